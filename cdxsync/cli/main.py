@@ -1,0 +1,79 @@
+"""The `cdxsync` command: global options, and the nouns under it."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import cdxsync
+from cdxsync.cli import auth, hosts, pki, server
+from cdxsync.cli.state import state_of
+from cdxsync.error_codes import codes_for
+from cdxsync.errors import CdxsyncError, Invalid
+
+app = typer.Typer(
+    name="cdxsync",
+    help="Keep one canonical Codex auth.json for a fleet of hosts. Start with: cdxsync serve",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(server.init)
+app.command()(server.serve)
+app.add_typer(hosts.app, name="hosts")
+app.add_typer(auth.app, name="auth")
+app.add_typer(pki.app, name="pki")
+
+
+def _print_version(given: bool) -> None:
+    if given:
+        sys.stdout.write(f"cdxsync {cdxsync.__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    ctx: typer.Context,
+    home: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="CDXSYNC_HOME",
+            metavar="DIR",
+            help="Where everything lies. Default: /var/lib/cdxsync for root, else the user's data directory.",
+            show_default=False,
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="CDXSYNC_CONFIG",
+            metavar="FILE",
+            help="Settings (TOML). Default: config.toml in the home.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: what the admin API returns in `data`.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    state = state_of(ctx)
+    state.home, state.config, state.json, state.quiet = home, config, as_json, quiet
+
+
+def run() -> None:
+    """Run the command line and exit with the code that `error_codes` gives."""
+    try:
+        app()
+    except CdxsyncError as error:
+        sys.stderr.write(f"cdxsync: {error.message}\n")
+        if isinstance(error, Invalid):
+            sys.stderr.writelines(f"  {name}: {text}\n" for name, texts in error.errors.items() for text in texts)
+        sys.exit(codes_for(error).exit_code)
+    except BrokenPipeError:
+        # The reader of our output has gone; what is still buffered must not fail once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

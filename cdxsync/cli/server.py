@@ -1,0 +1,104 @@
+"""`cdxsync init` and `cdxsync serve`."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cdxsync.cli import output
+from cdxsync.cli.state import AsJson, state_of
+
+if TYPE_CHECKING:
+    from cdxsync.deployment import Initialised
+
+PublicUrl = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Base URL under which hosts reach the server.", show_default=False),
+]
+ListenOption = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="Where to listen. Default: 0.0.0.0:8443.", show_default=False),
+]
+PlainHttp = Annotated[
+    bool, typer.Option("--plain-http", help="Serve without TLS, behind a proxy that terminates it; on loopback.")
+]
+
+
+def _flags(public_url: str | None, listen: str | None, plain_http: bool) -> dict[str, object]:
+    return {"public_url": public_url, "listen": listen, "plain_http": plain_http or None}
+
+
+def init(
+    ctx: typer.Context,
+    public_url: PublicUrl = None,
+    listen: ListenOption = None,
+    plain_http: PlainHttp = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make the home: settings, certificates, keyring and database."""
+    from cdxsync import deployment
+
+    state = state_of(ctx)
+    made = deployment.initialise(state.settings(_flags(public_url, listen, plain_http)))
+    if state.json:
+        output.json_data(
+            {
+                "home": str(made.settings.home),
+                "public_url": made.settings.public_url,
+                "ca": str(made.ca),
+                "admin_certificate": str(made.admin_certificate),
+                "admin_key": str(made.admin_key),
+            }
+        )
+        return
+    output.line(_describe(made))
+    output.line("Next: cdxsync serve")
+
+
+def _describe(made: "Initialised") -> str:
+    settings = made.settings
+    lines = [f"Initialised {settings.home}", *(f"  made {path}" for path in made.made)]
+    lines += [
+        f"Hosts will call {settings.public_url}   (public_url in config.toml)",
+        f"Admin certificate: {made.admin_certificate}  key: {made.admin_key}  CA: {made.ca}",
+        "  for a browser: cdxsync pki export admin",
+    ]
+    return "\n".join(lines)
+
+
+def serve(
+    ctx: typer.Context,
+    listen: ListenOption = None,
+    public_url: PublicUrl = None,
+    plain_http: PlainHttp = False,
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CIDR", help="Believe X-Forwarded-For and X-mTLS-* of this network; repeatable.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Serve the API. On an empty home, initialise it first."""
+    import logging
+    from dataclasses import replace
+
+    from cdxsync import deployment
+    from cdxsync.server import service
+
+    state = state_of(ctx)
+    flags = _flags(public_url, listen, plain_http) | {"trusted_proxies": trusted_proxy or None}
+    settings = state.settings(flags)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    if settings.plain_http and listen is None and settings.listen.is_wildcard:
+        settings = replace(settings, listen=settings.listen._replace(host="127.0.0.1"))
+    if not deployment.is_initialised(settings.home):
+        made = deployment.initialise(settings)
+        settings = made.settings
+        output.note(state, _describe(made))
+        output.note(
+            state, "Next, in another shell: cdxsync hosts register NAME   (NAME: a host's name, web1.example.net)"
+        )
+    fleet = deployment.open_fleet(settings)
+    service.serve(
+        fleet, on_listening=lambda url: output.note(state, f"Listening on {url}; hosts call {settings.public_url}")
+    )

@@ -1,0 +1,76 @@
+"""What every command shares: the global options, the settings and fleet that they lead to, and who runs it."""
+
+import os
+import pwd
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from cdxsync.domain.fleet import Fleet
+    from cdxsync.settings import Settings
+
+
+@dataclass
+class State:
+    """The options given before, or after, a command."""
+
+    home: Path | None = None
+    config: Path | None = None
+    json: bool = False
+    quiet: bool = False
+
+    def settings(self, flags: Mapping[str, object] | None = None) -> "Settings":
+        """The settings, with `flags` from the command line. Raises `SettingError`."""
+        from cdxsync import settings
+
+        home = (self.home or settings.default_home()).expanduser()
+        return settings.load(home.absolute(), config=self.config, flags=flags)
+
+    def fleet(self) -> "Fleet":
+        """The opened fleet. Raises `Failed` when the home is not initialised."""
+        from cdxsync import deployment
+
+        return deployment.open_fleet(self.settings())
+
+
+def state_of(ctx: typer.Context) -> State:
+    """The state of this run."""
+    return ctx.ensure_object(State)
+
+
+def actor() -> str:
+    """Who runs the command, for the audit log: the operating-system user, and who became it by sudo."""
+    user = pwd.getpwuid(os.getuid()).pw_name
+    became = os.environ.get("SUDO_USER", "")
+    return f"os-user:{user} (sudo {became})" if became and became != user else f"os-user:{user}"
+
+
+def _take_json(ctx: typer.Context, given: bool) -> None:
+    if given:
+        state_of(ctx).json = True
+
+
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", help="Print JSON: what the admin API returns in `data`.", callback=_take_json),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+HostArgument = Annotated[str, typer.Argument(metavar="HOST", help="A host's id or name.", show_default=False)]
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask on the terminal, unless `yes`. Without a terminal to ask on, or on a no, the command is refused."""
+    import sys
+
+    from cdxsync.errors import Refused
+
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise Refused(f"{question} Nobody can be asked here: add --yes")
+    if not typer.confirm(question, err=True):
+        raise Refused("Nothing was changed")

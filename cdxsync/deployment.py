@@ -1,0 +1,116 @@
+"""A home directory: making one, and opening it with its settings, keyring, certificates and database."""
+
+import socket
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cdxsync import settings as settings_module
+from cdxsync.domain.fleet import Fleet
+from cdxsync.errors import Conflict, Failed
+from cdxsync.files import write_private
+from cdxsync.settings import CONFIG_NAME, Settings
+from cdxsync.store import database, migrations, sealing
+from cdxsync.trust import pki
+
+KEYRING_NAME = "keyring.json"
+PKI_NAME = "pki"
+
+
+@dataclass(frozen=True)
+class Initialised:
+    """What `initialise` made."""
+
+    settings: Settings
+    made: tuple[Path, ...]
+    admin_certificate: Path
+    admin_key: Path
+    ca: Path
+
+
+def is_initialised(home: Path) -> bool:
+    """Whether `home` has been initialised: its keyring, which is made last, is there."""
+    return (home / KEYRING_NAME).exists()
+
+
+def initialise(settings: Settings) -> Initialised:
+    """Make the home: directory 0700, configuration, certificates, database, and last the keyring.
+
+    When an earlier try was cut off, it goes on where that stopped and keeps what is there.
+    Raises `Conflict` when the home is initialised already.
+    """
+    home = settings.home
+    if is_initialised(home):
+        raise Conflict(f"{home} is initialised already")
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        home.chmod(0o700)
+    except OSError as error:
+        raise Failed(f"{home}: cannot be made the state directory: {error.strerror}") from None
+    settings = settings if settings.public_url else replace(settings, public_url=default_public_url(settings))
+    config = home / CONFIG_NAME
+    if not config.exists():
+        write_private(config, _config_text(settings).encode())
+    directory = home / PKI_NAME
+    if not (directory / "ca.pem").exists():
+        pki.create(directory, pki.server_names(settings.public_url, settings.listen.host))
+    database.open_database(settings.database_url, home)
+    migrations.migrate()
+    sealing.create_keyring(home / KEYRING_NAME)
+    made = [config, directory, home / KEYRING_NAME]
+    if not settings.database_url:
+        made.append(database.sqlite_path("", home))
+    return Initialised(
+        settings=settings,
+        made=tuple(made),
+        admin_certificate=directory / "admin.pem",
+        admin_key=directory / "admin.key",
+        ca=directory / "ca.pem",
+    )
+
+
+def _config_text(settings: Settings) -> str:
+    lines = [
+        "# cdxsync; a command-line flag or environment variable overrides what stands here.",
+        f'public_url = "{settings.public_url}"',
+        f'listen = "{settings.listen}"',
+    ]
+    if settings.plain_http:
+        lines.append("plain_http = true")
+    return "\n".join(lines) + "\n"
+
+
+def default_public_url(settings: Settings) -> str:
+    """Where hosts can reach a server that listens as `settings` says, when nobody has told: this machine's name."""
+    listen = settings.listen
+    host = socket.gethostname().lower() if listen.is_wildcard else listen.host
+    scheme = "http" if settings.plain_http else "https"
+    return settings_module.read_base_url(f"{scheme}://[{host}]" if ":" in host else f"{scheme}://{host}") + (
+        "" if listen.port == (80 if settings.plain_http else 443) else f":{listen.port}"
+    )
+
+
+def open_fleet(settings: Settings) -> Fleet:
+    """Open an initialised home: keyring, database (migrated when needed), and the CA that hosts are told to trust.
+
+    Raises `Failed` when it is not initialised or something in it is missing.
+    """
+    home = settings.home
+    if not is_initialised(home):
+        raise Failed(f"{home} is not initialised. Run: cdxsync init   (or name another directory with --home)")
+    keyring = sealing.load_keyring(home / KEYRING_NAME)
+    database.open_database(settings.database_url, home)
+    migrations.migrate()
+    return Fleet(settings=settings, keyring=keyring, host_ca_pem=_host_ca_pem(settings))
+
+
+def _host_ca_pem(settings: Settings) -> str:
+    if settings.host_ca is not None:
+        path = settings.host_ca
+    elif settings.plain_http or settings.tls_certificate is not None or settings.public_url.startswith("http:"):
+        return ""
+    else:
+        path = settings.home / PKI_NAME / "ca.pem"
+    try:
+        return path.read_text(encoding="ascii").strip() + "\n"
+    except (OSError, UnicodeDecodeError) as error:
+        raise Failed(f"{path}: the CA certificate for hosts cannot be read: {error}") from None

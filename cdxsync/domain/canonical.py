@@ -1,0 +1,136 @@
+"""The canonical document: loading the one that the fleet has, and replacing it.
+
+A payload row never changes, so each is opened, checked and kept in memory once per process.
+"""
+
+import functools
+import json
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from cdxsync.domain import audit, authdoc, clock, jsontext
+from cdxsync.domain.authdoc import AuthDocument
+from cdxsync.domain.fleet import Fleet
+from cdxsync.errors import CdxsyncError, Invalid
+from cdxsync.store import named_values
+from cdxsync.store.database import write
+from cdxsync.store.tables import AuthEntry, AuthPayload, Host
+
+POINTER = "canonical_payload_id"
+
+
+def current(fleet: Fleet) -> tuple[int, AuthDocument] | None:
+    """The canonical payload's id and document, or None when the fleet has none that is valid.
+
+    A stored document that no longer passes (altered, or under rules that were tightened since) counts as none; an
+    audit row `auth.canonical_invalid` says so, once per process (`contract.md` 3.5).
+    """
+    row = _pointed_payload()
+    if row is None:
+        return None
+    document = _load(fleet, row.id, row.sha256)
+    return None if document is None else (row.id, document)
+
+
+def _pointed_payload() -> AuthPayload | None:
+    """The id and digest of the payload that the pointer names, or of the newest when it names none that exists."""
+    columns = AuthPayload.select(AuthPayload.id, AuthPayload.sha256)
+    pointer = named_values.get(POINTER)
+    row: AuthPayload | None = columns.where(AuthPayload.id == int(pointer)).first() if pointer is not None else None
+    if row is not None:
+        return row
+    row = columns.order_by(AuthPayload.last_refresh_us.desc(), AuthPayload.id.desc()).first()
+    return row
+
+
+@functools.lru_cache(maxsize=8)
+def _load(fleet: Fleet, payload_id: int, sha256: str) -> AuthDocument | None:
+    try:
+        return open_payload(fleet, AuthPayload.get_by_id(payload_id))
+    except CdxsyncError as error:
+        audit.record(
+            "auth.canonical_invalid", actor="server", payload_id=payload_id, sha256=sha256, reason=error.explain()
+        )
+        return None
+
+
+def open_payload(fleet: Fleet, row: AuthPayload) -> AuthDocument:
+    """The document of a payload row, checked like a new one.
+
+    Raises `Failed` when it cannot be opened, `Invalid` when it does not pass or its digest is not the row's.
+    """
+    content = jsontext.decode(fleet.keyring.open(row.body, _body_context(row.id)))
+    # Its date was fine when it came; a clock that was set back since must not make it invalid.
+    accepted = clock.read_stamp(row.created_at) + timedelta(seconds=1)
+    document = authdoc.canonicalise(content, at=accepted, token_min_length=fleet.settings.token_min_length)
+    if document.digest != row.sha256:
+        raise Invalid({"digest": ["does not match the stored document"]})
+    return document
+
+
+def replace(fleet: Fleet, document: AuthDocument, *, source: str, host: Host | None) -> int:
+    """Keep `document` as a new payload and point at it; within the caller's write transaction. Returns its id.
+
+    Payloads beyond `payload_history` are dropped, oldest first.
+    """
+    at = clock.stamp(clock.now())
+    payload_id: int = AuthPayload.insert(
+        last_refresh=document.last_refresh,
+        last_refresh_us=document.instant.microseconds,
+        sha256=document.digest,
+        source=source,
+        source_host=host.id if host is not None else None,
+        body="",
+        created_at=at,
+    ).execute()
+    sealed = fleet.keyring.seal(document.body, _body_context(payload_id))
+    AuthPayload.update(body=sealed).where(AuthPayload.id == payload_id).execute()
+    for target, entry in document.entries.items():
+        context = f"auth_entries.token:{payload_id}:{target}"
+        meta = {
+            key: entry[key] for key in entry.keys() - {"token", "token_type", "organization", "project", "api_base"}
+        }
+        AuthEntry.insert(
+            payload=payload_id,
+            target=target,
+            token=fleet.keyring.seal(entry["token"].encode(), context),
+            token_type=entry["token_type"],
+            organization=entry.get("organization"),
+            project=entry.get("project"),
+            api_base=entry.get("api_base"),
+            meta=json.dumps(meta, sort_keys=True) if meta else None,
+            created_at=at,
+        ).execute()
+    named_values.put(POINTER, str(payload_id))
+    kept = AuthPayload.select(AuthPayload.id).order_by(AuthPayload.id.desc()).limit(fleet.settings.payload_history)
+    AuthPayload.delete().where(AuthPayload.id.not_in(kept)).execute()
+    return payload_id
+
+
+def _body_context(payload_id: int) -> str:
+    return f"auth_payloads.body:{payload_id}"
+
+
+def describe(fleet: Fleet, *, include_body: bool, actor: str) -> dict[str, Any] | None:
+    """What the canonical document is, for admins; None when the fleet has none.
+
+    With `include_body` its secrets too, and an audit row that says who has seen them.
+    """
+    found = write(lambda: current(fleet))
+    if found is None:
+        return None
+    payload_id, document = found
+    row = AuthPayload.get_by_id(payload_id)
+    data: dict[str, Any] = {
+        "canonical_last_refresh": document.last_refresh,
+        "canonical_digest": document.digest,
+        "targets": list(document.entries),
+        "source": row.source_host.fqdn if row.source_host is not None else row.source,
+        "stored_at": row.created_at,
+    }
+    if include_body:
+        write(lambda: audit.record("admin.auth.show", actor=actor, digest=document.digest))
+        data["auth"] = msgspec.Raw(document.body)
+    return data

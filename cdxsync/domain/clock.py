@@ -1,0 +1,86 @@
+"""Time: the server's own stamps, and RFC 3339 texts as clients send them."""
+
+import re
+from datetime import UTC, datetime, timedelta, timezone
+from typing import NamedTuple
+
+_RFC3339 = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]+))?(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))"
+)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+OLDEST = datetime(2000, 1, 1, tzinfo=UTC)
+"""The earliest date that a document may carry (`contract.md` 3.4)."""
+FUTURE_TOLERANCE_SECONDS = 300
+"""How far ahead of the server's clock a document's date may lie (`contract.md` 3.4)."""
+
+
+def now() -> datetime:
+    """The present, in UTC."""
+    return datetime.now(UTC)
+
+
+def stamp(moment: datetime) -> str:
+    """`moment` as the server writes it: UTC, whole seconds, numeric offset (`contract.md` 1.3).
+
+    Such texts sort as their moments do.
+    """
+    return moment.astimezone(UTC).isoformat(timespec="seconds")
+
+
+def read_stamp(text: str) -> datetime:
+    """The moment of a text that `stamp` wrote."""
+    return datetime.fromisoformat(text)
+
+
+class Instant(NamedTuple):
+    """A point in time in whole microseconds since 1970-01-01T00:00:00Z; further digits are cut."""
+
+    microseconds: int
+
+    @classmethod
+    def of(cls, moment: datetime) -> "Instant":
+        """The instant of an aware datetime."""
+        return cls((moment - _EPOCH) // timedelta(microseconds=1))
+
+
+def parse_rfc3339(text: str) -> Instant:
+    """The instant of an RFC 3339 date-time with any number of fraction digits.
+
+    Raises ValueError when `text` is anything else, or names a day or an hour that does not exist.
+    """
+    match = _RFC3339.fullmatch(text)
+    if match is None:
+        raise ValueError("not an RFC 3339 date-time")
+    year, month, day, hour, minute, second = (int(match[i]) for i in range(1, 7))
+    leap = second == 60  # RFC 3339 allows it; it counts as the second after :59
+    zone = UTC
+    if match[8]:
+        if int(match[9]) > 23 or int(match[10]) > 59:
+            raise ValueError("no such offset")
+        offset = timedelta(hours=int(match[9]), minutes=int(match[10]))
+        zone = timezone(-offset if match[8] == "-" else offset)
+    moment = datetime(year, month, day, hour, minute, 59 if leap else second, tzinfo=zone)
+    fraction = int(((match[7] or "") + "000000")[:6])
+    return Instant(Instant.of(moment).microseconds + fraction + (1_000_000 if leap else 0))
+
+
+def check_document_date(text: object, at: datetime) -> Instant:
+    """The instant of a document's `last_refresh`, when it may be taken at the time `at`.
+
+    Raises ValueError with the text for the field: missing, unparsable, before 2000, or more than 300 s ahead
+    (`contract.md` 3.4; whole seconds, both ends inclusive).
+    """
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError("is required: an RFC 3339 date-time such as 2026-01-31T12:00:00Z")
+    try:
+        instant = parse_rfc3339(text)
+    except ValueError:
+        raise ValueError("must be an RFC 3339 date-time such as 2026-01-31T12:00:00Z") from None
+    if instant < Instant.of(OLDEST):
+        raise ValueError("is too old: dates before 2000-01-01T00:00:00Z are refused")
+    latest = Instant.of(at).microseconds // 1_000_000 + FUTURE_TOLERANCE_SECONDS
+    if instant.microseconds // 1_000_000 > latest:
+        raise ValueError(
+            f"is in the future: more than {FUTURE_TOLERANCE_SECONDS} seconds ahead of the server's clock, {stamp(at)}"
+        )
+    return instant

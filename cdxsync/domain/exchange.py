@@ -1,0 +1,217 @@
+"""`POST /auth` and the admin's upload: the sync rule with its reading and writing around it (`contract.md` 4)."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from cdxsync.domain import audit, authdoc, canonical, clock, hosts, sync, usage, versions, wrapper
+from cdxsync.domain.authdoc import AuthDocument
+from cdxsync.domain.fleet import Fleet
+from cdxsync.errors import Invalid, Unauthenticated
+from cdxsync.store.database import write
+from cdxsync.store.tables import Host, HostAuthState
+
+
+@dataclass(frozen=True)
+class Call:
+    """One authenticated call of a host: who, with which key, running what."""
+
+    host_id: int
+    api_key: str = field(repr=False)
+    client_version: str
+    wrapper_version: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a host says it holds, checked."""
+
+    last_refresh: str
+    instant: clock.Instant
+    digest: str
+
+
+def run(fleet: Fleet, call: Call, body: dict[str, Any]) -> dict[str, Any]:
+    """Carry out the `command` of a `POST /auth` body; returns the answer's `data`.
+
+    Raises `Invalid`. A call whose command is acceptable counts and reports its versions even when it then fails.
+    """
+    command = _read_command(body.get("command"))
+    at = clock.now()
+    try:
+        request = read_claim(body, at) if command == "retrieve" else _read_document(fleet, body.get("auth"), at)
+    except Invalid:
+        write(lambda: _count(call, at))
+        raise
+    return write(lambda: _exchange(fleet, call, request, at))
+
+
+def _read_command(value: object) -> str:
+    command = value.strip().lower() if isinstance(value, str) and value.strip() else "retrieve"
+    if command not in ("retrieve", "store") or not isinstance(value, str | None):
+        raise Invalid({"command": ["must be retrieve or store"]})
+    return command
+
+
+def read_claim(body: dict[str, Any], at: datetime) -> Claim:
+    """The fields of a `retrieve`. Raises `Invalid` with all that are wrong."""
+    errors = {}
+    aliases = (body.get(name) for name in ("digest", "auth_digest", "auth_sha"))
+    given = next((value for value in aliases if isinstance(value, str) and value.strip()), body.get("digest"))
+    digest, instant, last_refresh = "", clock.Instant(0), body.get("last_refresh")
+    try:
+        digest = authdoc.read_digest(given)
+    except ValueError as error:
+        errors["digest"] = [str(error)]
+    if isinstance(last_refresh, str):
+        last_refresh = last_refresh.strip()
+    try:
+        instant = clock.check_document_date(last_refresh, at)
+    except ValueError as error:
+        errors["last_refresh"] = [str(error)]
+    if errors:
+        raise Invalid(errors)
+    return Claim(last_refresh=str(last_refresh), instant=instant, digest=digest)
+
+
+def _read_document(fleet: Fleet, value: object, at: datetime) -> AuthDocument:
+    return authdoc.canonicalise(value, at=at, token_min_length=fleet.settings.token_min_length)
+
+
+def _count(call: Call, at: datetime) -> Host:
+    """Count the call and keep the versions that it reports; returns the host as it is then."""
+    stamp = clock.stamp(at)
+    before = Host.get_or_none(Host.id == call.host_id)
+    if before is None:
+        raise Unauthenticated("Invalid API key")
+    Host.update(
+        api_calls=Host.api_calls + 1,
+        client_version=call.client_version,
+        wrapper_version=call.wrapper_version,
+        last_seen_at=stamp,
+        updated_at=stamp,
+    ).where(Host.id == call.host_id).execute()
+    versions.note_reported(before.client_version, call.client_version)
+    return Host.get_by_id(call.host_id)
+
+
+def _exchange(fleet: Fleet, call: Call, request: Claim | AuthDocument, at: datetime) -> dict[str, Any]:
+    host = _count(call, at)
+    summary = hosts.summary(host)
+    if isinstance(request, Claim):
+        outcome = _retrieve(fleet, request, host)
+    else:
+        outcome = _store(fleet, request, host=host, source="host", actor=audit.host_actor(host), force=False)
+    _note_host_state(host, request, outcome, at)
+    baked = wrapper.bake(fleet.settings.public_url, call.api_key, host.fqdn, fleet.host_ca_pem)
+    return outcome.data(summary) | {
+        "api_calls": host.api_calls,
+        "token_usage_month": usage.month_totals(at, host),
+        "versions": versions.block(baked.sha256),
+    }
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """The decision, with the canonical document after it."""
+
+    status: str
+    payload_id: int | None
+    document: AuthDocument | None
+
+    def data(self, host_summary: dict[str, Any] | None) -> dict[str, Any]:
+        """The part of the answer that depends on the status (`contract.md` 4.4)."""
+        data: dict[str, Any] = {
+            "status": str(self.status),
+            "canonical_last_refresh": self.document.last_refresh if self.document else None,
+            "canonical_digest": self.document.digest if self.document else None,
+        }
+        if self.status in sync.ASKS_TO_STORE:
+            data["action"] = "store"
+        if self.status in sync.RETURNS_DOCUMENT and self.document is not None:
+            data["auth"] = msgspec.Raw(self.document.body)
+            if host_summary is not None:
+                data["host"] = host_summary
+        return data
+
+
+def _retrieve(fleet: Fleet, claim: Claim, host: Host) -> _Outcome:
+    payload_id, document = canonical.current(fleet) or (None, None)
+    status = sync.decide_retrieve(claim.instant, claim.digest, document)
+    audit.record(
+        "auth.retrieve",
+        actor=audit.host_actor(host),
+        host=host,
+        status=status,
+        incoming_last_refresh=claim.last_refresh,
+        incoming_digest=claim.digest,
+        stored_last_refresh=document.last_refresh if document else None,
+        stored_digest=document.digest if document else None,
+    )
+    return _Outcome(status, payload_id, document)
+
+
+def _store(
+    fleet: Fleet, incoming: AuthDocument, *, host: Host | None, source: str, actor: str, force: bool
+) -> _Outcome:
+    payload_id, document = canonical.current(fleet) or (None, None)
+    status = sync.decide_store(incoming, document, force=force)
+    if status is sync.StoreStatus.UPDATED:
+        payload_id, document = canonical.replace(fleet, incoming, source=source, host=host), incoming
+    audit.record(
+        "auth.store",
+        actor=actor,
+        host=host,
+        status=status,
+        incoming_last_refresh=incoming.last_refresh,
+        incoming_digest=incoming.digest,
+        stored_last_refresh=document.last_refresh if document else None,
+        stored_digest=document.digest if document else None,
+        client_version=host.client_version if host else None,
+        **({"forced": True} if force else {}),
+    )
+    return _Outcome(status, payload_id, document)
+
+
+def _note_host_state(host: Host, request: Claim | AuthDocument, outcome: _Outcome, at: datetime) -> None:
+    """Keep what the host is known to hold: the canonical document, or what it sent while it is behind or ahead."""
+    if isinstance(request, AuthDocument):
+        hosts.note_digest(host, request.digest, refresh=True)
+    document = outcome.document
+    if document is None:
+        return
+    hosts.note_digest(host, document.digest, refresh=False)
+    in_sync = outcome.status in sync.HOLDS_CANONICAL
+    held = (document.last_refresh, document.digest) if in_sync else (request.last_refresh, request.digest)
+    if (host.last_refresh, host.auth_digest) != held:
+        Host.update(last_refresh=held[0], auth_digest=held[1]).where(Host.id == host.id).execute()
+    if in_sync:
+        state = {"payload": outcome.payload_id, "seen_digest": document.digest, "seen_at": clock.stamp(at)}
+        if not HostAuthState.update(state).where(HostAuthState.host == host.id).execute():
+            HostAuthState.insert(host=host.id, **state).execute()
+
+
+def upload(fleet: Fleet, document: object, *, host: Host | None, actor: str, force: bool = False) -> dict[str, Any]:
+    """Store an admin's document, for the whole fleet or in the name of a host; returns the answer's `data` (9.4).
+
+    Newest wins here too, unless forced. Raises `Invalid`.
+    """
+    at = clock.now()
+    incoming = _read_document(fleet, document, at)
+
+    def work() -> dict[str, Any]:
+        if host is not None:
+            Host.update(api_calls=Host.api_calls + 1).where(Host.id == host.id).execute()
+        named = hosts.by_id(host.id) if host is not None else None
+        outcome = _store(fleet, incoming, host=named, source="admin", actor=actor, force=force)
+        if named is not None:
+            _note_host_state(named, incoming, outcome, at)
+        return outcome.data(hosts.summary(named) if named is not None else None) | {
+            "api_calls": named.api_calls if named is not None else 0,
+            "token_usage_month": usage.month_totals(at, named) if named is not None else None,
+            "versions": versions.block(wrapper.template_sha256()),
+        }
+
+    return write(work)

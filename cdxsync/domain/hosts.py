@@ -1,0 +1,228 @@
+"""Hosts: registering, authenticating, the address rule, and what answers say of them (`contract.md` 2)."""
+
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from cdxsync.domain import audit, clock, versions
+from cdxsync.errors import Invalid, NotFound, Refused, Unauthenticated
+from cdxsync.store.database import reachable, write
+from cdxsync.store.tables import Host, HostAuthDigest
+from cdxsync.trust import apikeys
+from cdxsync.trust.addresses import Address
+
+ACTIVE = "active"
+RECENT_DIGESTS = 3
+_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def check_fqdn(value: object) -> str:
+    """A host name by RFC 1123, lower-cased, without a trailing dot; not an IP address.
+
+    Raises ValueError with the text for the field.
+    """
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("is required: the host's name, such as web1.example.net")
+    name = value.strip().lower().removesuffix(".")
+    labels = name.split(".")
+    if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+        raise ValueError("must be a host name: letters, digits and hyphens in parts joined by dots (RFC 1123)")
+    if labels[-1].isdigit():
+        raise ValueError("must be a name, not an address or a number")
+    return name
+
+
+def find(reference: str) -> Host:
+    """A host by id or FQDN. Raises `NotFound`."""
+    text = reference.strip()
+    if text.isascii() and text.isdigit():
+        return by_id(int(text))
+    with reachable():
+        host = Host.get_or_none(Host.fqdn == text.lower().removesuffix("."))
+    if host is None:
+        raise NotFound(f"No host {reference!r}")
+    return host
+
+
+def by_id(host_id: int) -> Host:
+    """A host by id. Raises `NotFound`."""
+    with reachable():
+        host = Host.get_or_none(Host.id == host_id) if host_id < 2**63 else None
+    if host is None:
+        raise NotFound(f"No host with id {host_id}")
+    return host
+
+
+def authenticate(api_key: str | None) -> Host:
+    """The active host whose key this is.
+
+    Raises `Unauthenticated` or `Refused` with the texts that the reference client matches (`contract.md` 1.2).
+    """
+    if not api_key:
+        raise Unauthenticated("API key missing")
+    if len(api_key) > apikeys.MAX_LENGTH:
+        raise Unauthenticated("Invalid API key")
+    with reachable():
+        host = Host.get_or_none(Host.api_key_sha256 == apikeys.fingerprint(api_key))
+    if host is None:
+        raise Unauthenticated("Invalid API key")
+    if host.status != ACTIVE:
+        raise Refused("Host is disabled")
+    return host
+
+
+class AddressDecision(StrEnum):
+    """What a caller's address means for its host; values other than the first and last are audit actions."""
+
+    KNOWN = "known"
+    BIND = "auth.bind_ip"
+    ROAM = "auth.roaming_ip"
+    FORCE = "auth.force_ip_override"
+    REFUSE = "refuse"
+
+
+def decide_address(bound: str | None, caller: str, *, roaming: bool, force: bool) -> AddressDecision:
+    """The address rule (`contract.md` 2.1), both addresses normalised: the first caller binds."""
+    if not bound:
+        return AddressDecision.BIND
+    if bound == caller:
+        return AddressDecision.KNOWN
+    if roaming:
+        return AddressDecision.ROAM
+    return AddressDecision.FORCE if force else AddressDecision.REFUSE
+
+
+def admit(host: Host, caller: Address, *, force: bool = False, bind: bool = True) -> None:
+    """Apply the address rule to a call; binds the address when the rule says so, and `bind` does not forbid it.
+
+    Raises `Refused` when the key is bound to another address.
+    """
+    address = str(caller)
+    decision = decide_address(host.ip, address, roaming=host.allow_roaming_ips, force=force)
+    if bind and decision is not AddressDecision.KNOWN:
+        decision = write(lambda: _bind(host, address, force))
+    if decision is AddressDecision.REFUSE:
+        raise Refused("API key not allowed from this IP")
+
+
+def _bind(host: Host, address: str, force: bool) -> AddressDecision:
+    fresh = Host.get_or_none(Host.id == host.id)
+    if fresh is None:
+        raise Unauthenticated("Invalid API key")
+    decision = decide_address(fresh.ip, address, roaming=fresh.allow_roaming_ips, force=force)
+    if decision in (AddressDecision.KNOWN, AddressDecision.REFUSE):
+        return decision
+    Host.update(ip=address, updated_at=clock.stamp(clock.now())).where(Host.id == host.id).execute()
+    if decision is AddressDecision.BIND:
+        audit.record(decision.value, actor=audit.host_actor(fresh), host=fresh, ip=address)
+    else:
+        audit.record(decision.value, actor=audit.host_actor(fresh), host=fresh, previous_ip=fresh.ip, ip=address)
+    return decision
+
+
+@dataclass(frozen=True)
+class MintedKey:
+    """A host with its new API key, the only time that it can be seen."""
+
+    host: Host
+    api_key: str = field(repr=False)
+    created: bool
+
+
+def mint_key(fqdn: str, actor: str) -> MintedKey:
+    """Register `fqdn`, or rotate its key when it is registered; within the caller's write transaction.
+
+    Rotation ends the old key and the address binding at once; the host's id, status, roaming and sync state stay.
+    """
+    api_key = apikeys.mint()
+    at = clock.stamp(clock.now())
+    changes = {"api_key_sha256": apikeys.fingerprint(api_key), "ip": None, "updated_at": at}
+    created = not Host.update(changes).where(Host.fqdn == fqdn).execute()
+    if created:
+        Host.insert(fqdn=fqdn, created_at=at, **changes).execute()
+    host = Host.get(Host.fqdn == fqdn)
+    audit.record("register", actor=actor, host=host, result="created" if created else "rotated")
+    return MintedKey(host=host, api_key=api_key, created=created)
+
+
+def checked_fqdn(value: object) -> str:
+    """`check_fqdn` for a body's field `fqdn`. Raises `Invalid`."""
+    try:
+        return check_fqdn(value)
+    except ValueError as error:
+        raise Invalid({"fqdn": [str(error)]}) from None
+
+
+def delete(host: Host, *, actor: str, action: str, **details: str) -> None:
+    """Delete a host with its digests, state and installers; the canonical document stays (`contract.md` 2.4)."""
+
+    def work() -> None:
+        gone = Host.get_or_none(Host.id == host.id)
+        if gone is None:
+            raise NotFound(f"No host {host.fqdn!r}")
+        gone.delete_instance()
+        versions.note_reported(gone.client_version, None)
+        audit.record(action, actor=actor, fqdn=gone.fqdn, host_id=gone.id, **details)
+
+    write(work)
+
+
+def note_digest(host: Host, digest: str, *, refresh: bool) -> None:
+    """Add `digest` to the recent ones of a host, within the caller's write transaction; the newest three stay.
+
+    With `refresh` a digest that is listed already counts as seen again (`contract.md` 3.6).
+    """
+    at = clock.stamp(clock.now())
+    mine = HostAuthDigest.host == host.id
+    listed = HostAuthDigest.select(HostAuthDigest.id).where(mine & (HostAuthDigest.digest == digest)).exists()
+    if listed and not refresh:
+        return
+    if listed:
+        HostAuthDigest.update(last_seen=at).where(mine & (HostAuthDigest.digest == digest)).execute()
+    else:
+        HostAuthDigest.insert(host=host.id, digest=digest, last_seen=at, created_at=at).execute()
+    newest_first = (HostAuthDigest.last_seen.desc(), HostAuthDigest.id.desc())
+    kept = HostAuthDigest.select(HostAuthDigest.id).where(mine).order_by(*newest_first).limit(RECENT_DIGESTS)
+    HostAuthDigest.delete().where(mine & HostAuthDigest.id.not_in([row.id for row in kept])).execute()
+
+
+def summary(host: Host) -> dict[str, Any]:
+    """HostSummary (`contract.md` 1.7)."""
+    return {
+        "fqdn": host.fqdn,
+        "status": host.status,
+        "last_refresh": host.last_refresh,
+        "updated_at": host.updated_at,
+        "client_version": host.client_version,
+        "wrapper_version": host.wrapper_version,
+        "api_calls": host.api_calls,
+        "allow_roaming_ips": host.allow_roaming_ips,
+    }
+
+
+def listing(only: Host | None = None) -> list[dict[str, Any]]:
+    """The hosts as `GET /admin/hosts` lists them (`contract.md` 9.3), by FQDN; with `only`, just that one.
+
+    A constant number of queries, whatever the number of hosts.
+    """
+    with reachable():
+        query = Host.select() if only is None else Host.select().where(Host.id == only.id)
+        rows = list(query.order_by(Host.fqdn))
+        digests: dict[int, list[str]] = {}
+        newest_first = HostAuthDigest.select().order_by(HostAuthDigest.last_seen.desc(), HostAuthDigest.id.desc())
+        for row in newest_first if only is None else newest_first.where(HostAuthDigest.host == only.id):
+            digests.setdefault(row.host_id, []).append(row.digest)
+    return [
+        summary(host)
+        | {
+            "id": host.id,
+            "ip": host.ip,
+            "canonical_digest": host.auth_digest,
+            "recent_digests": digests.get(host.id, []),
+            "authed": bool(host.auth_digest),
+            "last_seen_at": host.last_seen_at,
+            "created_at": host.created_at,
+        }
+        for host in rows
+    ]

@@ -1,0 +1,34 @@
+"""Writing files atomically, secret ones readable by their owner only from the first byte."""
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def write_atomically(path: Path, content: bytes, mode: int) -> None:
+    """Replace `path` by `content` with `mode`, whatever the umask: readers see the old file or the new one.
+
+    It is on disk when this returns. A symbolic link is followed.
+    """
+    path = path.resolve()
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Replace `path` atomically by a file of mode 0600."""
+    write_atomically(path, content, 0o600)

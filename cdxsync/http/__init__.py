@@ -1,0 +1,1 @@
+"""The HTTP door: Bottle routes over the domain's functions."""

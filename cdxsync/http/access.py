@@ -1,0 +1,126 @@
+"""Who calls: the client's address, the host's key, the admin's certificate; and reading bodies within the limit."""
+
+import hmac
+from typing import Any
+
+from bottle import request
+
+from cdxsync.domain import hosts, jsontext
+from cdxsync.domain.fleet import Fleet
+from cdxsync.errors import Malformed, Refused, TooLarge, Unauthenticated, UnsupportedMedia
+from cdxsync.store.tables import Host
+from cdxsync.trust import addresses
+from cdxsync.trust.revocation import Revocations
+
+CERTIFICATE = "cdxsync.client_certificate"
+_TRUE = ("1", "true", "yes", "on", "success")
+_NOT_JSON = ("multipart/", "image/", "audio/", "video/", "font/")
+_NOT_JSON_TYPES = ("text/html", "text/xml", "text/csv", "application/xml", "application/zip", "application/gzip")
+
+
+def client_address(fleet: Fleet) -> addresses.Address:
+    """The address of the request's client."""
+    forwarded_for = request.environ.get("HTTP_X_FORWARDED_FOR", "")
+    return addresses.client_address(request.environ["REMOTE_ADDR"], forwarded_for, fleet.settings.trusted_proxies)
+
+
+def api_key() -> str | None:
+    """The key that the request carries, from `X-API-Key` or a Bearer token; two that differ are refused."""
+    header = request.environ.get("HTTP_X_API_KEY")
+    bearer = _bearer()
+    if header and bearer and header != bearer:
+        raise Unauthenticated("X-API-Key and Authorization carry different keys")
+    return header or bearer
+
+
+def _bearer() -> str | None:
+    scheme, _, token = request.environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
+def calling_host(fleet: Fleet, *, force: bool = False) -> tuple[Host, str]:
+    """The active host that calls, after the address rule, and its key. A HEAD request binds no address."""
+    key = api_key()
+    host = hosts.authenticate(key)
+    hosts.admit(host, client_address(fleet), force=force, bind=request.method != "HEAD")
+    return host, str(key)
+
+
+class AdminGate:
+    """Lets a request to `/admin/*` pass with a verified client certificate, and with the admin key where one is set."""
+
+    def __init__(self, fleet: Fleet, revocations: Revocations | None) -> None:
+        self._settings = fleet.settings
+        self._revocations = revocations
+
+    def admit(self) -> str:
+        """The actor for the audit log. Raises `Refused` or `Unauthenticated`."""
+        actor = self._certificate() or self._vouched_by_proxy()
+        if actor is None:
+            raise Refused("A client certificate is required; make one with: cdxsync pki issue NAME")
+        expected = self._settings.dashboard_admin_key
+        given = request.environ.get("HTTP_X_ADMIN_KEY") or _bearer() or ""
+        if expected and not hmac.compare_digest(given.encode(), expected.encode()):
+            raise Unauthenticated("The admin key is missing or wrong; send it as X-Admin-Key")
+        return actor
+
+    def _certificate(self) -> str | None:
+        certificate = request.environ.get(CERTIFICATE)
+        if certificate is None:
+            return None
+        if self._revocations is not None and self._revocations.is_revoked(certificate.serial):
+            raise Refused("This client certificate has been revoked")
+        return f"cert:{certificate.common_name}#{certificate.serial:x}"
+
+    def _vouched_by_proxy(self) -> str | None:
+        peer = addresses.parse(request.environ["REMOTE_ADDR"])
+        if not addresses.is_trusted(peer, self._settings.trusted_proxies):
+            return None
+        if request.environ.get("HTTP_X_MTLS_PRESENT", "").strip().lower() not in _TRUE:
+            return None
+        subject = request.environ.get("HTTP_X_MTLS_SUBJECT", "") or "unnamed"
+        return f"proxy:{subject}"
+
+
+def body_object(limit: int) -> dict[str, Any]:
+    """The request's JSON body; empty, scalar and array bodies act like an empty object (`contract.md` 1.3).
+
+    Raises `TooLarge` before more than `limit` bytes are read, `UnsupportedMedia`, `Malformed`.
+    """
+    body = body_bytes(limit)
+    if not body.strip():
+        return {}
+    try:
+        value = jsontext.decode(body)
+    except Malformed as error:
+        raise Malformed(f"The body is {error.message}") from None
+    return value if isinstance(value, dict) else {}
+
+
+def body_bytes(limit: int) -> bytes:
+    """The request's body, at most `limit` bytes."""
+    environ = request.environ
+    media_type = environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
+    if media_type.startswith(_NOT_JSON) or media_type in _NOT_JSON_TYPES:
+        raise UnsupportedMedia(f"The body must be JSON, not {media_type}")
+    if environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower() not in ("", "identity"):
+        raise UnsupportedMedia("The body must be sent without Content-Encoding")
+    refuse_large_body(limit)
+    length = environ.get("CONTENT_LENGTH", "")
+    body: bytes = environ["wsgi.input"].read(int(length) if length else limit + 1)
+    if length and len(body) < int(length):
+        raise Malformed("The body is shorter than its Content-Length")
+    if len(body) > limit:
+        raise _too_large(limit)
+    return body
+
+
+def refuse_large_body(limit: int) -> None:
+    """Raise `TooLarge` when the request announces a body above `limit`, before any of it is read."""
+    length = request.environ.get("CONTENT_LENGTH", "")
+    if length and int(length) > limit:
+        raise _too_large(limit)
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The body is larger than {limit} bytes (setting max_body_bytes)")

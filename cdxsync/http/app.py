@@ -1,0 +1,81 @@
+"""The WSGI application: routes, the gate before `/admin/*`, and one place where errors become answers."""
+
+import logging
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from bottle import Bottle, HTTPError, HTTPResponse, request
+
+from cdxsync.domain.fleet import Fleet
+from cdxsync.errors import CdxsyncError
+from cdxsync.http import access, admin_api, envelope, host_api, install_api
+from cdxsync.trust.revocation import Revocations
+
+_log = logging.getLogger("cdxsync.http")
+REQUEST_ID = "cdxsync.request_id"
+ACTOR = "cdxsync.actor"
+
+WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Any]
+
+
+def build(fleet: Fleet, revocations: Revocations | None) -> WsgiApp:
+    """The application of one server. `revocations` is of the CA whose certificates admins show, if any."""
+    app = Bottle(autojson=False)
+    gate = access.AdminGate(fleet, revocations)
+
+    def before_request() -> None:
+        request.environ[REQUEST_ID] = secrets.token_hex(8)
+        try:
+            access.refuse_large_body(fleet.settings.max_body_bytes)
+            if request.path == "/admin" or request.path.startswith("/admin/"):
+                request.environ[ACTOR] = gate.admit()
+        except CdxsyncError as error:
+            raise _failure_of(error) from None
+
+    app.add_hook("before_request", before_request)
+    app.install(_answer_errors)
+    app.default_error_handler = _routing_error
+    host_api.mount(app, fleet)
+    install_api.mount(app, fleet)
+    admin_api.mount(app, fleet)
+
+    def without_trailing_slash(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        environ["PATH_INFO"] = environ.get("PATH_INFO", "").rstrip("/") or "/"
+        return app(environ, start_response)
+
+    return without_trailing_slash
+
+
+def _answer_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn what a handler raises into the envelope; never a traceback."""
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return handler(*args, **kwargs)
+        except HTTPResponse:
+            raise
+        except CdxsyncError as error:
+            return _failure_of(error)
+        except Exception:
+            _log.exception("request %s %s failed [%s]", request.method, request.path, request.environ[REQUEST_ID])
+            return envelope.failure(500, "Unexpected error", request.environ[REQUEST_ID])
+
+    return wrapped
+
+
+def _failure_of(error: CdxsyncError) -> HTTPResponse:
+    return envelope.failure_of(error, request.environ[REQUEST_ID])
+
+
+def _routing_error(error: HTTPError) -> Any:
+    """What Bottle itself refuses: no such route, or not with this method (with `Allow`)."""
+    messages = {404: "Route not found", 405: "Method not allowed"}
+    response = envelope.failure(
+        error.status_code,
+        messages.get(error.status_code, "Unexpected error"),
+        request.environ.get(REQUEST_ID) or secrets.token_hex(8),
+    )
+    for name, value in response.headers.items():
+        error.set_header(name, value)
+    return response.body

@@ -1,0 +1,72 @@
+"""The API that hosts call with their key: `/auth` and `/wrapper`."""
+
+from typing import Any
+
+from bottle import Bottle, HTTPResponse, request
+
+from cdxsync.domain import audit, exchange, hosts, versions, wrapper
+from cdxsync.domain.fleet import Fleet
+from cdxsync.http import access, envelope
+
+
+def mount(app: Bottle, fleet: Fleet) -> None:
+    """Add the routes to `app`."""
+
+    @app.post("/auth")
+    def sync_auth() -> HTTPResponse:
+        host, key = access.calling_host(fleet)
+        body = access.body_object(fleet.settings.max_body_bytes)
+        call = exchange.Call(
+            host_id=host.id,
+            api_key=key,
+            client_version=_reported_version(body, "client_version", "cdx_version"),
+            wrapper_version=_reported_version(body, "wrapper_version"),
+        )
+        return envelope.answer(exchange.run(fleet, call, body))
+
+    @app.delete("/auth")
+    def deregister() -> HTTPResponse:
+        force = request.query.get("force") is not None and request.query["force"] != "0"
+        host, _ = access.calling_host(fleet, force=force)
+        hosts.delete(host, actor=audit.host_actor(host), action="host.delete", initiator="host_api")
+        return envelope.answer({"deleted": host.fqdn})
+
+    @app.get("/wrapper")
+    def wrapper_metadata() -> HTTPResponse:
+        baked = _bake(fleet)
+        return envelope.answer(
+            {
+                "version": wrapper.version(),
+                "sha256": baked.sha256,
+                "size_bytes": len(baked.body),
+                "updated_at": wrapper.template_updated_at(),
+                "url": versions.WRAPPER_URL,
+            }
+        )
+
+    @app.get("/wrapper/download")
+    def wrapper_download() -> HTTPResponse:
+        baked = _bake(fleet)
+        return HTTPResponse(
+            baked.body,
+            200,
+            {
+                "Content-Type": "text/x-shellscript; charset=utf-8",
+                "Content-Disposition": f'attachment; filename="cdx-{wrapper.version()}.sh"',
+                "X-SHA256": baked.sha256,
+                "ETag": f'"{baked.sha256}"',
+                "X-Content-Type-Options": "nosniff",
+                "Cache-Control": "no-store",
+            },
+        )
+
+
+def _bake(fleet: Fleet) -> wrapper.Baked:
+    host, key = access.calling_host(fleet)
+    return wrapper.bake(fleet.settings.public_url, key, host.fqdn, fleet.host_ca_pem)
+
+
+def _reported_version(body: dict[str, Any], *names: str) -> str:
+    """A version from the body or else the query; only texts that are not blank count (`contract.md` 1.8)."""
+    candidates = [body.get(names[0]), *(request.query.get(name) for name in names)]
+    return versions.reported(next((text for text in candidates if isinstance(text, str) and text.strip()), None))

@@ -1,0 +1,38 @@
+"""`GET /install/{token}`: the single-use installer. Its errors are shell text that prints and fails."""
+
+from bottle import Bottle, HTTPError, HTTPResponse, request
+
+from cdxsync.domain import clock, installers
+from cdxsync.domain.fleet import Fleet
+from cdxsync.error_codes import codes_for
+from cdxsync.errors import CdxsyncError
+
+_HEADERS = {
+    "Content-Type": "text/x-shellscript; charset=utf-8",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store, must-revalidate",
+}
+
+
+def mount(app: Bottle, fleet: Fleet) -> None:
+    """Add the route to `app`."""
+
+    @app.get("/install/<token>")
+    def install(token: str) -> HTTPResponse:
+        if not installers.TOKEN.fullmatch(token):
+            raise HTTPError(404)
+        try:
+            if request.method == "HEAD":
+                return _script(200, b"", installers.check(token, clock.now()).expires_at)
+            if installers.is_preview({name.lower(): value for name, value in request.headers.items()}):
+                message = "This address is for curl: paste the installer command into a shell of the host."
+                return _script(406, installers.error_script(message))
+            script = installers.consume(fleet, token)
+            return _script(200, script.body, script.expires_at)
+        except CdxsyncError as error:
+            return _script(codes_for(error).http_status, installers.error_script(error.message))
+
+
+def _script(status: int, body: bytes, expires_at: str | None = None) -> HTTPResponse:
+    expiry = {"X-Installer-Expires-At": expires_at} if expires_at else {}
+    return HTTPResponse(body, status, _HEADERS | expiry)

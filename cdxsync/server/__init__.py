@@ -1,0 +1,1 @@
+"""Cheroot: TLS, sockets and the life of the process."""

@@ -1,0 +1,268 @@
+"""Every setting once: its name, type, default, environment variable and help.
+
+A value comes from the first of: command-line flag, environment, the TOML file, default.
+"""
+
+import difflib
+import ipaddress
+import os
+import re
+import sys
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import platformdirs
+
+from cdxsync.errors import SettingError
+
+CONFIG_NAME = "config.toml"
+ENV_PREFIX = "CDXSYNC_"
+_OUTSIDE_TABLE = {"CDXSYNC_HOME", "CDXSYNC_CONFIG"}
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Listen(NamedTuple):
+    """A host name or address, without brackets, and a TCP port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can connect there."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def is_wildcard(self) -> bool:
+        """Whether it stands for every address of the machine."""
+        return self.host in ("", "0.0.0.0", "::")  # noqa: S104 - compared, not bound
+
+
+def read_text(value: object) -> str:
+    """A text, trimmed."""
+    if not isinstance(value, str):
+        raise ValueError("must be a text")
+    return value.strip()
+
+
+def read_bool(value: object) -> bool:
+    """True or false, or one of the words that the environment uses for them."""
+    if isinstance(value, bool):
+        return value
+    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if isinstance(value, str) and value.strip().lower() in words:
+        return words[value.strip().lower()]
+    raise ValueError("must be true or false")
+
+
+def read_int(low: int, high: int) -> Callable[[object], int]:
+    """A reader of whole numbers from `low` to `high`."""
+
+    def read(value: object) -> int:
+        if isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]{1,18}\s*", value):
+            value = int(value)
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return value
+
+    return read
+
+
+def read_listen(value: object) -> Listen:
+    """`HOST:PORT`, `[IPv6]:PORT` or `:PORT`."""
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%]+)\]|([A-Za-z0-9._-]*)):([0-9]{1,5})", read_text(value))
+    if match is None or int(match[3]) > 65535:
+        raise ValueError("must be HOST:PORT, for example 0.0.0.0:8443 or [::]:8443")
+    return Listen(match[1] or match[2] or "0.0.0.0", int(match[3]))  # noqa: S104 - what `:PORT` means
+
+
+def read_base_url(value: object) -> str:
+    """An http(s) URL of host, optional port and path, without trailing slash, query or credentials."""
+    text = read_text(value).rstrip("/")
+    if not text:
+        return ""
+    problem = "must be a URL such as https://cdx.example.net:8443"
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise ValueError(problem) from None
+    host = parts.hostname or ""
+    clean = re.fullmatch(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]+)?(/[A-Za-z0-9._~/-]*)?", text)
+    if not clean or not host or port == 0 or ".." in parts.path:
+        raise ValueError(problem)
+    if ":" in host:
+        ipaddress.IPv6Address(host)
+    return text
+
+
+def read_networks(value: object) -> tuple[Network, ...]:
+    """CIDRs as a list, or as a text with commas. An address alone is a network of one."""
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, list | tuple):
+        raise ValueError("must be a list of networks such as 10.0.0.0/8")
+    networks: list[Network] = []
+    for item in items:
+        text = read_text(item)
+        if text:
+            try:
+                networks.append(ipaddress.ip_network(text))
+            except ValueError as error:
+                raise ValueError(f"{text!r} is not a network such as 10.0.0.0/8: {error}") from None
+    return tuple(networks)
+
+
+def read_path(value: object) -> Path | None:
+    """A path; empty means none."""
+    text = read_text(value)
+    return Path(text).expanduser() if text else None
+
+
+def _setting(default: Any, env: str, read: Callable[[object], Any], help_text: str, *, secret: bool = False) -> Any:
+    metadata = {"env": env, "read": read, "help": help_text, "secret": secret}
+    return field(default=default, metadata=metadata, repr=not secret)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All settings of one server. `home` is where everything lies; it comes from `--home` alone."""
+
+    home: Path
+    public_url: str = _setting(
+        "", "PUBLIC_BASE_URL", read_base_url, "Base URL under which hosts reach the server; fixed at init."
+    )
+    listen: Listen = _setting(
+        Listen("0.0.0.0", 8443),  # noqa: S104 - a server for a fleet
+        "CDXSYNC_LISTEN",
+        read_listen,
+        "Address and port to listen on, HOST:PORT.",
+    )
+    plain_http: bool = _setting(
+        False, "CDXSYNC_PLAIN_HTTP", read_bool, "Serve HTTP without TLS, behind a proxy that terminates it."
+    )
+    trusted_proxies: tuple[Network, ...] = _setting(
+        (), "CDXSYNC_TRUSTED_PROXIES", read_networks, "Networks of proxies whose X-Forwarded-For and X-mTLS-* count."
+    )
+    threads: int = _setting(16, "CDXSYNC_THREADS", read_int(1, 1024), "Worker threads.")
+    database_url: str = _setting(
+        "", "CDXSYNC_DATABASE_URL", read_text, "Database; default: the SQLite file cdxsync.db in the home.", secret=True
+    )
+    dashboard_admin_key: str = _setting(
+        "", "DASHBOARD_ADMIN_KEY", read_text, "Key that /admin/* needs beside the client certificate.", secret=True
+    )
+    token_min_length: int = _setting(
+        24, "TOKEN_MIN_LENGTH", read_int(8, 4096), "Least length in bytes of a token in an auth document."
+    )
+    install_token_ttl_seconds: int = _setting(
+        1800, "INSTALL_TOKEN_TTL_SECONDS", read_int(1, 30 * 86400), "Life of an installer, in seconds."
+    )
+    max_body_bytes: int = _setting(
+        1 << 20, "CDXSYNC_MAX_BODY_BYTES", read_int(1024, 1 << 30), "Largest request body, in bytes."
+    )
+    payload_history: int = _setting(
+        20, "CDXSYNC_PAYLOAD_HISTORY", read_int(1, 10000), "How many accepted auth documents are kept."
+    )
+    tls_certificate: Path | None = _setting(
+        None,
+        "CDXSYNC_TLS_CERTIFICATE",
+        read_path,
+        "Own server certificate with its chain (PEM), instead of the made one.",
+    )
+    tls_key: Path | None = _setting(None, "CDXSYNC_TLS_KEY", read_path, "Private key of tls_certificate (PEM).")
+    host_ca: Path | None = _setting(
+        None,
+        "CDXSYNC_HOST_CA",
+        read_path,
+        "CA (PEM) that hosts trust for public_url; default: cdxsync's own, or the host's trust store when the"
+        " certificate that hosts see is not cdxsync's (tls_certificate or plain_http).",
+    )
+    github_api_url: str = _setting(
+        "https://api.github.com", "GITHUB_API_URL", read_base_url, "GitHub's API, where Codex releases are found."
+    )
+
+    @property
+    def base_path(self) -> str:
+        """The path part of `public_url`, without trailing slash."""
+        return urlsplit(self.public_url).path
+
+
+def default_home() -> Path:
+    """`/var/lib/cdxsync` for root, else the platform's data directory."""
+    if hasattr(os, "geteuid") and os.geteuid() == 0 and not sys.platform.startswith("win"):
+        return Path("/var/lib/cdxsync")
+    return platformdirs.user_data_path("cdxsync", appauthor=False)
+
+
+def load(
+    home: Path,
+    *,
+    config: Path | None = None,
+    flags: Mapping[str, object] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Settings:
+    """The settings of `home`; `flags` holds those given on the command line, by setting name, None for not given.
+
+    `config` must exist when given; by default `<home>/config.toml` is read when there is one.
+    Raises `SettingError` with a line for each unknown key and bad value, which names it and where it stands.
+    """
+    environ = os.environ if environ is None else environ
+    specs = {spec.name: spec for spec in fields(Settings) if spec.metadata}
+    path = config or home / CONFIG_NAME
+    problems: list[str] = []
+    values: dict[str, Any] = {}
+
+    def take(name: str, raw: object, where: str) -> None:
+        try:
+            values[name] = specs[name].metadata["read"](raw)
+        except ValueError as error:
+            problems.append(f"{where}: {name} {error}")
+
+    for name, raw in _read_file(path, required=config is not None).items():
+        if name in specs:
+            take(name, raw, str(path))
+        else:
+            problems.append(f"{path}: unknown setting {name!r}{_nearest(name, specs)}")
+    by_env = {spec.metadata["env"]: name for name, spec in specs.items()}
+    for variable, raw in environ.items():
+        if variable in by_env:
+            take(by_env[variable], raw, f"environment variable {variable}")
+        elif variable.startswith(ENV_PREFIX) and variable not in _OUTSIDE_TABLE:
+            problems.append(f"unknown environment variable {variable}{_nearest(variable, by_env)}")
+    for name, raw in (flags or {}).items():
+        if raw is not None:
+            take(name, raw, f"--{name.replace('_', '-')}")
+    if problems:
+        raise SettingError("\n".join(problems))
+    settings = Settings(home=home, **values)
+    if (settings.tls_certificate is None) != (settings.tls_key is None):
+        raise SettingError("tls_certificate and tls_key go together: set both or neither")
+    return settings
+
+
+def _read_file(path: Path, *, required: bool) -> dict[str, object]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if required:
+            raise SettingError(f"{path}: no such configuration file") from None
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingError(f"{path}: cannot be read as TOML: {error}") from None
+
+
+def _nearest(name: str, known: Mapping[str, object]) -> str:
+    close = difflib.get_close_matches(name, known, 1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

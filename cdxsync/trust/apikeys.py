@@ -1,0 +1,33 @@
+"""API keys of hosts and tokens of installers: minting, and the form in which they are kept."""
+
+import hashlib
+import secrets
+import uuid
+
+PREFIX = "cdx_"
+MAX_LENGTH = 256
+"""Longer texts are no keys and are not hashed."""
+
+
+def mint() -> str:
+    """A new API key: `cdx_` and 64 hex digits (32 random bytes)."""
+    return PREFIX + secrets.token_hex(32)
+
+
+def mint_installer_token() -> str:
+    """A new installer token: a random UUID, 36 characters (`contract.md` 8)."""
+    return str(uuid.uuid4())
+
+
+def fingerprint(secret: str) -> str:
+    """The SHA-256 under which a key or token is kept and looked up.
+
+    Both are 122 random bits or more, so a plain hash cannot be reversed, and a look-up by it leaks nothing of the
+    secret through its timing. Keys of the reference implementation, 64 hex digits, are kept the same way.
+    """
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def shortened(secret: str) -> str:
+    """The first 8 characters, for the audit log (`contract.md` 8)."""
+    return secret[:8] + "…"

@@ -1,0 +1,3 @@
+#!/usr/bin/env python3
+"""Run cdxsync from a checkout, without installing it: `./cli.py COMMAND`."""
+from cdxsync.cli.main import run; run()  # noqa: E702, I001 - three lines on purpose
