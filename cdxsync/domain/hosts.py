@@ -163,7 +163,7 @@ def delete(host: Host, *, actor: str, action: str, **details: str) -> None:
             raise NotFound(f"No host {host.fqdn!r}")
         gone.delete_instance()
         versions.note_reported(gone.client_version, None)
-        audit.record(action, actor=actor, fqdn=gone.fqdn, host_id=gone.id, **details)
+        audit.record(action, actor=actor, host=None, fqdn=gone.fqdn, host_id=gone.id, **details)
 
     write(work)
 

@@ -23,5 +23,5 @@ def month_totals(at: datetime, host: Host | None = None) -> dict[str, int]:
     in_month = (UsageDay.day >= f"{month}-01") & (UsageDay.day <= f"{month}-31")
     where = in_month if host is None else in_month & (UsageDay.host == host)
     sums = [fn.COALESCE(fn.SUM(column), 0) for column in _SUMS.values()]
-    row: tuple[Any, ...] = UsageDay.select(*sums).where(where).tuples().get()
+    row: tuple[Any, ...] = UsageDay.select(*sums).where(where).tuples().get()  # type: ignore[assignment]
     return {name: int(value) for name, value in zip(_SUMS, row, strict=True)}

@@ -107,7 +107,10 @@ def body_bytes(limit: int) -> bytes:
         raise UnsupportedMedia("The body must be sent without Content-Encoding")
     refuse_large_body(limit)
     length = environ.get("CONTENT_LENGTH", "")
-    body: bytes = environ["wsgi.input"].read(int(length) if length else limit + 1)
+    try:
+        body: bytes = environ["wsgi.input"].read(int(length) if length else limit + 1)
+    except ValueError as error:
+        raise Malformed(f"The body is not chunked as it says: {error}") from None
     if length and len(body) < int(length):
         raise Malformed("The body is shorter than its Content-Length")
     if len(body) > limit:

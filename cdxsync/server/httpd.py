@@ -1,0 +1,188 @@
+"""The Cheroot server, hardened: silent clients cost no thread, ambiguous requests are refused, errors are JSON."""
+
+import json
+import logging
+import selectors
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from cheroot import connections
+from cheroot import server as cheroot_server
+from cheroot.wsgi import Server as WsgiServer
+
+from cdxsync.server import tls
+
+MAX_HEADER_BYTES = 32 * 1024
+IDLE_TIMEOUT_SECONDS = 30
+SHUTDOWN_TIMEOUT_SECONDS = 10
+_DRAIN_BYTES = 4 << 20
+_DRAIN_SECONDS = 2.0
+_log = logging.getLogger("cdxsync.server")
+
+
+class _HeaderReader(cheroot_server.HeaderReader):
+    """Leaves out headers with an underscore in their name.
+
+    `X_Forwarded_For` would become the same WSGI name as `X-Forwarded-For`, past a proxy that strips the latter.
+    (Cheroot 11.1's own DropUnderscoreHeaderReader fails on every header: it looks for a text in bytes.)
+    """
+
+    def _allow_header(self, key_name: bytes) -> bool:
+        return b"_" not in key_name
+
+
+class _StrictHeaders(dict[bytes, bytes]):
+    """Request headers in which those that frame or route a request stand once."""
+
+    def __setitem__(self, name: bytes, value: bytes) -> None:
+        if name in (b"Content-Length", b"Transfer-Encoding", b"Host") and name in self:
+            raise ValueError(f"The header {name.decode()} is repeated")
+        super().__setitem__(name, value)
+
+
+class _Request(cheroot_server.HTTPRequest):
+    """A request whose framing must be beyond doubt (RFC 9112, 6.3), as proxies in front may read it otherwise."""
+
+    header_reader = _HeaderReader()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.inheaders = _StrictHeaders()
+
+    def read_request_headers(self) -> bool:
+        """Read the headers; refuse a body whose length can be read in two ways."""
+        if not super().read_request_headers():
+            return False
+        length = self.inheaders.get(b"Content-Length")
+        if length is not None and (b"Transfer-Encoding" in self.inheaders or not length.isdigit()):
+            self.simple_response("400 Bad Request", "The length of the body is ambiguous")
+            return False
+        return True
+
+    def respond(self) -> None:
+        """Answer through the application."""
+        super().respond()
+        if self.close_connection:
+            self._drain_body()
+
+    def _drain_body(self) -> None:
+        """Read on a bounded while when the answer came before the whole body had been read.
+
+        Closing a socket with unread data resets the connection, and the client would lose the answer (RFC 9112, 9.6).
+        """
+        left = _DRAIN_BYTES if self.chunked_read else min(_DRAIN_BYTES, getattr(self.rfile, "remaining", 0))
+        if self.chunked_read and self.rfile.closed:
+            return
+        end = time.monotonic() + _DRAIN_SECONDS
+        try:
+            while left > 0 and (seconds := end - time.monotonic()) > 0:
+                self.conn.socket.settimeout(seconds)
+                data = self.conn.rfile.read1(min(left, 65536))
+                if not data:
+                    return
+                left -= len(data)
+        except OSError:
+            return
+
+    def simple_response(self, status: Any, msg: str = "") -> None:
+        """Answer for the server itself, before the application sees the request; the connection ends with it."""
+        self.close_connection = True
+        text = msg or str(status).partition(" ")[2]
+        body = json.dumps({"status": "error", "message": text}).encode()
+        head = (
+            f"{self.server.protocol} {status}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        )
+        self.conn.wfile.write(head.encode("latin-1") + body)
+
+
+class _Connection(cheroot_server.HTTPConnection):
+    """A connection whose handshake is done by the worker that serves its first request."""
+
+    RequestHandlerClass = _Request
+    _fresh = True
+
+    def communicate(self) -> bool:
+        """Serve one request; whether the connection stays open."""
+        if self._fresh and isinstance(self.socket, ssl.SSLSocket):
+            environ = tls.shake_hands(self.socket, str(self.remote_addr))
+            if environ is None:
+                return False
+            self.ssl_env = environ
+        self._fresh = False
+        return bool(super().communicate())
+
+
+class _ConnectionManager(connections.ConnectionManager):
+    """Hands a new connection to a worker only when its first bytes have come."""
+
+    def _from_server_socket(self, server_socket: Any) -> None:
+        connection = super()._from_server_socket(server_socket)
+        if connection is not None:
+            connection.last_used = time.time()
+            self._selector.register(connection.socket.fileno(), selectors.EVENT_READ, data=connection)
+
+    def put(self, conn: Any) -> None:
+        """Take back a kept-alive connection; one whose next request was decrypted already goes on at once."""
+        if isinstance(conn.socket, ssl.SSLSocket) and conn.socket.pending():
+            conn.last_used = time.time()
+            self.server.process_conn(conn)
+        else:
+            super().put(conn)
+
+
+class Server(WsgiServer):
+    """A server for `app` on `address`, with TLS when a context is given."""
+
+    ConnectionClass = _Connection
+    max_request_header_size = MAX_HEADER_BYTES
+
+    def __init__(
+        self, address: tuple[str, int], app: Callable[..., Any], context: ssl.SSLContext | None, *, threads: int
+    ) -> None:
+        super().__init__(
+            address,
+            app,
+            numthreads=threads,
+            max=threads,
+            server_name="cdxsync",
+            request_queue_size=256,
+            timeout=IDLE_TIMEOUT_SECONDS,
+            shutdown_timeout=SHUTDOWN_TIMEOUT_SECONDS,
+        )
+        if context is not None:
+            self.ssl_adapter = tls.DeferringAdapter(context)
+        self._stop_requested = threading.Event()
+
+    def prepare(self) -> None:
+        """Bind, and watch connections in our own way."""
+        super().prepare()
+        self._connections._selector.close()
+        self._connections = _ConnectionManager(self)
+
+    def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
+        """Cheroot's own messages, into our log."""
+        _log.log(level, msg, exc_info=traceback)
+
+    def request_stop(self) -> None:
+        """Ask for the end, from a signal handler or another thread."""
+        self._stop_requested.set()
+
+
+def listen(server: Server) -> tuple[str, int]:
+    """Bind the address; returns the real one, which port 0 has left open. Raises OSError."""
+    server.prepare()
+    host, port = server.bind_addr[:2]
+    return str(host), int(port)
+
+
+def serve_until_stopped(server: Server) -> None:
+    """Serve until `request_stop`; requests in flight finish first."""
+    worker = threading.Thread(target=server.serve, name="accept")
+    worker.start()
+    server._stop_requested.wait()
+    server.stop()
+    worker.join()

@@ -1,0 +1,2 @@
+main() { echo hi @@FQDN@@ ; }
+main
