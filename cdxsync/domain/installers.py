@@ -185,15 +185,13 @@ def _render(fleet: Fleet, row: InstallToken, api_key: str) -> bytes:
     quoted = {
         "BASE_URL": row.base_url,
         "FQDN": row.fqdn,
-        "API_KEY": api_key,
         "WRAPPER_SHA256": baked.sha256,
         "WRAPPER_VERSION": wrapper.version(),
         "CA_PEM": fleet.host_ca_pem.strip(),
-        "CODEX_VERSION": "",
         "GITHUB_API_URL": fleet.settings.github_api_url,
     }
     # Values were checked when they came in (`settings.read_base_url`, `hosts.check_fqdn`): no quoting is needed.
-    raw = {"FQDN_TEXT": row.fqdn, "BASE_URL_TEXT": row.base_url}
+    raw = {"FQDN_TEXT": row.fqdn, "BASE_URL_TEXT": row.base_url, "API_KEY_TEXT": api_key}
     values = {name: shlex.quote(value) for name, value in quoted.items()} | raw
     return re.sub(r"@@([A-Z0-9_]+)@@", lambda match: values[match[1]], _template()).encode()
 

@@ -1,2 +1,189 @@
-main() { echo hi @@FQDN@@ ; }
-main
+#!/usr/bin/env bash
+# Installing Codex for @@FQDN_TEXT@@ via @@BASE_URL_TEXT@@
+# Installs the cdx wrapper for this one host, and Codex where it is missing. Works once.
+set -euo pipefail
+umask 077
+
+BASE_URL=@@BASE_URL@@
+FQDN=@@FQDN@@
+WRAPPER_VERSION=@@WRAPPER_VERSION@@
+WRAPPER_SHA256=@@WRAPPER_SHA256@@
+CA_PEM=@@CA_PEM@@
+GITHUB_API_URL=@@GITHUB_API_URL@@
+
+say() { printf '%s\n' "$*"; }
+warn() { printf 'cdx installer: %s\n' "$*" >&2; }
+die() {
+    warn "$*"
+    exit 1
+}
+
+need() {
+    command -v "$1" >/dev/null 2>&1 ||
+        die "$1 is missing. Install it (apt-get install $2, dnf install $2, apk add $2 or brew install $2), then ask your admin for a new installer: cdxsync hosts register $FQDN"
+}
+
+check_needs() {
+    need curl curl
+    need python3 python3
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 8))' </dev/null ||
+        die "python3 is $(python3 -V 2>&1 </dev/null); cdx needs 3.8 or later"
+}
+
+# Downloads the wrapper into $1; the key goes by a file, never by the command line.
+download_wrapper() {
+    cat >"$WORK/headers" <<'HEADERS'
+X-API-Key: @@API_KEY_TEXT@@
+HEADERS
+    local trust=()
+    if [ -n "$CA_PEM" ]; then
+        printf '%s\n' "$CA_PEM" >"$WORK/ca.pem"
+        trust=(--cacert "$WORK/ca.pem")
+    fi
+    curl -fsSL "@@BASE_URL_TEXT@@/wrapper/download" ${trust[@]+"${trust[@]}"} -H @"$WORK/headers" \
+        --connect-timeout 10 --max-time 120 --retry 2 -o "$1" </dev/null ||
+        die "cannot download cdx from $BASE_URL (see the message of curl above)"
+}
+
+sha256_of() {
+    python3 -c 'import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest())' "$1" </dev/null
+}
+
+# Puts file $1 at $2 with mode $3, in one step.
+place() {
+    local target=$2 directory
+    directory=$(dirname "$target")
+    mkdir -p "$directory" || return 1
+    cp "$1" "$directory/.cdx-install.$$" && chmod "$3" "$directory/.cdx-install.$$" &&
+        mv -f "$directory/.cdx-install.$$" "$target" && return 0
+    rm -f "$directory/.cdx-install.$$"
+    return 1
+}
+
+# The first codex on PATH or in the usual places that is not cdx.
+find_codex() {
+    local directory path="$PATH:/usr/local/bin:/opt/codex/bin:$HOME/.local/bin"
+    local IFS=:
+    for directory in $path; do
+        if [ -f "$directory/codex" ] && [ -x "$directory/codex" ] && ! [ "$directory/codex" -ef "$BIN/cdx" ]; then
+            printf '%s\n' "$directory/codex"
+            return 0
+        fi
+    done
+    return 1
+}
+
+install_codex_by_npm() {
+    command -v npm >/dev/null 2>&1 || return 1
+    say "Installing Codex with npm"
+    if [ "$(id -u)" = 0 ]; then
+        npm install --global --no-fund --no-audit @openai/codex </dev/null >&2
+    else
+        npm install --global --no-fund --no-audit --prefix "$HOME/.local" @openai/codex </dev/null >&2
+    fi
+}
+
+# Prints the URL and SHA-256 of asset $2 from the release description in file $1.
+read_release() {
+    python3 - "$1" "$2" <<'PYTHON'
+import json, re, sys
+
+with open(sys.argv[1], encoding="utf-8") as file:
+    assets = json.load(file).get("assets", [])
+for asset in assets:
+    checksum = re.fullmatch(r"sha256:([0-9a-f]{64})", str(asset.get("digest")))
+    if asset.get("name") == sys.argv[2] and checksum:
+        print(asset["browser_download_url"], checksum.group(1))
+        sys.exit(0)
+sys.exit(1)
+PYTHON
+}
+
+# Takes the one program out of archive $1 into file $2.
+unpack_codex() {
+    python3 - "$1" "$2" "$3" <<'PYTHON'
+import shutil, sys, tarfile
+
+with tarfile.open(sys.argv[1]) as archive:
+    files = [member for member in archive if member.isfile() and member.name.split("/")[-1] in (sys.argv[3], "codex")]
+    if len(files) != 1:
+        sys.exit("the archive does not hold exactly one program")
+    with archive.extractfile(files[0]) as source, open(sys.argv[2], "wb") as target:
+        shutil.copyfileobj(source, target)
+PYTHON
+}
+
+install_codex_from_github() {
+    local machine name url sum
+    case "$(uname -s)-$(uname -m)" in
+    Linux-x86_64 | Linux-amd64) machine=x86_64-unknown-linux-musl ;;
+    Linux-aarch64 | Linux-arm64) machine=aarch64-unknown-linux-musl ;;
+    Darwin-x86_64) machine=x86_64-apple-darwin ;;
+    Darwin-arm64) machine=aarch64-apple-darwin ;;
+    *)
+        warn "there is no Codex release for $(uname -s) on $(uname -m)"
+        return 1
+        ;;
+    esac
+    name=codex-$machine
+    say "Installing Codex from its latest release"
+    curl -fsSL "$GITHUB_API_URL/repos/openai/codex/releases/latest" -H 'Accept: application/vnd.github+json' \
+        --connect-timeout 10 --max-time 60 -o "$WORK/release.json" </dev/null || return 1
+    if ! read -r url sum < <(read_release "$WORK/release.json" "$name.tar.gz"); then
+        warn "the release has no $name.tar.gz with a SHA-256 checksum"
+        return 1
+    fi
+    curl -fsSL "$url" --connect-timeout 10 --max-time 900 -o "$WORK/codex.tar.gz" </dev/null || return 1
+    if [ "$(sha256_of "$WORK/codex.tar.gz")" != "$sum" ]; then
+        warn "the checksum of $url is wrong; it is not installed"
+        return 1
+    fi
+    unpack_codex "$WORK/codex.tar.gz" "$WORK/codex" "$name" && place "$WORK/codex" "$BIN/codex" 0755
+}
+
+install_codex() {
+    local found
+    if found=$(find_codex); then
+        say "Codex is there: $found"
+    elif install_codex_by_npm || install_codex_from_github; then
+        found=$(find_codex) || warn "Codex was installed, but is not found on PATH"
+        say "Codex is installed: ${found:-not found}"
+    else
+        warn "Codex could not be installed. cdx needs it: npm install -g @openai/codex"
+        warn "or take a release from https://github.com/openai/codex/releases and put it on PATH as codex"
+    fi
+}
+
+main() {
+    WORK=$(mktemp -d)
+    trap 'rm -rf "$WORK"' EXIT
+    say "Installing Codex for $FQDN via $BASE_URL"
+    check_needs
+
+    say "Downloading cdx $WRAPPER_VERSION"
+    download_wrapper "$WORK/cdx"
+    [ "$(sha256_of "$WORK/cdx")" = "$WRAPPER_SHA256" ] ||
+        die "the checksum of the downloaded cdx is wrong; ask your admin for a new installer: cdxsync hosts register $FQDN"
+
+    # cdx holds this host's key. On a machine-wide install every user may run it, so every user can read it.
+    if [ "$(id -u)" = 0 ]; then
+        BIN=/usr/local/bin
+        place "$WORK/cdx" "$BIN/cdx" 0755 || die "cannot write $BIN/cdx"
+    else
+        BIN=$HOME/.local/bin
+        place "$WORK/cdx" "$BIN/cdx" 0700 || die "cannot write $BIN/cdx"
+    fi
+    say "Installed $BIN/cdx"
+
+    install_codex
+
+    say "Fetching credentials"
+    "$BIN/cdx" --wrapper-sync </dev/null || die "cdx is installed, but its first sync failed (see above)"
+
+    case ":$PATH:" in
+    *":$BIN:"*) say "Done. Run: cdx" ;;
+    *) say "Done. Run: $BIN/cdx   (add $BIN to PATH to say just cdx)" ;;
+    esac
+}
+
+main "$@"
