@@ -1,0 +1,107 @@
+"""Stores at the same time, from many threads over two server processes: the newest wins, whole."""
+
+import random
+import threading
+from typing import Any
+
+from conftest import Fleet
+from documents import make_auth, with_auths
+
+ROUNDS = 12
+THREADS = 16
+
+
+def test_the_newest_of_many_stores_at_once_is_canonical(fresh_fleet: Fleet) -> None:
+    other = Fleet(fresh_fleet.home)
+    ports = (fresh_fleet.port, other.port)
+    other.start()
+    try:
+        keys = [fresh_fleet.key(f"host{number}.example.net") for number in range(THREADS)]
+        documents = [
+            [
+                make_auth(f"2026-01-01T{turn:02}:00:{second:02}.{second}Z", f"{turn}/{second}")
+                for second in range(THREADS)
+            ]
+            for turn in range(ROUNDS)
+        ]
+        for row in documents:
+            random.Random(row[0]["last_refresh"]).shuffle(row)
+        barrier = threading.Barrier(THREADS)
+        canonical_after: list[Any] = []
+        problems: list[Any] = []
+
+        def host(number: int) -> None:
+            with fresh_fleet.client(keys[number]) as client:
+                for turn in range(ROUNDS):
+                    client.url = f"https://localhost:{ports[(number + turn) % 2]}"
+                    mine = documents[turn][number]
+                    barrier.wait()
+                    answer = client.auth(command="store", auth=mine).json()["data"]
+                    known = [with_auths(document) for document in documents[turn]]
+                    # What comes back is whole, and never older than what was sent.
+                    if answer["auth"] not in known or answer["canonical_last_refresh"] < mine["last_refresh"]:
+                        problems.append(answer)
+                    barrier.wait()
+                    if number == 0:
+                        asked = client.auth(last_refresh="2000-01-01T00:00:00Z", digest="0" * 64).json()["data"]
+                        canonical_after.append(asked["auth"])
+
+        threads = [threading.Thread(target=host, args=(number,)) for number in range(THREADS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        other.stop()
+    assert problems == []
+    newest = [with_auths(max(row, key=lambda document: str(document["last_refresh"]))) for row in documents]
+    assert canonical_after == newest
+    assert fresh_fleet.canonical() == newest[-1]
+    fresh_fleet.stop()
+
+
+def test_two_first_callers_bind_one_address(fleet: Fleet) -> None:
+    import http.client
+    import ssl
+
+    key = fleet.key("bind.example.net")
+    context = ssl.create_default_context(cafile=str(fleet.ca_file))
+    addresses = [f"127.0.1.{number}" for number in range(1, 9)]
+    barrier = threading.Barrier(len(addresses))
+    statuses: list[int] = []
+
+    def call(address: str) -> None:
+        connection = http.client.HTTPSConnection("localhost", fleet.port, context=context, source_address=(address, 0))
+        connection.connect()
+        barrier.wait()
+        connection.request("GET", "/wrapper", headers={"X-API-Key": key})
+        statuses.append(connection.getresponse().status)
+        connection.close()
+
+    threads = [threading.Thread(target=call, args=(address,)) for address in addresses]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(statuses) == [200] + [403] * 7
+
+
+def test_registering_one_new_host_many_times_at_once(fleet: Fleet) -> None:
+    barrier = threading.Barrier(8)
+    answers: list[dict[str, Any]] = []
+
+    def register() -> None:
+        barrier.wait()
+        answers.append(fleet.register("rush.example.net"))
+
+    threads = [threading.Thread(target=register) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({answer["host"]["id"] for answer in answers}) == 1
+    working = 0
+    for answer in answers:
+        with fleet.client(answer["host"]["api_key"]) as client:
+            working += client.call("GET", "/wrapper").status_code == 200
+    assert working == 1
