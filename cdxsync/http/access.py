@@ -111,6 +111,8 @@ def body_bytes(limit: int) -> bytes:
         body: bytes = environ["wsgi.input"].read(int(length) if length else limit + 1)
     except ValueError as error:
         raise Malformed(f"The body is not chunked as it says: {error}") from None
+    except OSError as error:
+        raise Malformed(f"The body could not be read to its end: {error}") from None
     if length and len(body) < int(length):
         raise Malformed("The body is shorter than its Content-Length")
     if len(body) > limit:

@@ -13,6 +13,7 @@ from cheroot import connections
 from cheroot import server as cheroot_server
 from cheroot.wsgi import Server as WsgiServer
 
+from cdxsync.errors import Failed
 from cdxsync.server import tls
 
 MAX_HEADER_BYTES = 32 * 1024
@@ -115,6 +116,13 @@ class _Connection(cheroot_server.HTTPConnection):
         self._fresh = False
         return bool(super().communicate())
 
+    def close(self) -> None:
+        """Close the connection. Never raises: what did would take Cheroot's worker, and then the server, with it."""
+        try:
+            super().close()
+        except OSError as error:
+            _log.debug("closing the connection of %s: %s", self.remote_addr, error)
+
 
 class _ConnectionManager(connections.ConnectionManager):
     """Hands a new connection to a worker only when its first bytes have come."""
@@ -127,11 +135,16 @@ class _ConnectionManager(connections.ConnectionManager):
 
     def put(self, conn: Any) -> None:
         """Take back a kept-alive connection; one whose next request was decrypted already goes on at once."""
-        if isinstance(conn.socket, ssl.SSLSocket) and conn.socket.pending():
-            conn.last_used = time.time()
-            self.server.process_conn(conn)
-        else:
-            super().put(conn)
+        try:
+            if isinstance(conn.socket, ssl.SSLSocket) and conn.socket.pending():
+                conn.last_used = time.time()
+                self.server.process_conn(conn)
+            else:
+                super().put(conn)
+        except (OSError, ValueError, KeyError) as error:
+            # The client has gone, or the server is stopping; either way a worker must outlive it.
+            _log.debug("giving up the connection of %s: %s", conn.remote_addr, error)
+            conn.close()
 
 
 class Server(WsgiServer):
@@ -180,9 +193,24 @@ def listen(server: Server) -> tuple[str, int]:
 
 
 def serve_until_stopped(server: Server) -> None:
-    """Serve until `request_stop`; requests in flight finish first."""
-    worker = threading.Thread(target=server.serve, name="accept")
-    worker.start()
+    """Serve until `request_stop`; requests in flight finish first.
+
+    Raises `Failed` when the server ends by itself, so that whoever watches the process starts it again.
+    """
+    accepting = threading.Thread(target=_accept, args=(server,), name="accept")
+    accepting.start()
     server._stop_requested.wait()
+    failure = server.interrupt
     server.stop()
-    worker.join()
+    accepting.join()
+    if failure is not None:
+        raise Failed(f"the server has failed: {failure!r}")
+
+
+def _accept(server: Server) -> None:
+    try:
+        server.serve()
+    except BaseException:
+        _log.exception("the server has failed")
+    finally:
+        server.request_stop()

@@ -1,6 +1,7 @@
 """TLS for Cheroot: the context, the certificate that a client showed, and handshakes outside the accept thread."""
 
 import logging
+import os
 import socket
 import ssl
 from dataclasses import dataclass
@@ -117,7 +118,7 @@ def _describe(der: bytes) -> ClientCertificate:
 
 
 def _answer_in_clear(sock: ssl.SSLSocket) -> None:
-    with socket.socket(fileno=sock.detach()) as raw:
+    with socket.socket(fileno=os.dup(sock.fileno())) as raw:
         raw.settimeout(1)
         try:
             raw.sendall(_PLAIN_HTTP_ANSWER)
