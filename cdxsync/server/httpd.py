@@ -177,8 +177,8 @@ class Server(WsgiServer):
         self._connections = _ConnectionManager(self)
 
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
-        """Cheroot's own messages, into our log."""
-        _log.log(level, msg, exc_info=traceback)
+        """Cheroot's own messages, into our log; what it deems information is about clients that went away."""
+        _log.log(level if level > logging.INFO else logging.DEBUG, msg, exc_info=traceback)
 
     def request_stop(self) -> None:
         """Ask for the end, from a signal handler or another thread."""

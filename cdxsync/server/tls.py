@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cheroot.errors import FatalSSLAlert
 from cheroot.makefile import MakeFile
 from cheroot.ssl import Adapter
 from cryptography import x509
@@ -69,7 +70,10 @@ class DeferringAdapter(Adapter):
 
     def wrap(self, sock: Any) -> tuple[ssl.SSLSocket, dict[str, Any]]:
         """The TLS socket of a new connection; `shake_hands` does the rest in a worker."""
-        return self.context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False), {}
+        try:
+            return self.context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False), {}
+        except OSError as error:  # the client has gone already; ssl.SSLError is an OSError too
+            raise FatalSSLAlert(*error.args) from error
 
     def get_environ(self) -> dict[str, Any]:
         """Nothing is known of a connection before its handshake."""
