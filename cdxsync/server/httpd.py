@@ -1,9 +1,11 @@
 """The Cheroot server, hardened: silent clients cost no thread, ambiguous requests are refused, errors are JSON."""
 
+import contextlib
 import json
 import logging
 import selectors
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -97,7 +99,8 @@ class _Request(cheroot_server.HTTPRequest):
             f"{self.server.protocol} {status}\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         )
-        self.conn.wfile.write(head.encode("latin-1") + body)
+        with contextlib.suppress(OSError):
+            self.conn.wfile.write(head.encode("latin-1") + body)
 
 
 class _Connection(cheroot_server.HTTPConnection):
@@ -177,8 +180,9 @@ class Server(WsgiServer):
         self._connections = _ConnectionManager(self)
 
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
-        """Cheroot's own messages, into our log; what it deems information is about clients that went away."""
-        _log.log(level if level > logging.INFO else logging.DEBUG, msg, exc_info=traceback)
+        """Cheroot's own messages, into our log; those about clients that went away only for debugging."""
+        about_clients = level <= logging.INFO or isinstance(sys.exc_info()[1], OSError)
+        _log.log(logging.DEBUG if about_clients else level, msg, exc_info=traceback)
 
     def request_stop(self) -> None:
         """Ask for the end, from a signal handler or another thread."""
