@@ -1,0 +1,565 @@
+"""cdx on a host: what it does with the server's answers, and that Codex runs untouched."""
+
+import ast
+import json
+import os
+import pty
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Fleet, free_port, running_fleet
+from documents import make_auth, with_auths
+from machines import Machine, write_program
+
+OLD, NEW = "2026-01-01T00:00:00Z", "2026-03-01T00:00:00Z"
+CDX = Path(__file__).parent.parent / "cdxsync" / "wrapper" / "cdx"
+numbers = count()
+
+
+def host(fleet: Fleet, root: Path, **kwargs: Any) -> Machine:
+    """A machine with this fleet's wrapper."""
+    machine = Machine(root / f"machine{next(numbers)}", **kwargs)
+    machine.cdx.parent.mkdir(parents=True)
+    name = f"wrapped{next(numbers)}.example.net"
+    fleet.wrapper(name, fleet.key(name), machine.cdx)
+    machine.env["NAME"] = name
+    return machine
+
+
+@pytest.fixture(scope="module")
+def synced(fleet: Fleet) -> Fleet:
+    """A fleet that has a document."""
+    fleet.upload(make_auth(OLD))
+    return fleet
+
+
+def ago(**delta: float) -> str:
+    return (datetime.now(UTC) - timedelta(**delta)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def test_it_is_python_3_8() -> None:
+    ast.parse(CDX.read_text(), feature_version=(3, 8))
+
+
+@pytest.mark.parametrize("minor", [8, 9, 10, 12, 13])
+def test_it_runs_on_other_pythons(minor: int) -> None:
+    named = [f"python3.{minor}", *Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python3.{minor}")]
+    python = next((name for name in named if shutil.which(name) and subprocess.run([name, "-V"]).returncode == 0), None)
+    if python is None:
+        pytest.skip(f"no Python 3.{minor} here")
+    done = subprocess.run([python, str(CDX), "--wrapper-version"], capture_output=True, text=True)
+    assert done.stdout.startswith("cdx wrapper ")
+
+
+def test_own_options(synced: Fleet, tmp_path: Path) -> None:
+    machine = host(synced, tmp_path)
+    version = machine.run_cdx("--wrapper-version")
+    assert version.stdout == machine.run_cdx("-W").stdout == "cdx wrapper 0.1.0\n"
+    assert "--wrapper-sync" in machine.run_cdx("--wrapper-help").stdout
+    assert not machine.auth_file.exists()
+    assert machine.run_cdx("exec", "--wrapper-version").stdout == "ran with: exec --wrapper-version\n"
+    machine.auth_file.unlink()
+    done = machine.run_cdx("--wrapper-sync")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert machine.auth() == with_auths(make_auth(OLD))
+
+
+def test_help_and_version_of_codex_need_no_server(synced: Fleet, tmp_path: Path) -> None:
+    machine = host(synced, tmp_path)
+    for option in ("--version", "--help", "-h", "-V", "help"):
+        done = machine.run_cdx(option, CODEX_SYNC_BASE_URL="https://localhost:1")
+        assert done.returncode == 0
+        assert done.stderr == ""
+    assert not machine.auth_file.exists()
+
+
+def test_a_quiet_run_says_nothing(synced: Fleet, tmp_path: Path) -> None:
+    machine = host(synced, tmp_path)
+    for _ in range(2):
+        done = machine.run_cdx("exec", "a b", "--flag=$HOME", CODEX_EXIT="7")
+        assert (done.returncode, done.stdout, done.stderr) == (7, "ran with: exec a b --flag=$HOME\n", "")
+    shown = json.loads(synced.cli("--json", "hosts", "show", machine.env["NAME"]).stdout)
+    assert shown["client_version"] == "0.169.0"
+    assert shown["wrapper_version"] == "0.1.0"
+
+
+def test_codex_home_and_symbolic_links_are_kept(synced: Fleet, tmp_path: Path) -> None:
+    machine = host(synced, tmp_path)
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    (other / "real.json").write_text("{}")
+    (tmp_path / "codex home").mkdir()
+    link = tmp_path / "codex home" / "auth.json"
+    link.symlink_to(other / "real.json")
+    assert machine.run_cdx("exec", CODEX_HOME=str(link.parent)).returncode == 0
+    assert link.is_symlink()
+    assert json.loads((other / "real.json").read_text()) == with_auths(make_auth(OLD))
+    assert (other / "real.json").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in other.iterdir()] == ["real.json"]
+
+
+def test_a_newer_local_document_is_pushed_before_the_run(fresh_fleet: Fleet, tmp_path: Path) -> None:
+    fresh_fleet.upload(make_auth(OLD))
+    machine = host(fresh_fleet, tmp_path)
+    machine.put_auth(make_auth(NEW, "new"))
+    before = machine.auth_file.read_bytes()
+    assert machine.run_cdx("exec").returncode == 0
+    assert fresh_fleet.canonical() == with_auths(make_auth(NEW, "new"))
+    assert machine.auth_file.read_bytes() == before
+
+
+def test_an_older_local_document_is_replaced(synced: Fleet, tmp_path: Path) -> None:
+    machine = host(synced, tmp_path)
+    machine.put_auth(make_auth("2025-06-01T00:00:00Z", "stale"))
+    assert machine.run_cdx("exec").returncode == 0
+    assert machine.auth() == with_auths(make_auth(OLD))
+    shown = json.loads(synced.cli("--json", "hosts", "show", machine.env["NAME"]).stdout)
+    assert shown["last_refresh"] == OLD
+
+
+@pytest.mark.parametrize("content", ["{torn", "[]", "null"])
+def test_an_unreadable_file_is_kept_aside(synced: Fleet, tmp_path: Path, content: str) -> None:
+    machine = host(synced, tmp_path)
+    machine.auth_file.parent.mkdir()
+    machine.auth_file.write_text(content)
+    done = machine.run_cdx("exec")
+    assert done.returncode == 0
+    assert "auth.json.unreadable" in done.stderr
+    kept = machine.auth_file.with_name("auth.json.unreadable")
+    assert kept.read_text() == content
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert machine.auth() == with_auths(make_auth(OLD))
+
+
+def test_a_login_by_api_key_has_the_date_of_its_file(fresh_fleet: Fleet, tmp_path: Path) -> None:
+    machine = host(fresh_fleet, tmp_path)
+    login = {"auth_mode": "apikey", "OPENAI_API_KEY": "sk-abcdefghijklmnopqrstuvwxyz"}
+    machine.put_auth(login)
+    os.utime(machine.auth_file, (1_767_225_600.5, 1_767_225_600.5))
+    assert machine.run_cdx("exec").returncode == 0
+    canonical = fresh_fleet.canonical()
+    assert canonical is not None
+    assert canonical["last_refresh"] == "2026-01-01T00:00:00.500000Z"
+    assert canonical["OPENAI_API_KEY"] == login["OPENAI_API_KEY"]
+    assert machine.auth() == login
+    assert "the server says valid" in machine.run_cdx("exec", CODEX_DEBUG="1").stderr
+
+
+def test_a_login_that_the_fleet_does_not_take_works_on_its_host(fresh_fleet: Fleet, tmp_path: Path) -> None:
+    machine = host(fresh_fleet, tmp_path)
+    machine.put_auth({"OPENAI_API_KEY": "sk-short"})
+    done = machine.run_cdx("exec")
+    assert done.returncode == 0
+    assert "auth.auths.api.openai.com.token is too short" in done.stderr
+    assert "stays on this host" in done.stderr
+    assert fresh_fleet.canonical() is None
+
+
+def test_logging_out_does_not_bring_the_file_back_at_once(synced: Fleet, tmp_path: Path) -> None:
+    machine = host(synced, tmp_path, codex='#!/bin/sh\nrm -f "$HOME/.codex/auth.json"\n')
+    assert machine.run_cdx("logout").returncode == 0
+    assert not machine.auth_file.exists()
+
+
+def refused(machine: Machine, **env: str) -> str:
+    """Codex must not start; the local file must survive."""
+    before = machine.auth_file.read_bytes()
+    done = machine.run_cdx("exec", **env)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert machine.auth_file.read_bytes() == before
+    # A broken login can still be mended.
+    assert machine.run_cdx("login", **env).returncode == 0
+    return done.stderr
+
+
+def test_a_refusal_names_its_mending_and_deletes_nothing(synced: Fleet, tmp_path: Path) -> None:
+    machine = host(synced, tmp_path)
+    name = machine.env["NAME"]
+    machine.put_auth(make_auth(ago(hours=1)))
+    text = refused(machine, CODEX_SYNC_API_KEY="cdx_" + "0" * 64)
+    assert "Invalid API key" in text
+    assert f"cdxsync hosts register {name}" in text
+    assert "0" * 64 not in text
+
+    import sqlite3
+
+    def execute(statement: str) -> None:
+        with sqlite3.connect(synced.home / "cdxsync.db", timeout=30) as database:
+            database.execute(statement, (name,))
+
+    execute("UPDATE hosts SET ip = '192.0.2.1' WHERE fqdn = ?")
+    assert f"ask your admin to run: cdxsync hosts register {name}" in refused(machine)
+    execute("UPDATE hosts SET ip = NULL, status = 'disabled' WHERE fqdn = ?")
+    assert f"cdxsync hosts enable {name}" in refused(machine)
+    done = machine.run_cdx("--wrapper-sync")
+    assert done.returncode == 1
+    assert "Host is disabled" in done.stderr
+
+
+class FakeServer:
+    """A server of one fixed answer, for those that the real one does not give."""
+
+    def __init__(self, status: int, body: bytes) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, *args: object) -> None:
+                pass
+
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def answering() -> Iterator[Callable[[int, bytes], str]]:
+    started: list[FakeServer] = []
+
+    def answer(status: int, body: bytes) -> str:
+        started.append(FakeServer(status, body))
+        return started[-1].url
+
+    yield answer
+    for server in started:
+        server.server.shutdown()
+        server.server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "says"),
+    [
+        (500, b"<html>oops", "HTTP status 500"),
+        (503, b'{"status":"error","message":"The database cannot be used now"}', "The database cannot be used now"),
+        (429, b"{}", "HTTP status 429"),
+        (200, b"hello", "HTTP status 200"),
+        (200, b'{"status":"ok","data":{"status":"surprise"}}', "surprise"),
+        (200, b'{"status":"ok","data":null}', "HTTP status 200"),
+        (404, b'{"status":"error","message":"Route not found"}', "refuses the request: Route not found"),
+        (422, b'{"message":"Validation failed","errors":{"digest":["is odd"]}}', "Validation failed: digest is odd"),
+    ],
+)
+def test_a_server_in_trouble_leaves_fresh_credentials_usable(
+    synced: Fleet, tmp_path: Path, answering: Callable[[int, bytes], str], status: int, body: bytes, says: str
+) -> None:
+    machine = host(synced, tmp_path)
+    url = answering(status, body)
+    machine.put_auth(make_auth(ago(hours=1)))
+    done = machine.run_cdx("exec", CODEX_SYNC_BASE_URL=url)
+    assert (done.returncode, done.stdout) == (0, "ran with: exec\n")
+    assert says in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    machine.put_auth(make_auth(ago(hours=30)))
+    assert "30 hours old" in refused(machine, CODEX_SYNC_BASE_URL=url)
+
+
+@pytest.mark.parametrize(
+    ("date", "starts"),
+    [
+        (ago(hours=23, minutes=55), True),
+        (ago(hours=24, minutes=1), False),
+        (ago(minutes=-4), True),
+        (ago(minutes=-10), False),
+    ],
+)
+def test_the_offline_limit(synced: Fleet, tmp_path: Path, date: str, starts: bool) -> None:
+    machine = host(synced, tmp_path)
+    machine.put_auth(make_auth(date))
+    done = machine.run_cdx("exec", CODEX_SYNC_BASE_URL=f"https://localhost:{free_port()}")
+    assert done.returncode == (0 if starts else 1)
+    assert "cannot be reached" in done.stderr
+    assert "using the cached credentials" in done.stderr if starts else "credentials are" in done.stderr
+
+
+def test_offline_without_credentials(synced: Fleet, tmp_path: Path) -> None:
+    machine = host(synced, tmp_path)
+    done = machine.run_cdx("exec", CODEX_SYNC_BASE_URL=f"https://localhost:{free_port()}")
+    assert done.returncode == 1
+    assert "there are no cached credentials" in done.stderr
+
+
+def test_a_server_that_is_not_ours_is_not_talked_to(synced: Fleet, tmp_path: Path) -> None:
+    machine = host(synced, tmp_path)
+    machine.put_auth(make_auth(ago(hours=1)))
+    with running_fleet(tmp_path / "other") as other:
+        done = machine.run_cdx("exec", CODEX_SYNC_BASE_URL=other.url)
+        assert done.returncode == 0
+        assert "certificate cannot be verified" in done.stderr
+        assert json.loads(other.cli("--json", "hosts", "list").stdout) == {"hosts": []}
+        # With the other's CA named it is a server like any; that it does not know the key is another matter.
+        done = machine.run_cdx("exec", CODEX_SYNC_BASE_URL=other.url, CODEX_SYNC_CA_FILE=str(other.ca_file))
+        assert "Invalid API key" in done.stderr
+
+
+def test_the_key_does_not_travel_in_the_clear(synced: Fleet, tmp_path: Path) -> None:
+    machine = host(synced, tmp_path)
+    done = machine.run_cdx("exec", CODEX_SYNC_BASE_URL="http://cdx.example.net")
+    assert done.returncode == 1
+    assert "not encrypted" in done.stderr
+
+
+def test_a_changed_file_is_pushed_even_when_codex_fails_or_dies(fresh_fleet: Fleet, tmp_path: Path) -> None:
+    fresh_fleet.upload(make_auth(OLD))
+    for number, ending in enumerate(["exit 3", "kill -9 $$", "kill -TERM $$"], 1):
+        machine = host(fresh_fleet, tmp_path, codex=f'#!/bin/sh\ncp "$NEW_AUTH" "$HOME/.codex/auth.json"\n{ending}\n')
+        document = make_auth(f"2026-03-0{number}T00:00:00Z", ending)
+        (tmp_path / "new.json").write_text(json.dumps(document))
+        done = machine.run_cdx("exec", NEW_AUTH=str(tmp_path / "new.json"))
+        assert done.returncode == {1: 3, 2: -signal.SIGKILL, 3: -signal.SIGTERM}[number]
+        assert fresh_fleet.canonical() == with_auths(document)
+
+
+def test_a_server_that_goes_away_during_the_run_costs_a_line(fresh_fleet: Fleet, tmp_path: Path) -> None:
+    fresh_fleet.upload(make_auth(OLD))
+    (tmp_path / "new.json").write_text(json.dumps(make_auth(NEW, "late")))
+    codex = """#!/bin/sh
+cp "$NEW_AUTH" "$HOME/.codex/auth.json"
+kill $SERVER
+while kill -0 $SERVER 2>/dev/null; do :; done
+exit 4
+"""
+    machine = host(fresh_fleet, tmp_path, codex=codex)
+    machine.run_cdx("--wrapper-sync")
+    watcher = threading.Thread(target=fresh_fleet.processes[0].wait)  # reaps it, so that its number goes away
+    watcher.start()
+    env = {"NEW_AUTH": str(tmp_path / "new.json"), "SERVER": str(fresh_fleet.processes[0].pid)}
+    done = machine.run_cdx("exec", **env)
+    watcher.join()
+    assert done.returncode == 4
+    assert "the next run tries again" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    fresh_fleet.processes.clear()
+    fresh_fleet.start()
+    assert machine.run_cdx("--wrapper-sync").returncode == 0
+    assert fresh_fleet.canonical() == with_auths(make_auth(NEW, "late"))
+
+
+PROBE = f"""#!{sys.executable}
+import json, os, sys
+if sys.argv[1:] == ["--version"]:
+    print("codex-cli 1.0"); sys.exit()
+data = sys.stdin.buffer.read()
+os.write(1, bytes(range(256)) + data)
+os.write(2, b"err")
+os.write(7, b"seven")
+with open(os.environ["REPORT"], "w") as file:
+    json.dump({{"env": dict(os.environ), "argv": sys.argv, "pgid": os.getpgrp() == os.getpgid(os.getppid())}}, file)
+"""
+
+
+def test_pipes_descriptors_and_environment_are_codexs_own(synced: Fleet, tmp_path: Path) -> None:
+    machine = host(synced, tmp_path, codex=PROBE)
+    machine.run_cdx("--wrapper-sync")
+    payload = os.urandom(300_000)
+    seven = tmp_path / "seven"
+    env = machine.env | {"REPORT": str(tmp_path / "report"), "CODEX_SYNC_API_KEY": machine_key(machine)}
+    command = f'exec "{machine.cdx}" exec - "two words" 7>"{seven}"'
+    done = subprocess.run(["bash", "-c", command], input=payload, env=env, capture_output=True)
+    assert done.returncode == 0
+    assert done.stdout == bytes(range(256)) + payload
+    assert done.stderr == b"err"
+    assert seven.read_bytes() == b"seven"
+    report = json.loads((tmp_path / "report").read_text())
+    assert report["argv"][1:] == ["exec", "-", "two words"]
+    assert report["pgid"]
+    assert "CODEX_SYNC_API_KEY" not in report["env"]
+    assert machine_key(machine) not in json.dumps(report)
+
+
+def machine_key(machine: Machine) -> str:
+    line = next(line for line in machine.cdx.read_text().splitlines() if line.startswith("CODEX_SYNC_API_KEY="))
+    return line.split('"')[1]
+
+
+WAITER = f"""#!{sys.executable}
+import os, signal, sys
+if sys.argv[1:] == ["--version"]:
+    print("codex-cli 1.0"); sys.exit()
+count = {{}}
+def note(number, frame):
+    count[number] = count.get(number, 0) + 1
+    print("got", signal.Signals(number).name, flush=True)
+for name in ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGINT"):
+    number = getattr(signal, name)
+    if signal.getsignal(number) == signal.SIG_IGN:
+        print("ignored", name, flush=True)
+    else:
+        signal.signal(number, note)
+print("ready", flush=True)
+for line in sys.stdin:
+    if line.strip() == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
+        print("continued", flush=True)
+    else:
+        print("line", line.strip(), flush=True)
+sys.exit(5)
+"""
+
+
+def start(machine: Machine, *prefix: str) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [*prefix, str(machine.cdx), "exec"],
+        env=machine.env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    return process
+
+
+def read_until(process: subprocess.Popen[str], text: str) -> list[str]:
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line.strip())
+        if line.strip() == text:
+            return lines
+    raise AssertionError(f"{text!r} did not come: {lines}")
+
+
+def test_signals_reach_codex_once_and_the_exit_code_comes_back(synced: Fleet, tmp_path: Path) -> None:
+    process = start(host(synced, tmp_path, codex=WAITER))
+    read_until(process, "ready")
+    for name in ("SIGTERM", "SIGUSR1", "SIGHUP", "SIGINT"):
+        process.send_signal(getattr(signal, name))
+        assert read_until(process, f"got {name}") == [f"got {name}"]
+    assert process.stdin is not None
+    process.stdin.write("end\n")
+    process.stdin.close()
+    assert read_until(process, "line end") == ["line end"]
+    assert process.wait(30) == 5
+
+
+def test_signals_ignored_from_the_start_stay_ignored(synced: Fleet, tmp_path: Path) -> None:
+    process = start(host(synced, tmp_path, codex=WAITER), "nohup")
+    assert "ignored SIGHUP" in read_until(process, "ready")
+    process.send_signal(signal.SIGHUP)
+    assert process.stdin is not None
+    process.stdin.close()
+    assert process.wait(30) == 5
+
+
+def test_a_stopped_codex_stops_the_job_and_goes_on_with_it(synced: Fleet, tmp_path: Path) -> None:
+    process = start(host(synced, tmp_path, codex=WAITER))
+    read_until(process, "ready")
+    assert process.stdin is not None
+    process.stdin.write("stop\n")
+    process.stdin.flush()
+    _, status = os.waitpid(process.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
+    process.send_signal(signal.SIGCONT)
+    assert read_until(process, "continued") == ["continued"]
+    process.stdin.close()
+    assert process.wait(30) == 5
+
+
+class Terminal:
+    """A program on a pseudo-terminal, of which it is the foreground job."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.pid, self.descriptor = pty.fork()
+        if self.pid == 0:
+            os.execve(machine.cdx, [str(machine.cdx), "exec"], machine.env)
+        self.seen = ""
+
+    def read_until(self, text: str) -> None:
+        deadline = time.monotonic() + 30
+        while text not in self.seen:
+            assert select.select([self.descriptor], [], [], deadline - time.monotonic())[0], self.seen
+            try:
+                self.seen += os.read(self.descriptor, 4096).decode()
+            except OSError:  # the terminal's other end was closed
+                break
+        assert text in self.seen
+
+    def type(self, text: bytes) -> None:
+        os.write(self.descriptor, text)
+
+    def wait(self) -> int:
+        status = os.waitpid(self.pid, 0)[1]
+        os.close(self.descriptor)
+        return status
+
+
+def test_ctrl_c_on_a_terminal_arrives_once(fresh_fleet: Fleet, tmp_path: Path) -> None:
+    fresh_fleet.upload(make_auth(OLD))
+    machine = host(fresh_fleet, tmp_path, codex=WAITER)
+    terminal = Terminal(machine)
+    terminal.read_until("ready")
+    terminal.type(b"\x03")
+    terminal.read_until("got SIGINT")
+    machine.put_auth(make_auth(NEW, "terminal"))
+    terminal.type(b"tty\n")
+    terminal.read_until("line tty")
+    terminal.type(b"\x04")
+    assert os.waitstatus_to_exitcode(terminal.wait()) == 5
+    assert terminal.seen.count("got SIGINT") == 1
+    assert fresh_fleet.canonical() == with_auths(make_auth(NEW, "terminal"))
+
+
+def test_a_codex_that_ctrl_c_kills_ends_the_wrapper_the_same_way(fresh_fleet: Fleet, tmp_path: Path) -> None:
+    fresh_fleet.upload(make_auth(OLD))
+    codex = '#!/bin/sh\n[ "$1" = --version ] && exit\necho ready\nexec sleep 1000\n'
+    machine = host(fresh_fleet, tmp_path, codex=codex)
+    terminal = Terminal(machine)
+    terminal.read_until("ready")
+    machine.put_auth(make_auth(NEW, "killed"))
+    terminal.type(b"\x03")
+    assert os.waitstatus_to_exitcode(terminal.wait()) == -signal.SIGINT
+    assert fresh_fleet.canonical() == with_auths(make_auth(NEW, "killed"))
+
+
+def test_codex_is_never_cdx_itself(synced: Fleet, tmp_path: Path) -> None:
+    machine = host(synced, tmp_path)
+    first = tmp_path / "first"
+    first.mkdir()
+    (first / "codex").symlink_to(machine.cdx)
+    machine.env["PATH"] = f"{first}:{machine.env['PATH']}"
+    assert machine.run_cdx("exec").stdout == "ran with: exec\n"
+    (machine.bin / "codex").unlink()
+    machine.env["PATH"] = f"{first}:/usr/bin:/bin"
+    done = machine.run_cdx("exec")
+    if not any(Path(place).exists() for place in ("/usr/local/bin/codex", "/opt/codex/bin/codex", "/usr/bin/codex")):
+        assert done.returncode == 127
+        assert "npm install -g @openai/codex" in done.stderr
+
+
+def test_the_version_of_codex_is_asked_once(synced: Fleet, tmp_path: Path) -> None:
+    log = tmp_path / "asked"
+    codex = f'#!/bin/sh\nif [ "$1" = --version ]; then echo x >>"{log}"; echo "codex-cli 2.5.1"; fi\n'
+    machine = host(synced, tmp_path, codex=codex)
+    for _ in range(3):
+        machine.run_cdx("exec")
+    assert log.read_text() == "x\n"
+    write_program(machine.bin / "codex", codex.replace("2.5.1", "2.5.10"))
+    machine.run_cdx("exec")
+    shown = json.loads(synced.cli("--json", "hosts", "show", machine.env["NAME"]).stdout)
+    assert shown["client_version"] == "2.5.10"
+
+
+def test_no_secret_is_said(synced: Fleet, tmp_path: Path) -> None:
+    machine = host(synced, tmp_path)
+    text = ""
+    for env in ({}, {"CODEX_SYNC_BASE_URL": "https://localhost:1"}, {"CODEX_SYNC_API_KEY": "cdx_wrong"}):
+        for arguments in (["exec"], ["--wrapper-sync"], ["login"]):
+            done = machine.run_cdx(*arguments, CODEX_DEBUG="1", **env)
+            text += done.stdout + done.stderr
+    for secret in (machine_key(machine), "cdx_wrong", *make_auth(OLD)["tokens"].values()):
+        assert secret == "acc-1" or secret not in text
