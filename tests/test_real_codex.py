@@ -1,0 +1,141 @@
+"""The real Codex binary on two hosts of a fleet, against a local model server and token endpoint."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from conftest import Fleet
+from documents import jwt, make_auth, with_auths
+from machines import Machine
+
+
+def real_codex() -> str | None:
+    """The folder of the real Codex on PATH."""
+    found = shutil.which("codex")
+    if found is None:
+        return None
+    printed = subprocess.run([found, "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout
+    return str(Path(found).parent) if printed.startswith("codex-cli ") else None
+
+
+CODEX = real_codex()
+pytestmark = [
+    pytest.mark.codex,
+    pytest.mark.skipif(CODEX is None, reason="codex is not on PATH (npm install -g @openai/codex)"),
+]
+
+
+class Upstream:
+    """The services that Codex calls."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, str(Path(__file__).with_name("codex_upstream.py")), "0"]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.url = f"http://127.0.0.1:{int(self.process.stdout.readline())}"
+
+    def count(self, path: str) -> int:
+        log: list[list[str]] = requests.get(f"{self.url}/log", timeout=30).json()
+        return sum(called == path for _, called in log)
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    started = Upstream()
+    yield started
+    started.process.terminate()
+    started.process.wait(30)
+
+
+def install(fleet: Fleet, upstream: Upstream, root: Path, name: str) -> Machine:
+    """Install a host by piping its installer to bash, with the real Codex on its PATH."""
+    machine = Machine(root, codex=None)
+    machine.env["CODEX_REFRESH_TOKEN_URL_OVERRIDE"] = f"{upstream.url}/oauth/token"
+    (machine.home / ".codex").mkdir()
+    (machine.home / ".codex" / "config.toml").write_text(
+        f"""model = "gpt-5.1"
+model_provider = "fake"
+[model_providers.fake]
+name = "fake"
+base_url = "{upstream.url}/v1"
+wire_api = "responses"
+requires_openai_auth = true
+"""
+    )
+    done = machine.shell(fleet.cli("hosts", "register", name).stdout)
+    assert done.returncode == 0, done.stderr
+    assert f"Codex is there: {CODEX}/codex" in done.stdout
+    return machine
+
+
+def say_hi(machine: Machine) -> subprocess.CompletedProcess[str]:
+    done = machine.run_cdx("exec", "--skip-git-repo-check", "say hi", CODEX_DEBUG="1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "hi there\n"
+    return done
+
+
+def statuses(done: subprocess.CompletedProcess[str]) -> list[str]:
+    prefix = "cdx: the server says "
+    return [line.removeprefix(prefix) for line in done.stderr.splitlines() if line.startswith(prefix)]
+
+
+def expired_login() -> dict[str, Any]:
+    document = make_auth("2026-01-01T00:00:00.000000001Z")
+    document["tokens"]["access_token"] = jwt("expired", expires=1_700_000_000)
+    document["tokens"]["refresh_token"] = "rt-old"
+    return document
+
+
+def test_a_refresh_on_one_host_is_seen_by_the_other(fresh_fleet: Fleet, upstream: Upstream, tmp_path: Path) -> None:
+    fresh_fleet.upload(expired_login())
+    one = install(fresh_fleet, upstream, tmp_path / "one", "one.example.net")
+    two = install(fresh_fleet, upstream, tmp_path / "two", "two.example.net")
+    assert one.auth() == two.auth() == with_auths(expired_login())
+
+    # Codex finds the token expired, fetches a new one, and rewrites its file without `auths`.
+    assert statuses(say_hi(one)) == ["valid", "upload_required", "updated"]
+    assert upstream.count("/oauth/token") == 1
+    refreshed = one.auth()
+    assert "auths" not in refreshed
+    assert refreshed["last_refresh"] > expired_login()["last_refresh"]
+    assert fresh_fleet.canonical() == with_auths(refreshed)
+
+    # The other host starts with the new token, so that the refresh token, good once, is not spent twice.
+    assert statuses(say_hi(two)) == ["outdated", "valid"]
+    assert upstream.count("/oauth/token") == 1
+    assert two.auth() == with_auths(refreshed)
+
+    # From here on nothing moves: the two forms are the same document.
+    payload = json.loads(fresh_fleet.cli("--json", "auth", "show").stdout)
+    for machine in (one, two, one):
+        assert statuses(say_hi(machine)) == ["valid"]
+    assert one.auth() == refreshed
+    assert two.auth() == with_auths(refreshed)
+    assert json.loads(fresh_fleet.cli("--json", "auth", "show").stdout) == payload
+    assert upstream.count("/v1/responses") == 5
+
+
+def test_the_first_login_of_a_fleet_is_shared(fresh_fleet: Fleet, upstream: Upstream, tmp_path: Path) -> None:
+    """`codex login --with-api-key` reads the key from standard input and writes a file without a date."""
+    one = install(fresh_fleet, upstream, tmp_path / "one", "one.example.net")
+    two = install(fresh_fleet, upstream, tmp_path / "two", "two.example.net")
+    done = subprocess.run(
+        [str(one.cdx), "login", "--with-api-key"],
+        env=one.env,
+        input="sk-abcdefghijklmnopqrstuvwxyz0123456789\n",
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    written = one.auth()
+    assert statuses(say_hi(two))[0] == "outdated"
+    assert two.auth()["OPENAI_API_KEY"] == "sk-abcdefghijklmnopqrstuvwxyz0123456789"
+    assert statuses(say_hi(one)) == ["valid"]
+    assert one.auth() == written
