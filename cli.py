@@ -1,3 +1,6 @@
 #!/usr/bin/env python3
 """Run cdxsync from a checkout, without installing it: `./cli.py COMMAND`."""
-from cdxsync.cli.main import run; run()  # noqa: E702, I001 - three lines on purpose
+
+from cdxsync.cli.main import run
+
+run()

@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 import requests
 
+REQUIRE_ALL = "TEST_REQUIRES_ALL"
+"""Set where everything that tests need is installed: a skipped test is a failure there."""
+
 BASE_ENVIRONMENT = {
     name: value
     for name, value in os.environ.items()
@@ -184,3 +187,24 @@ def fresh_fleet(tmp_path: Path) -> Iterator[Fleet]:
     """A server for one test: no document yet, no host."""
     with running_fleet(tmp_path / "home") as started:
         yield started
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Where nothing may be skipped, say what was."""
+    for report in _forbidden_skips(terminalreporter):
+        terminalreporter.write_line(f"SKIPPED, though {REQUIRE_ALL} is set: {report.nodeid}", red=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where nothing may be skipped, fail when something was."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and session.exitstatus == 0 and _forbidden_skips(reporter):
+        session.exitstatus = 1
+
+
+def _forbidden_skips(reporter: pytest.TerminalReporter) -> list[pytest.TestReport]:
+    if not os.environ.get(REQUIRE_ALL):
+        return []
+    # Which other Pythons there are is the machine's own business.
+    return [report for report in reporter.stats.get("skipped", []) if "no Python 3" not in str(report.longrepr)]

@@ -42,8 +42,11 @@ def open_database(url: str, home: Path) -> None:
     path.touch(mode=0o600, exist_ok=True)
     pragmas = {"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1, "cache_size": -16000}
     proxy.initialize(peewee.SqliteDatabase(str(path), pragmas=pragmas, timeout=BUSY_TIMEOUT_SECONDS))
-    with reachable():
-        proxy.connect(reuse_if_open=True)
+    try:
+        with reachable():
+            proxy.connect(reuse_if_open=True)
+    except peewee.DatabaseError as error:
+        raise DatabaseAway(f"{path}: {error}; restore it from a backup") from None
 
 
 def close_database() -> None:
