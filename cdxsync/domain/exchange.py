@@ -139,18 +139,9 @@ class _Outcome:
 
 def _retrieve(fleet: Fleet, claim: Claim, host: Host) -> _Outcome:
     payload_id, document = canonical.current(fleet) or (None, None)
-    status = sync.decide_retrieve(claim.instant, claim.digest, document)
-    audit.record(
-        "auth.retrieve",
-        actor=audit.host_actor(host),
-        host=host,
-        status=status,
-        incoming_last_refresh=claim.last_refresh,
-        incoming_digest=claim.digest,
-        stored_last_refresh=document.last_refresh if document else None,
-        stored_digest=document.digest if document else None,
-    )
-    return _Outcome(status, payload_id, document)
+    outcome = _Outcome(sync.decide_retrieve(claim.instant, claim.digest, document), payload_id, document)
+    _record("auth.retrieve", outcome, claim, actor=audit.host_actor(host), host=host)
+    return outcome
 
 
 def _store(
@@ -160,19 +151,35 @@ def _store(
     status = sync.decide_store(incoming, document, force=force)
     if status is sync.StoreStatus.UPDATED:
         payload_id, document = canonical.replace(fleet, incoming, source=source, host=host), incoming
+    outcome = _Outcome(status, payload_id, document)
+    more: dict[str, Any] = {"client_version": host.client_version if host else None}
+    if force:
+        more["forced"] = True
+    _record("auth.store", outcome, incoming, actor=actor, host=host, more=more)
+    return outcome
+
+
+def _record(
+    action: str,
+    outcome: _Outcome,
+    incoming: Claim | AuthDocument,
+    *,
+    actor: str,
+    host: Host | None,
+    more: dict[str, Any] | None = None,
+) -> None:
+    """The audit row of an exchange, with what came in and what is canonical after it (`contract.md` 4.4)."""
     audit.record(
-        "auth.store",
+        action,
         actor=actor,
         host=host,
-        status=status,
+        status=outcome.status,
         incoming_last_refresh=incoming.last_refresh,
         incoming_digest=incoming.digest,
-        stored_last_refresh=document.last_refresh if document else None,
-        stored_digest=document.digest if document else None,
-        client_version=host.client_version if host else None,
-        **({"forced": True} if force else {}),
+        stored_last_refresh=outcome.document.last_refresh if outcome.document else None,
+        stored_digest=outcome.document.digest if outcome.document else None,
+        **(more or {}),
     )
-    return _Outcome(status, payload_id, document)
 
 
 def _note_host_state(host: Host, request: Claim | AuthDocument, outcome: _Outcome, at: datetime) -> None:
