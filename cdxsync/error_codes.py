@@ -26,6 +26,7 @@ _TABLE: dict[type[errors.CdxsyncError], Codes] = {
     errors.Conflict: Codes(409, 4),
     errors.TooLarge: Codes(413, 2),
     errors.UnsupportedMedia: Codes(415, 2),
+    errors.TooManyRequests: Codes(429, 4),
     errors.DatabaseAway: Codes(503, 5),
     errors.SettingError: Codes(500, 2),
 }

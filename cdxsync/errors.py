@@ -71,6 +71,14 @@ class UnsupportedMedia(CdxsyncError):
     """A body that is plainly not JSON."""
 
 
+class TooManyRequests(CdxsyncError):
+    """Above a limit; `retry_after` is in seconds."""
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class DatabaseAway(CdxsyncError):
     """The database cannot be reached or is locked by others for too long."""
 

@@ -175,6 +175,27 @@ class Settings:
     payload_history: int = _setting(
         20, "CDXSYNC_PAYLOAD_HISTORY", read_int(1, 10000), "How many accepted auth documents are kept."
     )
+    max_prompt_bytes: int = _setting(
+        256 * 1024, "CDXSYNC_MAX_PROMPT_BYTES", read_int(1024, 1 << 24), "Largest slash-command prompt, in bytes."
+    )
+    failures_per_minute: int = _setting(
+        20,
+        "CDXSYNC_FAILURES_PER_MINUTE",
+        read_int(0, 1_000_000),
+        "Failed authentications that an address may have in a minute before they get 429; 0 is off.",
+    )
+    calls_per_minute: int = _setting(
+        600, "CDXSYNC_CALLS_PER_MINUTE", read_int(0, 1_000_000), "Calls that a host may make in a minute; 0 is off."
+    )
+    keep_log_days: int = _setting(
+        90, "CDXSYNC_KEEP_LOG_DAYS", read_int(0, 36500), "Days that audit rows are kept; 0 is for ever."
+    )
+    keep_usage_days: int = _setting(
+        180,
+        "CDXSYNC_KEEP_USAGE_DAYS",
+        read_int(0, 36500),
+        "Days that usage rows are kept; 0 is for ever. Their daily totals stay.",
+    )
     tls_certificate: Path | None = _setting(
         None,
         "CDXSYNC_TLS_CERTIFICATE",

@@ -419,7 +419,7 @@ def test_the_canonical_document_is_checked_again_under_tighter_rules(fresh_fleet
 def test_an_altered_document_is_not_served(fresh_fleet: Fleet) -> None:
     fresh_fleet.upload(make_auth())
     fresh_fleet.stop()
-    execute(fresh_fleet, "UPDATE auth_payloads SET body = replace(body, substr(body, 40, 1), 'A')")
+    execute(fresh_fleet, "UPDATE auth_payloads SET body = substr(body, 1, length(body) - 8) || 'AAAAAAAA'")
     fresh_fleet.start()
     with fresh_fleet.client(fresh_fleet.key("a")) as client:
         assert retrieve(client)["status"] == "missing"

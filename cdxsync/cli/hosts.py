@@ -9,8 +9,9 @@ from cdxsync.cli.state import AsJson, HostArgument, State, Yes, actor, confirm, 
 
 if TYPE_CHECKING:
     from cdxsync.domain.installers import Registration
+    from cdxsync.store.tables import Host
 
-app = typer.Typer(help="Register hosts, list, rotate and delete them.", no_args_is_help=True)
+app = typer.Typer(help="Register hosts; list, rotate, disable and delete them.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -122,3 +123,63 @@ def delete(ctx: typer.Context, host: HostArgument, yes: Yes = False, as_json: As
         output.json_data({"deleted": found.id})
         return
     output.note(state, f"Deleted {found.fqdn}")
+
+
+@app.command()
+def roaming(
+    ctx: typer.Context,
+    host: HostArgument,
+    allow: Annotated[str, typer.Argument(metavar="on|off", help="Whether it may call from any address.")],
+    as_json: AsJson = False,
+) -> None:
+    """Let a host call from any address (on), or only from the one that it is bound to (off)."""
+    from cdxsync import settings
+    from cdxsync.domain import hosts
+    from cdxsync.errors import Invalid
+
+    state = state_of(ctx)
+    try:
+        wanted = settings.read_bool(allow)
+    except ValueError:
+        raise Invalid({"allow": ["must be on or off"]}) from None
+    state.fleet()
+    changed = hosts.set_roaming(hosts.find(host), wanted, actor=actor())
+    _print_change(state, changed, f"may call from {'any address' if wanted else 'its own address only'}")
+
+
+@app.command()
+def unbind(ctx: typer.Context, host: HostArgument, as_json: AsJson = False) -> None:
+    """Forget a host's address; its next call binds anew."""
+    from cdxsync.domain import hosts
+
+    state = state_of(ctx)
+    state.fleet()
+    _print_change(state, hosts.unbind(hosts.find(host), actor=actor()), "is bound to no address now")
+
+
+@app.command()
+def disable(ctx: typer.Context, host: HostArgument, as_json: AsJson = False) -> None:
+    """Refuse all calls of a host, until it is enabled."""
+    from cdxsync.domain import hosts
+
+    state = state_of(ctx)
+    state.fleet()
+    _print_change(state, hosts.set_active(hosts.find(host), False, actor=actor()), "is disabled")
+
+
+@app.command()
+def enable(ctx: typer.Context, host: HostArgument, as_json: AsJson = False) -> None:
+    """Take a disabled host's calls again."""
+    from cdxsync.domain import hosts
+
+    state = state_of(ctx)
+    state.fleet()
+    _print_change(state, hosts.set_active(hosts.find(host), True, actor=actor()), "is enabled")
+
+
+def _print_change(state: State, host: "Host", text: str) -> None:
+    if state.json:
+        data = {"id": host.id, "fqdn": host.fqdn, "status": host.status, "ip": host.ip}
+        output.json_data({"host": data | {"allow_roaming_ips": host.allow_roaming_ips}})
+        return
+    output.note(state, f"{host.fqdn} {text}")

@@ -3,6 +3,7 @@
 import json
 
 from cdxsync.domain import clock
+from cdxsync.store.database import write
 from cdxsync.store.tables import Host, LogEntry
 
 ANYONE = "anyone"
@@ -23,3 +24,9 @@ def record(action: str, *, actor: str, host: Host | None = None, **details: obje
         details=json.dumps(details, ensure_ascii=False) if details else None,
         created_at=clock.stamp(clock.now()),
     ).execute()
+
+
+def note(action: str, *, host: Host | None = None, actor: str | None = None, **details: object) -> None:
+    """Add a row in a transaction of its own; the actor is the host, or anyone, where none is named."""
+    name = actor or (host_actor(host) if host is not None else ANYONE)
+    write(lambda: record(action, actor=name, host=host, **details))

@@ -104,9 +104,19 @@ def replace(fleet: Fleet, document: AuthDocument, *, source: str, host: Host | N
             created_at=at,
         ).execute()
     named_values.put(POINTER, str(payload_id))
-    kept = AuthPayload.select(AuthPayload.id).order_by(AuthPayload.id.desc()).limit(fleet.settings.payload_history)
-    AuthPayload.delete().where(AuthPayload.id.not_in(kept)).execute()
+    drop_old(fleet.settings.payload_history)
     return payload_id
+
+
+def drop_old(history: int) -> int:
+    """Drop payloads beyond the newest `history`, but never the canonical one; within a write transaction.
+
+    Returns how many were dropped.
+    """
+    pointed = _pointed_payload()
+    kept = [row.id for row in AuthPayload.select(AuthPayload.id).order_by(AuthPayload.id.desc()).limit(history)]
+    kept += [pointed.id] if pointed is not None else []
+    return int(AuthPayload.delete().where(AuthPayload.id.not_in(kept)).execute())
 
 
 def _body_context(payload_id: int) -> str:

@@ -13,6 +13,7 @@ from cdxsync.trust import apikeys
 from cdxsync.trust.addresses import Address
 
 ACTIVE = "active"
+DISABLED = "disabled"
 RECENT_DIGESTS = 3
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -55,9 +56,9 @@ def by_id(host_id: int) -> Host:
 
 
 def authenticate(api_key: str | None) -> Host:
-    """The active host whose key this is.
+    """The host whose key this is.
 
-    Raises `Unauthenticated` or `Refused` with the texts that the reference client matches (`contract.md` 1.2).
+    Raises `Unauthenticated` with the texts that the reference client matches (`contract.md` 1.2).
     """
     if not api_key:
         raise Unauthenticated("API key missing")
@@ -67,9 +68,13 @@ def authenticate(api_key: str | None) -> Host:
         host = Host.get_or_none(Host.api_key_sha256 == apikeys.fingerprint(api_key))
     if host is None:
         raise Unauthenticated("Invalid API key")
+    return host
+
+
+def check_active(host: Host) -> None:
+    """Raise `Refused` when an admin has disabled the host."""
     if host.status != ACTIVE:
         raise Refused("Host is disabled")
-    return host
 
 
 class AddressDecision(StrEnum):
@@ -166,6 +171,36 @@ def delete(host: Host, *, actor: str, action: str, **details: str) -> None:
         audit.record(action, actor=actor, host=None, fqdn=gone.fqdn, host_id=gone.id, **details)
 
     write(work)
+
+
+def change(host: Host, *, actor: str, action: str, **changes: Any) -> Host:
+    """Set columns of a host, with an audit row `action` that names them; returns the host as it is then."""
+
+    def work() -> Host:
+        found = Host.update(updated_at=clock.stamp(clock.now()), **changes).where(Host.id == host.id).execute()
+        if not found:
+            raise NotFound(f"No host {host.fqdn!r}")
+        changed: Host = Host.get_by_id(host.id)
+        audit.record(action, actor=actor, host=changed, fqdn=changed.fqdn, **changes)
+        return changed
+
+    return write(work)
+
+
+def set_roaming(host: Host, allow: bool, *, actor: str) -> Host:
+    """Let a host call from any address, or only from the one that it is bound to."""
+    return change(host, actor=actor, action="admin.host.roaming", allow_roaming_ips=allow)
+
+
+def set_active(host: Host, active: bool, *, actor: str) -> Host:
+    """Refuse all calls of a host, or take them again; its key stays."""
+    action = "admin.host.enable" if active else "admin.host.disable"
+    return change(host, actor=actor, action=action, status=ACTIVE if active else DISABLED)
+
+
+def unbind(host: Host, *, actor: str) -> Host:
+    """Forget a host's address; its next call binds anew."""
+    return change(host, actor=actor, action="admin.host.unbind", ip=None)
 
 
 def note_digest(host: Host, digest: str, *, refresh: bool) -> None:

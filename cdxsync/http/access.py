@@ -5,12 +5,22 @@ from typing import Any
 
 from bottle import request
 
-from cdxsync.domain import hosts, jsontext
+from cdxsync.domain import audit, hosts, jsontext
 from cdxsync.domain.fleet import Fleet
-from cdxsync.errors import Malformed, Refused, TooLarge, Unauthenticated, UnsupportedMedia
+from cdxsync.errors import (
+    CdxsyncError,
+    Malformed,
+    NotFound,
+    Refused,
+    TooLarge,
+    TooManyRequests,
+    Unauthenticated,
+    UnsupportedMedia,
+)
 from cdxsync.store.tables import Host
 from cdxsync.trust import addresses
 from cdxsync.trust.revocation import Revocations
+from cdxsync.trust.throttle import Throttle, source_of
 
 CERTIFICATE = "cdxsync.client_certificate"
 _TRUE = ("1", "true", "yes", "on", "success")
@@ -38,23 +48,78 @@ def _bearer() -> str | None:
     return token.strip() if scheme.lower() == "bearer" else None
 
 
-def calling_host(fleet: Fleet, *, force: bool = False) -> tuple[Host, str]:
-    """The active host that calls, after the address rule, and its key. A HEAD request binds no address."""
-    key = api_key()
-    host = hosts.authenticate(key)
-    hosts.admit(host, client_address(fleet), force=force, bind=request.method != "HEAD")
-    return host, str(key)
+class Guard:
+    """Throttles callers whose authentication fails, and writes the audit rows about refused calls."""
+
+    def __init__(self, fleet: Fleet, throttle: Throttle) -> None:
+        self.fleet = fleet
+        self.throttle = throttle
+
+    def failed(self, error: Unauthenticated | NotFound) -> CdxsyncError:
+        """Count a failed authentication; returns what to answer: the error, or that there were too many."""
+        address = client_address(self.fleet)
+        self.refused(error.message, None)
+        wait = self.throttle.failed(address)
+        if wait is None:
+            return error
+        return TooManyRequests("Too many failed authentications from this address; wait and try again", wait)
+
+    def refused(self, reason: str, host: Host | None) -> None:
+        """Write an audit row about a refused call: one a minute for each source."""
+        address = client_address(self.fleet)
+        if self.throttle.may_audit(reason, source_of(address)):
+            audit.note("access.refused", host=host, reason=reason, ip=str(address), path=request.path[:200])
+
+
+class HostGate:
+    """Lets an active host pass that calls with its key, from its address, within its rate."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+
+    def admit(self, *, force: bool = False) -> tuple[Host, str]:
+        """The calling host and its key. A HEAD request binds no address.
+
+        Raises `Unauthenticated`, `Refused` or `TooManyRequests`.
+        """
+        guard = self._guard
+        try:
+            key = api_key()
+            host = hosts.authenticate(key)
+        except Unauthenticated as error:
+            raise guard.failed(error) from None
+        wait = guard.throttle.called(host.id)
+        if wait is not None:
+            guard.refused("Too many calls", host)
+            raise TooManyRequests("This host calls too often; wait and try again", wait)
+        try:
+            hosts.check_active(host)
+            hosts.admit(host, client_address(guard.fleet), force=force, bind=request.method != "HEAD")
+        except Refused as error:
+            guard.refused(error.message, host)
+            raise
+        return host, str(key)
 
 
 class AdminGate:
     """Lets a request to `/admin/*` pass with a verified client certificate, and with the admin key where one is set."""
 
-    def __init__(self, fleet: Fleet, revocations: Revocations | None) -> None:
-        self._settings = fleet.settings
+    def __init__(self, guard: Guard, revocations: Revocations | None) -> None:
+        self._guard = guard
+        self._settings = guard.fleet.settings
         self._revocations = revocations
 
     def admit(self) -> str:
-        """The actor for the audit log. Raises `Refused` or `Unauthenticated`."""
+        """The actor for the audit log. Raises `Refused`, `Unauthenticated` or `TooManyRequests`."""
+        try:
+            return self._admit()
+        except Unauthenticated as error:
+            raise self._guard.failed(error) from None
+        except Refused as error:
+            self._guard.refused(error.message, None)
+            raise
+
+    def _admit(self) -> str:
         actor = self._certificate() or self._vouched_by_proxy()
         if actor is None:
             raise Refused("A client certificate is required; make one with: cdxsync pki issue NAME")
@@ -87,7 +152,11 @@ def body_object(limit: int) -> dict[str, Any]:
 
     Raises `TooLarge` before more than `limit` bytes are read, `UnsupportedMedia`, `Malformed`.
     """
-    body = body_bytes(limit)
+    return object_of(body_bytes(limit))
+
+
+def object_of(body: bytes) -> dict[str, Any]:
+    """The JSON object in `body`, as `body_object` reads it. Raises `Malformed`."""
     if not body.strip():
         return {}
     try:

@@ -9,8 +9,9 @@ from bottle import Bottle, HTTPError, HTTPResponse, request
 
 from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import CdxsyncError
-from cdxsync.http import access, admin_api, envelope, host_api, install_api
+from cdxsync.http import access, admin_api, envelope, host_api, install_api, prompts_api
 from cdxsync.trust.revocation import Revocations
+from cdxsync.trust.throttle import Throttle
 
 _log = logging.getLogger("cdxsync.http")
 REQUEST_ID = "cdxsync.request_id"
@@ -22,7 +23,14 @@ WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Any]
 def build(fleet: Fleet, revocations: Revocations | None) -> WsgiApp:
     """The application of one server. `revocations` is of the CA whose certificates admins show, if any."""
     app = Bottle(autojson=False)
-    gate = access.AdminGate(fleet, revocations)
+    settings = fleet.settings
+    throttle = Throttle(
+        settings.home / "throttle.db",
+        failures_per_minute=settings.failures_per_minute,
+        calls_per_minute=settings.calls_per_minute,
+    )
+    guard = access.Guard(fleet, throttle)
+    gate = access.AdminGate(guard, revocations)
 
     def before_request() -> None:
         request.environ[REQUEST_ID] = secrets.token_hex(8)
@@ -36,8 +44,10 @@ def build(fleet: Fleet, revocations: Revocations | None) -> WsgiApp:
     app.add_hook("before_request", before_request)
     app.install(_answer_errors)
     app.default_error_handler = _routing_error
-    host_api.mount(app, fleet)
-    install_api.mount(app, fleet)
+    host_gate = access.HostGate(guard)
+    host_api.mount(app, fleet, host_gate)
+    prompts_api.mount(app, fleet, host_gate)
+    install_api.mount(app, fleet, guard)
     admin_api.mount(app, fleet)
 
     def without_trailing_slash(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:

@@ -1,20 +1,20 @@
-"""The API that hosts call with their key: `/auth` and `/wrapper`."""
+"""The API that hosts call with their key: `/auth`, `/usage`, `/wrapper`; and `/versions`, open to anyone."""
 
 from typing import Any
 
 from bottle import Bottle, HTTPResponse, request
 
-from cdxsync.domain import audit, exchange, hosts, versions, wrapper
+from cdxsync.domain import audit, exchange, hosts, idempotency, usage, versions, wrapper
 from cdxsync.domain.fleet import Fleet
 from cdxsync.http import access, envelope
 
 
-def mount(app: Bottle, fleet: Fleet) -> None:
+def mount(app: Bottle, fleet: Fleet, gate: access.HostGate) -> None:
     """Add the routes to `app`."""
 
     @app.post("/auth")
     def sync_auth() -> HTTPResponse:
-        host, key = access.calling_host(fleet)
+        host, key = gate.admit()
         body = access.body_object(fleet.settings.max_body_bytes)
         call = exchange.Call(
             host_id=host.id,
@@ -27,13 +27,24 @@ def mount(app: Bottle, fleet: Fleet) -> None:
     @app.delete("/auth")
     def deregister() -> HTTPResponse:
         force = request.query.get("force") is not None and request.query["force"] != "0"
-        host, _ = access.calling_host(fleet, force=force)
+        host, _ = gate.admit(force=force)
         hosts.delete(host, actor=audit.host_actor(host), action="host.delete", initiator="host_api")
         return envelope.answer({"deleted": host.fqdn})
 
+    @app.post("/usage")
+    def report_usage() -> HTTPResponse:
+        host, _ = gate.admit()
+        raw = access.body_bytes(fleet.settings.max_body_bytes)
+        key = request.get_header(idempotency.HEADER)
+        return envelope.answer(usage.record(host.id, access.object_of(raw), raw, key))
+
+    @app.get("/versions")
+    def show_versions() -> HTTPResponse:
+        return envelope.answer(versions.block(wrapper.template_sha256()))
+
     @app.get("/wrapper")
     def wrapper_metadata() -> HTTPResponse:
-        baked = _bake(fleet)
+        baked = _bake(fleet, gate)
         return envelope.answer(
             {
                 "version": wrapper.version(),
@@ -46,7 +57,7 @@ def mount(app: Bottle, fleet: Fleet) -> None:
 
     @app.get("/wrapper/download")
     def wrapper_download() -> HTTPResponse:
-        baked = _bake(fleet)
+        baked = _bake(fleet, gate)
         return HTTPResponse(
             baked.body,
             200,
@@ -61,8 +72,8 @@ def mount(app: Bottle, fleet: Fleet) -> None:
         )
 
 
-def _bake(fleet: Fleet) -> wrapper.Baked:
-    host, key = access.calling_host(fleet)
+def _bake(fleet: Fleet, gate: access.HostGate) -> wrapper.Baked:
+    host, key = gate.admit()
     return wrapper.bake(fleet.settings.public_url, key, host.fqdn, fleet.host_ca_pem)
 
 

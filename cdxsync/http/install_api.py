@@ -5,7 +5,8 @@ from bottle import Bottle, HTTPError, HTTPResponse, request
 from cdxsync.domain import clock, installers
 from cdxsync.domain.fleet import Fleet
 from cdxsync.error_codes import codes_for
-from cdxsync.errors import CdxsyncError
+from cdxsync.errors import CdxsyncError, NotFound, TooManyRequests
+from cdxsync.http import access
 
 _HEADERS = {
     "Content-Type": "text/x-shellscript; charset=utf-8",
@@ -14,7 +15,7 @@ _HEADERS = {
 }
 
 
-def mount(app: Bottle, fleet: Fleet) -> None:
+def mount(app: Bottle, fleet: Fleet, guard: access.Guard) -> None:
     """Add the route to `app`."""
 
     @app.get("/install/<token>")
@@ -29,8 +30,17 @@ def mount(app: Bottle, fleet: Fleet) -> None:
                 return _script(406, installers.error_script(message))
             script = installers.consume(fleet, token)
             return _script(200, script.body, script.expires_at)
+        except NotFound as error:
+            return _failure(guard.failed(error))
         except CdxsyncError as error:
-            return _script(codes_for(error).http_status, installers.error_script(error.message))
+            return _failure(error)
+
+
+def _failure(error: CdxsyncError) -> HTTPResponse:
+    response = _script(codes_for(error).http_status, installers.error_script(error.message))
+    if isinstance(error, TooManyRequests):
+        response.set_header("Retry-After", str(error.retry_after))
+    return response
 
 
 def _script(status: int, body: bytes, expires_at: str | None = None) -> HTTPResponse:

@@ -10,6 +10,7 @@ from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import Failed
 from cdxsync.http import app
 from cdxsync.server import httpd, tls
+from cdxsync.server.housekeeping import Housekeeping
 from cdxsync.settings import Listen
 from cdxsync.trust import pki
 from cdxsync.trust.revocation import Revocations
@@ -50,4 +51,9 @@ def serve(fleet: Fleet, *, on_listening: Callable[[str], None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     on_listening(f"{'http' if settings.plain_http else 'https'}://{Listen(host, port)}")
-    httpd.serve_until_stopped(server)
+    housekeeping = Housekeeping(settings)
+    housekeeping.start()
+    try:
+        httpd.serve_until_stopped(server)
+    finally:
+        housekeeping.stop()

@@ -158,6 +158,7 @@ class UsageDay(Table):
 
     id = AutoField()
     host = ForeignKeyField(Host, null=True, on_delete="SET NULL")
+    host_id: int | None
     day = CharField(10, index=True)
     model = CharField(128, default="")
     total = BigIntegerField(default=0)
@@ -170,3 +171,55 @@ class UsageDay(Table):
     class Meta:
         table_name = "usage_days"
         indexes = ((("host", "day", "model"), True),)
+
+
+class TokenUsage(Table):
+    """One reported use of tokens: the numbers that were given, or a line that could not be read as numbers."""
+
+    id = AutoField()
+    host = ForeignKeyField(Host, null=True, on_delete="SET NULL")
+    host_id: int | None
+    total = BigIntegerField(null=True)
+    input_tokens = BigIntegerField(null=True)
+    output_tokens = BigIntegerField(null=True)
+    cached_tokens = BigIntegerField(null=True)
+    reasoning_tokens = BigIntegerField(null=True)
+    model = CharField(128, null=True)
+    line = TextField(null=True)
+    created_at = CharField(32, index=True)
+
+    class Meta:
+        table_name = "token_usages"
+
+
+class IdempotencyKey(Table):
+    """The answer that a call with an `Idempotency-Key` got, for when it is sent again."""
+
+    id = AutoField()
+    host = ForeignKeyField(Host, on_delete="CASCADE")
+    key_sha256 = CharField(64)
+    body_sha256 = CharField(64)
+    answer = TextField()
+    created_at = CharField(32, index=True)
+
+    class Meta:
+        table_name = "idempotency_keys"
+        indexes = ((("host", "key_sha256"), True),)
+
+
+class SlashCommand(Table):
+    """A slash-command prompt. `filename_key` is the lower-cased name: names are unique without regard to case."""
+
+    id = AutoField()
+    filename = CharField(255)
+    filename_key = CharField(255, unique=True)
+    sha256 = CharField(64)
+    description = TextField(null=True)
+    argument_hint = CharField(255, null=True)
+    prompt = TextField()
+    source_host = ForeignKeyField(Host, null=True, on_delete="SET NULL")
+    created_at = CharField(32)
+    updated_at = CharField(32)
+
+    class Meta:
+        table_name = "slash_commands"

@@ -1,0 +1,51 @@
+"""What is forgotten with time: audit and usage rows, old documents, remembered answers, dead installers.
+
+Daily usage totals stay.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from peewee import Model
+
+from cdxsync.domain import canonical, clock
+from cdxsync.settings import Settings
+from cdxsync.store.database import write
+from cdxsync.store.tables import IdempotencyKey, InstallToken, LogEntry, TokenUsage
+
+IDEMPOTENCY_DAYS = 7
+BATCH = 2000
+"""Rows deleted in one transaction, so that other writers do not wait long."""
+
+
+def prune(settings: Settings, at: datetime) -> dict[str, int]:
+    """Delete what is older than `settings` keep, as of `at`; returns the number of rows by table."""
+    aged: Iterable[tuple[Any, int]] = (
+        (LogEntry, settings.keep_log_days),
+        (TokenUsage, settings.keep_usage_days),
+        (IdempotencyKey, IDEMPOTENCY_DAYS),
+    )
+    deleted = {}
+    for table, days in aged:
+        if days:
+            deleted[table._meta.table_name] = _delete(table, table.created_at < clock.stamp(at - timedelta(days=days)))
+    dead = InstallToken.used_at.is_null(False) | (InstallToken.expires_at <= clock.stamp(at))
+    deleted["install_tokens"] = _delete(InstallToken, dead)
+    deleted["auth_payloads"] = write(lambda: canonical.drop_old(settings.payload_history))
+    return deleted
+
+
+def _delete(table: type[Model], condition: Any) -> int:
+    total = 0
+    while True:
+        batch = table.select(table.id).where(condition).limit(BATCH)  # type: ignore[attr-defined]
+
+        def work(rows: Any = batch) -> int:
+            ids = [row.id for row in rows]
+            return int(table.delete().where(table.id.in_(ids)).execute()) if ids else 0  # type: ignore[attr-defined]
+
+        count = write(work)
+        total += count
+        if count < BATCH:
+            return total

@@ -1,0 +1,38 @@
+"""The API for slash-command prompts, which hosts call with their key."""
+
+from bottle import Bottle, HTTPResponse, request
+
+from cdxsync.domain import audit, prompts
+from cdxsync.domain.fleet import Fleet
+from cdxsync.http import access, envelope
+
+
+def mount(app: Bottle, fleet: Fleet, gate: access.HostGate) -> None:
+    """Add the routes to `app`."""
+    limit = fleet.settings.max_body_bytes
+
+    @app.get("/slash-commands")
+    def list_prompts() -> HTTPResponse:
+        host, _ = gate.admit()
+        # Read before the list: a change in between makes the tag too old, never too new.
+        tag = f'"{prompts.revision()}"'
+        if tag in [given.strip().removeprefix("W/") for given in request.get_header("If-None-Match", "").split(",")]:
+            return HTTPResponse(b"", 304, {"ETag": tag, "Cache-Control": "no-cache"})
+        commands = prompts.listing()
+        if request.method != "HEAD":
+            prompts.note_listed(host, len(commands))
+        response = envelope.answer({"commands": commands})
+        response.set_header("ETag", tag)
+        response.set_header("Cache-Control", "no-cache")
+        return response
+
+    @app.post("/slash-commands/retrieve")
+    def retrieve_prompt() -> HTTPResponse:
+        host, _ = gate.admit()
+        return envelope.answer(prompts.retrieve(access.body_object(limit), host))
+
+    @app.post("/slash-commands/store")
+    def store_prompt() -> HTTPResponse:
+        host, _ = gate.admit()
+        prompt = prompts.read_prompt(access.body_object(limit), fleet.settings.max_prompt_bytes)
+        return envelope.answer(prompts.store(prompt, actor=audit.host_actor(host), host=host))
