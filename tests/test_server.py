@@ -161,6 +161,36 @@ def test_what_is_no_good_http_gets_json_too(plain: Fleet, request_bytes: bytes, 
     assert json.loads(body)["status"] == "error"
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"GET /%ff%fe HTTP/1.1",
+        b"GET /\xff HTTP/1.1",
+        b"GET /wrapper?x=%ff&force=%ff HTTP/1.1",
+        b"GET /install/%ff HTTP/1.1",
+        b"GET /install/00000000-0000-4000-8000-000000000000 HTTP/1.1",
+        b"DELETE /auth?force=%ff HTTP/1.1",
+        b"POST /usage HTTP/1.1",
+        b"GET /slash-commands HTTP/1.1",
+        b"GET /admin/%ff HTTP/1.1",
+        b"GET //admin/hosts HTTP/1.1",
+        b"GET /admin%2fhosts HTTP/1.1",
+        b"GET /%61dmin/hosts HTTP/1.1",
+    ],
+)
+def test_bytes_that_are_no_text_are_never_an_internal_error(plain: Fleet, line: bytes) -> None:
+    junk = b"\xe9\xff"
+    names = (b"X-API-Key", b"Authorization", b"User-Agent", b"Accept", b"If-None-Match", b"Idempotency-Key", b"X-Junk")
+    headers = b"".join(name + b": " + junk + b"\r\n" for name in names)
+    status, _, _ = exchange(plain.port, line + b"\r\nHost: x\r\n" + headers + b"\r\n")
+    assert 400 <= status < 500
+    key = json.loads(plain.cli("--json", "hosts", "register", "junk.example.net").stdout)["host"]["api_key"].encode()
+    status, _, _ = exchange(
+        plain.port, line + b"\r\nHost: x\r\nX-API-Key: " + key + b"\r\nX-Junk: " + junk + b"\r\n\r\n"
+    )
+    assert status < 500
+
+
 def test_head_has_no_body(plain: Fleet) -> None:
     with socket.create_connection(("127.0.0.1", plain.port), 30) as connection:
         connection.sendall(b"HEAD /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")

@@ -2,12 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cdxsync.cli import output
-from cdxsync.cli.state import AsJson, State, Yes, actor, confirm, state_of
+from cdxsync.cli.state import AsJson, Yes, actor, confirm, state_of
 
 if TYPE_CHECKING:
     from cdxsync.domain.prompts import Prompt
@@ -65,7 +65,7 @@ def store(
     limit = state.settings().max_prompt_bytes
     prompt = _read(file, name, limit)
     state.fleet()
-    data = prompts.store(prompt, actor=actor(), host=None)
+    data = prompts.store(prompt, actor=actor())
     if state.json:
         output.json_data(data)
         return
@@ -108,7 +108,7 @@ def import_folder(
     if not read:
         raise Failed(f"{folder}: has no .md files")
     state.fleet()
-    results: list[dict[str, Any]] = [prompts.store(prompt, actor=actor(), host=None) for prompt in read]
+    results = prompts.store_all(read, actor=actor())
     if state.json:
         output.json_data({"commands": results})
         return

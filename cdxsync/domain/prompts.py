@@ -109,16 +109,12 @@ def front_matter(text: str) -> dict[str, str]:
     return found
 
 
+_SHOWN = ("filename", "sha256", "description", "argument_hint", "updated_at")
+
+
 def summary(row: SlashCommand) -> dict[str, Any]:
-    """What lists show of a prompt."""
-    return {
-        "id": row.id,
-        "filename": row.filename,
-        "sha256": row.sha256,
-        "description": row.description,
-        "argument_hint": row.argument_hint,
-        "updated_at": row.updated_at,
-    }
+    """What is shown of a prompt beside its text."""
+    return {name: getattr(row, name) for name in _SHOWN}
 
 
 def revision() -> str:
@@ -129,14 +125,9 @@ def revision() -> str:
 
 def listing() -> list[dict[str, Any]]:
     """All prompts by file name, without their texts."""
-    columns = [SlashCommand._meta.fields[name] for name in summary_columns()]
+    columns = [SlashCommand._meta.fields[name] for name in ("id", *_SHOWN)]
     with reachable():
-        return [summary(row) for row in SlashCommand.select(*columns).order_by(SlashCommand.filename)]
-
-
-def summary_columns() -> tuple[str, ...]:
-    """The columns that `summary` needs."""
-    return ("id", "filename", "sha256", "description", "argument_hint", "updated_at")
+        return [{"id": row.id} | summary(row) for row in SlashCommand.select(*columns).order_by(SlashCommand.filename)]
 
 
 def note_listed(host: Host, count: int) -> None:
@@ -185,40 +176,39 @@ def retrieve(body: dict[str, Any], host: Host) -> dict[str, Any]:
     return write(work)
 
 
-def store(prompt: Prompt, *, actor: str, host: Host | None) -> dict[str, Any]:
+def store(prompt: Prompt, *, actor: str, host: Host | None = None) -> dict[str, Any]:
     """Store a prompt; the last writer wins. Returns the answer's `data` of `POST /slash-commands/store`."""
+    return write(lambda: _put(prompt, actor, host))
 
-    def work() -> dict[str, Any]:
-        at = clock.stamp(clock.now())
-        key = prompt.filename.lower()
-        row = SlashCommand.get_or_none(SlashCommand.filename_key == key)
-        changes = {
-            "filename": prompt.filename,
-            "sha256": prompt.sha256,
-            "description": prompt.description,
-            "argument_hint": prompt.argument_hint,
-            "prompt": prompt.text,
-            "source_host": host.id if host is not None else None,
-            "updated_at": at,
-        }
+
+def store_all(prompts: list[Prompt], *, actor: str) -> list[dict[str, Any]]:
+    """Store prompts, all or none; returns what `store` does for each."""
+    return write(lambda: [_put(prompt, actor, None) for prompt in prompts])
+
+
+def _put(prompt: Prompt, actor: str, host: Host | None) -> dict[str, Any]:
+    at = clock.stamp(clock.now())
+    key = prompt.filename.lower()
+    row = SlashCommand.get_or_none(SlashCommand.filename_key == key)
+    shown = {
+        "sha256": prompt.sha256,
+        "description": prompt.description,
+        "argument_hint": prompt.argument_hint,
+    }
+    if row is not None and all(getattr(row, name) == value for name, value in shown.items()):
+        status, at = "unchanged", row.updated_at
+    else:
+        source = host.id if host is not None else None
+        changes = shown | {"filename": prompt.filename, "prompt": prompt.text, "source_host": source, "updated_at": at}
         if row is None:
             status = "created"
             SlashCommand.insert(filename_key=key, created_at=at, **changes).execute()
-        elif (row.sha256, row.description, row.argument_hint) == (
-            prompt.sha256,
-            prompt.description,
-            prompt.argument_hint,
-        ):
-            status, at = "unchanged", row.updated_at
         else:
             status = "updated"
             SlashCommand.update(changes).where(SlashCommand.id == row.id).execute()
-        if status != "unchanged":
-            named_values.put(_REVISION, secrets.token_hex(8))
-        audit.record("slash.store", actor=actor, host=host, filename=prompt.filename, status=status)
-        return {"status": status, "filename": prompt.filename, "sha256": prompt.sha256, "updated_at": at}
-
-    return write(work)
+        named_values.put(_REVISION, secrets.token_hex(8))
+    audit.record("slash.store", actor=actor, host=host, filename=prompt.filename, status=status)
+    return {"status": status, "filename": prompt.filename, "sha256": prompt.sha256, "updated_at": at}
 
 
 def delete(filename: str, *, actor: str) -> str:

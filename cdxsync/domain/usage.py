@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from peewee import fn
+from peewee import JOIN, fn
 
 from cdxsync.domain import audit, clock, idempotency, usage_entries
 from cdxsync.domain.usage_entries import Entry
@@ -89,7 +89,7 @@ def days(month: str) -> list[dict[str, Any]]:
     with reachable():
         rows = (
             UsageDay.select(UsageDay, Host.fqdn)
-            .join(Host, "LEFT OUTER")
+            .join(Host, JOIN.LEFT_OUTER)
             .where((UsageDay.day >= f"{month}-01") & (UsageDay.day <= f"{month}-31"))
             .order_by(UsageDay.day, Host.fqdn, UsageDay.model)
         )
@@ -110,7 +110,7 @@ def recent(limit: int) -> list[dict[str, Any]]:
     with reachable():
         rows = (
             TokenUsage.select(TokenUsage, Host.fqdn)
-            .join(Host, "LEFT OUTER")
+            .join(Host, JOIN.LEFT_OUTER)
             .order_by(TokenUsage.id.desc())
             .limit(limit)
         )

@@ -4,7 +4,7 @@ from typing import Any
 
 from bottle import Bottle, HTTPResponse, request
 
-from cdxsync.domain import audit, exchange, hosts, idempotency, usage, versions, wrapper
+from cdxsync.domain import audit, exchange, hosts, usage, versions, wrapper
 from cdxsync.domain.fleet import Fleet
 from cdxsync.http import access, envelope
 
@@ -35,7 +35,7 @@ def mount(app: Bottle, fleet: Fleet, gate: access.HostGate) -> None:
     def report_usage() -> HTTPResponse:
         host, _ = gate.admit()
         raw = access.body_bytes(fleet.settings.max_body_bytes)
-        key = request.get_header(idempotency.HEADER)
+        key = request.environ.get("HTTP_IDEMPOTENCY_KEY")
         return envelope.answer(usage.record(host.id, access.object_of(raw), raw, key))
 
     @app.get("/versions")

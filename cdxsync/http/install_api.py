@@ -25,7 +25,7 @@ def mount(app: Bottle, fleet: Fleet, guard: access.Guard) -> None:
         try:
             if request.method == "HEAD":
                 return _script(200, b"", installers.check(token, clock.now()).expires_at)
-            if installers.is_preview({name.lower(): value for name, value in request.headers.items()}):
+            if installers.is_preview(_headers()):
                 message = "This address is for curl: paste the installer command into a shell of the host."
                 return _script(406, installers.error_script(message))
             script = installers.consume(fleet, token)
@@ -34,6 +34,12 @@ def mount(app: Bottle, fleet: Fleet, guard: access.Guard) -> None:
             return _failure(guard.failed(error))
         except CdxsyncError as error:
             return _failure(error)
+
+
+def _headers() -> dict[str, str]:
+    """The request's headers by lower-case name, as they came: Bottle's own view fails on those that are not UTF-8."""
+    named = ((name.removeprefix("HTTP_"), value) for name, value in request.environ.items() if name.startswith("HTTP_"))
+    return {name.replace("_", "-").lower(): value for name, value in named}
 
 
 def _failure(error: CdxsyncError) -> HTTPResponse:

@@ -16,7 +16,9 @@ def mount(app: Bottle, fleet: Fleet, gate: access.HostGate) -> None:
         host, _ = gate.admit()
         # Read before the list: a change in between makes the tag too old, never too new.
         tag = f'"{prompts.revision()}"'
-        if tag in [given.strip().removeprefix("W/") for given in request.get_header("If-None-Match", "").split(",")]:
+        if tag in [
+            given.strip().removeprefix("W/") for given in request.environ.get("HTTP_IF_NONE_MATCH", "").split(",")
+        ]:
             return HTTPResponse(b"", 304, {"ETag": tag, "Cache-Control": "no-cache"})
         commands = prompts.listing()
         if request.method != "HEAD":

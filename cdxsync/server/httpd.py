@@ -4,6 +4,8 @@ import contextlib
 import json
 import logging
 import selectors
+import signal
+import socket
 import ssl
 import sys
 import threading
@@ -171,7 +173,7 @@ class Server(WsgiServer):
         )
         if context is not None:
             self.ssl_adapter = tls.DeferringAdapter(context)
-        self._stop_requested = threading.Event()
+        self._stop_reader, self._stop_writer = socket.socketpair()
 
     def prepare(self) -> None:
         """Bind, and watch connections in our own way."""
@@ -184,9 +186,16 @@ class Server(WsgiServer):
         about_clients = level <= logging.INFO or isinstance(sys.exc_info()[1], OSError)
         _log.log(logging.DEBUG if about_clients else level, msg, exc_info=traceback)
 
-    def request_stop(self) -> None:
-        """Ask for the end, from a signal handler or another thread."""
-        self._stop_requested.set()
+    def request_stop(self, signum: int = 0) -> None:
+        """Ask for the end, from another thread or from a handler of signal `signum`.
+
+        A handler may interrupt anything, a write to the log or a lock's owner: it does no more than send a byte.
+        """
+        self._stop_writer.send(bytes([signum]))
+
+    def wait_for_stop(self) -> int:
+        """Wait until the end is asked for; returns the signal's number, or 0."""
+        return self._stop_reader.recv(1)[0]
 
 
 def listen(server: Server) -> tuple[str, int]:
@@ -203,7 +212,9 @@ def serve_until_stopped(server: Server) -> None:
     """
     accepting = threading.Thread(target=_accept, args=(server,), name="accept")
     accepting.start()
-    server._stop_requested.wait()
+    signum = server.wait_for_stop()
+    if signum:
+        _log.info("stopping on %s", signal.Signals(signum).name)
     failure = server.interrupt
     server.stop()
     accepting.join()

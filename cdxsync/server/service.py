@@ -45,15 +45,16 @@ def serve(fleet: Fleet, *, on_listening: Callable[[str], None]) -> None:
         raise Failed(f"cannot listen on {settings.listen}: {error.strerror or error}") from None
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        _log.info("stopping on %s", signal.Signals(signum).name)
-        server.request_stop()
+        server.request_stop(signum)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    on_listening(f"{'http' if settings.plain_http else 'https'}://{Listen(host, port)}")
     housekeeping = Housekeeping(settings)
     housekeeping.start()
     try:
+        on_listening(f"{'http' if settings.plain_http else 'https'}://{Listen(host, port)}")
         httpd.serve_until_stopped(server)
     finally:
+        # Cheroot's workers are no daemons: left alone they would keep a failed process alive.
+        server.stop()
         housekeeping.stop()

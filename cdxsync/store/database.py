@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -60,7 +59,9 @@ def reachable() -> Iterator[None]:
     """Turn the driver's errors about an absent, locked or full database into `DatabaseAway`."""
     try:
         yield
-    except (peewee.OperationalError, peewee.InterfaceError, sqlite3.OperationalError) as error:
+    except (peewee.OperationalError, peewee.InterfaceError) as error:
+        if getattr(error.__context__, "sqlite_errorname", "") == "SQLITE_ERROR":
+            raise  # a statement that SQLite does not take: our mistake, not the database's state
         _log.error("database: %s", error)
         raise DatabaseAway(f"The database cannot be used now: {error}") from error
 
