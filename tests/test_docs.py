@@ -30,7 +30,8 @@ def commands(command: Any = None, path: str = "cdxsync") -> list[tuple[str, Any]
     children = getattr(command, "commands", None)
     if children is None:
         return [(path, command)]
-    return [found for name, child in children.items() for found in commands(child, f"{path} {name}")]
+    shown = {name: child for name, child in children.items() if not child.hidden}
+    return [found for name, child in shown.items() for found in commands(child, f"{path} {name}")]
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=[spec.name for spec in SPECS])
@@ -65,7 +66,7 @@ def test_only_real_commands_are_in_the_manual() -> None:
         match = re.match(r"\.B (cdxsync [a-z]+(?: [a-z]+)?)(?= |$)", line)
         if match:
             assert match[1] in names
-    listed = re.findall(r"`(hosts|auth|pki) ([a-z|]+)`", README)
+    listed = re.findall(r"`(hosts|auth|usage|prompts|versions|pki) ([a-z|]+)`", README)
     assert {f"cdxsync {noun} {verb}" for noun, verbs in listed for verb in verbs.split("|")} == {
         name for name in names if name.count(" ") == 2
     }
