@@ -51,6 +51,7 @@ def test_guessing_keys_is_slowed_down_over_all_servers_of_a_home(tmp_path: Path)
             assert "Retry-After" in response.headers
         finally:
             other.stop()
+        assert "00000000-0000-4000-8000-000000000000" not in json.dumps(refusals(fleet))
         about_keys = [row for row in refusals(fleet) if row["reason"] == "Invalid API key"]
         assert about_keys == [{"reason": "Invalid API key", "ip": "127.0.0.1", "path": "/wrapper"}]
 
@@ -183,13 +184,16 @@ def test_what_has_had_its_time_is_pruned_and_roll_ups_stay(fresh_fleet: Fleet, k
         for minute in range(4):
             client.auth(command="store", auth=make_auth(f"2026-01-01T00:0{minute}:00Z", str(minute)))
         client.call("POST", "/usage", json={"usages": [{"total": 5}] * 3}, headers={"Idempotency-Key": "k"})
+    fresh_fleet.register("unused.example.net")
     fresh_fleet.stop()
     with sqlite3.connect(fresh_fleet.home / "cdxsync.db") as database:
         host_id = database.execute("SELECT id FROM hosts").fetchone()[0]
         database.execute("UPDATE logs SET created_at = ?", (days_ago(31),))
         database.execute("UPDATE token_usages SET created_at = ? WHERE id < 3", (days_ago(31),))
         database.execute("UPDATE idempotency_keys SET created_at = ?", (days_ago(7.01),))
-        database.execute("UPDATE install_tokens SET expires_at = ?", (days_ago(0.1),))
+        database.execute("UPDATE install_tokens SET expires_at = ?", (days_ago(7.1),))
+        # One that has only just expired keeps its row, to say so, but not its key.
+        database.execute("UPDATE install_tokens SET expires_at = ? WHERE fqdn LIKE 'unused%'", (days_ago(0.1),))
         values = [(host_id, "token.usage", "x", days_ago(31))] * 5000
         database.executemany("INSERT INTO logs (host_id, action, actor, created_at) VALUES (?, ?, ?, ?)", values)
     fresh_fleet.env |= {"CDXSYNC_KEEP_LOG_DAYS": keep, "CDXSYNC_KEEP_USAGE_DAYS": keep, "CDXSYNC_PAYLOAD_HISTORY": "2"}
@@ -203,7 +207,7 @@ def test_what_has_had_its_time_is_pruned_and_roll_ups_stay(fresh_fleet: Fleet, k
         return int(rows(fresh_fleet, f"SELECT count(*) FROM {table}")[0][0])
 
     assert left("idempotency_keys") == 0
-    assert left("install_tokens") == 0
+    assert rows(fresh_fleet, "SELECT fqdn, api_key FROM install_tokens") == [("unused.example.net", None)]
     assert left("token_usages") == (1 if keep == "30" else 3)
     assert left("logs") == 0 if keep == "30" else left("logs") > 5000
     assert rows(fresh_fleet, "SELECT total, events FROM usage_days") == [(15, 3)]

@@ -48,7 +48,7 @@ class Registration:
 def register(fleet: Fleet, fqdn: object, *, actor: str) -> Registration:
     """Register a host, or rotate the key of a registered one, and mint its installer, in one transaction.
 
-    Older installers of the host die with it; so do used and expired ones of all hosts. Raises `Invalid` on `fqdn`.
+    Older installers of the host die with it. Raises `Invalid` on `fqdn`.
     """
     name = hosts.checked_fqdn(fqdn)
     settings = fleet.settings
@@ -60,8 +60,7 @@ def register(fleet: Fleet, fqdn: object, *, actor: str) -> Registration:
     def work() -> hosts.MintedKey:
         minted = hosts.mint_key(name, actor)
         at = clock.stamp(clock.now())
-        dead = InstallToken.used_at.is_null(False) | (InstallToken.expires_at < at)
-        InstallToken.delete().where(dead | (InstallToken.host == minted.host.id)).execute()
+        InstallToken.delete().where(InstallToken.host == minted.host.id).execute()
         token_sha256 = apikeys.fingerprint(token)
         InstallToken.insert(
             token_sha256=token_sha256,

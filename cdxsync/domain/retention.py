@@ -15,6 +15,7 @@ from cdxsync.store.database import write
 from cdxsync.store.tables import IdempotencyKey, InstallToken, LogEntry, TokenUsage
 
 IDEMPOTENCY_DAYS = 7
+INSTALLER_DAYS = 7
 BATCH = 2000
 """Rows deleted in one transaction, so that other writers do not wait long."""
 
@@ -30,8 +31,11 @@ def prune(settings: Settings, at: datetime) -> dict[str, int]:
     for table, days in aged:
         if days:
             deleted[table._meta.table_name] = _delete(table, table.created_at < clock.stamp(at - timedelta(days=days)))
-    dead = InstallToken.used_at.is_null(False) | (InstallToken.expires_at <= clock.stamp(at))
-    deleted["install_tokens"] = _delete(InstallToken, dead)
+    # A dead installer still says why it does not work, for a while; the key in it goes at once.
+    expired = InstallToken.expires_at <= clock.stamp(at)
+    write(lambda: InstallToken.update(api_key=None).where(expired & InstallToken.api_key.is_null(False)).execute())
+    long_dead = InstallToken.expires_at <= clock.stamp(at - timedelta(days=INSTALLER_DAYS))
+    deleted["install_tokens"] = _delete(InstallToken, long_dead)
     deleted["auth_payloads"] = write(lambda: canonical.drop_old(settings.payload_history))
     return deleted
 

@@ -34,6 +34,12 @@ def client_address(fleet: Fleet) -> addresses.Address:
     return addresses.client_address(request.environ["REMOTE_ADDR"], forwarded_for, fleet.settings.trusted_proxies)
 
 
+def public_path() -> str:
+    """The request's path for logs: without an installer's token, which is a secret while it lives."""
+    path: str = request.path
+    return "/install/…" if path.startswith("/install/") else path[:200]
+
+
 def api_key() -> str | None:
     """The key that the request carries, from `X-API-Key` or a Bearer token; two that differ are refused."""
     header = request.environ.get("HTTP_X_API_KEY")
@@ -68,7 +74,7 @@ class Guard:
         """Write an audit row about a refused call: one a minute for each source."""
         address = client_address(self.fleet)
         if self.throttle.may_audit(reason, source_of(address)):
-            audit.note("access.refused", host=host, reason=reason, ip=str(address), path=request.path[:200])
+            audit.note("access.refused", host=host, reason=reason, ip=str(address), path=public_path())
 
 
 class HostGate:

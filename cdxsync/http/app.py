@@ -68,8 +68,9 @@ def _answer_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
         except CdxsyncError as error:
             return _failure_of(error)
         except Exception:
-            _log.exception("request %s %s failed [%s]", request.method, request.path, request.environ[REQUEST_ID])
-            return envelope.failure(500, "Unexpected error", request.environ[REQUEST_ID])
+            request_id = request.environ[REQUEST_ID]
+            _log.exception("request %s %s failed [%s]", request.method, access.public_path(), request_id)
+            return envelope.failure(500, "Unexpected error", request_id)
 
     return wrapped
 
