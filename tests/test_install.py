@@ -15,6 +15,7 @@ import pytest
 from conftest import Fleet, running_fleet
 from documents import make_auth, with_auths
 from machines import STUB_CODEX, Machine, write_program
+from together import at_once
 
 NEWER = "2026-03-01T00:00:00Z"
 
@@ -153,7 +154,7 @@ def test_registering_again_ends_the_old_key_binding_and_installer(fleet: Fleet) 
 
 def test_thirty_two_clients_fetch_one_installer(fleet: Fleet) -> None:
     url = fleet.register("rush.example.net")["installer"]["url"]
-    barrier = threading.Barrier(32)
+    barrier = threading.Barrier(32, timeout=60)
     answers: list[tuple[int, str]] = []
 
     def rush() -> None:
@@ -162,11 +163,7 @@ def test_thirty_two_clients_fetch_one_installer(fleet: Fleet) -> None:
             response = client.call("GET", url.removeprefix(fleet.url))
             answers.append((response.status_code, response.text))
 
-    threads = [threading.Thread(target=rush) for _ in range(32)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once([rush] * 32)
     scripts = [text for status, text in answers if status == 200]
     assert len(answers) == 32
     assert len(scripts) == 1

@@ -2,7 +2,6 @@
 
 import json
 import sqlite3
-import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from conftest import Fleet, running_fleet
 from documents import make_auth
 from hypothesis import given
 from hypothesis import strategies as st
+from together import at_once
 
 from cdxsync.trust import addresses, throttle
 
@@ -105,11 +105,7 @@ def test_counting_is_exact_over_threads(tmp_path: Path) -> None:
         for _ in range(25):
             passed.append(limits.failed(addresses.parse("192.0.2.1")) is None)
 
-    threads = [threading.Thread(target=fail) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once([fail] * 6)
     assert sum(passed) == 50
 
 

@@ -1,11 +1,13 @@
 """Stores at the same time, from many threads over two server processes: the newest wins, whole."""
 
+import functools
 import random
 import threading
 from typing import Any
 
 from conftest import Fleet
 from documents import make_auth, with_auths
+from together import at_once
 
 ROUNDS = 12
 THREADS = 16
@@ -26,7 +28,7 @@ def test_the_newest_of_many_stores_at_once_is_canonical(fresh_fleet: Fleet) -> N
         ]
         for row in documents:
             random.Random(row[0]["last_refresh"]).shuffle(row)
-        barrier = threading.Barrier(THREADS)
+        barrier = threading.Barrier(THREADS, timeout=60)
         canonical_after: list[Any] = []
         problems: list[Any] = []
 
@@ -46,11 +48,7 @@ def test_the_newest_of_many_stores_at_once_is_canonical(fresh_fleet: Fleet) -> N
                         asked = client.auth(last_refresh="2000-01-01T00:00:00Z", digest="0" * 64).json()["data"]
                         canonical_after.append(asked["auth"])
 
-        threads = [threading.Thread(target=host, args=(number,)) for number in range(THREADS)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        at_once(functools.partial(host, number) for number in range(THREADS))
     finally:
         other.stop()
     assert problems == []
@@ -67,7 +65,7 @@ def test_two_first_callers_bind_one_address(fleet: Fleet) -> None:
     key = fleet.key("bind.example.net")
     context = ssl.create_default_context(cafile=str(fleet.ca_file))
     addresses = [f"127.0.1.{number}" for number in range(1, 9)]
-    barrier = threading.Barrier(len(addresses))
+    barrier = threading.Barrier(len(addresses), timeout=60)
     statuses: list[int] = []
 
     def call(address: str) -> None:
@@ -78,27 +76,19 @@ def test_two_first_callers_bind_one_address(fleet: Fleet) -> None:
         statuses.append(connection.getresponse().status)
         connection.close()
 
-    threads = [threading.Thread(target=call, args=(address,)) for address in addresses]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(functools.partial(call, address) for address in addresses)
     assert sorted(statuses) == [200] + [403] * 7
 
 
 def test_registering_one_new_host_many_times_at_once(fleet: Fleet) -> None:
-    barrier = threading.Barrier(8)
+    barrier = threading.Barrier(8, timeout=60)
     answers: list[dict[str, Any]] = []
 
     def register() -> None:
         barrier.wait()
         answers.append(fleet.register("rush.example.net"))
 
-    threads = [threading.Thread(target=register) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once([register] * 8)
     assert len({answer["host"]["id"] for answer in answers}) == 1
     working = 0
     for answer in answers:

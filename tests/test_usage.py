@@ -1,5 +1,6 @@
 """POST /usage: what is taken, what is refused, and that nothing is lost or counted twice."""
 
+import functools
 import json
 import sqlite3
 import threading
@@ -10,6 +11,7 @@ import pytest
 from conftest import Client, Fleet
 from hypothesis import given
 from hypothesis import strategies as st
+from together import at_once
 
 from cdxsync.domain import texts, usage_entries
 from cdxsync.errors import Invalid
@@ -191,7 +193,7 @@ def test_a_retry_with_the_same_key_is_counted_once(fleet: Fleet) -> None:
 
 def test_retries_at_once_are_counted_once(fleet: Fleet) -> None:
     key = fleet.key(next(names))
-    barrier = threading.Barrier(8)
+    barrier = threading.Barrier(8, timeout=60)
     answers: list[str] = []
 
     def send() -> None:
@@ -199,11 +201,7 @@ def test_retries_at_once_are_counted_once(fleet: Fleet) -> None:
             barrier.wait()
             answers.append(json.dumps(report(client, {"total": 3}, **{"Idempotency-Key": "same"})))
 
-    threads = [threading.Thread(target=send) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once([send] * 8)
     assert len(answers) == 8
     assert len(set(answers)) == 1
     with fleet.client(key) as client:
@@ -218,11 +216,7 @@ def test_roll_ups_agree_with_rows_after_many_hosts_at_once(fresh_fleet: Fleet) -
             for turn in range(10):
                 report(client, {"usages": [{"total": turn, "model": f"m{turn % 2}"}, {"input": number, "output": 1}]})
 
-    threads = [threading.Thread(target=send, args=(number,)) for number in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(functools.partial(send, number) for number in range(6))
     columns = "coalesce(sum(total), 0), coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0)"
     by_row = rows(
         fresh_fleet,

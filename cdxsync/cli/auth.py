@@ -1,12 +1,12 @@
 """`cdxsync auth`: the fleet's canonical auth.json."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cdxsync.cli import output
+from cdxsync.cli.input import read_bytes
 from cdxsync.cli.state import AsJson, actor, state_of
 
 app = typer.Typer(help="Show and upload the fleet's canonical auth.json.", no_args_is_help=True)
@@ -60,15 +60,11 @@ def upload(
 ) -> None:
     """Make a document canonical, if it is newer than what the fleet has."""
     from cdxsync.domain import exchange, hosts, jsontext
-    from cdxsync.errors import Conflict, Failed, Malformed
+    from cdxsync.errors import Conflict, Malformed
 
     state = state_of(ctx)
     try:
-        text = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-    except OSError as error:
-        raise Failed(f"{file}: {error.strerror}") from None
-    try:
-        document = jsontext.decode(text)
+        document = jsontext.decode(read_bytes(file))
     except Malformed as error:
         raise Malformed(f"{file}: {error.message}") from None
     fleet = state.fleet()

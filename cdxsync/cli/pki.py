@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cdxsync.cli import output
+from cdxsync.cli.input import read_bytes
 from cdxsync.cli.state import AsJson, State, Yes, actor, confirm, state_of
 
 if TYPE_CHECKING:
@@ -134,17 +135,14 @@ def export(
 
 
 def _password(file: Path | None) -> bytes:
-    from cdxsync.errors import Failed, Refused
+    from cdxsync.errors import Refused
 
     if file is None:
         if not sys.stdin.isatty():
             raise Refused("A password is needed: add --password-file FILE (or - for standard input)")
         text: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
     else:
-        try:
-            text = sys.stdin.readline() if str(file) == "-" else file.read_text(encoding="utf-8")
-        except OSError as error:
-            raise Failed(f"{file}: {error.strerror}") from None
+        text = read_bytes(file).decode().partition("\n")[0]
     password = text.rstrip("\r\n")
     if not password:
         raise Refused("The password is empty")

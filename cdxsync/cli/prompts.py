@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cdxsync.cli import output
+from cdxsync.cli.input import read_bytes
 from cdxsync.cli.state import AsJson, Yes, actor, confirm, state_of
 
 if TYPE_CHECKING:
@@ -74,13 +75,10 @@ def store(
 
 def _read(file: Path, name: str | None, limit: int) -> "Prompt":
     from cdxsync.domain import prompts
-    from cdxsync.errors import Failed, Invalid
+    from cdxsync.errors import Invalid
 
     try:
-        content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-        text = content.decode()
-    except OSError as error:
-        raise Failed(f"{file}: {error.strerror}") from None
+        text = read_bytes(file).decode()
     except UnicodeDecodeError:
         raise Invalid({"prompt": ["must be UTF-8 text"]}, f"{file}: not a prompt") from None
     filename = name or ("" if str(file) == "-" else file.name)

@@ -99,25 +99,23 @@ def _read_count(value: object) -> int | None:
 
 
 def _read_model(value: object) -> str | None:
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise ValueError("must be a text")
-    model = texts.clean(value)
+    model = _read_text(value)
     if len(model) > MAX_MODEL_LENGTH:
         raise ValueError(f"must have at most {MAX_MODEL_LENGTH} characters")
     return model or None
 
 
 def _read_line(value: object) -> str | None:
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise ValueError("must be a text")
-    line = texts.clean(value)
+    line = _read_text(value)
     if len(line.encode()) > MAX_LINE_BYTES:
         raise ValueError(f"must have at most {MAX_LINE_BYTES} bytes")
     return line or None
+
+
+def _read_text(value: object) -> str:
+    if not isinstance(value, str | None):
+        raise ValueError("must be a text")
+    return texts.clean(value or "")
 
 
 def parse_line(line: str) -> dict[str, int]:
