@@ -95,3 +95,35 @@ def test_registering_one_new_host_many_times_at_once(fleet: Fleet) -> None:
         with fleet.client(answer["host"]["api_key"]) as client:
             working += client.call("GET", "/wrapper").status_code == 200
     assert working == 1
+
+
+def test_a_rotated_key_neither_binds_nor_stores_any_more(fleet: Fleet) -> None:
+    """Old and new key race from different addresses while the key is rotated: the new one's host always wins."""
+    import http.client
+    import json
+    import ssl
+
+    context = ssl.create_default_context(cafile=str(fleet.ca_file))
+    name = "rotated.example.net"
+    key = fleet.key(name)
+    for turn in range(8):
+        old = http.client.HTTPSConnection("localhost", fleet.port, context=context, source_address=("127.0.2.1", 0))
+        old.connect()
+        barrier = threading.Barrier(2, timeout=60)
+        fresh: list[str] = []
+
+        def call_with_the_old_key(connection: Any = old, waiting: Any = barrier, old_key: str = key) -> None:
+            waiting.wait()
+            connection.request("GET", "/wrapper", headers={"X-API-Key": old_key})
+            connection.getresponse().read()
+            connection.close()
+
+        def rotate(waiting: Any = barrier, keys: Any = fresh) -> None:
+            waiting.wait()
+            keys.append(fleet.key(name))
+
+        at_once([call_with_the_old_key, rotate])
+        key = fresh[0]
+        with fleet.client(key) as client:
+            assert client.call("GET", "/wrapper").status_code == 200, turn
+        assert json.loads(fleet.cli("--json", "hosts", "show", name).stdout)["ip"] == "127.0.0.1"

@@ -9,9 +9,10 @@ import msgspec
 from cdxsync.domain import audit, authdoc, canonical, clock, hosts, sync, usage, versions, wrapper
 from cdxsync.domain.authdoc import AuthDocument
 from cdxsync.domain.fleet import Fleet
-from cdxsync.errors import Invalid, Unauthenticated
+from cdxsync.errors import Invalid
 from cdxsync.store.database import write
 from cdxsync.store.tables import Host, HostAuthState
+from cdxsync.trust import apikeys
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,7 @@ def _read_document(fleet: Fleet, value: object, at: datetime) -> AuthDocument:
 def _count(call: Call, at: datetime) -> Host:
     """Count the call and keep the versions that it reports; returns the host as it is then."""
     stamp = clock.stamp(at)
-    before = Host.get_or_none(Host.id == call.host_id)
-    if before is None:
-        raise Unauthenticated("Invalid API key")
+    before = hosts.still_valid(call.host_id, apikeys.fingerprint(call.api_key))
     Host.update(
         api_calls=Host.api_calls + 1,
         client_version=call.client_version,

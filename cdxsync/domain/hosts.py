@@ -77,6 +77,18 @@ def check_active(host: Host) -> None:
         raise Refused("Host is disabled")
 
 
+def still_valid(host_id: int, api_key_sha256: str) -> Host:
+    """The host as it is now, within a write transaction, when the key that was authenticated is still its key.
+
+    A rotation may have come in between; what it ended must neither bind an address nor store anything any more.
+    Raises `Unauthenticated`.
+    """
+    host = Host.get_or_none((Host.id == host_id) & (Host.api_key_sha256 == api_key_sha256))
+    if host is None:
+        raise Unauthenticated("Invalid API key")
+    return host
+
+
 class AddressDecision(StrEnum):
     """What a caller's address means for its host; values other than the first and last are audit actions."""
 
@@ -112,9 +124,7 @@ def admit(host: Host, caller: Address, *, force: bool = False, bind: bool = True
 
 
 def _bind(host: Host, address: str, force: bool) -> AddressDecision:
-    fresh = Host.get_or_none(Host.id == host.id)
-    if fresh is None:
-        raise Unauthenticated("Invalid API key")
+    fresh = still_valid(host.id, host.api_key_sha256)
     decision = decide_address(fresh.ip, address, roaming=fresh.allow_roaming_ips, force=force)
     if decision in (AddressDecision.KNOWN, AddressDecision.REFUSE):
         return decision

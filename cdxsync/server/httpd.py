@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import secrets
 import selectors
 import signal
 import socket
@@ -96,7 +97,8 @@ class _Request(cheroot_server.HTTPRequest):
         """Answer for the server itself, before the application sees the request; the connection ends with it."""
         self.close_connection = True
         text = msg or str(status).partition(" ")[2]
-        body = json.dumps({"status": "error", "message": text}).encode()
+        error = {"status": "error", "message": text, "request_id": secrets.token_hex(8)}
+        body = json.dumps(error).encode()
         head = (
             f"{self.server.protocol} {status}\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
