@@ -5,9 +5,8 @@ from typing import Any
 
 from peewee import JOIN, fn
 
-from cdxsync.domain import audit, clock, idempotency, usage_entries
+from cdxsync.domain import audit, clock, hosts, idempotency, usage_entries
 from cdxsync.domain.usage_entries import Entry
-from cdxsync.errors import Unauthenticated
 from cdxsync.store.database import reachable, write
 from cdxsync.store.tables import Host, TokenUsage, UsageDay
 
@@ -21,7 +20,7 @@ _COLUMNS = {
 _SUMS = {name: getattr(UsageDay, column) for name, column in _COLUMNS.items()} | {"events": UsageDay.events}
 
 
-def record(host_id: int, body: dict[str, Any], raw_body: bytes, key: str | None) -> dict[str, Any]:
+def record(caller: Host, body: dict[str, Any], raw_body: bytes, key: str | None) -> dict[str, Any]:
     """Store the entries of a `POST /usage` body, all or none; returns the answer's `data` (`contract.md` 4.6).
 
     `key` is the call's `Idempotency-Key`. Raises `Invalid`.
@@ -30,9 +29,7 @@ def record(host_id: int, body: dict[str, Any], raw_body: bytes, key: str | None)
     entries = usage_entries.read_body(body)
 
     def work() -> dict[str, Any]:
-        host = Host.get_or_none(Host.id == host_id)
-        if host is None:
-            raise Unauthenticated("Invalid API key")
+        host = hosts.still_valid(caller.id, caller.api_key_sha256)
         return idempotency.once(host, key, raw_body, lambda: _store(host, entries))
 
     return write(work)

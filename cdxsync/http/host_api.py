@@ -36,7 +36,7 @@ def mount(app: Bottle, fleet: Fleet, gate: access.HostGate) -> None:
         host, _ = gate.admit()
         raw = access.body_bytes(fleet.settings.max_body_bytes)
         key = request.environ.get("HTTP_IDEMPOTENCY_KEY")
-        return envelope.answer(usage.record(host.id, access.object_of(raw), raw, key))
+        return envelope.answer(usage.record(host, access.object_of(raw), raw, key))
 
     @app.get("/versions")
     def show_versions() -> HTTPResponse:
