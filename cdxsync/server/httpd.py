@@ -125,6 +125,9 @@ class _Connection(cheroot_server.HTTPConnection):
 
     def close(self) -> None:
         """Close the connection. Never raises: what did would take Cheroot's worker, and then the server, with it."""
+        # What could not be written to a client that has gone would be tried again when the writer is collected.
+        with contextlib.suppress(OSError):
+            self.wfile.close()
         try:
             super().close()
         except OSError as error:
