@@ -141,7 +141,7 @@ def test_names_that_are_no_host_names(fleet: Fleet, name: str) -> None:
 def test_hosts_by_id_or_name(fleet: Fleet) -> None:
     registered = json.loads(fleet.cli("--json", "hosts", "register", "byid.example.net").stdout)["host"]
     for reference in (str(registered["id"]), "byid.example.net", "BYID.example.net."):
-        data = json.loads(fleet.cli("hosts", "show", reference, "--json").stdout)
+        data = fleet.host(reference)
         assert data["fqdn"] == "byid.example.net"
         assert data["authed"] is False
     listed = fleet.cli("hosts", "list").stdout
@@ -231,7 +231,7 @@ def test_uploading_in_the_name_of_a_host(fresh_fleet: Fleet) -> None:
     fresh_fleet.cli("auth", "upload", "-", "--host", "source.example.net", input=document)
     shown = json.loads(fresh_fleet.cli("--json", "auth", "show").stdout)
     assert shown["source"] == "source.example.net"
-    host = json.loads(fresh_fleet.cli("--json", "hosts", "show", "source.example.net").stdout)
+    host = fresh_fleet.host("source.example.net")
     assert host["api_calls"] == 1
     assert host["authed"] is True
     assert (

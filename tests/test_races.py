@@ -126,4 +126,4 @@ def test_a_rotated_key_neither_binds_nor_stores_any_more(fleet: Fleet) -> None:
         key = fresh[0]
         with fleet.client(key) as client:
             assert client.call("GET", "/wrapper").status_code == 200, turn
-        assert json.loads(fleet.cli("--json", "hosts", "show", name).stdout)["ip"] == "127.0.0.1"
+        assert fleet.host(name)["ip"] == "127.0.0.1"

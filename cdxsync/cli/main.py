@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import cdxsync
-from cdxsync.cli import auth, hosts, pki, prompts, server, usage, versions
+from cdxsync.cli import api_state, auth, hosts, logs, overview, pki, prompts, server, usage, versions
 from cdxsync.cli.state import state_of
 from cdxsync.error_codes import codes_for
 from cdxsync.errors import CdxsyncError, Invalid
@@ -22,12 +22,15 @@ app = typer.Typer(
 )
 app.command()(server.init)
 app.command()(server.serve)
+app.command()(overview.overview)
+app.command()(logs.logs)
 app.add_typer(hosts.app, name="hosts")
 app.add_typer(auth.app, name="auth")
 app.add_typer(usage.app, name="usage")
 app.add_typer(prompts.app, name="prompts")
 app.add_typer(prompts.app, name="slash-commands", hidden=True)
 app.add_typer(versions.app, name="versions")
+app.add_typer(api_state.app, name="state")
 app.add_typer(pki.app, name="pki")
 
 

@@ -45,7 +45,7 @@ def show(ctx: typer.Context, name: NameArgument, as_json: AsJson = False) -> Non
     state.fleet()
     row = prompts.find(name)
     if state.json:
-        output.json_data(prompts.summary(row) | {"prompt": row.prompt})
+        output.json_data(prompts.whole(row))
         return
     sys.stdout.write(row.prompt)
 

@@ -59,6 +59,13 @@ AsJson = Annotated[
     typer.Option("--json", help="Print JSON: what the admin API returns in `data`.", callback=_take_json),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+HostOption = Annotated[
+    str | None, typer.Option("--host", metavar="HOST", help="Only of this host, by id or name.", show_default=False)
+]
+Before = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="ID", help="Only rows older than the one with this id.", show_default=False),
+]
 HostArgument = Annotated[str, typer.Argument(metavar="HOST", help="A host's id or name.", show_default=False)]
 
 

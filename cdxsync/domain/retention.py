@@ -1,6 +1,6 @@
 """What is forgotten with time: audit and usage rows, old documents, remembered answers, dead installers.
 
-Daily usage totals stay.
+Daily usage totals stay; those of a printed line go when it was last used before the oldest usage row that is kept.
 """
 
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from peewee import Model
 from cdxsync.domain import canonical, clock
 from cdxsync.settings import Settings
 from cdxsync.store.database import write
-from cdxsync.store.tables import IdempotencyKey, InstallToken, LogEntry, TokenUsage
+from cdxsync.store.tables import IdempotencyKey, InstallToken, LogEntry, TokenUsage, UsageLine
 
 IDEMPOTENCY_DAYS = 7
 INSTALLER_DAYS = 7
@@ -22,15 +22,16 @@ BATCH = 2000
 
 def prune(settings: Settings, at: datetime) -> dict[str, int]:
     """Delete what is older than `settings` keep, as of `at`; returns the number of rows by table."""
-    aged: Iterable[tuple[Any, int]] = (
-        (LogEntry, settings.keep_log_days),
-        (TokenUsage, settings.keep_usage_days),
-        (IdempotencyKey, IDEMPOTENCY_DAYS),
+    aged: Iterable[tuple[Any, Any, int]] = (
+        (LogEntry, LogEntry.created_at, settings.keep_log_days),
+        (TokenUsage, TokenUsage.created_at, settings.keep_usage_days),
+        (UsageLine, UsageLine.last_used_at, settings.keep_usage_days),
+        (IdempotencyKey, IdempotencyKey.created_at, IDEMPOTENCY_DAYS),
     )
     deleted = {}
-    for table, days in aged:
+    for table, moment, days in aged:
         if days:
-            deleted[table._meta.table_name] = _delete(table, table.created_at < clock.stamp(at - timedelta(days=days)))
+            deleted[table._meta.table_name] = _delete(table, moment < clock.stamp(at - timedelta(days=days)))
     # A dead installer still says why it does not work, for a while; the key in it goes at once.
     expired = InstallToken.expires_at <= clock.stamp(at)
     write(lambda: InstallToken.update(api_key=None).where(expired & InstallToken.api_key.is_null(False)).execute())
