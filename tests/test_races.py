@@ -100,7 +100,6 @@ def test_registering_one_new_host_many_times_at_once(fleet: Fleet) -> None:
 def test_a_rotated_key_neither_binds_nor_stores_any_more(fleet: Fleet) -> None:
     """Old and new key race from different addresses while the key is rotated: the new one's host always wins."""
     import http.client
-    import json
     import ssl
 
     context = ssl.create_default_context(cafile=str(fleet.ca_file))

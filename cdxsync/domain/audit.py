@@ -50,7 +50,7 @@ def since(last_id: int, limit: int, *, host: Host | None = None) -> list[dict[st
 
 
 def _rows(host: Host | None) -> Any:
-    query = LogEntry.select(LogEntry, Host.fqdn).join(Host, JOIN.LEFT_OUTER)
+    query = LogEntry.select(LogEntry, Host.id, Host.fqdn).join(Host, JOIN.LEFT_OUTER)
     return query if host is None else query.where(LogEntry.host == host.id)
 
 

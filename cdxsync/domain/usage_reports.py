@@ -104,7 +104,7 @@ def month_report(month: str, host: Host | None = None) -> dict[str, Any]:
 def recent(limit: int, *, host: Host | None = None, before: int | None = None) -> dict[str, Any]:
     """`usages`: the newest usage rows, as `GET /admin/usage` lists them (`contract.md` 9.2), and `next_before`."""
     with reachable():
-        query = TokenUsage.select(TokenUsage, Host.fqdn).join(Host, JOIN.LEFT_OUTER)
+        query = TokenUsage.select(TokenUsage, Host.id, Host.fqdn).join(Host, JOIN.LEFT_OUTER)
         if host is not None:
             query = query.where(TokenUsage.host == host.id)
         return pages.newest_first(query, TokenUsage.id, "usages", _shown, limit=limit, before=before)
