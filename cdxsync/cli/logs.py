@@ -83,4 +83,15 @@ def _rows(limit: int, only: "Host | None") -> Iterator[dict[str, Any]]:
 
 
 def _cells(row: dict[str, Any]) -> tuple[object, ...]:
-    return row["id"], row["created_at"], row["actor"], row["action"], row["details"]
+    return row["id"], row["created_at"], row["actor"], row["action"], _words(row["details"])
+
+
+def _words(details: str | None) -> str:
+    """JSON details as `name=value` words, values with blanks in quotes."""
+    import json
+
+    found = json.loads(details) if details else {}
+    return " ".join(
+        f"{name}={value if isinstance(value, str) and value and ' ' not in value else json.dumps(value)}"
+        for name, value in found.items()
+    )

@@ -76,8 +76,16 @@ def fields(pairs: Iterable[tuple[str, object]]) -> None:
     if not sys.stdout.isatty():
         sys.stdout.writelines(f"{name}\t{value}\n" for name, value in shown)
         return
-    width = max(len(name) for name, _ in shown)
-    sys.stdout.writelines(f"{name:<{width}}  {value}\n" for name, value in shown)
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    view = Table.grid(padding=(0, 2))
+    view.add_column(no_wrap=True)
+    view.add_column(overflow="fold")
+    for name, value in shown:
+        view.add_row(Text(name), Text(value))
+    Console().print(view)
 
 
 @contextlib.contextmanager
