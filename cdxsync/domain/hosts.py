@@ -42,7 +42,7 @@ def find(reference: str) -> Host:
     with reachable():
         host = Host.get_or_none(Host.fqdn == text.lower().removesuffix("."))
     if host is None:
-        raise NotFound(f"No host {reference!r}")
+        raise NotFound(f"No host {reference!r}; cdxsync hosts list shows all")
     return host
 
 
@@ -51,7 +51,7 @@ def by_id(host_id: int) -> Host:
     with reachable():
         host = Host.get_or_none(Host.id == host_id) if host_id < 2**63 else None
     if host is None:
-        raise NotFound(f"No host with id {host_id}")
+        raise NotFound(f"No host with id {host_id}; cdxsync hosts list shows all")
     return host
 
 
