@@ -29,9 +29,7 @@ def run() -> list[dict[str, Any]]:
             times[name].append(_milliseconds(command))
     medians = {name: statistics.median(values) for name, values in times.items()}
     baseline = next(iter(medians.values()))
-    return [
-        {"name": name, "value": value, "unit": "ms", "ratio": value / baseline} for name, value in medians.items()
-    ]
+    return [{"name": name, "value": value, "unit": "ms", "ratio": value / baseline} for name, value in medians.items()]
 
 
 def _milliseconds(command: list[str]) -> float:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cdxsync.cli.completion import completer, host_names
+
 if TYPE_CHECKING:
     from cdxsync.domain.fleet import Fleet
     from cdxsync.settings import Settings
@@ -59,7 +61,12 @@ AsJson = Annotated[
     typer.Option("--json", help="Print JSON: what the admin API returns in `data`.", callback=_take_json),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-HostArgument = Annotated[str, typer.Argument(metavar="HOST", help="A host's id or name.", show_default=False)]
+HostArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="HOST", help="A host's id or name.", show_default=False, autocompletion=completer(host_names)
+    ),
+]
 
 
 def confirm(question: str, yes: bool) -> None:
