@@ -90,7 +90,8 @@ def _parameter(param: Any, described: Any) -> Parameter:
     )
     names = sorted([*param.opts, *param.secondary_opts], key=len) if is_option else []
     tag = ", ".join(roff.bold(name) for name in names) + (f" {value}" if names and value else value)
-    long = roff.bold(max(param.opts, key=len)) + (f" {value}" if value else "") if is_option else value
+    longest = [max(spelt, key=len) for spelt in (param.opts, param.secondary_opts) if spelt]
+    long = "|".join(map(roff.bold, longest)) + (f" {value}" if value else "") if is_option else value
     usage = long if param.required else f"[{long}]"
     return Parameter(tag, usage + ("..." if many else ""), _help(param, info, many and is_option), is_option)
 
@@ -121,7 +122,11 @@ def _help(param: Any, info: Any, repeatable: bool) -> str:
     elif info.min is not None or info.max is not None:
         sentences.append(f"At least {info.min}." if info.max is None else f"At most {info.max}.")
     default = param.default.value if isinstance(param.default, Enum) else param.default
-    if info.show_default is True and isinstance(default, str | int | float) and default is not False and default != "":
+    if info.show_default is True and param.secondary_opts and isinstance(default, bool):
+        sentences.append(f"Default: `{(param.opts if default else param.secondary_opts)[0]}`.")
+    elif (
+        info.show_default is True and isinstance(default, str | int | float) and default is not False and default != ""
+    ):
         sentences.append(f"Default: {default}.")
     elif isinstance(info.show_default, str):
         sentences.append(f"Default: {info.show_default}.")
@@ -145,9 +150,8 @@ def _describe(page: roff.Page, command: Any, known: list[Parameter]) -> None:
 
 def _leaves(command: Any, path: str) -> list[tuple[str, Any]]:
     children = _children(command)
-    if not children:
-        return [(path, command)]
-    return [leaf for name, child in children.items() for leaf in _leaves(child, f"{path} {name}")]
+    own = [(path, command)] if not children or command.invoke_without_command else []
+    return own + [leaf for name, child in children.items() for leaf in _leaves(child, f"{path} {name}")]
 
 
 def _examples(page: roff.Page, name: str) -> None:
@@ -170,20 +174,17 @@ def command_page(root: Any, name: str) -> roff.Page:
     for path, leaf in leaves:
         page.synopsis(path, _usage(leaf))
     page.heading("DESCRIPTION")
-    if command is leaves[0][1]:
-        _describe(page, command, known)
-    else:
-        page.text(command.help or "")
-        page.text(command.epilog or "")
+    _describe(page, command, known)
     for alias in _aliases(root, name):
         page.paragraph(f"`{PROGRAM} {alias}` is another name of `{PROGRAM} {name}`.")
     page.paragraph(
         f"The options of `{PROGRAM}` itself, such as `--home`, stand before the command; `--json` may also follow it."
         f" See {PROGRAM}(1) for them and for the exit status."
     )
-    if command is not leaves[0][1]:
+    verbs = [(path, leaf) for path, leaf in leaves if leaf is not command]
+    if verbs:
         page.heading("COMMANDS")
-        for path, leaf in leaves:
+        for path, leaf in verbs:
             page.subheading(" ".join(filter(None, [roff.bold(path), _usage(leaf)])))
             _describe(page, leaf, known)
     _examples(page, name)

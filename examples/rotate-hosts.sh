@@ -92,9 +92,14 @@ mkdir -p -- "$output"
 output=$(cd -- "$output" && pwd)
 draft=$(mktemp "$output/.draft.XXXXXX")
 errors=$(mktemp "$output/.errors.XXXXXX")
-report='' done_count=0 failed_count=0
+report='' done_count=0 failed_count=0 current=''
 finish() {
     rm -f -- "$draft" "$errors"
+    if [ -n "$current" ]; then
+        report="${report}failed   $current: interrupted; its old key may have ended
+"
+        failed_count=$((failed_count + 1))
+    fi
     printf '%s%s rotated, %s failed\n' "$report" "$done_count" "$failed_count"
 }
 trap finish EXIT
@@ -124,7 +129,7 @@ rotate() {
 
 while IFS= read -r host; do
     [ -n "$host" ] || continue
-    result=failed try=1 pause=$wait
+    result=failed try=1 pause=$wait current=$host
     if ! is_name "$host"; then
         problem='not a host name'
     else
@@ -139,6 +144,7 @@ while IFS= read -r host; do
             pause=$((pause * 2)) try=$((try + 1))
         done
     fi
+    current=''
     if [ "$result" = failed ]; then
         failed_count=$((failed_count + 1))
         detail=$problem

@@ -194,6 +194,21 @@ def test_what_a_delivery_prints_stays_private(alone: Admin) -> None:
     assert "/install/" not in done.stdout + done.stderr
 
 
+def test_an_interrupted_run_reports_too(alone: Admin) -> None:
+    for name in ("a.example.net", "b.example.net", "c.example.net"):
+        run_cli("--home", str(alone.home), "hosts", "register", name)
+    deliver = "case {host} in b*) kill -TERM $PPID ;; esac"
+    done = alone.rotate("--deliver", deliver, alone.listed("a.example.net", "b.example.net", "c.example.net"))
+    assert done.returncode == 143
+    assert done.stdout.splitlines() == [
+        "rotated  a.example.net: delivered",
+        "failed   b.example.net: interrupted; its old key may have ended",
+        "1 rotated, 1 failed",
+    ]
+    assert (alone.output / "b.example.net.sh").exists()
+    assert not list(alone.output.glob(".*"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
