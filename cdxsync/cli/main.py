@@ -18,6 +18,7 @@ app = typer.Typer(
     help="Keep one canonical Codex auth.json for a fleet of hosts. Start with: cdxsync serve",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: loading Rich for it would take longer than all the rest
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(server.init)
