@@ -22,8 +22,9 @@ BASE_ENVIRONMENT = {
     name: value
     for name, value in os.environ.items()
     if not name.startswith(("CDXSYNC_", "CODEX_", "OPENAI_"))
+    and not name.startswith(("AUTH_RUNNER_", "CHATGPT_", "PRICING_", "GPT51_"))
     and name not in {"PUBLIC_BASE_URL", "DASHBOARD_ADMIN_KEY", "TOKEN_MIN_LENGTH", "GITHUB_API_URL"}
-}
+} | {"GITHUB_API_URL": "", "CHATGPT_BASE_URL": "", "CDXSYNC_RUNNER": "off"}  # tests call nobody by themselves
 
 
 def free_port() -> int:

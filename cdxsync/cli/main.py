@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import cdxsync
-from cdxsync.cli import auth, hosts, pki, prompts, server, usage, versions
+from cdxsync.cli import auth, hosts, jobs, pki, prompts, runner, server, usage, versions
 from cdxsync.cli.state import state_of
 from cdxsync.error_codes import codes_for
 from cdxsync.errors import CdxsyncError, Invalid
@@ -28,6 +28,8 @@ app.add_typer(usage.app, name="usage")
 app.add_typer(prompts.app, name="prompts")
 app.add_typer(prompts.app, name="slash-commands", hidden=True)
 app.add_typer(versions.app, name="versions")
+app.add_typer(runner.app, name="runner")
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(pki.app, name="pki")
 
 

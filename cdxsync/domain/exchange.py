@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from cdxsync.domain import audit, authdoc, canonical, clock, hosts, sync, usage, versions, wrapper
+from cdxsync.domain import audit, authdoc, canonical, clock, hosts, quota, sync, usage, versions, wrapper
 from cdxsync.domain.authdoc import AuthDocument
 from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import Invalid
@@ -105,11 +105,15 @@ def _exchange(fleet: Fleet, call: Call, request: Claim | AuthDocument, at: datet
         outcome = _store(fleet, request, host=host, source="host", actor=audit.host_actor(host), force=False)
     _note_host_state(host, request, outcome, at)
     baked = wrapper.bake(fleet.settings.public_url, call.api_key, host.fqdn, fleet.host_ca_pem)
-    return outcome.data(summary) | {
-        "api_calls": host.api_calls,
-        "token_usage_month": usage.month_totals(at, host),
-        "versions": versions.block(baked.sha256),
-    }
+    return (
+        outcome.data(summary)
+        | {
+            "api_calls": host.api_calls,
+            "token_usage_month": usage.month_totals(at, host),
+            "versions": versions.block(baked.sha256),
+        }
+        | quota.for_host(fleet.settings, at)
+    )
 
 
 @dataclass(frozen=True)
