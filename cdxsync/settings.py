@@ -11,7 +11,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import platformdirs
 
 from cdxsync.errors import SettingError
+from cdxsync.setting_values import read_choice, read_price, read_seconds
 
 CONFIG_NAME = "config.toml"
 ENV_PREFIX = "CDXSYNC_"
@@ -108,42 +109,6 @@ def read_base_url(value: object) -> str:
     if ":" in host:
         ipaddress.IPv6Address(host)
     return text
-
-
-def read_seconds(value: object) -> float:
-    """A number of seconds from 0.1 to 600."""
-    try:
-        seconds = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else 0.0
-    except ValueError:
-        seconds = 0.0
-    if not 0.1 <= seconds <= 600:
-        raise ValueError("must be a number of seconds from 0.1 to 600")
-    return seconds
-
-
-def read_price(value: object) -> Decimal:
-    """A price: a decimal number from 0 to 1,000,000 with at most 12 digits after the point. A TOML float is exact."""
-    try:
-        if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
-            raise InvalidOperation
-        price = Decimal(str(value).strip())
-        if not price.is_finite() or not 0 <= price <= 1_000_000 or price != round(price, 12):
-            raise InvalidOperation
-    except InvalidOperation:
-        raise ValueError("must be a price such as 0.00125: not negative, at most 12 digits after the point") from None
-    return price
-
-
-def read_choice(*words: str) -> Callable[[object], str]:
-    """A reader of one of `words`."""
-
-    def read(value: object) -> str:
-        word = read_text(value).lower()
-        if word not in words:
-            raise ValueError(f"must be {', '.join(words[:-1])} or {words[-1]}")
-        return word
-
-    return read
 
 
 def read_private_url(value: object) -> str:
@@ -261,6 +226,9 @@ class Settings:
         "GITHUB_API_URL",
         read_base_url,
         "GitHub's API, where Codex releases are found; empty is off.",
+    )
+    outside_timeout: float = _setting(
+        20.0, "CDXSYNC_OUTSIDE_TIMEOUT", read_seconds, "Seconds that an answer of GitHub or pricing_url may take."
     )
     chatgpt_base_url: str = _setting(
         "https://chatgpt.com/backend-api",

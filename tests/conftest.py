@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import requests
+from upstream import Upstream
 
 REQUIRE_ALL = "TEST_REQUIRES_ALL"
 """Set where everything that tests need is installed: a skipped test is a failure there."""
@@ -189,6 +190,14 @@ def fresh_fleet(tmp_path: Path) -> Iterator[Fleet]:
     """A server for one test: no document yet, no host."""
     with running_fleet(tmp_path / "home") as started:
         yield started
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    """The services outside, for one test."""
+    started = Upstream()
+    yield started
+    started.stop()
 
 
 def pytest_configure() -> None:

@@ -9,7 +9,8 @@ from typing import Any
 from peewee import fn
 
 from cdxsync.domain import audit, clock, texts
-from cdxsync.settings import Settings, read_price
+from cdxsync.setting_values import read_price
+from cdxsync.settings import Settings
 from cdxsync.store.database import reachable, write
 from cdxsync.store.tables import PricingSnapshot, UsageDay
 

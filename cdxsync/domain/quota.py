@@ -210,9 +210,10 @@ def report(*, cached: bool, pending: bool = False) -> dict[str, Any]:
     `pending` says that a reading is under way which has not ended while the caller waited.
     """
     with reachable():
+        snapshot = snapshot_row()
         return {
-            "snapshot": snapshot_row(),
-            "cached": cached,
+            "snapshot": snapshot,
+            "cached": cached and snapshot is not None,
             "next_eligible_at": next_eligible_at(),
             "last_error": last_error(),
             "pending": pending,

@@ -60,12 +60,13 @@ def backend(settings: Settings) -> tuple[Backend, str]:
 @dataclass(frozen=True)
 class Verdict:
     """What a check found: `status` ok or fail, why, how long it took, and the document that Codex left if it
-    differs from the one it was given."""
+    differs from the one it was given. `cut_off` when Codex was stopped in the middle of it."""
 
     status: str
     reason: str | None
     latency_ms: int
     updated_auth: object | None = field(default=None, repr=False)
+    cut_off: bool = False
 
 
 class Applied(StrEnum):
@@ -98,12 +99,14 @@ def keep_verdict(
             problem = error.explain()
 
     def work() -> Applied | None:
-        _note(VALIDATE, used, cause, verdict.status, verdict.reason, checked, verdict.latency_ms)
+        # Codex has made its request with the document that it refreshed, when it did.
+        _note(VALIDATE, used, cause, verdict.status, verdict.reason, incoming or checked, verdict.latency_ms)
         applied, reason = _apply(fleet, checked, incoming, problem)
         if applied is not None:
             _note(STORE, used, cause, applied.value, reason, incoming, None)
         if intent_id is not None:
-            refresh.close(intent_id, _INTENT[applied], reason if applied is Applied.FAILED else None)
+            outcome = IntentOutcome.LOST if applied is None and verdict.cut_off else _INTENT[applied]
+            refresh.close(intent_id, outcome, reason or verdict.reason)
         return applied
 
     return write(work)
@@ -226,6 +229,19 @@ def latest(action: str) -> dict[str, Any] | None:
         "last_refresh": row.last_refresh,
         "host": None,
     }
+
+
+def validation_of(settings: Settings, document: AuthDocument) -> dict[str, Any]:
+    """The part `validation` of an answer to a store (`contract.md` 4.4): what is known of the canonical document.
+
+    Its check runs after the answer, so that of a new document is `pending`. Empty without a runner.
+    """
+    if backend(settings)[0] is Backend.OFF:
+        return {}
+    row = RunnerEvent.select().where(RunnerEvent.action == VALIDATE).order_by(RunnerEvent.id.desc()).first()
+    if row is None or row.digest != document.digest:
+        return {"validation": {"status": "pending", "reason": None, "latency_ms": None}}
+    return {"validation": {"status": row.status, "reason": row.reason, "latency_ms": row.latency_ms}}
 
 
 def last_stored_id() -> int:

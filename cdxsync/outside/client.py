@@ -8,12 +8,13 @@ import email.utils
 import json
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
+import urllib3
 
 import cdxsync
 from cdxsync.domain import clock, jsontext
@@ -34,13 +35,17 @@ _CHUNK = 64 * 1024
 class OutsideError(Failed):
     """A service did not give what was asked for.
 
-    `status` is its HTTP status, if it answered; `wait` how many seconds it has asked us to wait, if it has.
+    `status` is its HTTP status, if it answered; `wait` how many seconds it has asked us to wait, if it has; `sent` is
+    False when the request cannot have reached it.
     """
 
-    def __init__(self, message: str, *, status: int | None = None, wait: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, status: int | None = None, wait: float | None = None, sent: bool = True
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.wait = wait
+        self.sent = sent
 
 
 @dataclass(frozen=True)
@@ -203,9 +208,8 @@ def _read(response: requests.Response, url: str, deadline: float) -> bytes:
         raise OutsideError(f"{place(url)} answers in an encoding that was not asked for")
     content = bytearray()
     # One read takes what has come, so that the deadline is looked at between pieces of a slow answer.
-    read: Callable[[], bytes] = lambda: response.raw.read1(_CHUNK)  # noqa: E731
     try:
-        while chunk := read():
+        while chunk := response.raw.read1(_CHUNK):
             content += chunk
             if len(content) > MAX_BYTES:
                 raise OutsideError(
@@ -213,7 +217,7 @@ def _read(response: requests.Response, url: str, deadline: float) -> bytes:
                 )
             if time.monotonic() > deadline:
                 raise OutsideError(f"{place(url)} did not answer in time", status=response.status_code)
-    except (OSError, requests.packages.urllib3.exceptions.HTTPError) as error:  # type: ignore[attr-defined]
+    except (OSError, urllib3.exceptions.HTTPError) as error:
         raise _explained(error, url) from None
     return bytes(content)
 
@@ -222,36 +226,34 @@ def _explained(error: Exception, url: str) -> Exception:
     """What went wrong in words, without the library's texts, which quote URLs and headers."""
     where = place(url)
     if isinstance(error, requests.exceptions.ConnectTimeout):
-        return _Again(OutsideError(f"{where} cannot be reached: no connection within {CONNECT_SECONDS:.0f} s"))
+        text = f"{where} cannot be reached: no connection within {CONNECT_SECONDS:.0f} s"
+        return _Again(OutsideError(text, sent=False))
     if isinstance(error, requests.exceptions.Timeout):
         return OutsideError(f"{where} did not answer in time")
     if isinstance(error, requests.exceptions.ProxyError):
-        return _Again(OutsideError(f"{where} cannot be reached through the proxy of the environment"))
+        return _Again(OutsideError(f"{where} cannot be reached through the proxy of the environment", sent=False))
     if isinstance(error, requests.exceptions.SSLError):
-        return OutsideError(f"{where} has a certificate or TLS that is not trusted")
-    cause = _system_error(error)
-    if cause is not None and "timed out" in cause:
+        return OutsideError(f"{where} has a certificate or TLS that is not trusted", sent=False)
+    causes = list(_causes(error))
+    if any(isinstance(cause, TimeoutError | urllib3.exceptions.TimeoutError) for cause in causes):
         return OutsideError(f"{where} did not answer in time")
-    if cause is not None or isinstance(error, requests.exceptions.ConnectionError | OSError):
-        return _Again(OutsideError(f"{where} cannot be reached: {cause or 'the connection broke'}"))
+    refused = any(isinstance(cause, urllib3.exceptions.NewConnectionError) for cause in causes)
+    words = next((str(cause.strerror) for cause in causes if isinstance(cause, OSError) and cause.strerror), None)
+    if refused or words or isinstance(error, requests.exceptions.ConnectionError):
+        text = f"{where} cannot be reached: {words or 'the connection broke'}"
+        return _Again(OutsideError(text, sent=not refused))
     return OutsideError(f"{where} did not give an answer that can be read ({type(error).__name__})")
 
 
-def _system_error(error: BaseException) -> str | None:
-    """The operating system's words for the innermost cause, if it has any."""
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and all that led to it, as the libraries nest them in arguments, reasons and contexts."""
     seen: set[int] = set()
-    queue: list[BaseException] = [error]
+    queue = [error]
     while queue:
         found = queue.pop(0)
         if id(found) in seen:
             continue
         seen.add(id(found))
-        if isinstance(found, OSError) and found.strerror and not isinstance(found, requests.RequestException):
-            return str(found.strerror)
-        reason = getattr(found, "reason", None)
-        queue += [
-            item
-            for item in (*found.args, reason, found.__cause__, found.__context__)
-            if isinstance(item, BaseException)
-        ]
-    return None
+        yield found
+        nested = (*found.args, getattr(found, "reason", None), found.__cause__, found.__context__)
+        queue += [item for item in nested if isinstance(item, BaseException)]

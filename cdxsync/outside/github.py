@@ -6,7 +6,6 @@ from cdxsync.domain.jobs import Outcome
 from cdxsync.outside import client
 
 REPOSITORY = "openai/codex"
-TIMEOUT_SECONDS = 20.0
 
 
 def check(fleet: Fleet) -> Outcome:
@@ -16,7 +15,7 @@ def check(fleet: Fleet) -> Outcome:
     known = versions.etag()
     if known is not None:
         headers["If-None-Match"] = known
-    answer = client.get(url, timeout=TIMEOUT_SECONDS, headers=headers)
+    answer = client.get(url, timeout=fleet.settings.outside_timeout, headers=headers)
     if answer.status == 304:
         versions.keep_unchanged()
         return Outcome("unchanged")

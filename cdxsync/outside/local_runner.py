@@ -32,7 +32,13 @@ _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 _PROMPT = "Answer with the one word: ok"
 _INTENT_PREFIX = "refresh-"
+_GROUP = "group"
+_ORPHAN_SECONDS = 60.0
 _MAX_OUTPUT = 64 * 1024
+
+
+class CodexFailed(Failed):
+    """Codex could not be started, or left nothing that can be read."""
 
 
 class Home:
@@ -48,19 +54,20 @@ class Home:
         return self.path / ".codex" / "auth.json"
 
     def document(self) -> Any:
-        """What the file holds now. Raises `Failed` when Codex has left it unreadable."""
+        """What the file holds now. Raises `CodexFailed` when it cannot be read."""
         try:
             return jsontext.decode(self.auth_file.read_bytes())
         except (OSError, Malformed) as error:
             reason = error.message if isinstance(error, Malformed) else error.strerror
-            raise Failed(f"Codex left an auth.json that cannot be read: {reason}") from None
+            raise CodexFailed(f"Codex left an auth.json that cannot be read: {reason}") from None
 
 
 @contextlib.contextmanager
 def home_for(fleet: Fleet, laid: dict[str, Any], intent_id: int | None) -> Iterator[Home]:
     """A home with the document `laid`, wiped at the end.
 
-    With an intent it is wiped only when the block ends well: what Codex wrote must not be lost to our own fault.
+    With an intent it stays when the block breaks off: what Codex wrote there must not be lost to our own fault, such
+    as a full disk.
     """
     folder = fleet.settings.home / FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -78,6 +85,9 @@ def home_for(fleet: Fleet, laid: dict[str, Any], intent_id: int | None) -> Itera
         write_private(home.auth_file.with_name("config.toml"), _config(fleet.settings).encode())
         yield home
         kept = False
+    except CodexFailed:
+        kept = False
+        raise
     finally:
         if not kept:
             wipe(path)
@@ -111,13 +121,13 @@ def _environment(settings: Settings, home: Path) -> dict[str, str]:
 
 
 def check(fleet: Fleet, home: Home, laid: dict[str, Any]) -> Verdict:
-    """Have Codex answer one word with the document in `home`. Raises `Failed` when Codex cannot be started."""
+    """Have Codex answer one word with the document in `home`. Raises `CodexFailed` when Codex cannot be started."""
     settings = fleet.settings
     codex = runner.codex_path(settings)
     if codex is None:
-        raise Failed(f"there is no {settings.runner_codex!r} on this server")
+        raise CodexFailed(f"there is no {settings.runner_codex!r} on this server")
     begun = time.monotonic()
-    status, reason = _run(
+    reason, cut_off = _run(
         [codex, "exec", "--skip-git-repo-check", "--sandbox", "read-only", _PROMPT],
         home,
         _environment(settings, home.path),
@@ -128,11 +138,20 @@ def check(fleet: Fleet, home: Home, laid: dict[str, Any]) -> Verdict:
     changed = tokens_of(after if isinstance(after, dict) else {}) != tokens_of(laid)
     if reason is not None:
         reason = texts.clean(redact(reason, laid, after))[-400:]
-    return Verdict(status=status, reason=reason, latency_ms=latency, updated_auth=after if changed else None)
+    return Verdict(
+        status=runner.OK if reason is None else runner.FAIL,
+        reason=reason,
+        latency_ms=latency,
+        updated_auth=after if changed else None,
+        cut_off=cut_off,
+    )
 
 
-def _run(command: list[str], home: Home, environment: dict[str, str], timeout: float) -> tuple[str, str | None]:
-    """Run in a process group of its own, which ends with the time limit at the latest; output goes to files."""
+def _run(command: list[str], home: Home, environment: dict[str, str], timeout: float) -> tuple[str | None, bool]:
+    """Run in a process group of its own, which ends with the time limit at the latest; output goes to files.
+
+    Returns why it failed, None when it did not, and whether it was cut off.
+    """
     with (home.path / "out").open("wb") as out, (home.path / "err").open("wb") as err:
         try:
             process = subprocess.Popen(
@@ -146,18 +165,24 @@ def _run(command: list[str], home: Home, environment: dict[str, str], timeout: f
                 pass_fds=(home.lock,),
             )
         except OSError as error:
-            raise Failed(f"{command[0]} cannot be started: {error.strerror}") from None
+            raise CodexFailed(f"{command[0]} cannot be started: {error.strerror}") from None
+        (home.path / _GROUP).write_text(str(process.pid))
         try:
             code = process.wait(timeout)
         except subprocess.TimeoutExpired:
-            return runner.FAIL, f"Codex did not answer within {timeout:g} s"
+            return f"Codex did not answer within {timeout:g} s", True
         finally:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
+            _kill_group(process.pid)
             process.wait()
     if code == 0:
-        return runner.OK, None
-    return runner.FAIL, _last_words(home.path / "err") or _last_words(home.path / "out") or f"Codex ended with {code}"
+        return None, False
+    words = _last_words(home.path / "err") or _last_words(home.path / "out")
+    return words or f"Codex ended with {code}", False
+
+
+def _kill_group(number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(number, signal.SIGKILL)
 
 
 def _last_words(path: Path) -> str:
@@ -170,14 +195,13 @@ def _last_words(path: Path) -> str:
 
 
 def wipe(path: Path) -> None:
-    """Delete a throw-away home; files that held credentials are overwritten first."""
-    for name in ("auth.json",):
-        with contextlib.suppress(OSError):
-            found = path / ".codex" / name
-            with found.open("r+b") as file:
-                file.write(b"\0" * found.stat().st_size)
-                file.flush()
-                os.fsync(file.fileno())
+    """Delete a throw-away home; the file with the credentials is overwritten first."""
+    with contextlib.suppress(OSError):
+        found = path / ".codex" / "auth.json"
+        with found.open("r+b") as file:
+            file.write(b"\0" * found.stat().st_size)
+            file.flush()
+            os.fsync(file.fileno())
     shutil.rmtree(path, ignore_errors=True)
 
 
@@ -196,14 +220,20 @@ def leftovers(fleet: Fleet) -> Iterator[tuple[Path, int | None]]:
 
 
 def busy(fleet: Fleet) -> bool:
-    """Whether a Codex of a server that was cut off still runs in its home."""
+    """Whether a Codex that a killed server has started still runs; one whose time is over is ended here."""
     folder = fleet.settings.home / FOLDER
+    found = False
     for path in folder.iterdir() if folder.is_dir() else []:
         lock = _locked(path)
-        if lock is None:
-            return True
-        os.close(lock)
-    return False
+        if lock is not None:
+            os.close(lock)
+            continue
+        found = True
+        with contextlib.suppress(OSError, ValueError):
+            begun = (path / _GROUP).stat().st_mtime
+            if time.time() - begun > fleet.settings.auth_runner_timeout + _ORPHAN_SECONDS:
+                _kill_group(int((path / _GROUP).read_text()))
+    return found
 
 
 def _locked(path: Path) -> int | None:

@@ -5,13 +5,11 @@ from cdxsync.domain.fleet import Fleet
 from cdxsync.domain.jobs import Outcome
 from cdxsync.outside import client
 
-TIMEOUT_SECONDS = 20.0
-
 
 def read(fleet: Fleet) -> Outcome:
     """Read the list and keep it. Raises `OutsideError`; what was kept before then stays in force."""
     url = fleet.settings.pricing_url
-    answer = client.get(url, timeout=TIMEOUT_SECONDS)
+    answer = client.get(url, timeout=fleet.settings.outside_timeout)
     content = answer.json()
     try:
         prices = pricing.parse(content, fleet.settings.pricing_currency)

@@ -1,6 +1,7 @@
 """What each job does that calls the outside."""
 
 import time
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -8,6 +9,7 @@ from cdxsync.domain import canonical, clock, refresh, runner
 from cdxsync.domain.authdoc import AuthDocument
 from cdxsync.domain.fleet import Fleet
 from cdxsync.domain.jobs import Outcome
+from cdxsync.domain.refresh import IntentOutcome
 from cdxsync.domain.runner import Applied, Backend, Verdict
 from cdxsync.errors import CdxsyncError, Failed
 from cdxsync.outside import chatgpt, local_runner, remote_runner
@@ -58,12 +60,19 @@ def _check(
     if used is Backend.LOCAL and fleet.settings.runner_check == "quota" and not force_refresh:
         return _by_quota(fleet, cause, document)
     intent = refresh.intend(document.digest, owner) if spends else None
-    if used is Backend.LOCAL:
-        with local_runner.home_for(fleet, laid, intent) as home:
-            verdict = _settled(local_runner.check(fleet, home, laid), laid)
-            return verdict, runner.keep_verdict(fleet, used, cause, document, verdict, intent)
-    verdict = _settled(remote_runner.check(fleet, laid), laid)
-    return verdict, runner.keep_verdict(fleet, used, cause, document, verdict, intent)
+    try:
+        if used is Backend.LOCAL:
+            with local_runner.home_for(fleet, laid, intent) as home:
+                verdict = _settled(local_runner.check(fleet, home, laid), laid)
+                return verdict, runner.keep_verdict(fleet, used, cause, document, verdict, intent)
+        verdict = _settled(remote_runner.check(fleet, laid), laid)
+        return verdict, runner.keep_verdict(fleet, used, cause, document, verdict, intent)
+    except (local_runner.CodexFailed, OutsideError) as error:
+        if intent is not None:
+            lost = isinstance(error, OutsideError) and error.sent and error.status is None
+            outcome, message = IntentOutcome.LOST if lost else IntentOutcome.FAILED, error.message
+            write(lambda: refresh.close(intent, outcome, message))
+        raise
 
 
 def _settled(verdict: Verdict, laid: dict[str, Any]) -> Verdict:
@@ -72,7 +81,7 @@ def _settled(verdict: Verdict, laid: dict[str, Any]) -> Verdict:
     if isinstance(after, dict) and refresh.tokens_of(after).get("access_token") == refresh.tokens_of(laid).get(
         "access_token"
     ):
-        return Verdict(verdict.status, verdict.reason, verdict.latency_ms)
+        return replace(verdict, updated_auth=None)
     return verdict
 
 
