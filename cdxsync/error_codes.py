@@ -27,6 +27,7 @@ _TABLE: dict[type[errors.CdxsyncError], Codes] = {
     errors.TooLarge: Codes(413, 2),
     errors.UnsupportedMedia: Codes(415, 2),
     errors.TooManyRequests: Codes(429, 4),
+    errors.Unavailable: Codes(503, 1),
     errors.DatabaseAway: Codes(503, 5),
     errors.SettingError: Codes(500, 2),
 }

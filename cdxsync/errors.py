@@ -79,6 +79,10 @@ class TooManyRequests(CdxsyncError):
         self.retry_after = retry_after
 
 
+class Unavailable(CdxsyncError):
+    """What would do it is switched off or not installed here."""
+
+
 class DatabaseAway(CdxsyncError):
     """The database cannot be reached or is locked by others for too long."""
 

@@ -11,6 +11,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from urllib.parse import urlsplit
 import platformdirs
 
 from cdxsync.errors import SettingError
+from cdxsync.setting_values import read_choice, read_price, read_seconds
 
 CONFIG_NAME = "config.toml"
 ENV_PREFIX = "CDXSYNC_"
@@ -107,6 +109,15 @@ def read_base_url(value: object) -> str:
     if ":" in host:
         ipaddress.IPv6Address(host)
     return text
+
+
+def read_private_url(value: object) -> str:
+    """A base URL to which secrets may be sent: https, or http to this machine."""
+    url = read_base_url(value)
+    parts = urlsplit(url)
+    if url and parts.scheme != "https" and not Listen(parts.hostname or "", 0).is_loopback:
+        raise ValueError("must be an https URL, or http on loopback: credentials are sent there")
+    return url
 
 
 def read_networks(value: object) -> tuple[Network, ...]:
@@ -214,7 +225,92 @@ class Settings:
         " certificate that hosts see is not cdxsync's (tls_certificate or plain_http).",
     )
     github_api_url: str = _setting(
-        "https://api.github.com", "GITHUB_API_URL", read_base_url, "GitHub's API, where Codex releases are found."
+        "https://api.github.com",
+        "GITHUB_API_URL",
+        read_base_url,
+        "GitHub's API, where Codex releases are found; empty is off.",
+    )
+    outside_timeout: float = _setting(
+        20.0, "CDXSYNC_OUTSIDE_TIMEOUT", read_seconds, "Seconds that an answer of GitHub or pricing_url may take."
+    )
+    chatgpt_base_url: str = _setting(
+        "https://chatgpt.com/backend-api",
+        "CHATGPT_BASE_URL",
+        read_private_url,
+        "ChatGPT's API, where the account's quota is read; empty is off.",
+    )
+    chatgpt_usage_timeout: float = _setting(
+        10.0, "CHATGPT_USAGE_TIMEOUT", read_seconds, "Seconds that the quota's answer may take."
+    )
+    chatgpt_raw_history: int = _setting(
+        20, "CDXSYNC_CHATGPT_RAW_HISTORY", read_int(1, 10000), "How many quota answers are kept as they came."
+    )
+    pricing_url: str = _setting(
+        "", "PRICING_URL", read_base_url, "JSON of prices by model, read once a day; empty: the four settings below."
+    )
+    pricing_currency: str = _setting("USD", "PRICING_CURRENCY", read_text, "Currency of the three prices below.")
+    gpt51_input_per_1k: Decimal = _setting(
+        Decimal("0.00125"), "GPT51_INPUT_PER_1K", read_price, "Price of 1,000 input tokens of gpt-5.1."
+    )
+    gpt51_output_per_1k: Decimal = _setting(
+        Decimal("0.01"), "GPT51_OUTPUT_PER_1K", read_price, "Price of 1,000 output tokens of gpt-5.1."
+    )
+    gpt51_cached_per_1k: Decimal = _setting(
+        Decimal("0.000125"), "GPT51_CACHED_PER_1K", read_price, "Price of 1,000 cached tokens of gpt-5.1."
+    )
+    runner: str = _setting(
+        "auto",
+        "CDXSYNC_RUNNER",
+        read_choice("auto", "remote", "local", "off"),
+        "What checks the canonical document: remote, local or off; auto is remote with auth_runner_url, else local"
+        " where a codex is found.",
+    )
+    runner_check: str = _setting(
+        "exec",
+        "CDXSYNC_RUNNER_CHECK",
+        read_choice("exec", "quota"),
+        "How the local runner checks: exec asks a model for one word, quota reads the account's quota.",
+    )
+    runner_codex: str = _setting("codex", "CDXSYNC_RUNNER_CODEX", read_text, "The codex that the local runner starts.")
+    runner_model: str = _setting(
+        "", "CDXSYNC_RUNNER_MODEL", read_text, "Model that the local runner asks; empty is Codex's own choice."
+    )
+    runner_model_url: str = _setting(
+        "",
+        "CDXSYNC_RUNNER_MODEL_URL",
+        read_private_url,
+        "Responses API that the local runner asks; empty is Codex's own.",
+    )
+    runner_token_url: str = _setting(
+        "",
+        "CDXSYNC_RUNNER_TOKEN_URL",
+        read_private_url,
+        "Token endpoint at which the local runner's codex refreshes; empty is Codex's own.",
+    )
+    auth_runner_url: str = _setting(
+        "", "AUTH_RUNNER_URL", read_private_url, "URL of a remote runner, https or loopback; empty is none."
+    )
+    auth_runner_secret: str = _setting(
+        "", "CDXSYNC_AUTH_RUNNER_SECRET", read_text, "Secret that the remote runner is called with.", secret=True
+    )
+    auth_runner_codex_base_url: str = _setting(
+        "",
+        "AUTH_RUNNER_CODEX_BASE_URL",
+        read_base_url,
+        "URL of this server that the remote runner is told; empty is public_url.",
+    )
+    auth_runner_timeout: float = _setting(60.0, "AUTH_RUNNER_TIMEOUT", read_seconds, "Seconds that a check may take.")
+    refresh: str = _setting(
+        "hosts",
+        "CDXSYNC_REFRESH",
+        read_choice("hosts", "server"),
+        "Who refreshes the canonical document: hosts as Codex does, or the server alone ahead of expiry.",
+    )
+    refresh_ahead_seconds: int = _setting(
+        86400,
+        "CDXSYNC_REFRESH_AHEAD_SECONDS",
+        read_int(60, 30 * 86400),
+        "Seconds before expiry at which the server refreshes, at most half of a token's life.",
     )
 
     @property
@@ -271,6 +367,13 @@ def load(
     if problems:
         raise SettingError("\n".join(problems))
     settings = Settings(home=home, **values)
+    if settings.runner == "remote" and not settings.auth_runner_url:
+        raise SettingError("runner is remote, so auth_runner_url must be set")
+    runner_host = Listen(urlsplit(settings.auth_runner_url).hostname or "localhost", 0)
+    if not runner_host.is_loopback and not settings.auth_runner_secret:
+        raise SettingError("auth_runner_url needs auth_runner_secret: the runner must know who sends it credentials")
+    if settings.refresh == "server" and settings.runner == "off":
+        raise SettingError("refresh is server, which needs a runner: set runner to auto, local or remote")
     if (settings.tls_certificate is None) != (settings.tls_key is None):
         raise SettingError("tls_certificate and tls_key go together: set both or neither")
     return settings

@@ -8,8 +8,11 @@ POST /oauth/token         rotates the refresh token: each is good once; a used o
 GET  /wham/usage          a ChatGPT quota snapshot
 GET  /repos/openai/codex/releases/latest   a GitHub release
 GET  /pricing.json        prices per 1,000 tokens
+POST /verify              a remote runner: takes any document that comes with the secret
 GET  /log                 what was called so far, as a JSON list
 POST /fail {"path": "/oauth/token", "status": 500, "times": 2, "delay": 0.0}   makes the next calls of a path fail
+     also "headers" {…}, "body" text and "repeat" how many times that is sent; "hold": true waits for POST /release
+POST /release             lets the calls that wait go on, and ends all planned failures
 """
 
 import base64
@@ -20,6 +23,9 @@ import threading
 import time
 
 LOCK, LOG, FAIL, LIVE = threading.Lock(), [], {}, {"rt-old"}
+RELEASED = threading.Event()
+RUNNER_SECRET = "runner-secret"
+RELEASE_ETAG = '"release-1"'
 
 
 def jwt(lifetime=3600):
@@ -89,13 +95,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *args):
         pass
 
-    def send(self, status, body, kind="application/json"):
+    def send(self, status, body, kind="application/json", headers=()):
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
+        for name, value in dict(headers).items():
+            self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(data)
+        try:
+            self.wfile.write(data)
+        except OSError:
+            self.close_connection = True  # the client has had enough
 
     def planned_failure(self, path):
         with LOCK:
@@ -105,9 +116,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             plan["times"] -= 1
             if plan["times"] <= 0:
                 FAIL.pop(path)
+        if plan.get("hold"):
+            RELEASED.wait(60)
         time.sleep(plan.get("delay", 0))
         if plan.get("status"):
-            self.send(plan["status"], {"error": {"message": "planned failure"}})
+            text = plan.get("body", '{"error": {"message": "planned failure"}}') * plan.get("repeat", 1)
+            self.send(plan["status"], text.encode(), headers=plan.get("headers", {}))
             return True
         return False
 
@@ -117,14 +131,24 @@ class Handler(http.server.BaseHTTPRequestHandler):
             LOG.append(["GET", path])
         if self.planned_failure(path):
             return
+        if path.endswith("/releases/latest"):
+            if self.headers.get("If-None-Match") == RELEASE_ETAG:
+                return self.send(304, b"")
+            return self.send(200, GETS[path](), headers={"ETag": RELEASE_ETAG})
         self.send(200, GETS[path]()) if path in GETS else self.send(404, {"error": {"message": "not here"}})
 
     def do_POST(self):
         path = self.path.split("?")[0]
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
         if path == "/fail":
+            RELEASED.clear()
             with LOCK:
                 FAIL[body["path"]] = body | {"times": body.get("times", 1)}
+            return self.send(200, {})
+        if path == "/release":
+            with LOCK:
+                FAIL.clear()
+            RELEASED.set()
             return self.send(200, {})
         LOG.append(["POST", path])
         if self.planned_failure(path):
@@ -148,6 +172,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 "".join(f"event: {e['type']}\ndata: {json.dumps(e)}\n\n" for e in events).encode(),
                 "text/event-stream",
             )
+        elif path == "/verify":
+            known = self.headers.get("Authorization") == f"Bearer {RUNNER_SECRET}"
+            if known and isinstance(body.get("auth_json"), dict) and "api_key" not in body:
+                return self.send(200, {"status": "ok", "latency_ms": 5, "wrapper_version": "unknown"})
+            self.send(401 if not known else 422, {"detail": "not taken"})
         elif path == "/oauth/token":
             with LOCK:
                 if body.get("refresh_token") not in LIVE:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import requests
+from upstream import Upstream
 
 REQUIRE_ALL = "TEST_REQUIRES_ALL"
 """Set where everything that tests need is installed: a skipped test is a failure there."""
@@ -22,8 +23,9 @@ BASE_ENVIRONMENT = {
     name: value
     for name, value in os.environ.items()
     if not name.startswith(("CDXSYNC_", "CODEX_", "OPENAI_"))
+    and not name.startswith(("AUTH_RUNNER_", "CHATGPT_", "PRICING_", "GPT51_"))
     and name not in {"PUBLIC_BASE_URL", "DASHBOARD_ADMIN_KEY", "TOKEN_MIN_LENGTH", "GITHUB_API_URL"}
-}
+} | {"GITHUB_API_URL": "", "CHATGPT_BASE_URL": "", "CDXSYNC_RUNNER": "off"}  # tests call nobody by themselves
 
 
 def free_port() -> int:
@@ -193,6 +195,14 @@ def fresh_fleet(tmp_path: Path) -> Iterator[Fleet]:
     """A server for one test: no document yet, no host."""
     with running_fleet(tmp_path / "home") as started:
         yield started
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    """The services outside, for one test."""
+    started = Upstream()
+    yield started
+    started.stop()
 
 
 def pytest_configure() -> None:

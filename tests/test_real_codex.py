@@ -3,16 +3,14 @@
 import json
 import shutil
 import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 from conftest import Fleet
 from documents import jwt, make_auth, with_auths
 from machines import Machine
+from upstream import Upstream
 
 
 def real_codex() -> str | None:
@@ -29,28 +27,6 @@ pytestmark = [
     pytest.mark.codex,
     pytest.mark.skipif(CODEX is None, reason="codex is not on PATH (npm install -g @openai/codex)"),
 ]
-
-
-class Upstream:
-    """The services that Codex calls."""
-
-    def __init__(self) -> None:
-        command = [sys.executable, str(Path(__file__).with_name("codex_upstream.py")), "0"]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        self.url = f"http://127.0.0.1:{int(self.process.stdout.readline())}"
-
-    def count(self, path: str) -> int:
-        log: list[list[str]] = requests.get(f"{self.url}/log", timeout=30).json()
-        return sum(called == path for _, called in log)
-
-
-@pytest.fixture
-def upstream() -> Iterator[Upstream]:
-    started = Upstream()
-    yield started
-    started.process.terminate()
-    started.process.wait(30)
 
 
 def install(fleet: Fleet, upstream: Upstream, root: Path, name: str) -> Machine:

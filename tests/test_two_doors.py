@@ -34,6 +34,13 @@ COMMAND_OF = {
     "GET /admin/usage": "usage list",
     "GET /admin/usage/month": "usage month",
     "GET /admin/tokens": "usage tokens",
+    "GET /admin/jobs": "jobs list",
+    "POST /admin/jobs/<name>/run": "jobs run",
+    "POST /admin/versions/check": "versions check",
+    "GET /admin/runner": "runner status",
+    "POST /admin/runner/run": "runner run",
+    "GET /admin/chatgpt/usage": "usage quota",
+    "POST /admin/chatgpt/usage/refresh": "usage quota",
     "GET /admin/slash-commands": "prompts list",
     "GET /admin/slash-commands/<filename>": "prompts show",
     "POST /admin/slash-commands/store": "prompts store",
@@ -99,6 +106,8 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         ("/admin/usage/month?month=2020-01&host_id=1", ["usage", "month", "2020-01", "--host", "1"]),
         ("/admin/tokens", ["usage", "tokens"]),
         ("/admin/tokens?limit=2", ["usage", "tokens", "--limit", "2"]),
+        ("/admin/jobs", ["jobs", "list"]),
+        ("/admin/runner", ["runner", "status"]),
         ("/admin/slash-commands", ["prompts", "list"]),
         ("/admin/slash-commands/a.md", ["prompts", "show", "a.md"]),
         ("/versions", ["versions", "show"]),
@@ -150,7 +159,7 @@ def test_queries_do_not_grow_with_hosts(tmp_path: Path, caplog: pytest.LogCaptur
 
     home = tmp_path / "home"
     run_cli("--home", str(home), "init")
-    deployment.open_fleet(settings.load(home))
+    opened = deployment.open_fleet(settings.load(home))
 
     def asked(number: int) -> tuple[int, int]:
         for index in range(number):
@@ -159,7 +168,8 @@ def test_queries_do_not_grow_with_hosts(tmp_path: Path, caplog: pytest.LogCaptur
             usage.record(host, {"total": index + 1, "line": fqdn}, b"", None)
             write(lambda host=host: hosts.note_digest(host, "0" * 64, refresh=False))
         counts = []
-        for report in (host_reports.listing, lambda: overview.build(None)):
+        for report in (host_reports.listing, lambda: overview.build(opened, None)):
+            report()  # the first asks for a newer quota, once
             caplog.clear()
             with caplog.at_level(logging.DEBUG, logger="peewee"):
                 report()
@@ -171,6 +181,6 @@ def test_queries_do_not_grow_with_hosts(tmp_path: Path, caplog: pytest.LogCaptur
         assert asked(40) == few
         assert Host.select().count() == 42
         assert few[0] == 2
-        assert few[1] <= 15
+        assert few[1] <= 40
     finally:
         close_database()

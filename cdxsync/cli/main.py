@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import cdxsync
-from cdxsync.cli import api_state, auth, hosts, logs, overview, pki, prompts, server, usage, versions
+from cdxsync.cli import api_state, auth, hosts, jobs, logs, overview, pki, prompts, runner, server, usage, versions
 from cdxsync.cli.state import state_of
 from cdxsync.error_codes import codes_for
 from cdxsync.errors import CdxsyncError, Invalid
@@ -32,6 +32,8 @@ app.add_typer(prompts.app, name="prompts")
 app.add_typer(prompts.app, name="slash-commands", hidden=True)
 app.add_typer(versions.app, name="versions")
 app.add_typer(api_state.app, name="state")
+app.add_typer(runner.app, name="runner")
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(pki.app, name="pki")
 
 

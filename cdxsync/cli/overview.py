@@ -13,8 +13,7 @@ def overview(ctx: typer.Context, as_json: AsJson = False) -> None:
     from cdxsync.domain import overview as report
 
     state = state_of(ctx)
-    state.fleet()
-    data = report.build(None)
+    data = report.build(state.fleet(), None)
     if state.json:
         output.json_data(data)
         return

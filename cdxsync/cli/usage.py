@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from cdxsync.cli import output
-from cdxsync.cli.state import AsJson, Before, HostOption, state_of
+from cdxsync.cli.jobs import Wait, error_of, fail_if, run_now
+from cdxsync.cli.state import AsJson, Before, HostOption, State, state_of
 
 app = typer.Typer(help="Show the tokens that hosts have used.", no_args_is_help=True)
 COUNTS = ("Total", "Input", "Cached", "Output")
@@ -73,25 +74,47 @@ def month(
         str | None, typer.Argument(metavar="YYYY-MM", help="Which month (UTC). Default: this one.", show_default=False)
     ] = None,
     host: HostOption = None,
+    cost: Annotated[
+        bool, typer.Option("--cost", help="Show what each model has cost, at the prices in force.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show a month's tokens: on a terminal a bar for each day and host, else lines by day, host and model."""
-    from cdxsync.domain import hosts, usage_reports
+    from cdxsync.domain import hosts, pricing, usage_reports
 
     state = state_of(ctx)
     wanted = usage_reports.check_month(month)
-    state.fleet()
-    data = usage_reports.month_report(wanted, hosts.find(host) if host else None)
+    fleet = state.fleet()
+    data = pricing.month_report(fleet.settings, wanted, hosts.find(host) if host else None)
     if state.json:
         output.json_data(data)
         return
     if not data["days"]:
         output.note(state, f"No usage in {wanted}")
+    elif cost:
+        _show_cost(state, data["cost"])
     elif sys.stdout.isatty():
         _draw(data["days"])
     else:
         names = ("day", "fqdn", "model", "total", "input", "cached", "output")
         output.table(("Day", "Host", "Model", *COUNTS), (tuple(row[name] for name in names) for row in data["days"]))
+
+
+def _show_cost(state: State, cost: dict[str, Any]) -> None:
+    numbers = ("Total", "Input", "Cached", "Output", "Cost")
+    rows = [
+        (row["model"] or "(not named)", row["total"], row["input"], row["cached"], row["output"], _price(row))
+        for row in cost["models"]
+    ]
+    output.table(("Model", *numbers), rows, numbers=numbers, folding=("Model",))
+    for currency, total in cost["totals"].items():
+        output.note(state, f"Sum: {total:,.2f} {currency}")
+    if cost["unpriced"]:
+        output.note(state, f"Not in the sum, as no price is known: {', '.join(cost['unpriced'])}")
+
+
+def _price(row: dict[str, Any]) -> str:
+    return "unpriced" if row["cost"] is None else f"{row['cost']:.4f} {row['currency']}"
 
 
 def _draw(days: list[dict[str, Any]]) -> None:
@@ -118,3 +141,63 @@ def _draw(days: list[dict[str, Any]]) -> None:
         view.add_row(day if day != shown else "", Text(host), f"{total:,}", bar)
         shown = day
     Console().print(view)
+
+
+@app.command()
+def quota(
+    ctx: typer.Context,
+    force: Annotated[bool, typer.Option("--force", help="Read it anew, though it was read lately.")] = False,
+    wait: Wait = 60,
+    as_json: AsJson = False,
+) -> None:
+    """Show how much of the ChatGPT account's quota is used, and when it is reset."""
+    from cdxsync.domain import clock, jobs, quota
+    from cdxsync.errors import NotFound
+    from cdxsync.store.database import reachable
+
+    state = state_of(ctx)
+    fleet = state.fleet()
+    with reachable():
+        stale = bool(fleet.settings.chatgpt_base_url) and jobs.may_mark(jobs.row_of(quota.JOB), clock.now())
+    ended = run_now(state, fleet, quota.JOB, wait) if force or stale else False
+    data = quota.report(cached=not ended, pending=(force or stale) and not ended)
+    if state.json:
+        output.json_data(data)
+    elif data["snapshot"] is None:
+        raise NotFound("The quota has not been read yet; run: cdxsync usage quota --force")
+    else:
+        _show_quota(data["snapshot"], data["last_error"])
+    fail_if(error_of(quota.JOB) if ended else None)
+
+
+def _show_quota(snapshot: dict[str, Any], last_error: dict[str, Any] | None) -> None:
+    windows = [
+        (f"{label} window", _bar(snapshot[f"{name}_used_percent"], snapshot[f"{name}_reset_at"]))
+        for name, label in (("primary", "5-hour"), ("secondary", "Weekly"))
+    ]
+    credit = "unlimited" if snapshot["unlimited"] else snapshot["credit_balance"]
+    problem = f"{last_error['error']} ({last_error['fetched_at']})" if last_error else None
+    output.fields(
+        [
+            ("Plan", snapshot["plan_type"]),
+            *windows,
+            ("Limit reached", {True: "yes", False: "no"}.get(snapshot["rate_limit_reached"])),
+            ("Credits", credit),
+            ("Read", snapshot["fetched_at"]),
+            *([("Last failure", problem)] if problem else []),
+        ]
+    )
+
+
+def _bar(percent: int | None, reset_at: str | None) -> str | None:
+    """A bar of twenty places, the number, and when the window is reset."""
+    from datetime import UTC, datetime
+
+    if percent is None:
+        return None
+    full = min(percent, 100) // 5
+    reset = ""
+    if reset_at is not None:
+        known = reset_at.isascii() and reset_at.isdigit() and int(reset_at) < 253402300800
+        reset = f", reset {datetime.fromtimestamp(int(reset_at), UTC).isoformat() if known else reset_at}"
+    return f"[{'#' * full}{'.' * (20 - full)}] {percent} % used{reset}"

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from cdxsync.domain import audit, authdoc, clock, jsontext
+from cdxsync.domain import audit, authdoc, clock, jobs, jsontext
 from cdxsync.domain.authdoc import AuthDocument
 from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import CdxsyncError, Invalid
@@ -19,6 +19,8 @@ from cdxsync.store.database import write
 from cdxsync.store.tables import AuthEntry, AuthPayload, Host
 
 POINTER = "canonical_payload_id"
+RUNNER_JOB = "runner"
+"""The job that checks a new document; it runs in the background, after the answer."""
 
 
 def current(fleet: Fleet) -> tuple[int, AuthDocument] | None:
@@ -104,6 +106,8 @@ def replace(fleet: Fleet, document: AuthDocument, *, source: str, host: Host | N
             created_at=at,
         ).execute()
     named_values.put(POINTER, str(payload_id))
+    if source != "runner":
+        jobs.mark(RUNNER_JOB, "new_document")
     drop_old(fleet.settings.payload_history)
     return payload_id
 

@@ -6,10 +6,23 @@ from typing import Any
 
 import msgspec
 
-from cdxsync.domain import audit, authdoc, canonical, clock, hosts, sync, usage_reports, versions, wrapper
+from cdxsync.domain import (
+    audit,
+    authdoc,
+    canonical,
+    clock,
+    hosts,
+    quota,
+    runner,
+    sync,
+    usage_reports,
+    versions,
+    wrapper,
+)
 from cdxsync.domain.authdoc import AuthDocument
 from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import Invalid
+from cdxsync.settings import Settings
 from cdxsync.store.database import write
 from cdxsync.store.tables import Host, HostAuthState
 from cdxsync.trust import apikeys
@@ -105,11 +118,15 @@ def _exchange(fleet: Fleet, call: Call, request: Claim | AuthDocument, at: datet
         outcome = _store(fleet, request, host=host, source="host", actor=audit.host_actor(host), force=False)
     _note_host_state(host, request, outcome, at)
     baked = wrapper.bake(fleet.settings.public_url, call.api_key, host.fqdn, fleet.host_ca_pem)
-    return outcome.data(summary) | {
-        "api_calls": host.api_calls,
-        "token_usage_month": usage_reports.host_month_totals(at, host),
-        "versions": versions.block(baked.sha256),
-    }
+    return (
+        outcome.data(fleet.settings, summary)
+        | {
+            "api_calls": host.api_calls,
+            "token_usage_month": usage_reports.host_month_totals(at, host),
+            "versions": versions.block(baked.sha256),
+        }
+        | quota.for_host(fleet.settings, at)
+    )
 
 
 @dataclass(frozen=True)
@@ -120,7 +137,7 @@ class _Outcome:
     payload_id: int | None
     document: AuthDocument | None
 
-    def data(self, host_summary: dict[str, Any] | None) -> dict[str, Any]:
+    def data(self, settings: Settings, host_summary: dict[str, Any] | None) -> dict[str, Any]:
         """The part of the answer that depends on the status (`contract.md` 4.4)."""
         data: dict[str, Any] = {
             "status": str(self.status),
@@ -129,6 +146,8 @@ class _Outcome:
         }
         if self.status in sync.ASKS_TO_STORE:
             data["action"] = "store"
+        if isinstance(self.status, sync.StoreStatus) and self.document is not None:
+            data |= {"runner_applied": False} | runner.validation_of(settings, self.document)
         if self.status in sync.RETURNS_DOCUMENT and self.document is not None:
             data["auth"] = msgspec.Raw(self.document.body)
             if host_summary is not None:
@@ -214,7 +233,7 @@ def upload(fleet: Fleet, document: object, *, host: Host | None, actor: str, for
         outcome = _store(fleet, incoming, host=named, source="admin", actor=actor, force=force)
         if named is not None:
             _note_host_state(named, incoming, outcome, at)
-        return outcome.data(hosts.summary(named) if named is not None else None) | {
+        return outcome.data(fleet.settings, hosts.summary(named) if named is not None else None) | {
             "api_calls": named.api_calls if named is not None else 0,
             "token_usage_month": usage_reports.host_month_totals(at, named) if named is not None else None,
             "versions": versions.block(wrapper.template_sha256()),

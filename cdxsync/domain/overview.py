@@ -6,14 +6,16 @@ from typing import Any
 
 from peewee import Case, fn
 
-from cdxsync.domain import api_state, audit, canonical, clock, hosts, usage_reports, versions, wrapper
+from cdxsync.domain import api_state, audit, canonical, clock, hosts, outside, usage_reports, versions, wrapper
+from cdxsync.domain.fleet import Fleet
 from cdxsync.store.database import reachable
 from cdxsync.store.tables import Host
 
 
-def build(mtls: dict[str, Any] | None) -> dict[str, Any]:
-    """All of it, in a number of queries that does not depend on the number of hosts or usage rows.
+def build(fleet: Fleet, mtls: dict[str, Any] | None) -> dict[str, Any]:
+    """All of it, with what is known of the world outside (`outside.overview`).
 
+    The number of queries does not depend on the number of hosts or usage rows.
     `mtls` describes the client certificate of the caller: `subject`, `issuer`, `serial`, `fingerprint`; None for a
     caller without one.
     """
@@ -30,7 +32,7 @@ def build(mtls: dict[str, Any] | None) -> dict[str, Any]:
             "versions": versions.block(wrapper.template_sha256()),
             "tokens": usage_reports.fleet_totals(),
             "tokens_month": usage_reports.fleet_month_totals(at),
-        }
+        } | outside.overview(fleet)
 
 
 def _host_totals(digest: str | None) -> dict[str, int]:

@@ -9,10 +9,19 @@ from typing import Any
 
 from peewee import Model
 
-from cdxsync.domain import canonical, clock
+from cdxsync.domain import canonical, clock, quota
 from cdxsync.settings import Settings
 from cdxsync.store.database import write
-from cdxsync.store.tables import IdempotencyKey, InstallToken, LogEntry, TokenUsage, UsageLine
+from cdxsync.store.tables import (
+    ChatGptSnapshot,
+    IdempotencyKey,
+    InstallToken,
+    LogEntry,
+    PricingSnapshot,
+    RunnerEvent,
+    TokenUsage,
+    UsageLine,
+)
 
 IDEMPOTENCY_DAYS = 7
 INSTALLER_DAYS = 7
@@ -27,11 +36,16 @@ def prune(settings: Settings, at: datetime) -> dict[str, int]:
         (TokenUsage, TokenUsage.created_at, settings.keep_usage_days),
         (UsageLine, UsageLine.last_used_at, settings.keep_usage_days),
         (IdempotencyKey, IdempotencyKey.created_at, IDEMPOTENCY_DAYS),
+        (RunnerEvent, RunnerEvent.created_at, settings.keep_log_days),
     )
     deleted = {}
     for table, moment, days in aged:
         if days:
             deleted[table._meta.table_name] = _delete(table, moment < clock.stamp(at - timedelta(days=days)))
+    if settings.keep_usage_days:
+        before = clock.stamp(at - timedelta(days=settings.keep_usage_days))
+        deleted["chatgpt_usage_snapshots"] = _delete_all_but_newest(ChatGptSnapshot, before)
+        deleted["pricing_snapshots"] = _delete_all_but_newest(PricingSnapshot, before)
     # A dead installer still says why it does not work, for a while; the key in it goes at once.
     expired = InstallToken.expires_at <= clock.stamp(at)
     write(lambda: InstallToken.update(api_key=None).where(expired & InstallToken.api_key.is_null(False)).execute())
@@ -39,6 +53,16 @@ def prune(settings: Settings, at: datetime) -> dict[str, int]:
     deleted["install_tokens"] = _delete(InstallToken, long_dead)
     deleted["auth_payloads"] = write(lambda: canonical.drop_old(settings.payload_history))
     return deleted
+
+
+def _delete_all_but_newest(table: Any, before: str) -> int:
+    """Delete snapshots fetched before a time, but never those of the last fetch that went well."""
+    good = table.select(table.fetched_at).order_by(table.id.desc()).limit(1)
+    if table is ChatGptSnapshot:
+        good = good.where(table.status == quota.OK)
+    newest = write(lambda: good.first())
+    limit = min(before, newest.fetched_at) if newest is not None else before
+    return _delete(table, table.fetched_at < limit)
 
 
 def _delete(table: type[Model], condition: Any) -> int:

@@ -1,18 +1,24 @@
 """Versions of Codex and of the wrapper: normalising, comparing, and the block in answers (`contract.md` 1.7)."""
 
 import re
+from datetime import timedelta
 from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
-from cdxsync.domain import wrapper
+from cdxsync.domain import clock, wrapper
 from cdxsync.store import named_values
+from cdxsync.store.database import write
 from cdxsync.store.tables import Host
 
+JOB = "versions"
+CACHE_SECONDS = 10800
 UNKNOWN = "unknown"
+FETCHED = "github"
 MAX_LENGTH = 64
 _REPORTED = "reported_client"
-_CACHED = "client_available"
+_AVAILABLE = "client_available"
+_ETAG = "client_available_etag"
 _PREFIX = re.compile(r"(?:codex-cli|codex|rust-)", re.IGNORECASE)
 WRAPPER_URL = "/wrapper/download"
 
@@ -59,14 +65,94 @@ def note_reported(before: str | None, after: str | None) -> None:
             named_values.drop(_REPORTED)
 
 
-def block(wrapper_sha256: str) -> dict[str, Any]:
-    """The `versions` block; `wrapper_sha256` is of the script baked for the calling host, or of the unbaked one."""
+def release_of(body: object) -> str:
+    """The version of GitHub's answer about a release (`contract.md` 7).
+
+    `tag_name`, else `name`: the first that is a version. Raises ValueError when there is none, or when it is a draft
+    or a pre-release, which never win.
+    """
+    if not isinstance(body, dict):
+        raise ValueError("the answer is not a JSON object")
+    if body.get("prerelease") is True or body.get("draft") is True:
+        raise ValueError("the latest release is a draft or a pre-release")
+    for name in ("tag_name", "name"):
+        text = body.get(name)
+        version = normalise(text) if isinstance(text, str) and len(text) <= MAX_LENGTH else None
+        if version is None or sort_key(version)[0] == 0:
+            continue
+        if Version(version).is_prerelease:
+            raise ValueError(f"the latest release, {version}, is a pre-release")
+        return version
+    raise ValueError("the answer names no version")
+
+
+def etag() -> str | None:
+    """What marks the answer that the known release was read from, to ask whether it has changed."""
+    return named_values.get(_ETAG) if named_values.get(_AVAILABLE) is not None else None
+
+
+def keep_release(version: str, etag: str | None) -> None:
+    """Keep the newest release as fetched now."""
+
+    def work() -> None:
+        named_values.put(_AVAILABLE, version)
+        if etag is not None and len(etag) <= 191:
+            named_values.put(_ETAG, etag)
+        else:
+            named_values.drop(_ETAG)
+
+    write(work)
+
+
+def keep_unchanged() -> None:
+    """Keep that the known release was found to be the newest now."""
+
+    def work() -> None:
+        known = named_values.get(_AVAILABLE)
+        if known is not None:
+            named_values.put(_AVAILABLE, known)
+
+    write(work)
+
+
+def available(*, fetched: bool = False) -> tuple[str | None, str | None, str]:
+    """The newest release, when it was last fetched, and where it comes from (`contract.md` 1.7).
+
+    `github` when this call has `fetched` it, `cache` for three hours, then `cache_stale`; `unknown` without any.
+    """
+    known = named_values.get_dated(_AVAILABLE)
+    if known is None:
+        return None, None, UNKNOWN
+    version, checked_at = known
+    if fetched:
+        return version, checked_at, FETCHED
+    fresh_since = clock.stamp(clock.now() - timedelta(seconds=CACHE_SECONDS))
+    return version, checked_at, "cache" if checked_at >= fresh_since else "cache_stale"
+
+
+def block(wrapper_sha256: str, *, fetched: bool = False) -> dict[str, Any]:
+    """The `versions` block; `wrapper_sha256` is of the script baked for the calling host, or of the unbaked one.
+
+    `fetched` says that the newest release was read from GitHub for this very call.
+    """
+    version, checked_at, source = available(fetched=fetched)
     return {
-        "client_version": None,
-        "client_version_checked_at": None,
-        "client_version_source": UNKNOWN,
+        "client_version": version,
+        "client_version_checked_at": checked_at,
+        "client_version_source": source,
         "wrapper_version": wrapper.version(),
         "wrapper_sha256": wrapper_sha256,
         "wrapper_url": WRAPPER_URL,
         "reported_client_version": named_values.get(_REPORTED),
+    }
+
+
+def check_report(*, fetched: bool, pending: bool, error: str | None) -> dict[str, Any]:
+    """`data` of `POST /admin/versions/check` (`contract.md` 9.2); `error` says why nothing new could be fetched."""
+    version, checked_at, source = available(fetched=fetched)
+    return {
+        "available_client": {"version": version, "updated_at": checked_at, "source": source},
+        "versions": block(wrapper.template_sha256(), fetched=fetched),
+        "error": error,
+        "pending": pending,
     }

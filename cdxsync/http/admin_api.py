@@ -7,7 +7,7 @@ from typing import Any
 
 from bottle import Bottle, HTTPResponse
 
-from cdxsync.domain import api_state, audit, exchange, hosts, jsontext, overview, usage_reports
+from cdxsync.domain import api_state, audit, exchange, hosts, jsontext, overview, pricing, usage_reports
 from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import Invalid, Malformed
 from cdxsync.http import access, envelope, params
@@ -20,7 +20,7 @@ def mount(app: Bottle, fleet: Fleet) -> None:
 
     @app.get("/admin/overview")
     def show_overview() -> HTTPResponse:
-        return envelope.answer(overview.build(access.mtls()))
+        return envelope.answer(overview.build(fleet, access.mtls()))
 
     @app.post("/admin/auth/upload")
     def upload() -> HTTPResponse:
@@ -53,7 +53,7 @@ def mount(app: Bottle, fleet: Fleet) -> None:
     @app.get("/admin/usage/month")
     def usage_month() -> HTTPResponse:
         month = usage_reports.check_month(params.text("month"))
-        return envelope.answer(usage_reports.month_report(month, params.host_filter()))
+        return envelope.answer(pricing.month_report(fleet.settings, month, params.host_filter()))
 
     @app.get("/admin/tokens")
     def list_tokens() -> HTTPResponse:

@@ -9,7 +9,16 @@ from bottle import Bottle, HTTPError, HTTPResponse, request
 
 from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import CdxsyncError
-from cdxsync.http import access, admin_api, admin_hosts_api, envelope, host_api, install_api, prompts_api
+from cdxsync.http import (
+    access,
+    admin_api,
+    admin_hosts_api,
+    envelope,
+    host_api,
+    install_api,
+    outside_api,
+    prompts_api,
+)
 from cdxsync.trust.revocation import Revocations
 from cdxsync.trust.throttle import Throttle
 
@@ -51,6 +60,7 @@ def assemble(fleet: Fleet, revocations: Revocations | None) -> Bottle:
     admin_api.mount(app, fleet)
     admin_hosts_api.mount(app, fleet)
     prompts_api.mount_admin(app, fleet)
+    outside_api.mount(app, fleet)
     return app
 
 

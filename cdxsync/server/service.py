@@ -10,7 +10,7 @@ from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import Failed
 from cdxsync.http import app
 from cdxsync.server import httpd, tls
-from cdxsync.server.housekeeping import Housekeeping
+from cdxsync.server.jobs import Jobs
 from cdxsync.settings import Listen
 from cdxsync.trust import pki
 from cdxsync.trust.revocation import Revocations
@@ -49,12 +49,12 @@ def serve(fleet: Fleet, *, on_listening: Callable[[str], None]) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    housekeeping = Housekeeping(settings)
-    housekeeping.start()
+    jobs = Jobs(fleet)
+    jobs.start()
     try:
         on_listening(f"{'http' if settings.plain_http else 'https'}://{Listen(host, port)}")
         httpd.serve_until_stopped(server)
     finally:
         # Cheroot's workers are no daemons: left alone they would keep a failed process alive.
         server.stop()
-        housekeeping.stop()
+        jobs.stop()

@@ -255,3 +255,116 @@ class SlashCommand(Table):
 
     class Meta:
         table_name = "slash_commands"
+
+
+class Job(Table):
+    """A background job of the whole fleet of servers: who runs it until when, when it is due, how it last ended.
+
+    `wanted` says why it shall run at once; `not_before` is how long a service has asked us to wait.
+    """
+
+    name = CharField(64, primary_key=True)
+    owner = CharField(255, null=True)
+    lease_until = CharField(32, null=True)
+    wanted = CharField(32, null=True)
+    next_run = CharField(32, null=True)
+    not_before = CharField(32, null=True)
+    last_started_at = CharField(32, null=True)
+    last_finished_at = CharField(32, null=True)
+    last_succeeded_at = CharField(32, null=True)
+    last_duration_ms = BigIntegerField(null=True)
+    last_result = TextField(null=True)
+    last_error = TextField(null=True)
+    failures = IntegerField(default=0)
+    runs = IntegerField(default=0)
+
+    class Meta:
+        table_name = "jobs"
+
+
+class ChatGptSnapshot(Table):
+    """One attempt to read the ChatGPT quota, good (`status` ok) or not (error); columns of `contract.md` 10.2."""
+
+    id = AutoField()
+    host = ForeignKeyField(Host, null=True, on_delete="SET NULL")
+    host_id: int | None
+    status = CharField(16)
+    plan_type = CharField(64, null=True)
+    rate_allowed = BooleanField(null=True)
+    rate_limit_reached = BooleanField(null=True)
+    primary_used_percent = BigIntegerField(null=True)
+    primary_limit_seconds = BigIntegerField(null=True)
+    primary_reset_after_seconds = BigIntegerField(null=True)
+    primary_reset_at = CharField(64, null=True)
+    secondary_used_percent = BigIntegerField(null=True)
+    secondary_limit_seconds = BigIntegerField(null=True)
+    secondary_reset_after_seconds = BigIntegerField(null=True)
+    secondary_reset_at = CharField(64, null=True)
+    has_credits = BooleanField(null=True)
+    unlimited = BooleanField(null=True)
+    credit_balance = CharField(64, null=True)
+    approx_local_messages = TextField(null=True)
+    approx_cloud_messages = TextField(null=True)
+    raw_body = TextField(null=True, column_name="raw")
+    error = TextField(null=True)
+    http_status = IntegerField(null=True)
+    fetched_at = CharField(32, index=True)
+    next_eligible_at = CharField(32)
+    created_at = CharField(32)
+
+    class Meta:
+        table_name = "chatgpt_usage_snapshots"
+
+
+class PricingSnapshot(Table):
+    """The prices of a model as fetched at one time, in `currency` per 1,000 tokens, as exact decimal texts."""
+
+    id = AutoField()
+    model = CharField(128, index=True)
+    currency = CharField(16)
+    input_price_per_1k = CharField(40)
+    output_price_per_1k = CharField(40)
+    cached_price_per_1k = CharField(40)
+    source_url = TextField()
+    raw_body = TextField(null=True, column_name="raw")
+    fetched_at = CharField(32, index=True)
+    created_at = CharField(32)
+
+    class Meta:
+        table_name = "pricing_snapshots"
+
+
+class RunnerEvent(Table):
+    """A check of the canonical document (`auth.validate`), or what became of one that Codex refreshed in it."""
+
+    id = AutoField()
+    action = CharField(64)
+    status = CharField(16)
+    reason = TextField(null=True)
+    cause = CharField(32)
+    backend = CharField(16)
+    digest = CharField(64, null=True)
+    last_refresh = TextField(null=True)
+    latency_ms = BigIntegerField(null=True)
+    created_at = CharField(32, index=True)
+
+    class Meta:
+        table_name = "runner_events"
+
+
+class RefreshIntent(Table):
+    """Written before Codex may spend the refresh token of the document `digest`, closed with what came of it.
+
+    One that is open although nobody holds the runner's lease is of a server that was cut off in between.
+    """
+
+    id = AutoField()
+    digest = CharField(64)
+    owner = CharField(255)
+    started_at = CharField(32)
+    finished_at = CharField(32, null=True)
+    outcome = CharField(16, null=True, index=True)
+    error = TextField(null=True)
+
+    class Meta:
+        table_name = "refresh_intents"

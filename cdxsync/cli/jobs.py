@@ -1,0 +1,114 @@
+"""`cdxsync jobs`: the background jobs of the servers."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cdxsync.cli import output
+from cdxsync.cli.state import AsJson, State, state_of
+
+if TYPE_CHECKING:
+    from cdxsync.domain.fleet import Fleet
+
+app = typer.Typer(help="Show and run the background jobs.", no_args_is_help=True)
+Wait = Annotated[
+    int, typer.Option(metavar="SECONDS", min=0, max=3600, help="How long to wait for a run that is under way.")
+]
+
+
+def run_now(state: State, fleet: "Fleet", name: str, wait: int) -> bool:
+    """Have a job run, whether a server runs or not; returns whether it has ended.
+
+    This process runs it under the job's lease. When another holds that, it waits for the end of that run. Raises
+    `NotFound`, `Unavailable`, `Conflict` when a service has asked to be left alone.
+    """
+    import time
+
+    from cdxsync.domain import clock, jobs, outside
+    from cdxsync.errors import Conflict, Unavailable
+    from cdxsync.server import jobs as server_jobs
+    from cdxsync.store.database import reachable
+
+    spec = jobs.named(outside.specs(fleet.settings), name)
+    if spec.off:
+        raise Unavailable(f"The job {name} is off: {spec.off}")
+    with reachable():
+        row = jobs.row_of(name)
+    if row.not_before is not None and row.not_before > clock.stamp(clock.now()):
+        raise Conflict(f"The service has asked not to be called before {row.not_before}: {row.last_error}")
+    if server_jobs.perform(fleet, spec, server_jobs.new_owner(), by_admin=True) is not None:
+        return True
+    output.note(state, f"{row.owner or 'Another process'} runs the job {name} already; waiting for it to end")
+    until = time.monotonic() + wait
+    while not jobs.finished_since(name, row.runs):
+        if time.monotonic() >= until:
+            return False
+        time.sleep(0.2)
+    return True
+
+
+def error_of(name: str) -> str | None:
+    """The error of a job's last run, or None."""
+    from cdxsync.domain import jobs
+    from cdxsync.store.database import reachable
+
+    with reachable():
+        row = jobs.row_of(name)
+    return str(row.last_error) if row.last_error else None
+
+
+def fail_if(error: str | None) -> None:
+    """Raise `Failed` with the error of a run, so that the exit code tells."""
+    from cdxsync.errors import Failed
+
+    if error is not None:
+        raise Failed(error)
+
+
+@app.command("list")
+def list_jobs(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """List the jobs: how each last ended, and when it runs next."""
+    from cdxsync.domain import outside
+
+    state = state_of(ctx)
+    rows = outside.describe_jobs(state.fleet().settings)
+    if state.json:
+        output.json_data({"jobs": rows})
+        return
+    output.table(
+        ("Job", "State", "Last run", "Took", "Result", "Next run"),
+        (
+            (
+                row["name"],
+                row["state"],
+                row["last_finished_at"],
+                f"{row['last_duration_ms'] / 1000:.1f} s" if row["last_duration_ms"] is not None else None,
+                row["off_reason"] or row["last_error"] or row["last_result"],
+                row["not_before"] or row["next_run"],
+            )
+            for row in rows
+        ),
+    )
+
+
+@app.command()
+def run(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="JOB", help="A job's name.", show_default=False)],
+    wait: Wait = 60,
+    as_json: AsJson = False,
+) -> None:
+    """Run a job now, here, whether a server runs or not."""
+    from cdxsync.domain import jobs, outside
+
+    state = state_of(ctx)
+    fleet = state.fleet()
+    ended = run_now(state, fleet, name, wait)
+    job: dict[str, Any] = jobs.describe(jobs.named(outside.specs(fleet.settings), name))
+    if state.json:
+        output.json_data({"job": job, "pending": not ended})
+    elif ended and job["last_error"] is None:
+        output.line(f"{name}: {job['last_result']}")
+    elif not ended:
+        output.line(f"{name} still runs")
+    fail_if(job["last_error"] if ended else None)

@@ -1,0 +1,138 @@
+"""What the server learns from outside, all in one view: the jobs there are, the overview's part, and what is wrong.
+
+Everything here answers from the database; the jobs alone call anybody.
+"""
+
+from typing import Any
+
+from cdxsync.domain import canonical, clock, jobs, pricing, quota, refresh, runner, versions
+from cdxsync.domain.fleet import Fleet
+from cdxsync.domain.runner import Backend
+from cdxsync.settings import Settings
+from cdxsync.store.database import reachable, write
+
+RETENTION_JOB = "retention"
+DAY = 86400
+_RUNS_SLACK_SECONDS = 30
+
+
+def specs(settings: Settings) -> tuple[jobs.Spec, ...]:
+    """All jobs of a server with these settings, in the order in which they are listed."""
+    used, off = runner.backend(settings)
+    return (
+        jobs.Spec(
+            versions.JOB,
+            "Read the newest Codex release from GitHub.",
+            interval=versions.CACHE_SECONDS,
+            time_limit=60,
+            off="" if settings.github_api_url else "the setting github_api_url is empty",
+        ),
+        jobs.Spec(
+            quota.JOB,
+            "Read the ChatGPT quota, when a host or an admin asks for a newer one.",
+            interval=None,
+            time_limit=60,
+            off="" if settings.chatgpt_base_url else "the setting chatgpt_base_url is empty",
+        ),
+        jobs.Spec(
+            pricing.JOB,
+            "Read the prices of models.",
+            interval=DAY,
+            time_limit=60,
+            off=""
+            if settings.pricing_url
+            else "the setting pricing_url is empty; the prices are those of the settings",
+        ),
+        jobs.Spec(
+            runner.JOB,
+            "Check the canonical document, and refresh it where the server does that.",
+            interval=DAY,
+            time_limit=int(settings.auth_runner_timeout) + _RUNS_SLACK_SECONDS,
+            off=off if used is Backend.OFF else "",
+        ),
+        jobs.Spec(RETENTION_JOB, "Delete what has had its time.", interval=3600, time_limit=600),
+    )
+
+
+def describe_jobs(settings: Settings) -> list[dict[str, Any]]:
+    """`jobs` of `GET /admin/jobs`."""
+    return [jobs.describe(spec) for spec in specs(settings)]
+
+
+def overview(fleet: Fleet) -> dict[str, Any]:
+    """The overview's part (`contract.md` 9.3), from storage: prices, the month's cost, quota, jobs and warnings.
+
+    Asks for a newer quota when the cool-down is over; does not wait for it.
+    """
+    settings, at = fleet.settings, clock.now()
+    if settings.chatgpt_base_url:
+        with reachable():
+            stale = jobs.may_mark(jobs.row_of(quota.JOB), at)
+        if stale:
+            write(lambda: jobs.mark_when_stale(quota.JOB, "stale", at))
+    cost = pricing.month_cost(settings, at.strftime("%Y-%m"))
+    row = pricing.current(settings)
+    with reachable():
+        snapshot, eligible = quota.snapshot_row(), quota.next_eligible_at()
+    return {
+        "pricing": row,
+        "pricing_month_cost": float(cost.totals.get(row["currency"], 0)),
+        "pricing_month_costs": {currency: float(total) for currency, total in cost.totals.items()},
+        "pricing_unpriced_models": list(cost.unpriced),
+        "chatgpt_usage": snapshot,
+        "chatgpt_cached": snapshot is not None,
+        "chatgpt_next_eligible_at": eligible,
+        "jobs": describe_jobs(settings),
+        "warnings": warnings(fleet),
+    }
+
+
+def warnings(fleet: Fleet) -> list[dict[str, str]]:
+    """What an admin should look at, each with a `code` for programs and a `message` for people."""
+    found = write(lambda: canonical.current(fleet))
+    digest = found[1].digest if found is not None else None
+    listed = []
+
+    def warn(code: str, message: str) -> None:
+        listed.append({"code": code, "message": message})
+
+    with reachable():
+        if digest is not None and quota.suspect_digest() == digest:
+            warn(
+                "canonical_suspect",
+                "ChatGPT refuses the canonical login (401). Log in anew on one host with: cdx login",
+            )
+        verdict = runner.latest(runner.VALIDATE)
+        if verdict is not None and verdict["status"] != runner.OK and verdict["digest"] == digest:
+            warn("runner_failed", f"The last check of the canonical document failed: {verdict['reason']}")
+        if digest is not None and refresh.lost_for(digest) is not None:
+            warn(
+                "refresh_lost",
+                "A server was cut off while Codex refreshed the canonical login, so its refresh token may be spent."
+                " If the next refresh fails, log in anew on one host with: cdx login",
+            )
+    if fleet.settings.refresh == "server" and runner.backend(fleet.settings)[0] is Backend.OFF:
+        warn("refresh_without_runner", f"refresh is server, but {runner.backend(fleet.settings)[1]}")
+    for job in describe_jobs(fleet.settings):
+        if job["failures"] and job["state"] != jobs.State.OFF:
+            warn("job_failed", f"The job {job['name']} has failed {job['failures']} times: {job['last_error']}")
+    return listed
+
+
+def doctor_findings(fleet: Fleet) -> list[dict[str, str]]:
+    """What `doctor` prints of the outside: the warnings, and refreshes that were begun and never ended.
+
+    An open intent is in order while the runner holds its lease, and a crash otherwise.
+    """
+    with reachable():
+        spec = jobs.named(specs(fleet.settings), runner.JOB)
+        running = jobs.state_of(spec, jobs.row_of(spec.name), clock.now()) is jobs.State.RUNNING
+        left = [] if running else refresh.open_intents()
+    return warnings(fleet) + [
+        {
+            "code": "refresh_open",
+            "message": f"A refresh begun at {intent.started_at} by {intent.owner} was cut off; the next run of the job"
+            f" {runner.JOB} looks for what came of it. Run: cdxsync jobs run {runner.JOB}",
+        }
+        for intent in left
+    ]

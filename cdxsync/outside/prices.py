@@ -1,0 +1,19 @@
+"""Prices of models, from `PRICING_URL` (`contract.md` 10.3)."""
+
+from cdxsync.domain import pricing
+from cdxsync.domain.fleet import Fleet
+from cdxsync.domain.jobs import Outcome
+from cdxsync.outside import client
+
+
+def read(fleet: Fleet) -> Outcome:
+    """Read the list and keep it. Raises `OutsideError`; what was kept before then stays in force."""
+    url = fleet.settings.pricing_url
+    answer = client.get(url, timeout=fleet.settings.outside_timeout)
+    content = answer.json()
+    try:
+        prices = pricing.parse(content, fleet.settings.pricing_currency)
+    except ValueError as error:
+        raise client.OutsideError(f"{client.place(url)}: {error}", status=answer.status) from None
+    pricing.keep(fleet.settings, prices, content)
+    return Outcome(f"prices of {len(prices)} models")

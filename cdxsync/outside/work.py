@@ -1,0 +1,138 @@
+"""What each job does that calls the outside."""
+
+import time
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from cdxsync.domain import canonical, clock, refresh, runner
+from cdxsync.domain.authdoc import AuthDocument
+from cdxsync.domain.fleet import Fleet
+from cdxsync.domain.jobs import Outcome
+from cdxsync.domain.refresh import IntentOutcome
+from cdxsync.domain.runner import Applied, Backend, Verdict
+from cdxsync.errors import CdxsyncError, Failed
+from cdxsync.outside import chatgpt, local_runner, remote_runner
+from cdxsync.outside.client import OutsideError
+from cdxsync.store.database import write
+
+DAY = 86400
+RETRY_SECONDS = 3600
+"""A document that failed its check is checked again after an hour: what was wrong may have been the network."""
+
+
+def check_canonical(fleet: Fleet, cause: str, owner: str) -> Outcome:
+    """Check the canonical document, or refresh it when that is due; both are one job, so that Codex runs once at a
+    time in the fleet of servers. Raises `CdxsyncError` when the check could not be made.
+
+    Each server first looks for what one that was cut off has left on this machine.
+    """
+    used, off = runner.backend(fleet.settings)
+    if used is Backend.OFF:
+        raise Failed(off)
+    recovered = _recover(fleet)
+    found = write(lambda: canonical.current(fleet))
+    if found is None:
+        return Outcome("no document yet")
+    document, at = found[1], clock.now()
+    runner.note_day(at)
+    due = refresh.due_at(document, fleet.settings.refresh_ahead_seconds)
+    mine = fleet.settings.refresh == "server" and due is not None and due <= at
+    verdict, applied = _check(fleet, used, "refresh" if mine else cause, owner, document, force_refresh=mine)
+    result = f"{verdict.status}: {verdict.reason}" if verdict.reason else verdict.status
+    if applied is not None:
+        result += f"; the refreshed document was {applied.value}"
+    if recovered:
+        result += f"; {recovered} refreshed documents were found and stored"
+    if mine and applied is not Applied.APPLIED and applied is not Applied.SKIPPED:
+        return Outcome(result, error=f"Codex did not refresh the document: {verdict.reason or 'it says nothing'}")
+    return Outcome(result, next_in=_next(fleet, verdict, clock.now()))
+
+
+def _check(
+    fleet: Fleet, used: Backend, cause: str, owner: str, document: AuthDocument, *, force_refresh: bool
+) -> tuple[Verdict, Applied | None]:
+    laid = dict(document.content)
+    if force_refresh:
+        laid = refresh.with_expired_token(laid)
+    expires = refresh.expires_at(laid)
+    spends = refresh.can_refresh(laid) and expires is not None and expires <= clock.now() + timedelta(minutes=5)
+    if used is Backend.LOCAL and fleet.settings.runner_check == "quota" and not force_refresh:
+        return _by_quota(fleet, cause, document)
+    intent = refresh.intend(document.digest, owner) if spends else None
+    try:
+        if used is Backend.LOCAL:
+            with local_runner.home_for(fleet, laid, intent) as home:
+                verdict = _settled(local_runner.check(fleet, home, laid), laid)
+                return verdict, runner.keep_verdict(fleet, used, cause, document, verdict, intent)
+        verdict = _settled(remote_runner.check(fleet, laid), laid)
+        return verdict, runner.keep_verdict(fleet, used, cause, document, verdict, intent)
+    except (local_runner.CodexFailed, OutsideError) as error:
+        if intent is not None:
+            lost = isinstance(error, OutsideError) and error.sent and error.status is None
+            outcome, message = IntentOutcome.LOST if lost else IntentOutcome.FAILED, error.message
+            write(lambda: refresh.close(intent, outcome, message))
+        raise
+
+
+def _settled(verdict: Verdict, laid: dict[str, Any]) -> Verdict:
+    """The verdict without a document that has the very access token that was laid: nothing was refreshed then."""
+    after = verdict.updated_auth
+    if isinstance(after, dict) and refresh.tokens_of(after).get("access_token") == refresh.tokens_of(laid).get(
+        "access_token"
+    ):
+        return replace(verdict, updated_auth=None)
+    return verdict
+
+
+def _by_quota(fleet: Fleet, cause: str, document: AuthDocument) -> tuple[Verdict, None]:
+    begun = time.monotonic()
+    status, reason = runner.OK, None
+    try:
+        chatgpt.fetch(fleet, document.content)
+    except OutsideError as error:
+        if error.status != 401 and not isinstance(error, chatgpt.MissingToken):
+            raise
+        status, reason = runner.FAIL, error.message
+    verdict = Verdict(status, reason, round((time.monotonic() - begun) * 1000))
+    runner.keep_verdict(fleet, Backend.LOCAL, cause, document, verdict, None)
+    return verdict, None
+
+
+def _recover(fleet: Fleet) -> int:
+    """Store what Codex wrote in homes that a killed server left here, wipe them, and give up other open intents.
+
+    Raises `Failed` while a Codex of such a server still runs.
+    """
+    stored = 0
+    for path, intent_id in local_runner.leftovers(fleet):
+        if intent_id is not None and refresh.is_open(intent_id):
+            stored += _recover_one(fleet, path, intent_id)
+        local_runner.wipe(path)
+    if local_runner.busy(fleet):
+        raise Failed("a Codex that a stopped server had started still runs; it is waited for")
+    refresh.give_up(keep=set())
+    return stored
+
+
+def _recover_one(fleet: Fleet, path: Any, intent_id: int) -> bool:
+    try:
+        left = local_runner.Home(path, -1).document()
+    except CdxsyncError:
+        return False
+    tokens = refresh.tokens_of(left) if isinstance(left, dict) else {}
+    expires = refresh.expires_at(left) if tokens else None
+    if expires is None or expires <= clock.now():
+        return False  # what was laid there, not what a provider has given
+    return runner.recover(fleet, intent_id, left) is Applied.APPLIED
+
+
+def _next(fleet: Fleet, verdict: Verdict, at: datetime) -> float:
+    """Seconds until the next check: a day, an hour after a failed one, or when the server's refresh is due."""
+    delay = float(DAY if verdict.status == runner.OK else RETRY_SECONDS)
+    if fleet.settings.refresh == "server":
+        found = write(lambda: canonical.current(fleet))
+        due = refresh.due_at(found[1], fleet.settings.refresh_ahead_seconds) if found is not None else None
+        if due is not None:
+            delay = min(delay, max((due - at).total_seconds(), 60.0))
+    return delay

@@ -1,0 +1,161 @@
+"""Running the background jobs: each in a thread of its own, under its lease, until the server is told to stop.
+
+A job that throws has failed; one that hangs is given up when its time is over. Neither stops the others.
+"""
+
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cdxsync.domain import clock, jobs, outside, pricing, quota, retention, runner, versions
+from cdxsync.domain.fleet import Fleet
+from cdxsync.domain.jobs import Outcome, Spec
+from cdxsync.errors import CdxsyncError
+from cdxsync.outside import chatgpt, github, prices, work
+from cdxsync.outside.client import OutsideError
+from cdxsync.store import database
+
+LOOK_SECONDS = 1.0
+STOP_SECONDS = 10.0
+MAX_GIVEN_UP = 3
+"""Threads of a job that hang; with more of them it is not started again in this process."""
+_log = logging.getLogger("cdxsync.jobs")
+
+Work = Callable[[Fleet, str, str], Outcome]
+"""What a job does, given the fleet, why it runs, and the owner of its lease."""
+
+
+def _prune(fleet: Fleet) -> Outcome:
+    deleted = {name: count for name, count in retention.prune(fleet.settings, clock.now()).items() if count}
+    return Outcome(", ".join(f"{count} of {name}" for name, count in deleted.items()) or "nothing to delete")
+
+
+WORK: dict[str, Work] = {
+    versions.JOB: lambda fleet, cause, owner: github.check(fleet),
+    quota.JOB: lambda fleet, cause, owner: chatgpt.read(fleet),
+    pricing.JOB: lambda fleet, cause, owner: prices.read(fleet),
+    runner.JOB: work.check_canonical,
+    outside.RETENTION_JOB: lambda fleet, cause, owner: _prune(fleet),
+}
+
+
+def new_owner() -> str:
+    """A name for the holder of one lease: machine, process, and a number of its own."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"[-255:]
+
+
+def perform(fleet: Fleet, spec: Spec, owner: str, *, by_admin: bool = False) -> Outcome | None:
+    """Run a job under its lease, in the calling thread; None when it is not to be run now (see `jobs.claim`).
+
+    Whatever it raises becomes an outcome, but for KeyboardInterrupt and its like, which are recorded and raised.
+    """
+    before = jobs.claim(spec, owner, even_if_not_due=by_admin)
+    if before is None:
+        return None
+    begun = time.monotonic()
+    outcome = Outcome("interrupted", error="interrupted")
+    try:
+        outcome = _outcome_of(fleet, spec, before.wanted or (jobs.MANUAL if by_admin else "scheduled"), owner)
+    finally:
+        jobs.finish(spec, owner, outcome, time.monotonic() - begun)
+    return outcome
+
+
+def _outcome_of(fleet: Fleet, spec: Spec, cause: str, owner: str) -> Outcome:
+    try:
+        return WORK[spec.name](fleet, cause, owner)
+    except OutsideError as error:
+        return Outcome("failed", error=error.message, wait=error.wait)
+    except CdxsyncError as error:
+        return Outcome("failed", error=error.explain())
+    except Exception as error:
+        _log.exception("job %s failed", spec.name)
+        return Outcome("failed", error=f"unexpected: {type(error).__name__}; the server's log has more")
+
+
+@dataclass
+class _Run:
+    spec: Spec
+    owner: str
+    thread: threading.Thread
+    until: float
+    given_up: bool = False
+
+
+class Jobs:
+    """The scheduler of one server process."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._stop = threading.Event()
+        self._runs: list[_Run] = []
+        self._thread = threading.Thread(target=self._loop, name="jobs", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Start no more, and wait a while for those that run.
+
+        The lease of one that does not end is left to run out: its Codex may still be at work.
+        """
+        self._stop.set()
+        jobs.wake.set()
+        self._thread.join(STOP_SECONDS)
+        until = time.monotonic() + STOP_SECONDS
+        for run in self._runs:
+            if not run.given_up:
+                run.thread.join(max(0.0, until - time.monotonic()))
+
+    def _loop(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._round()
+            except CdxsyncError as error:
+                _log.error("jobs cannot be looked up: %s", error.explain())
+            except Exception:
+                _log.exception("jobs cannot be looked up")
+            jobs.wake.wait(LOOK_SECONDS)
+            jobs.wake.clear()
+        database.close_database()
+
+    def _round(self) -> None:
+        self._runs = [run for run in self._runs if run.thread.is_alive()]
+        for run in self._runs:
+            if not run.given_up and time.monotonic() > run.until:
+                run.given_up = True
+                _log.error("job %s hangs; it is given up", run.spec.name)
+                error = f"did not end within {run.spec.time_limit} s"
+                jobs.finish(run.spec, run.owner, Outcome("given up", error=error), run.spec.time_limit)
+        for spec in outside.specs(self._fleet.settings):
+            mine = [run for run in self._runs if run.spec.name == spec.name]
+            if all(run.given_up for run in mine) and len(mine) < MAX_GIVEN_UP and self._is_due(spec):
+                self._begin(spec)
+
+    def _is_due(self, spec: Spec) -> bool:
+        with database.reachable():
+            return jobs.state_of(spec, jobs.row_of(spec.name), clock.now()) is jobs.State.DUE
+
+    def _begin(self, spec: Spec) -> None:
+        owner = new_owner()
+        thread = threading.Thread(target=self._perform, args=(spec, owner), name=f"job {spec.name}", daemon=True)
+        self._runs.append(_Run(spec, owner, thread, time.monotonic() + spec.time_limit))
+        thread.start()
+
+    def _perform(self, spec: Spec, owner: str) -> None:
+        try:
+            outcome = perform(self._fleet, spec, owner)
+            if outcome is not None and outcome.error is not None:
+                _log.warning("job %s failed: %s", spec.name, outcome.error)
+            elif outcome is not None:
+                _log.info("job %s: %s", spec.name, outcome.result)
+        except CdxsyncError as error:
+            _log.error("job %s: its outcome cannot be kept: %s", spec.name, error.explain())
+        finally:
+            database.close_database()
