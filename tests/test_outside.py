@@ -6,8 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,13 @@ import pytest
 import requests
 from conftest import Fleet, free_port, running_fleet
 from documents import make_auth
-from together import at_once
+from together import at_once, until
 from upstream import PRICES, QUOTA, RELEASES, VERIFY, Upstream
 
+from cdxsync import deployment, settings
+from cdxsync.domain import outside as domain_outside
 from cdxsync.outside import client
+from cdxsync.store import database
 
 JOBS = {"versions": RELEASES, "chatgpt": QUOTA, "pricing": PRICES, "runner": VERIFY}
 
@@ -76,14 +78,6 @@ def expire_quota(fleet: Fleet) -> None:
     past = "2026-01-01T00:00:00+00:00"
     execute(fleet, "UPDATE chatgpt_usage_snapshots SET next_eligible_at = ?", past)
     execute(fleet, "UPDATE jobs SET next_run = ?, not_before = NULL WHERE name = 'chatgpt'", past)
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait for a condition; a minute is for ever."""
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
 
 
 def retrieve(fleet: Fleet, key: str) -> dict[str, Any]:
@@ -217,6 +211,53 @@ def test_a_host_gets_the_quota_that_it_made_the_server_read(fresh: Fleet, upstre
     assert usage["primary_window"]["limit_seconds"] == 18000
     assert isinstance(usage["secondary_window"]["reset_at"], str)
     assert upstream.count(QUOTA) == 1
+
+
+def overview(fleet: Fleet) -> dict[str, Any]:
+    """The overview's part, within this process."""
+    try:
+        return domain_outside.overview(deployment.open_fleet(settings.load(fleet.home, environ=fleet.env)))
+    finally:
+        database.close_database()
+
+
+def test_the_overview_has_prices_cost_and_quota(server: Fleet, well: Upstream) -> None:
+    with server.client(server.key("spends.example.net")) as host:
+        for entry in (
+            {"model": "gpt-5.1", "input": 4320, "output": 560, "cached": 120, "reasoning": 160},
+            {"input": 1000},
+            {"model": "gpt-9", "input": 10**9},
+        ):
+            assert host.call("POST", "/usage", json=entry).status_code == 200
+    data = overview(server)
+    assert data["pricing"]["source_url"] == well.url + PRICES
+    assert data["pricing"]["input_price_per_1k"] == 0.00125
+    assert data["pricing_month_cost"] == pytest.approx(0.011015 + 0.00125)
+    assert data["pricing_unpriced_models"] == ["gpt-9"]
+    assert data["chatgpt_usage"]["plan_type"] == "pro"
+    assert data["chatgpt_cached"] is True
+    assert data["chatgpt_next_eligible_at"] is not None
+    assert [row["name"] for row in data["jobs"]] == ["versions", "chatgpt", "pricing", "runner", "retention"]
+
+
+def test_a_refused_login_is_a_warning_until_it_works(server: Fleet, well: Upstream) -> None:
+    well.fail(QUOTA, status=401)
+    run_job(server, "chatgpt")
+    warnings = {warning["code"]: warning["message"] for warning in overview(server)["warnings"]}
+    assert "cdx login" in warnings["canonical_suspect"]
+    assert "HTTP 401" in warnings["job_failed"]
+    well.release()
+    run_job(server, "chatgpt")
+    assert overview(server)["warnings"] == []
+
+
+def test_without_a_price_list_the_settings_count(tmp_path: Path) -> None:
+    given = {"GPT51_INPUT_PER_1K": "2.5", "PRICING_CURRENCY": "EUR", "CDXSYNC_RUNNER": "off", "CHATGPT_BASE_URL": ""}
+    fleet = Fleet(tmp_path / "home", env=given)
+    fleet.cli("init", "--public-url", "https://localhost:1")
+    row = overview(fleet)["pricing"]
+    assert (row["source_url"], row["currency"], row["input_price_per_1k"]) == ("env", "EUR", 2.5)
+    assert (row["model"], row["output_price_per_1k"]) == ("gpt-5.1", 0.01)
 
 
 @pytest.fixture

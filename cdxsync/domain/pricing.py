@@ -203,3 +203,25 @@ def month_cost(settings: Settings, month: str) -> Cost:
     """What a month (`YYYY-MM`) has cost so far at the prices in force."""
     with reachable():
         return cost_of(month_usage(month), in_force(settings))
+
+
+def month_report(settings: Settings, month: str) -> dict[str, Any]:
+    """A month's cost for people: by model, in all by currency, and the models that have no price."""
+    with reachable():
+        usage, prices = month_usage(month), in_force(settings)
+    cost = cost_of(usage, prices)
+    models: dict[str, dict[str, Any]] = {}
+    for row in usage:
+        model = row["model"] or DEFAULT_MODEL
+        price, sums = prices.get(model), models.setdefault(model, dict.fromkeys(_PRICES, 0))
+        sums |= {name: sums[name] + row[name] for name in _PRICES}
+        sums |= {
+            "cost": float(cost.by_model[model]) if price is not None else None,
+            "currency": price.currency if price is not None else None,
+        }
+    return {
+        "month": month,
+        "models": [{"model": model, **sums} for model, sums in sorted(models.items())],
+        "totals": {currency: float(total) for currency, total in cost.totals.items()},
+        "unpriced_models": list(cost.unpriced),
+    }
