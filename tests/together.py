@@ -1,6 +1,7 @@
-"""Running functions at the same time."""
+"""Running functions at the same time, and waiting for what others do."""
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 
 
@@ -21,3 +22,11 @@ def at_once(functions: Iterable[Callable[[], None]]) -> None:
         thread.join()
     if failures:
         raise failures[0]
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait until a condition holds; after a minute it fails."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)

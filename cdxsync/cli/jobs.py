@@ -1,11 +1,11 @@
 """`cdxsync jobs`: the background jobs of the servers."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cdxsync.cli import output
-from cdxsync.cli.state import AsJson, State, state_of
+from cdxsync.cli.state import AsJson, State, actor, state_of
 
 if TYPE_CHECKING:
     from cdxsync.domain.fleet import Fleet
@@ -22,13 +22,15 @@ def run_now(state: State, fleet: "Fleet", name: str, wait: int) -> bool:
     This process runs it under the job's lease. When another holds that, it waits for the end of that run. Raises
     `NotFound`, `Unavailable`, `Conflict` when a service has asked to be left alone.
     """
+    import logging
     import time
 
-    from cdxsync.domain import clock, jobs, outside
+    from cdxsync.domain import audit, clock, jobs, outside
     from cdxsync.errors import Conflict, Unavailable
     from cdxsync.server import jobs as server_jobs
     from cdxsync.store.database import reachable
 
+    logging.getLogger("cdxsync.jobs").addHandler(logging.NullHandler())  # what a server logs is printed here
     spec = jobs.named(outside.specs(fleet.settings), name)
     if spec.off:
         raise Unavailable(f"The job {name} is off: {spec.off}")
@@ -36,6 +38,7 @@ def run_now(state: State, fleet: "Fleet", name: str, wait: int) -> bool:
         row = jobs.row_of(name)
     if row.not_before is not None and row.not_before > clock.stamp(clock.now()):
         raise Conflict(f"The service has asked not to be called before {row.not_before}: {row.last_error}")
+    audit.note("admin.job.run", actor=actor(), job=name)
     if server_jobs.perform(fleet, spec, server_jobs.new_owner(), by_admin=True) is not None:
         return True
     output.note(state, f"{row.owner or 'Another process'} runs the job {name} already; waiting for it to end")
@@ -99,12 +102,12 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run a job now, here, whether a server runs or not."""
-    from cdxsync.domain import jobs, outside
+    from cdxsync.domain import outside
 
     state = state_of(ctx)
     fleet = state.fleet()
     ended = run_now(state, fleet, name, wait)
-    job: dict[str, Any] = jobs.describe(jobs.named(outside.specs(fleet.settings), name))
+    job = outside.describe_job(fleet.settings, name)
     if state.json:
         output.json_data({"job": job, "pending": not ended})
     elif ended and job["last_error"] is None:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from cdxsync.domain import clock
+from cdxsync.domain import audit, clock
 from cdxsync.errors import NotFound
 from cdxsync.store.database import reachable, write
 from cdxsync.store.tables import Job
@@ -101,6 +101,12 @@ def may_mark(row: Job | None, at: datetime) -> bool:
     return not asked and all(moment is None or moment <= now for moment in (row.next_run, row.not_before))
 
 
+def all_rows() -> dict[str, Job]:
+    """The rows of all jobs that have ever been asked for or run, by name."""
+    with reachable():
+        return {row.name: row for row in Job.select()}
+
+
 def row_of(name: str) -> Job:
     """The job's row; an unsaved one before its first run."""
     return Job.get_or_none(Job.name == name) or Job(name=name)
@@ -120,13 +126,14 @@ def mark_when_stale(name: str, reason: str, at: datetime) -> bool:
     return True
 
 
-def request(spec: Spec, reason: str = MANUAL) -> int:
-    """Ask for a run now, unless one is under way; returns the number of runs so far, for `runs_after`."""
+def request(spec: Spec, *, actor: str) -> int:
+    """Ask for a run now, unless one is under way; returns the number of runs so far, for `finished_since`."""
 
     def work() -> int:
         row = row_of(spec.name)
+        audit.record("admin.job.run", actor=actor, job=spec.name)
         if state_of(spec, row, clock.now()) is not State.RUNNING:
-            mark(spec.name, reason)
+            mark(spec.name, MANUAL)
         return row.runs
 
     runs = write(work)
@@ -165,23 +172,24 @@ def claim(spec: Spec, owner: str, *, even_if_not_due: bool = False) -> Job | Non
     return write(work)
 
 
-def finish(spec: Spec, owner: str, outcome: Outcome, duration: float) -> bool:
-    """Give the lease back with the outcome of the run; `duration` in seconds.
+def finish(spec: Spec, owner: str, outcome: Outcome, duration: float) -> str | None:
+    """Give the lease back with the outcome of the run; `duration` in seconds. Returns when the job runs next.
 
-    Returns False, and changes nothing, when the lease is another's by now.
+    None, and nothing is changed, when the lease is another's by now.
     """
 
-    def work() -> bool:
+    def work() -> str | None:
         at = clock.now()
         row = row_of(spec.name)
         if row.owner != owner:
-            return False
+            return None
         failures = row.failures + 1 if outcome.error is not None else 0
         delay = next_delay(spec, outcome, failures, random.random())  # noqa: S311 - jitter, no secret
+        next_run = clock.stamp(at + timedelta(seconds=delay))
         changes: dict[str, Any] = {
             "owner": None,
             "lease_until": None,
-            "next_run": clock.stamp(at + timedelta(seconds=delay)),
+            "next_run": next_run,
             "not_before": clock.stamp(at + timedelta(seconds=outcome.wait)) if outcome.wait else None,
             "last_finished_at": clock.stamp(at),
             "last_duration_ms": round(duration * 1000),
@@ -193,7 +201,7 @@ def finish(spec: Spec, owner: str, outcome: Outcome, duration: float) -> bool:
         if outcome.error is None:
             changes["last_succeeded_at"] = clock.stamp(at)
         Job.update(changes).where(Job.name == spec.name).execute()
-        return True
+        return next_run
 
     return write(work)
 
@@ -206,10 +214,8 @@ def named(specs: Iterable[Spec], name: str) -> Spec:
     return known[name]
 
 
-def describe(spec: Spec) -> dict[str, Any]:
+def describe(spec: Spec, row: Job) -> dict[str, Any]:
     """A job as `GET /admin/jobs` lists it."""
-    with reachable():
-        row = row_of(spec.name)
     return {
         "name": spec.name,
         "help": spec.help,

@@ -10,6 +10,7 @@ from cdxsync.domain.fleet import Fleet
 from cdxsync.domain.runner import Backend
 from cdxsync.settings import Settings
 from cdxsync.store.database import reachable, write
+from cdxsync.store.tables import Job
 
 RETENTION_JOB = "retention"
 DAY = 86400
@@ -56,7 +57,15 @@ def specs(settings: Settings) -> tuple[jobs.Spec, ...]:
 
 def describe_jobs(settings: Settings) -> list[dict[str, Any]]:
     """`jobs` of `GET /admin/jobs`."""
-    return [jobs.describe(spec) for spec in specs(settings)]
+    rows = jobs.all_rows()
+    return [jobs.describe(spec, rows.get(spec.name) or Job(name=spec.name)) for spec in specs(settings)]
+
+
+def describe_job(settings: Settings, name: str) -> dict[str, Any]:
+    """One of them. Raises `NotFound`."""
+    spec = jobs.named(specs(settings), name)
+    with reachable():
+        return jobs.describe(spec, jobs.row_of(name))
 
 
 def overview(fleet: Fleet) -> dict[str, Any]:

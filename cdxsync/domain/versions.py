@@ -115,12 +115,11 @@ def keep_unchanged() -> None:
     write(work)
 
 
-def available(*, fetched: bool = False) -> tuple[str | None, str | None, str]:
-    """The newest release, when it was last fetched, and where it comes from (`contract.md` 1.7).
+def available(known: tuple[str, str] | None, *, fetched: bool = False) -> tuple[str | None, str | None, str]:
+    """The newest release, when it was last fetched, and where it comes from (`contract.md` 1.7), of what is `known`.
 
     `github` when this call has `fetched` it, `cache` for three hours, then `cache_stale`; `unknown` without any.
     """
-    known = named_values.get_dated(_AVAILABLE)
     if known is None:
         return None, None, UNKNOWN
     version, checked_at = known
@@ -135,7 +134,9 @@ def block(wrapper_sha256: str, *, fetched: bool = False) -> dict[str, Any]:
 
     `fetched` says that the newest release was read from GitHub for this very call.
     """
-    version, checked_at, source = available(fetched=fetched)
+    values = named_values.get_dated(_AVAILABLE, _REPORTED)
+    version, checked_at, source = available(values.get(_AVAILABLE), fetched=fetched)
+    reported, _ = values.get(_REPORTED) or (None, None)
     return {
         "client_version": version,
         "client_version_checked_at": checked_at,
@@ -143,16 +144,17 @@ def block(wrapper_sha256: str, *, fetched: bool = False) -> dict[str, Any]:
         "wrapper_version": wrapper.version(),
         "wrapper_sha256": wrapper_sha256,
         "wrapper_url": WRAPPER_URL,
-        "reported_client_version": named_values.get(_REPORTED),
+        "reported_client_version": reported,
     }
 
 
 def check_report(*, fetched: bool, pending: bool, error: str | None) -> dict[str, Any]:
     """`data` of `POST /admin/versions/check` (`contract.md` 9.2); `error` says why nothing new could be fetched."""
-    version, checked_at, source = available(fetched=fetched)
+    shown = block(wrapper.template_sha256(), fetched=fetched)
+    names = {"version": "client_version", "updated_at": "client_version_checked_at", "source": "client_version_source"}
     return {
-        "available_client": {"version": version, "updated_at": checked_at, "source": source},
-        "versions": block(wrapper.template_sha256(), fetched=fetched),
+        "available_client": {name: shown[field] for name, field in names.items()},
+        "versions": shown,
         "error": error,
         "pending": pending,
     }

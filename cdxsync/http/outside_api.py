@@ -30,7 +30,7 @@ def mount(app: Bottle, fleet: Fleet) -> None:
         spec = jobs.named(outside.specs(settings), name)
         if spec.off:
             raise Unavailable(f"The job {name} is off: {spec.off}")
-        runs = jobs.request(spec)
+        runs = jobs.request(spec, actor=str(request.environ["cdxsync.actor"]))
         if not waiting.acquire(blocking=False):
             return False
         try:
@@ -38,7 +38,7 @@ def mount(app: Bottle, fleet: Fleet) -> None:
             while time.monotonic() < until:
                 if jobs.finished_since(name, runs):
                     return True
-                if jobs.describe(spec)["state"] == jobs.State.HELD:
+                if outside.describe_job(settings, name)["state"] == jobs.State.HELD:
                     return False
                 time.sleep(_LOOK_SECONDS)
             return False
@@ -57,8 +57,7 @@ def mount(app: Bottle, fleet: Fleet) -> None:
     @app.post("/admin/jobs/<name>/run")
     def run_job(name: str) -> HTTPResponse:
         ended = run(name)
-        spec = jobs.named(outside.specs(settings), name)
-        return envelope.answer({"job": jobs.describe(spec), "pending": not ended})
+        return envelope.answer({"job": outside.describe_job(settings, name), "pending": not ended})
 
     @app.post("/admin/versions/check")
     def check_versions() -> HTTPResponse:

@@ -235,9 +235,10 @@ def _explained(error: Exception, url: str) -> Exception:
     if isinstance(error, requests.exceptions.SSLError):
         return OutsideError(f"{where} has a certificate or TLS that is not trusted", sent=False)
     causes = list(_causes(error))
-    if any(isinstance(cause, TimeoutError | urllib3.exceptions.TimeoutError) for cause in causes):
-        return OutsideError(f"{where} did not answer in time")
+    # In urllib3 a refused connection is a kind of time-out, so it comes first.
     refused = any(isinstance(cause, urllib3.exceptions.NewConnectionError) for cause in causes)
+    if not refused and any(isinstance(cause, TimeoutError | urllib3.exceptions.TimeoutError) for cause in causes):
+        return OutsideError(f"{where} did not answer in time")
     words = next((str(cause.strerror) for cause in causes if isinstance(cause, OSError) and cause.strerror), None)
     if refused or words or isinstance(error, requests.exceptions.ConnectionError):
         text = f"{where} cannot be reached: {words or 'the connection broke'}"

@@ -19,6 +19,7 @@ from cdxsync.errors import CdxsyncError
 from cdxsync.outside import chatgpt, github, prices, work
 from cdxsync.outside.client import OutsideError
 from cdxsync.store import database
+from cdxsync.store.tables import Job
 
 LOOK_SECONDS = 1.0
 STOP_SECONDS = 10.0
@@ -62,7 +63,13 @@ def perform(fleet: Fleet, spec: Spec, owner: str, *, by_admin: bool = False) -> 
     try:
         outcome = _outcome_of(fleet, spec, before.wanted or (jobs.MANUAL if by_admin else "scheduled"), owner)
     finally:
-        jobs.finish(spec, owner, outcome, time.monotonic() - begun)
+        took = time.monotonic() - begun
+        next_run = jobs.finish(spec, owner, outcome, took)
+    when = f"next run {next_run}" if spec.interval is not None and next_run is not None else "no next run planned"
+    if outcome.error is not None:
+        _log.warning("job %s failed in %.1f s: %s; %s", spec.name, took, outcome.error, when)
+    else:
+        _log.info("job %s done in %.1f s: %s; %s", spec.name, took, outcome.result, when)
     return outcome
 
 
@@ -133,14 +140,12 @@ class Jobs:
                 _log.error("job %s hangs; it is given up", run.spec.name)
                 error = f"did not end within {run.spec.time_limit} s"
                 jobs.finish(run.spec, run.owner, Outcome("given up", error=error), run.spec.time_limit)
+        rows, at = jobs.all_rows(), clock.now()
         for spec in outside.specs(self._fleet.settings):
             mine = [run for run in self._runs if run.spec.name == spec.name]
-            if all(run.given_up for run in mine) and len(mine) < MAX_GIVEN_UP and self._is_due(spec):
+            due = jobs.state_of(spec, rows.get(spec.name) or Job(name=spec.name), at) is jobs.State.DUE
+            if due and all(run.given_up for run in mine) and len(mine) < MAX_GIVEN_UP:
                 self._begin(spec)
-
-    def _is_due(self, spec: Spec) -> bool:
-        with database.reachable():
-            return jobs.state_of(spec, jobs.row_of(spec.name), clock.now()) is jobs.State.DUE
 
     def _begin(self, spec: Spec) -> None:
         owner = new_owner()
@@ -150,11 +155,7 @@ class Jobs:
 
     def _perform(self, spec: Spec, owner: str) -> None:
         try:
-            outcome = perform(self._fleet, spec, owner)
-            if outcome is not None and outcome.error is not None:
-                _log.warning("job %s failed: %s", spec.name, outcome.error)
-            elif outcome is not None:
-                _log.info("job %s: %s", spec.name, outcome.result)
+            perform(self._fleet, spec, owner)
         except CdxsyncError as error:
             _log.error("job %s: its outcome cannot be kept: %s", spec.name, error.explain())
         finally:
