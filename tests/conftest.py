@@ -14,7 +14,10 @@ from typing import Any
 
 import pytest
 import requests
+from cryptography import x509
 from upstream import Upstream
+
+from cdxsync.trust import pki
 
 REQUIRE_ALL = "TEST_REQUIRES_ALL"
 """Set where everything that tests need is installed: a skipped test is a failure there."""
@@ -203,6 +206,25 @@ def upstream() -> Iterator[Upstream]:
     started = Upstream()
     yield started
     started.stop()
+
+
+PKI_NAMES = ["cdx.example.net", "localhost", "127.0.0.1", "::1"]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """A folder of certificates for one test, made under the most generous umask."""
+    before = os.umask(0)
+    try:
+        pki.create(tmp_path / "pki", PKI_NAMES)
+    finally:
+        os.umask(before)
+    return tmp_path / "pki"
+
+
+def serial_of(path: Path) -> int:
+    """The serial number of a certificate."""
+    return x509.load_pem_x509_certificate(path.read_bytes()).serial_number
 
 
 def pytest_configure() -> None:
