@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import signal
 import socket
 import ssl
 import struct
@@ -233,14 +232,6 @@ def test_a_request_in_flight_finishes_when_the_server_stops() -> None:
         assert response.read() == b"done"
     serving.join(30)
     assert not serving.is_alive()
-
-
-def test_signals_end_the_server_cleanly(tmp_path: Path) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):
-        with running_fleet(tmp_path / number.name) as fleet:
-            process = fleet.processes[0]
-            process.send_signal(number)
-            assert process.wait(30) == 0
 
 
 def test_ipv6(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from types import FrameType
 from typing import Any
 
 from cheroot import connections
@@ -179,6 +180,7 @@ class Server(WsgiServer):
         if context is not None:
             self.ssl_adapter = tls.DeferringAdapter(context)
         self._stop_reader, self._stop_writer = socket.socketpair()
+        self._stop_writer.setblocking(False)
 
     def prepare(self) -> None:
         """Bind, and watch connections in our own way."""
@@ -191,16 +193,33 @@ class Server(WsgiServer):
         about_clients = level <= logging.INFO or isinstance(sys.exc_info()[1], OSError)
         _log.log(logging.DEBUG if about_clients else level, msg, exc_info=traceback)
 
-    def request_stop(self, signum: int = 0) -> None:
-        """Ask for the end, from another thread or from a handler of signal `signum`.
+    @contextlib.contextmanager
+    def stopping_on(self, numbers: Iterable[int]) -> Iterator[None]:
+        """Let these signals ask for the end, also when it does not serve yet. Only the main thread can set that.
 
-        A handler may interrupt anything, a write to the log or a lock's owner: it does no more than send a byte.
+        The interpreter itself sends the signal's number, in whatever thread it comes. A handler in Python would run in
+        the main thread only, when that gets round to it: while it waits for the end, that may be never.
         """
-        self._stop_writer.send(bytes([signum]))
+        signal.set_wakeup_fd(self._stop_writer.fileno(), warn_on_full_buffer=False)
+        for number in numbers:
+            signal.signal(number, _do_nothing)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(-1)  # the descriptor may become another file's
+
+    def request_stop(self) -> None:
+        """Ask for the end, from any thread."""
+        with contextlib.suppress(BlockingIOError):  # so often asked for already that nothing more goes in
+            self._stop_writer.send(b"\0")
 
     def wait_for_stop(self) -> int:
         """Wait until the end is asked for; returns the signal's number, or 0."""
         return self._stop_reader.recv(1)[0]
+
+
+def _do_nothing(signum: int, frame: FrameType | None) -> None:
+    pass
 
 
 def listen(server: Server) -> tuple[str, int]:
