@@ -49,6 +49,6 @@ def serve(fleet: Fleet, *, on_listening: Callable[[str], None]) -> None:
             on_listening(f"{'http' if settings.plain_http else 'https'}://{Listen(host, port)}")
             httpd.serve_until_stopped(server)
         finally:
-            # Cheroot's workers are no daemons: left alone they would keep a failed process alive.
+            # Cheroot has a thread that is no daemon: left alone it would keep a failed process alive.
             server.stop()
             jobs.stop()
