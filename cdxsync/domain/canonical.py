@@ -13,12 +13,13 @@ import msgspec
 from cdxsync.domain import audit, authdoc, clock, jsontext
 from cdxsync.domain.authdoc import AuthDocument
 from cdxsync.domain.fleet import Fleet
-from cdxsync.errors import CdxsyncError, Invalid
+from cdxsync.errors import CdxsyncError, Invalid, NotFound
 from cdxsync.store import named_values
 from cdxsync.store.database import write
 from cdxsync.store.tables import AuthEntry, AuthPayload, Host
 
 POINTER = "canonical_payload_id"
+NONE_YET = "The fleet has no auth.json yet. Log in on one host with `cdx login`, or run: cdxsync auth upload FILE"
 
 
 def current(fleet: Fleet) -> tuple[int, AuthDocument] | None:
@@ -27,14 +28,14 @@ def current(fleet: Fleet) -> tuple[int, AuthDocument] | None:
     A stored document that no longer passes (altered, or under rules that were tightened since) counts as none; an
     audit row `auth.canonical_invalid` says so, once per process (`contract.md` 3.5).
     """
-    row = _pointed_payload()
+    row = pointed_payload()
     if row is None:
         return None
     document = _load(fleet, row.id, row.sha256)
     return None if document is None else (row.id, document)
 
 
-def _pointed_payload() -> AuthPayload | None:
+def pointed_payload() -> AuthPayload | None:
     """The id and digest of the payload that the pointer names, or of the newest when it names none that exists."""
     columns = AuthPayload.select(AuthPayload.id, AuthPayload.sha256)
     pointer = named_values.get(POINTER)
@@ -113,7 +114,7 @@ def drop_old(history: int) -> int:
 
     Returns how many were dropped.
     """
-    pointed = _pointed_payload()
+    pointed = pointed_payload()
     kept = [row.id for row in AuthPayload.select(AuthPayload.id).order_by(AuthPayload.id.desc()).limit(history)]
     kept += [pointed.id] if pointed is not None else []
     return int(AuthPayload.delete().where(AuthPayload.id.not_in(kept)).execute())
@@ -123,14 +124,14 @@ def _body_context(payload_id: int) -> str:
     return f"auth_payloads.body:{payload_id}"
 
 
-def describe(fleet: Fleet, *, include_body: bool, actor: str) -> dict[str, Any] | None:
-    """What the canonical document is, for admins; None when the fleet has none.
+def describe(fleet: Fleet, *, include_body: bool, actor: str) -> dict[str, Any]:
+    """What the canonical document is, for admins. Raises `NotFound` when the fleet has none.
 
     With `include_body` its secrets too, and an audit row that says who has seen them.
     """
     found = write(lambda: current(fleet))
     if found is None:
-        return None
+        raise NotFound(NONE_YET)
     payload_id, document = found
     row = AuthPayload.get_by_id(payload_id)
     data: dict[str, Any] = {

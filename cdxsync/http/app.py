@@ -9,7 +9,7 @@ from bottle import Bottle, HTTPError, HTTPResponse, request
 
 from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import CdxsyncError
-from cdxsync.http import access, admin_api, envelope, host_api, install_api, prompts_api
+from cdxsync.http import access, admin_api, auth_admin_api, envelope, host_api, install_api, prompts_api
 from cdxsync.trust.revocation import Revocations
 from cdxsync.trust.throttle import Throttle
 
@@ -49,6 +49,7 @@ def build(fleet: Fleet, revocations: Revocations | None) -> WsgiApp:
     prompts_api.mount(app, fleet, host_gate)
     install_api.mount(app, fleet, guard)
     admin_api.mount(app, fleet)
+    auth_admin_api.mount(app, fleet)
 
     def without_trailing_slash(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         environ["PATH_INFO"] = environ.get("PATH_INFO", "").rstrip("/") or "/"
