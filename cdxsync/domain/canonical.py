@@ -14,7 +14,7 @@ from cdxsync.domain import audit, authdoc, clock, jsontext
 from cdxsync.domain.authdoc import AuthDocument
 from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import CdxsyncError, Invalid, NotFound
-from cdxsync.store import named_values
+from cdxsync.store import named_values, sealed_values
 from cdxsync.store.database import write
 from cdxsync.store.tables import AuthEntry, AuthPayload, Host
 
@@ -62,7 +62,7 @@ def open_payload(fleet: Fleet, row: AuthPayload) -> AuthDocument:
 
     Raises `Failed` when it cannot be opened, `Invalid` when it does not pass or its digest is not the row's.
     """
-    content = jsontext.decode(fleet.keyring.open(row.body, _body_context(row.id)))
+    content = jsontext.decode(fleet.keyring.open(row.body, sealed_values.payload_body(row.id)))
     # Its date was fine when it came; a clock that was set back since must not make it invalid.
     accepted = clock.read_stamp(row.created_at) + timedelta(seconds=1)
     document = authdoc.canonicalise(content, at=accepted, token_min_length=fleet.settings.token_min_length)
@@ -86,10 +86,10 @@ def replace(fleet: Fleet, document: AuthDocument, *, source: str, host: Host | N
         body="",
         created_at=at,
     ).execute()
-    sealed = fleet.keyring.seal(document.body, _body_context(payload_id))
+    sealed = fleet.keyring.seal(document.body, sealed_values.payload_body(payload_id))
     AuthPayload.update(body=sealed).where(AuthPayload.id == payload_id).execute()
     for target, entry in document.entries.items():
-        context = f"auth_entries.token:{payload_id}:{target}"
+        context = sealed_values.entry_token(payload_id, target)
         meta = {
             key: entry[key] for key in entry.keys() - {"token", "token_type", "organization", "project", "api_base"}
         }
@@ -118,10 +118,6 @@ def drop_old(history: int) -> int:
     kept = [row.id for row in AuthPayload.select(AuthPayload.id).order_by(AuthPayload.id.desc()).limit(history)]
     kept += [pointed.id] if pointed is not None else []
     return int(AuthPayload.delete().where(AuthPayload.id.not_in(kept)).execute())
-
-
-def _body_context(payload_id: int) -> str:
-    return f"auth_payloads.body:{payload_id}"
 
 
 def describe(fleet: Fleet, *, include_body: bool, actor: str) -> dict[str, Any]:
