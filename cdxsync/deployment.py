@@ -4,6 +4,7 @@ import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cdxsync import home_lock
 from cdxsync import settings as settings_module
 from cdxsync.domain import keys
 from cdxsync.domain.fleet import Fleet
@@ -48,6 +49,7 @@ def initialise(settings: Settings) -> Initialised:
         home.chmod(0o700)
     except OSError as error:
         raise Failed(f"{home}: cannot be made the state directory: {error.strerror}") from None
+    home_lock.share(home)
     database.open_database(settings.database_url, home)
     _refuse_lost_keyring(home)
     settings = settings if settings.public_url else replace(settings, public_url=default_public_url(settings))
@@ -110,15 +112,32 @@ def open_fleet(settings: Settings, *, check_keys: bool = False) -> Fleet:
     With `check_keys` the keyring must open what is stored; that is seen before anything is changed.
     Raises `Failed` when it is not initialised or something in it is missing.
     """
+    fleet = open_unmigrated(settings)
+    if check_keys and not migrations.is_empty():
+        keys.check(fleet.keyring, str(fleet.keyring.path))
+    migrations.migrate()
+    return replace(fleet, host_ca_pem=_host_ca_pem(settings))
+
+
+def open_unmigrated(settings: Settings) -> Fleet:
+    """Open keyring and database of an initialised home as they are; the home stays shared until the process ends.
+
+    Raises `Failed` when it is not initialised, `Conflict` during a restore.
+    """
     home = settings.home
+    if is_initialised(home) or home_lock.exists(home):
+        home_lock.share(home)
     if not is_initialised(home):
         raise Failed(f"{home} is not initialised. Run: cdxsync init   (or name another directory with --home)")
     keyring = KeyringFile(home / KEYRING_NAME)
     database.open_database(settings.database_url, home)
-    if check_keys and not migrations.is_empty():
-        keys.check(keyring, str(keyring.path))
-    migrations.migrate()
-    return Fleet(settings=settings, keyring=keyring, host_ca_pem=_host_ca_pem(settings))
+    return Fleet(settings=settings, keyring=keyring, host_ca_pem="")
+
+
+def migrate(settings: Settings) -> list[str]:
+    """Run the migrations that are pending; returns their names."""
+    open_unmigrated(settings)
+    return migrations.migrate()
 
 
 def _host_ca_pem(settings: Settings) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import cdxsync
-from cdxsync.cli import auth, hosts, keys, pki, prompts, server, usage, versions
+from cdxsync.cli import auth, db, hosts, keys, pki, prompts, server, usage, versions, wrapper
 from cdxsync.cli.state import state_of
 from cdxsync.error_codes import codes_for
 from cdxsync.errors import CdxsyncError, Invalid
@@ -28,8 +28,10 @@ app.add_typer(usage.app, name="usage")
 app.add_typer(prompts.app, name="prompts")
 app.add_typer(prompts.app, name="slash-commands", hidden=True)
 app.add_typer(versions.app, name="versions")
+app.add_typer(wrapper.app, name="wrapper")
 app.add_typer(pki.app, name="pki")
 app.add_typer(keys.app, name="keys")
+app.add_typer(db.app, name="db")
 
 
 def _print_version(given: bool) -> None:
