@@ -116,7 +116,7 @@ def open_fleet(settings: Settings, *, check_keys: bool = False) -> Fleet:
     if check_keys and not migrations.is_empty():
         keys.check(fleet.keyring, str(fleet.keyring.path))
     migrations.migrate()
-    return replace(fleet, host_ca_pem=_host_ca_pem(settings))
+    return replace(fleet, host_ca_pem=host_ca_pem(settings))
 
 
 def open_unmigrated(settings: Settings) -> Fleet:
@@ -140,7 +140,8 @@ def migrate(settings: Settings) -> list[str]:
     return migrations.migrate()
 
 
-def _host_ca_pem(settings: Settings) -> str:
+def host_ca_pem(settings: Settings) -> str:
+    """The CA that hosts pin when they call `public_url`, or "" for their own trust store. Raises `Failed`."""
     if settings.host_ca is not None:
         path = settings.host_ca
     elif settings.plain_http or settings.tls_certificate is not None or settings.public_url.startswith("http:"):

@@ -66,7 +66,7 @@ def test_only_real_commands_are_in_the_manual() -> None:
         match = re.match(r"\.B (cdxsync [a-z]+(?: [a-z]+)?)(?= |$)", line)
         if match:
             assert match[1] in names
-    listed = re.findall(r"`(hosts|auth|usage|prompts|versions|pki) ([a-z|]+)`", README)
+    listed = re.findall(r"`(hosts|auth|usage|prompts|versions|wrapper|pki|keys|db) ([a-z|]+)`", README)
     assert {f"cdxsync {noun} {verb}" for noun, verbs in listed for verb in verbs.split("|")} == {
         name for name in names if name.count(" ") == 2
     }

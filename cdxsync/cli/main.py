@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import cdxsync
-from cdxsync.cli import auth, db, hosts, keys, pki, prompts, server, usage, versions, wrapper
+from cdxsync.cli import auth, db, doctor, hosts, keys, pki, prompts, server, usage, versions, wrapper
 from cdxsync.cli.state import state_of
 from cdxsync.error_codes import codes_for
 from cdxsync.errors import CdxsyncError, Invalid
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 app.command()(server.init)
 app.command()(server.serve)
+app.command()(doctor.doctor)
 app.add_typer(hosts.app, name="hosts")
 app.add_typer(auth.app, name="auth")
 app.add_typer(usage.app, name="usage")
