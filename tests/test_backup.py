@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sqlite3
+import tempfile
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from together import at_once
 
 from cdxsync import home_lock
-from cdxsync.backup import encryption
+from cdxsync.backup import archive, encryption
 from cdxsync.errors import Failed, Refused
 
 NAMES = {"cdxsync.db", "keyring.json", "config.toml", "pki/ca.key", "pki/ca.pem", "pki/issued/alice.pem"}
@@ -297,6 +298,35 @@ def test_a_database_elsewhere(backup: tuple[Path, str], tmp_path: Path) -> None:
     assert "a.example.net" in run_cli("--home", str(home), "hosts", "list").stdout
     assert (elsewhere / "fleet.db").exists()
     assert not (home / "cdxsync.db").exists()
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_no_damage_to_an_archive_goes_unseen(backup: tuple[Path, str], data: st.DataObject) -> None:
+    text = bytearray(backup[0].read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        text[data.draw(st.integers(0, len(text) - 1))] ^= data.draw(st.integers(1, 255))
+    cut = data.draw(st.integers(0, len(text)) | st.just(len(text)))
+    with tempfile.TemporaryDirectory() as bad:
+        try:
+            archive.extract(io.BytesIO(bytes(text[:cut])), Path(bad))
+        except Failed:
+            return
+        # What was hit means nothing: a date, or a permission.
+        with zipfile.ZipFile(backup[0]) as good:
+            names = set(good.namelist()) - {"manifest.json"}
+            assert contents(Path(bad)) == {name: good.read(name) for name in names}
+
+
+def test_targets_that_cannot_be_written(backup: tuple[Path, str], tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    run_cli("--home", str(home), "db", "restore", str(backup[0]))
+    for target in (tmp_path / "no" / "such" / "folder.zip", Path("/proc/backup.zip")):
+        done = run_cli("--home", str(home), "db", "backup", str(target), check=False)
+        assert done.returncode == 1
+        assert "no backup was made: " in done.stderr
+        assert "Traceback" not in done.stderr
+    assert not list(home.glob(".backup-*"))
 
 
 CHUNK = encryption.CHUNK_BYTES

@@ -1,8 +1,11 @@
 """The file of a backup: a ZIP with a manifest that names every member with its size and SHA-256."""
 
 import hashlib
+import os
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -20,6 +23,8 @@ FORMAT = "cdxsync-backup-1"
 _MEMBER = re.compile(r"cdxsync\.db|keyring\.json|config\.toml|pki/(?:issued/)?[A-Za-z0-9][A-Za-z0-9._@-]*")
 _MAX_MANIFEST_BYTES = 16 << 20
 _BLOCK = 1 << 20
+# All that `zipfile` raises for files that are no archives, or damaged ones.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, ValueError, EOFError, RuntimeError, KeyError)
 
 
 class Member(msgspec.Struct, forbid_unknown_fields=True):
@@ -69,7 +74,7 @@ def extract(source: BinaryIO, folder: Path) -> Manifest:
             for name, member in manifest.files.items():
                 _unpack(archive, name, member, folder / name)
             return manifest
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, RuntimeError, KeyError) as error:
+    except _DAMAGE as error:
         raise Failed(f"not a backup of cdxsync, or a damaged one: {error}") from None
 
 
@@ -99,5 +104,7 @@ def _unpack(archive: zipfile.ZipFile, name: str, member: Member, target: Path) -
             size += len(block)
             digest.update(block)
             file.write(block)
+        file.flush()
+        os.fsync(file.fileno())
     if size != member.size or digest.hexdigest() != member.sha256:
         raise Failed(f"{name} does not match its checksum: the backup is damaged")

@@ -40,19 +40,19 @@ def make(
     if not live.exists() or (not database_only and not is_initialised(home)):
         raise Failed(f"{home} is not initialised. Run: cdxsync init   (or name another directory with --home)")
     home_lock.share(home)
-    # Work files hold secrets: they lie where those lie anyway, not where the backup goes.
-    with tempfile.TemporaryDirectory(dir=home, prefix=".backup-") as work:
-        files, manifest = _collect(settings, Path(work), live, config, database_only)
-        packed = Path(work) / "backup.zip"
-        archive.write(packed, manifest, files)
-        try:
+    try:
+        # Work files hold secrets: they lie where those lie anyway, not where the backup goes.
+        with tempfile.TemporaryDirectory(dir=home, prefix=".backup-") as work:
+            files, manifest = _collect(settings, Path(work), live, config, database_only)
+            packed = Path(work) / "backup.zip"
+            archive.write(packed, manifest, files)
             with packed.open("rb") as source, replacing(target, 0o600) as file:
                 if password is None:
                     shutil.copyfileobj(source, file, 1 << 20)
                 else:
                     encryption.encrypt(source, file, password)
-        except OSError as error:
-            raise Failed(f"{target}: cannot be written: {error.strerror}") from None
+    except OSError as error:
+        raise Failed(f"no backup was made: {error.filename or target}: {error.strerror}") from None
     size = target.stat().st_size
     database.open_database(settings.database_url, home)
     audit.note("admin.db.backup", actor=actor, contents=manifest.contents, encrypted=password is not None)

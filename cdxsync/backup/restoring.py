@@ -13,6 +13,7 @@ from cdxsync.backup import archive, encryption
 from cdxsync.deployment import KEYRING_NAME, PKI_NAME
 from cdxsync.domain import audit, clock, keys
 from cdxsync.errors import Conflict, Failed, Refused
+from cdxsync.files import sync_directory
 from cdxsync.settings import CONFIG_NAME
 from cdxsync.store import database, keyring_file, migrations, sqlite_files
 from cdxsync.store.sealing import Keyring
@@ -62,6 +63,8 @@ def restore(
             _verify(home, staged, manifest, actor)
             with home_lock.replacing(lock):
                 kept = _swap(home, staged, target)
+                sync_directory(home)
+                sync_directory(target.parent)
     except BaseException:
         if made:
             (home / home_lock.LOCK_NAME).unlink(missing_ok=True)
@@ -139,11 +142,17 @@ def _swap(home: Path, staged: Path, target: Path) -> Path | None:
             old.append(home / own_name)
             moves[staged / name] = home / own_name
     kept = None
-    for path in (path for path in old if path.exists()):
-        kept = kept or _make_kept(home)
-        shutil.move(path, kept / path.name)
-    for arrived, place in moves.items():
-        shutil.move(arrived, place)
+    try:
+        for path in (path for path in old if path.exists()):
+            kept = kept or _make_kept(home)
+            shutil.move(path, kept / path.name)
+        for arrived, place in moves.items():
+            shutil.move(arrived, place)
+    except OSError as error:
+        raise Failed(
+            f"{error.filename}: {error.strerror}. The restore was cut off, and the home cannot be used: mend this, and"
+            f" run it again with --force. What was there lies in {kept or home}"
+        ) from None
     return kept
 
 

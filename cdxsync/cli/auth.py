@@ -96,14 +96,14 @@ def show_history(
         output.json_data(data)
         return
     output.table(
-        ("Id", "Last refresh", "Digest", "Source", "Stored", ""),
+        ("Id", "Last refresh", "Digest", "Source", "Stored", "State"),
         (
             (
                 row["id"],
-                row["last_refresh"],
-                row["digest"][:12],
+                output.moment(row["last_refresh"]),
+                row["digest"][:8],
                 row["source"],
-                row["stored_at"],
+                output.moment(row["stored_at"]),
                 "canonical" if row["canonical"] else "",
             )
             for row in data["history"]
@@ -118,11 +118,11 @@ def diff(
     ctx: typer.Context,
     first: Annotated[
         str | None,
-        typer.Argument(metavar="[ID", help="The older document. Default: the one before.", show_default=False),
+        typer.Argument(metavar="FROM", help="Id of a kept document. Default: the one before.", show_default=False),
     ] = None,
     second: Annotated[
         str | None,
-        typer.Argument(metavar="[ID]]", help="The newer document. Default: the canonical one.", show_default=False),
+        typer.Argument(metavar="TO", help="Id of another. Default: the canonical one.", show_default=False),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -163,9 +163,9 @@ def rollback(
     state = state_of(ctx)
     payload_id = history.read_reference(document, "id")
     fleet = state.fleet()
-    named = "the document before the canonical one" if payload_id is None else f"document {payload_id}"
-    confirm(f"Roll the whole fleet back to {named}?", yes)
-    data = history.rollback(fleet, payload_id, actor=actor())
+    found = history.candidate(payload_id)
+    confirm(f"Roll the whole fleet back to document {found.id} of {found.last_refresh}?", yes)
+    data = history.rollback(fleet, found.id, actor=actor())
     if state.json:
         output.json_data(data)
         return

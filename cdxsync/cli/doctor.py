@@ -1,11 +1,16 @@
 """`cdxsync doctor`: looks for trouble and says what mends it."""
 
-from typing import Annotated
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cdxsync.cli import output
 from cdxsync.cli.state import AsJson, state_of
+
+if TYPE_CHECKING:
+    from cdxsync.doctor import Finding
 
 
 def doctor(
@@ -38,9 +43,20 @@ def doctor(
     if state.json:
         output.json_data({"level": str(level), "checks": [finding.data() for finding in findings]})
     else:
-        output.table(
-            ("", "Check", "Finding", "To mend it"),
-            ((finding.level, finding.check, finding.text, finding.mend) for finding in findings),
-        )
+        _print(findings)
     if level is doctor.Level.FAIL:
         raise typer.Exit(1)
+
+
+def _print(findings: "Iterable[Finding]") -> None:
+    """A table whose last column has the finding and, under it, what mends it; two columns for them in a pipe."""
+    if not sys.stdout.isatty():
+        output.table((), ((finding.level, finding.check, finding.text, finding.mend) for finding in findings))
+        return
+    output.table(
+        ("", "Check", "Finding"),
+        (
+            (finding.level, finding.check, f"{finding.text}\n→ {finding.mend}" if finding.mend else finding.text)
+            for finding in findings
+        ),
+    )

@@ -26,10 +26,18 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    view = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    view = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        view.add_column(name, overflow="fold")
     for row in cells:
         view.add_row(*(Text(cell) for cell in row))
     Console().print(view)
+
+
+def moment(text: str) -> str:
+    """A moment in UTC to the minute for a terminal, in full for a pipe."""
+    utc = text.endswith(("Z", "+00:00"))
+    return text[:16].replace("T", " ") if utc and sys.stdout.isatty() else text
 
 
 def fields(pairs: Iterable[tuple[str, object]]) -> None:

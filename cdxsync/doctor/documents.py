@@ -48,8 +48,7 @@ def access_token(subject: Subject) -> Iterator[Finding]:
     if row is None:
         return
     document = _document(fleet_of(subject), row)
-    expiries = [_expiry(str(entry["token"])) for entry in document.entries.values()]
-    known = [expiry for expiry in expiries if expiry is not None]
+    known = [expiry for expiry in map(_expiry, _tokens(document)) if expiry is not None]
     if not known:
         yield ok("no token says when it expires")
         return
@@ -62,6 +61,13 @@ def access_token(subject: Subject) -> Iterator[Finding]:
 
 def _document(fleet: Fleet, row: AuthPayload) -> AuthDocument:
     return canonical.open_payload(fleet, AuthPayload.get_by_id(row.id))
+
+
+def _tokens(document: AuthDocument) -> list[str]:
+    """The access token that Codex uses, or else those of the entries."""
+    tokens = document.content.get("tokens")
+    own = tokens.get("access_token") if isinstance(tokens, dict) else None
+    return [own] if isinstance(own, str) and own else [str(entry["token"]) for entry in document.entries.values()]
 
 
 def _expiry(token: str) -> datetime | None:

@@ -80,7 +80,10 @@ def files(subject: Subject) -> Iterator[Finding]:
 def _secret_files(subject: Subject) -> Iterable[Path]:
     home = subject.home
     yield from (home / CONFIG_NAME, home / deployment.KEYRING_NAME)
-    url = subject.found_settings.database_url if subject.found_settings is not None else ""
+    url = ""
+    if subject.found_settings is not None:
+        url = subject.found_settings.database_url
+        yield from filter(None, [subject.found_settings.tls_key])
     database = sqlite_path(url, home)
     yield from sorted(database.parent.glob(f"{database.name}*"))
     yield from sorted((home / deployment.PKI_NAME).rglob("*.key"))

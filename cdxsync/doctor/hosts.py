@@ -38,7 +38,7 @@ def silent(subject: Subject) -> Iterator[Finding]:
             f"run cdx there; if it is gone: cdxsync hosts delete {quiet[0]}",
         )
     if not never and not quiet:
-        yield ok(f"none of {len(active)} hosts has been silent for {subject.silent_days} days")
+        yield ok(f"{len(active)} active hosts, none silent for {subject.silent_days} days")
 
 
 def expired_installers(subject: Subject) -> Iterator[Finding]:

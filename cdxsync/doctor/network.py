@@ -12,7 +12,7 @@ from cdxsync.doctor.model import Finding, Subject, fail, ok
 from cdxsync.settings import Settings
 
 TIMEOUT_SECONDS = 5.0
-_SKIP = "   (where this machine cannot call its own public URL: --skip public-url)"
+_SKIP = "   (--skip public-url, where this machine cannot call that URL)"
 
 
 def public_url(subject: Subject) -> Iterator[Finding]:

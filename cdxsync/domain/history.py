@@ -119,6 +119,16 @@ def _compare(
             yield here, "changed"
 
 
+def candidate(payload_id: int | None) -> AuthPayload:
+    """The document that `rollback` would take, looked up only. Raises `NotFound` or `Conflict`."""
+    with reachable():
+        pointed = _pointed()
+        row = _payload(payload_id) if payload_id is not None else _before(pointed.id)
+    if row.id == pointed.id:
+        raise Conflict(f"Document {row.id} is the canonical one. Nothing was changed")
+    return row
+
+
 def rollback(fleet: Fleet, payload_id: int | None, *, actor: str) -> dict[str, Any]:
     """Make a kept document canonical again; None takes the one stored before the canonical one.
 
@@ -131,9 +141,7 @@ def rollback(fleet: Fleet, payload_id: int | None, *, actor: str) -> dict[str, A
 
     def work() -> dict[str, Any]:
         pointed = _pointed()
-        row = _payload(payload_id) if payload_id is not None else _before(pointed.id)
-        if row.id == pointed.id:
-            raise Conflict(f"Document {row.id} is the canonical one. Nothing was changed")
+        row = candidate(payload_id)
         document = redated(fleet, canonical.open_payload(fleet, row))
         new_id = canonical.replace(fleet, document, source=f"rollback of {row.id}", host=None)
         details = {"from": pointed.id, "to": row.id, "stored_as": new_id}
