@@ -1,6 +1,5 @@
 """`cdxsync pki`: the certificates of this server and of its admins."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,7 +7,7 @@ import typer
 
 from cdxsync.cli import output
 from cdxsync.cli.completion import certificate_names, completer
-from cdxsync.cli.input import read_bytes
+from cdxsync.cli.input import read_password
 from cdxsync.cli.state import AsJson, State, Yes, actor, confirm, state_of
 
 if TYPE_CHECKING:
@@ -139,25 +138,10 @@ def export(
 
     state = state_of(ctx)
     directory = _directory(state)
-    content = pki.export_pkcs12(directory, name, _password(password_file))
+    content = pki.export_pkcs12(directory, name, read_password(password_file))
     path = out or Path(f"{name}.p12")
     write_private(path, content)
     output.note(state, f"Wrote {path}; import it into the browser with the password")
-
-
-def _password(file: Path | None) -> bytes:
-    from cdxsync.errors import Refused
-
-    if file is None:
-        if not sys.stdin.isatty():
-            raise Refused("A password is needed: add --password-file FILE (or - for standard input)")
-        text: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
-    else:
-        text = read_bytes(file).decode().partition("\n")[0]
-    password = text.rstrip("\r\n")
-    if not password:
-        raise Refused("The password is empty")
-    return password.encode()
 
 
 @app.command()

@@ -207,6 +207,11 @@ def list_certificates(directory: Path) -> list[CertificateInfo]:
     return infos + sorted(clients, key=lambda info: (info.name, info.not_before))
 
 
+def describe(kind: str, path: Path) -> CertificateInfo:
+    """What is known of the certificate in a file. Raises `Failed`."""
+    return _info(kind, _read_certificate(path))
+
+
 def revoke(directory: Path, name_or_serial: str) -> CertificateInfo:
     """Put a client certificate on the CRL; again is no error. Raises `NotFound`."""
     with _locked(directory):
