@@ -1,6 +1,7 @@
 """The documents that the fleet had: listing, comparing without values, and rolling back for all hosts."""
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ from documents import make_auth, with_auths
 from hypothesis import given
 from hypothesis import strategies as st
 from machines import Machine
+from test_cli import on_terminal
 
 from cdxsync.domain import history
 from cdxsync.domain.clock import Instant, check_document_date, parse_rfc3339, rfc3339
@@ -191,12 +193,11 @@ def test_the_present_as_a_date_is_accepted() -> None:
     assert check_document_date(rfc3339(Instant.of(at)), at) == Instant.of(at)
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-3, 3) | st.text("ab", max_size=2),
-    lambda children: st.lists(children, max_size=2) | st.dictionaries(st.text("ab", max_size=1), children, max_size=3),
-    max_leaves=8,
-)
-DOCUMENTS = st.dictionaries(st.text("abc", max_size=1), JSON, max_size=4)
+SCALARS = st.none() | st.booleans() | st.integers(-3, 3) | st.text("ab", max_size=2)
+KEYS = st.text("abc", max_size=1)
+SHALLOW = SCALARS | st.lists(SCALARS, max_size=2) | st.dictionaries(KEYS, SCALARS, max_size=3)
+JSON = SHALLOW | st.lists(SHALLOW, max_size=2) | st.dictionaries(KEYS, SHALLOW, max_size=3)
+DOCUMENTS = st.dictionaries(KEYS, JSON, max_size=4)
 
 
 @given(DOCUMENTS, DOCUMENTS)
@@ -206,3 +207,15 @@ def test_documents_differ_exactly_where_compare_says(older: dict[str, Any], newe
     mirrored = {"added": "removed", "removed": "added", "changed": "changed"}
     back = [{"key": row["key"], "change": mirrored[row["change"]]} for row in changes]
     assert sorted(history.compare(newer, older), key=str) == sorted(back, key=str)
+
+
+def test_on_a_terminal(three: Fleet) -> None:
+    """It asks, names the document, and fits 80 columns with everything in it."""
+    shown = on_terminal(three, ["auth", "rollback", "previous"], b"n\n")
+    assert f"Roll the whole fleet back to document 2 of {MIDDLE}?" in shown
+    assert "Nothing was changed" in shown
+    assert json.loads(three.cli("--json", "auth", "history").stdout)["history"][0]["id"] == 3
+    for arguments in (["auth", "history"], ["auth", "diff"], ["keys", "list"], ["doctor", "--skip", "public-url"]):
+        plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", on_terminal(three, arguments).replace("\r", ""))
+        assert max(len(line) for line in plain.splitlines()) <= 80
+        assert "…" not in plain

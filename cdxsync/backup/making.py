@@ -12,7 +12,7 @@ from cdxsync.backup import archive, encryption
 from cdxsync.deployment import KEYRING_NAME, PKI_NAME, is_initialised
 from cdxsync.domain import audit, clock, keys
 from cdxsync.errors import Conflict, Failed
-from cdxsync.files import replacing
+from cdxsync.files import replacing, write_private
 from cdxsync.settings import CONFIG_NAME, Settings
 from cdxsync.store import database, keyring_file, sqlite_files
 from cdxsync.store.keyring_file import Content
@@ -89,7 +89,11 @@ def _collect(
         )
         files[archive.KEYRING] = work / archive.KEYRING
         keyring_file.write(files[archive.KEYRING], both)
-        files |= _settings_and_certificates(settings.home, config)
+        for name, path in _settings_and_certificates(settings.home, config).items():
+            # Copied first: one that is replaced meanwhile must not differ from its checksum.
+            files[name] = work / name
+            files[name].parent.mkdir(parents=True, exist_ok=True)
+            write_private(files[name], path.read_bytes())
     with sqlite_files.bound(copy):
         key_ids = sorted(keys.usage().keys() - {""}) if sqlite_files.schema(copy) else []
     return files, archive.Manifest(
