@@ -102,7 +102,7 @@ def test_bad_references(three: Fleet) -> None:
     with three.client(certificate="admin") as client:
         for body, status in [({"id": 99}, 404), ({"id": True}, 422), ({}, 422), ({"id": [1]}, 422), ({"id": 3}, 409)]:
             assert client.call("POST", "/admin/auth/rollback", json=body).status_code == status
-        for query, field in [("history?limit=0", "limit"), ("history?before=x", "before"), ("diff?from=-1", "from")]:
+        for query, field in [("history?before=x", "before"), ("diff?from=-1", "from")]:
             response = client.call("GET", f"/admin/auth/{query}")
             assert (response.status_code, set(response.json()["errors"])) == (422, {field})
     with three.client() as client:

@@ -1,9 +1,8 @@
 """Printing results: JSON, tables on a terminal, tab-separated lines into a pipe; notes on stderr."""
 
-import contextlib
 import re
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -90,21 +89,6 @@ def fields(pairs: Iterable[tuple[str, object]]) -> None:
     for name, value in shown:
         view.add_row(Text(name), Text(value))
     Console().print(view)
-
-
-@contextlib.contextmanager
-def progress(state: "State", what: str, total: int) -> Iterator[Callable[[], None]]:
-    """A progress bar on stderr, where that is a terminal; yields what to call after each of `total` steps."""
-    if state.quiet or not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), redirect_stdout=False, redirect_stderr=False) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda: bar.advance(task)
 
 
 def line(text: str) -> None:

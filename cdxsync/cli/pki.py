@@ -131,6 +131,7 @@ def export(
             metavar="FILE", help="Read the password from this file, - for standard input.", show_default=False
         ),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write a client certificate with its key as PKCS#12, to import into a browser."""
     from cdxsync.files import write_private
@@ -141,11 +142,16 @@ def export(
     content = pki.export_pkcs12(directory, name, read_password(password_file))
     path = out or Path(f"{name}.p12")
     write_private(path, content)
+    info = pki.find(directory, name)
+    _record("admin.pki.export", info)
+    if state.json:
+        output.json_data(_as_dict(info) | {"file": str(path)})
+        return
     output.note(state, f"Wrote {path}; import it into the browser with the password")
 
 
 @app.command()
-def renew(ctx: typer.Context) -> None:
+def renew(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Make a new server certificate now. A running server takes it when it starts again."""
     from cdxsync.trust import pki
 
@@ -154,4 +160,9 @@ def renew(ctx: typer.Context) -> None:
     settings = state.settings()
     names = pki.server_names(settings.public_url, settings.listen.host)
     pki.renew_server(directory, names)
+    info = pki.describe("server", directory / "server.pem")
+    _record("admin.pki.renew", info)
+    if state.json:
+        output.json_data(_as_dict(info))
+        return
     output.note(state, f"Made {directory / 'server.pem'} for {', '.join(names)}. Restart cdxsync serve to use it")

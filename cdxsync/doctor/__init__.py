@@ -6,7 +6,7 @@ it in a module of its subject and put it in `CHECKS`.
 
 from collections.abc import Collection, Sequence
 
-from cdxsync.doctor import certificates, documents, home, hosts, network, storage
+from cdxsync.doctor import certificates, documents, home, hosts, network, outside, storage
 from cdxsync.doctor.model import Check, Finding, Level, Subject, examine_with
 
 CHECKS: Sequence[Check] = (
@@ -25,6 +25,7 @@ CHECKS: Sequence[Check] = (
     Check("public-url", network.public_url, ("settings", "home")),
     Check("canonical", documents.canonical_document, ("keyring",)),
     Check("access-token", documents.access_token, ("canonical",)),
+    Check("jobs", outside.jobs, ("keyring",)),
     Check("hosts", hosts.silent, ("migrations",)),
     Check("installers", hosts.expired_installers, ("migrations",)),
 )

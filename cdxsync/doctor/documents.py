@@ -1,13 +1,11 @@
 """The canonical document: there, usable, and not too old; and the access token in it."""
 
-import base64
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from cdxsync.doctor.model import Finding, Subject, fail, ok, warn
 from cdxsync.doctor.storage import fleet_of
-from cdxsync.domain import canonical, clock
+from cdxsync.domain import canonical, clock, refresh
 from cdxsync.domain.authdoc import AuthDocument
 from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import CdxsyncError
@@ -48,7 +46,7 @@ def access_token(subject: Subject) -> Iterator[Finding]:
     if row is None:
         return
     document = _document(fleet_of(subject), row)
-    known = [expiry for expiry in map(_expiry, _tokens(document)) if expiry is not None]
+    known = [expiry for expiry in map(refresh.expiry_of, _tokens(document)) if expiry is not None]
     if not known:
         yield ok("no token says when it expires")
         return
@@ -68,15 +66,3 @@ def _tokens(document: AuthDocument) -> list[str]:
     tokens = document.content.get("tokens")
     own = tokens.get("access_token") if isinstance(tokens, dict) else None
     return [own] if isinstance(own, str) and own else [str(entry["token"]) for entry in document.entries.values()]
-
-
-def _expiry(token: str) -> datetime | None:
-    """When a JWT expires, by its claim `exp`; None for any other token, or one that does not say."""
-    parts = token.split(".")
-    if len(parts) != 3:
-        return None
-    try:
-        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-        return datetime.fromtimestamp(float(claims["exp"]), UTC)
-    except (ValueError, KeyError, TypeError, OverflowError, OSError):
-        return None

@@ -235,6 +235,11 @@ def _find_client(directory: Path, name_or_serial: str) -> Path:
     raise NotFound(f"No client certificate {name_or_serial!r}. See: cdxsync pki list")
 
 
+def find(directory: Path, name_or_serial: str) -> CertificateInfo:
+    """A client certificate by the name of its owner or its serial. Raises `NotFound`."""
+    return _client_info(directory, _find_client(directory, name_or_serial))
+
+
 def export_pkcs12(directory: Path, name: str, password: bytes) -> bytes:
     """A client certificate with its key and CA as PKCS#12, for browsers. Raises `NotFound`, also without the key."""
     path = _client_path(directory, name) if _NAME.fullmatch(name) else None
