@@ -1,7 +1,6 @@
 """The documents that the fleet had: listing, comparing without values, and rolling back for all hosts."""
 
 import json
-import re
 import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -9,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import terminal
 from conftest import Fleet, running_fleet
 from documents import make_auth, with_auths
 from hypothesis import given
 from hypothesis import strategies as st
 from machines import Machine
-from test_cli import on_terminal
+from terminal import on_terminal
 
 from cdxsync.domain import history
 from cdxsync.domain.clock import Instant, check_document_date, parse_rfc3339, rfc3339
@@ -211,11 +211,11 @@ def test_documents_differ_exactly_where_compare_says(older: dict[str, Any], newe
 
 def test_on_a_terminal(three: Fleet) -> None:
     """It asks, names the document, and fits 80 columns with everything in it."""
-    shown = on_terminal(three, ["auth", "rollback", "previous"], b"n\n")
+    shown, _ = on_terminal(three, ["auth", "rollback", "previous"], b"n\n")
     assert f"Roll the whole fleet back to document 2 of {MIDDLE}?" in shown
     assert "Nothing was changed" in shown
     assert json.loads(three.cli("--json", "auth", "history").stdout)["history"][0]["id"] == 3
     for arguments in (["auth", "history"], ["auth", "diff"], ["keys", "list"], ["doctor", "--skip", "public-url"]):
-        plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", on_terminal(three, arguments).replace("\r", ""))
+        plain = terminal.plain(on_terminal(three, arguments)[0])
         assert max(len(line) for line in plain.splitlines()) <= 80
         assert "…" not in plain
