@@ -153,7 +153,10 @@ class Settings:
 
     home: Path
     public_url: str = _setting(
-        "", "PUBLIC_BASE_URL", read_base_url, "Base URL under which hosts reach the server; fixed at init."
+        "",
+        "PUBLIC_BASE_URL",
+        read_base_url,
+        "Base URL under which hosts reach the server; fixed at init, default: this machine's name.",
     )
     listen: Listen = _setting(
         Listen("0.0.0.0", 8443),  # noqa: S104 - a server for a fleet

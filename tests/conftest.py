@@ -115,6 +115,11 @@ class Fleet:
         """Upload an auth document as admin; returns `data`."""
         return self.admin_call("POST", "/admin/auth/upload", json={"auth": document})
 
+    def host(self, reference: str) -> dict[str, Any]:
+        """A host as admins see it."""
+        shown: dict[str, Any] = json.loads(self.cli("--json", "hosts", "show", reference).stdout)["host"]
+        return shown
+
     def canonical(self) -> dict[str, Any] | None:
         """The canonical document, or None."""
         done = self.cli("auth", "show", "--include-body", check=False)

@@ -2,8 +2,6 @@
 
 import json
 import os
-import pty
-import re
 import shlex
 import subprocess
 import sys
@@ -141,7 +139,7 @@ def test_names_that_are_no_host_names(fleet: Fleet, name: str) -> None:
 def test_hosts_by_id_or_name(fleet: Fleet) -> None:
     registered = json.loads(fleet.cli("--json", "hosts", "register", "byid.example.net").stdout)["host"]
     for reference in (str(registered["id"]), "byid.example.net", "BYID.example.net."):
-        data = json.loads(fleet.cli("hosts", "show", reference, "--json").stdout)
+        data = fleet.host(reference)
         assert data["fqdn"] == "byid.example.net"
         assert data["authed"] is False
     listed = fleet.cli("hosts", "list").stdout
@@ -152,47 +150,6 @@ def test_hosts_by_id_or_name(fleet: Fleet) -> None:
             done = fleet.cli("hosts", command, reference, check=False)
             assert done.returncode == 3
             assert reference in done.stderr
-
-
-def test_deleting_asks(fleet: Fleet) -> None:
-    fleet.register("gone.example.net")
-    done = fleet.cli("hosts", "delete", "gone.example.net", check=False)
-    assert done.returncode == 4
-    assert "--yes" in done.stderr
-    assert fleet.cli("hosts", "show", "gone.example.net").returncode == 0
-    answer = on_terminal(fleet, ["hosts", "delete", "gone.example.net"], b"n\n")
-    assert "Delete host gone.example.net?" in answer
-    assert fleet.cli("hosts", "show", "gone.example.net").returncode == 0
-    assert "Deleted gone.example.net" in on_terminal(fleet, ["hosts", "delete", "gone.example.net"], b"y\n")
-    assert fleet.cli("hosts", "show", "gone.example.net", check=False).returncode == 3
-
-
-def on_terminal(fleet: Fleet, arguments: list[str], typed: bytes = b"") -> str:
-    """Run a command on a terminal of 80 columns; returns all that it shows."""
-    pid, descriptor = pty.fork()
-    if pid == 0:
-        command = [sys.executable, "-m", "cdxsync", "--home", str(fleet.home), *arguments]
-        os.execve(sys.executable, command, fleet.env | {"COLUMNS": "80", "TERM": "xterm", "NO_COLOR": "1"})
-    os.write(descriptor, typed)
-    shown = b""
-    try:
-        while data := os.read(descriptor, 4096):
-            shown += data
-    except OSError:
-        pass
-    os.waitpid(pid, 0)
-    os.close(descriptor)
-    return shown.decode()
-
-
-def test_a_terminal_gets_a_table_that_fits(fleet: Fleet) -> None:
-    fleet.register("table.example.net")
-    shown = on_terminal(fleet, ["hosts", "list"])
-    assert "Host" in shown
-    assert "table.example.net" in shown
-    assert "\x1b[3" not in shown
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown.replace("\r", ""))
-    assert max(len(line) for line in plain.splitlines()) <= 80
 
 
 def test_the_canonical_document(fresh_fleet: Fleet, tmp_path: Path) -> None:
@@ -231,7 +188,7 @@ def test_uploading_in_the_name_of_a_host(fresh_fleet: Fleet) -> None:
     fresh_fleet.cli("auth", "upload", "-", "--host", "source.example.net", input=document)
     shown = json.loads(fresh_fleet.cli("--json", "auth", "show").stdout)
     assert shown["source"] == "source.example.net"
-    host = json.loads(fresh_fleet.cli("--json", "hosts", "show", "source.example.net").stdout)
+    host = fresh_fleet.host("source.example.net")
     assert host["api_calls"] == 1
     assert host["authed"] is True
     assert (

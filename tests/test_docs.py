@@ -1,37 +1,28 @@
-"""The documents say what the program does."""
+"""The README says what the program does."""
 
 import dataclasses
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
-import cdxsync
 from cdxsync import settings
+from cdxsync.cli.main import app
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-MAN = (ROOT / "man" / "cdxsync.1").read_text()
-COMMANDS = MAN.partition(".SH COMMANDS")[2]
 SPECS = [spec for spec in dataclasses.fields(settings.Settings) if spec.metadata]
 
 
-def commands(command: Any = None, path: str = "cdxsync") -> list[tuple[str, Any]]:
-    """All commands that do something, with their full names."""
-    if command is None:
-        from typer.main import get_command
-
-        from cdxsync.cli.main import app
-
-        command = get_command(app)
+def commands(command: Any, path: str = "") -> list[str]:
+    """The names of all commands that do something, such as `hosts list`."""
     children = getattr(command, "commands", None)
     if children is None:
-        return [(path, command)]
+        return [path]
     shown = {name: child for name, child in children.items() if not child.hidden}
-    return [found for name, child in shown.items() for found in commands(child, f"{path} {name}")]
+    return [found for name, child in shown.items() for found in commands(child, f"{path} {name}".strip())]
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=[spec.name for spec in SPECS])
@@ -39,7 +30,6 @@ def test_settings_are_documented(spec: Any) -> None:
     row = next(line for line in README.splitlines() if line.startswith(f"| `{spec.name}` |"))
     assert f"`{spec.metadata['env']}`" in row
     assert spec.metadata["help"].rstrip(".").split(";")[0] in row
-    assert spec.metadata["env"] in MAN
     if isinstance(spec.default, int) and not isinstance(spec.default, bool):
         assert f"`{spec.default}`" in row
 
@@ -49,42 +39,14 @@ def test_only_real_settings_are_documented() -> None:
     assert documented == [spec.name for spec in SPECS]
 
 
-@pytest.mark.parametrize(("name", "command"), commands(), ids=[name for name, _ in commands()])
-def test_commands_are_in_the_manual(name: str, command: Any) -> None:
-    heading = next((line for line in COMMANDS.splitlines() if re.match(rf"\.B {name}(?!\w)", line)), None)
-    assert heading is not None
-    section = COMMANDS[COMMANDS.index(heading) :].split("\n.TP")[0].replace("\\-", "-")
-    for parameter in command.params:
-        option = next((text for text in parameter.opts if text.startswith("--")), None)
-        if option and option not in ("--help", "--json"):
-            assert option in section, option
-
-
-def test_only_real_commands_are_in_the_manual() -> None:
-    names = {name for name, _ in commands()}
-    for line in MAN.splitlines():
-        match = re.match(r"\.B (cdxsync [a-z]+(?: [a-z]+)?)(?= |$)", line)
-        if match:
-            assert match[1] in names
-    listed = re.findall(r"`(hosts|auth|usage|prompts|versions|runner|jobs|pki) ([a-z|]+)`", README)
-    assert {f"cdxsync {noun} {verb}" for noun, verbs in listed for verb in verbs.split("|")} == {
-        name for name in names if name.count(" ") == 2
-    }
-
-
-def test_versions_agree() -> None:
-    for page in ("cdx.1", "cdxsync.1"):
-        assert f'"cdxsync {cdxsync.__version__}"' in (ROOT / "man" / page).read_text().splitlines()[0]
-
-
-@pytest.mark.parametrize("page", ["cdx.1", "cdxsync.1"])
-def test_manual_pages_are_well_formed(page: str) -> None:
-    if shutil.which("groff") is None:
-        pytest.skip("groff is not installed")
-    done = subprocess.run(
-        ["groff", "-man", "-Tutf8", "-ww", "-z", str(ROOT / "man" / page)], capture_output=True, text=True
-    )
-    assert done.stderr == ""
+def test_commands_are_documented_and_no_others() -> None:
+    section = README.partition("\n## Commands\n")[2].partition("\n## ")[0]
+    documented = []
+    for entry in re.findall(r"`([a-z][a-z-]*(?: [a-z|-]+)?)`", section):
+        noun, _, verbs = entry.partition(" ")
+        if noun not in ("cdxsync", "man", "data"):
+            documented += [f"{noun} {verb}".strip() for verb in verbs.split("|")]
+    assert sorted(documented) == sorted(commands(get_command(app)))
 
 
 def test_links_lead_somewhere() -> None:

@@ -147,7 +147,7 @@ def test_registering_again_ends_the_old_key_binding_and_installer(fleet: Fleet) 
     assert fetch(fleet, first["installer"]["url"]).status_code == 404
     with fleet.client(first["host"]["api_key"]) as client:
         assert client.call("GET", "/wrapper").json()["message"] == "Invalid API key"
-    host = json.loads(fleet.cli("hosts", "show", "again.example.net", "--json").stdout)
+    host = fleet.host("again.example.net")
     assert host["ip"] is None
     assert fetch(fleet, second["installer"]["url"]).status_code == 200
 

@@ -100,7 +100,6 @@ def test_registering_one_new_host_many_times_at_once(fleet: Fleet) -> None:
 def test_a_rotated_key_neither_binds_nor_stores_any_more(fleet: Fleet) -> None:
     """Old and new key race from different addresses while the key is rotated: the new one's host always wins."""
     import http.client
-    import json
     import ssl
 
     context = ssl.create_default_context(cafile=str(fleet.ca_file))
@@ -126,4 +125,4 @@ def test_a_rotated_key_neither_binds_nor_stores_any_more(fleet: Fleet) -> None:
         key = fresh[0]
         with fleet.client(key) as client:
             assert client.call("GET", "/wrapper").status_code == 200, turn
-        assert json.loads(fleet.cli("--json", "hosts", "show", name).stdout)["ip"] == "127.0.0.1"
+        assert fleet.host(name)["ip"] == "127.0.0.1"

@@ -90,7 +90,7 @@ def test_a_quiet_run_says_nothing(synced: Fleet, tmp_path: Path) -> None:
     for _ in range(2):
         done = machine.run_cdx("exec", "a b", "--flag=$HOME", CODEX_EXIT="7")
         assert (done.returncode, done.stdout, done.stderr) == (7, "ran with: exec a b --flag=$HOME\n", "")
-    shown = json.loads(synced.cli("--json", "hosts", "show", machine.env["NAME"]).stdout)
+    shown = synced.host(machine.env["NAME"])
     assert shown["client_version"] == "0.169.0"
     assert shown["wrapper_version"] == "0.1.0"
 
@@ -125,7 +125,7 @@ def test_an_older_local_document_is_replaced(synced: Fleet, tmp_path: Path) -> N
     machine.put_auth(make_auth("2025-06-01T00:00:00Z", "stale"))
     assert machine.run_cdx("exec").returncode == 0
     assert machine.auth() == with_auths(make_auth(OLD))
-    shown = json.loads(synced.cli("--json", "hosts", "show", machine.env["NAME"]).stdout)
+    shown = synced.host(machine.env["NAME"])
     assert shown["last_refresh"] == OLD
 
 
@@ -542,7 +542,7 @@ def test_the_version_of_codex_is_asked_once(synced: Fleet, tmp_path: Path) -> No
     assert log.read_text() == "x\n"
     write_program(machine.bin / "codex", codex.replace("2.5.1", "2.5.10"))
     machine.run_cdx("exec")
-    shown = json.loads(synced.cli("--json", "hosts", "show", machine.env["NAME"]).stdout)
+    shown = synced.host(machine.env["NAME"])
     assert shown["client_version"] == "2.5.10"
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from cdxsync.cli import output
+from cdxsync.cli.completion import completer, host_names
 from cdxsync.cli.input import read_bytes
 from cdxsync.cli.state import AsJson, actor, state_of
 
@@ -51,7 +52,13 @@ def upload(
     ctx: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="An auth.json; - for standard input.")],
     host: Annotated[
-        str | None, typer.Option(metavar="HOST", help="Store it in the name of this host.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="HOST",
+            help="Store it in the name of this host.",
+            show_default=False,
+            autocompletion=completer(host_names),
+        ),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Take it even when it is not newer than the canonical one.")

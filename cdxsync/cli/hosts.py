@@ -1,5 +1,6 @@
 """`cdxsync hosts`: registering hosts, listing, rotating and deleting them."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,6 +9,7 @@ from cdxsync.cli import output
 from cdxsync.cli.state import AsJson, HostArgument, State, Yes, actor, confirm, state_of
 
 if TYPE_CHECKING:
+    from cdxsync.domain.enrolment import Enrolled
     from cdxsync.domain.installers import Registration
     from cdxsync.store.tables import Host
 
@@ -17,15 +19,15 @@ app = typer.Typer(help="Register hosts; list, rotate, disable and delete them.",
 @app.command("list")
 def list_hosts(ctx: typer.Context, as_json: AsJson = False) -> None:
     """List all hosts."""
-    from cdxsync.domain import hosts
+    from cdxsync.domain import host_reports
 
     state = state_of(ctx)
     state.fleet()
-    rows = hosts.listing()
+    data = host_reports.listing()
     if state.json:
-        output.json_data({"hosts": rows})
+        output.json_data(data)
         return
-    if not rows:
+    if not data["hosts"]:
         output.note(state, "No hosts yet. Register one: cdxsync hosts register NAME")
     output.table(
         ("Id", "Host", "Status", "Address", "Last seen", "Calls", "Codex"),
@@ -39,53 +41,156 @@ def list_hosts(ctx: typer.Context, as_json: AsJson = False) -> None:
                 row["api_calls"],
                 row["client_version"] or "-",
             )
-            for row in rows
+            for row in data["hosts"]
         ),
+        numbers=("Calls",),
+        folding=("Host", "Address"),
     )
 
 
 @app.command()
 def show(ctx: typer.Context, host: HostArgument, as_json: AsJson = False) -> None:
     """Show one host."""
-    from cdxsync.domain import hosts
+    from cdxsync.domain import host_reports, hosts
 
     state = state_of(ctx)
     state.fleet()
-    data = hosts.listing(hosts.find(host))[0]
+    data = host_reports.one(hosts.find(host))
     if state.json:
         output.json_data(data)
         return
-    digests = ", ".join(digest[:12] for digest in data["recent_digests"])
+    shown = data["host"]
+    used = shown["token_usage"]
     output.fields(
         [
-            ("Host", data["fqdn"]),
-            ("Id", data["id"]),
-            ("Status", data["status"]),
-            ("Address", data["ip"]),
-            ("Roaming", "allowed" if data["allow_roaming_ips"] else "no"),
-            ("Registered", data["created_at"]),
-            ("Last seen", data["last_seen_at"]),
-            ("API calls", data["api_calls"]),
-            ("Codex", data["client_version"]),
-            ("Wrapper", data["wrapper_version"]),
-            ("Credentials of", data["last_refresh"]),
-            ("Digest", data["canonical_digest"]),
-            ("Recent digests", digests),
+            ("Host", shown["fqdn"]),
+            ("Id", shown["id"]),
+            ("Status", shown["status"]),
+            ("Address", shown["ip"]),
+            ("Roaming", "allowed" if shown["allow_roaming_ips"] else "no"),
+            ("Registered", shown["created_at"]),
+            ("Last seen", shown["last_seen_at"]),
+            ("API calls", shown["api_calls"]),
+            ("Codex", shown["client_version"]),
+            ("Wrapper", shown["wrapper_version"]),
+            ("Credentials of", shown["last_refresh"]),
+            ("Digest", shown["canonical_digest"]),
+            ("Recent digests", _short_digests(shown["recent_digests"])),
+            ("Latest usage", f"{used['total']} tokens at {used['created_at']}" if used else None),
         ]
     )
+
+
+def _short_digests(digests: list[str]) -> str:
+    return ", ".join(digest[:12] for digest in digests)
+
+
+@app.command()
+def auth(
+    ctx: typer.Context,
+    host: HostArgument,
+    include_body: Annotated[
+        bool, typer.Option("--include-body", help="Print the fleet's document with its secrets, as JSON.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show which credentials a host holds, beside the fleet's."""
+    from cdxsync.domain import host_reports, hosts
+
+    state = state_of(ctx)
+    fleet = state.fleet()
+    data = host_reports.credentials(fleet, hosts.find(host), include_body=include_body, actor=actor())
+    if state.json:
+        output.json_data(data)
+    elif include_body:
+        output.json_data(data["auth"])
+    else:
+        shown = data["host"]
+        output.fields(
+            [
+                ("Host", shown["fqdn"]),
+                ("In sync", "yes" if data["in_sync"] else "no"),
+                ("Holds", shown["last_refresh"]),
+                ("Digest", shown["auth_digest"]),
+                ("Canonical", data["canonical_last_refresh"]),
+                ("Canonical digest", data["canonical_digest"]),
+                ("Recent digests", _short_digests(data["recent_digests"])),
+                ("API calls", data["api_calls"]),
+            ]
+        )
 
 
 @app.command()
 def register(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The host's name, such as web1.example.net.")],
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="The host's name, such as web1.example.net.", show_default=False),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Register all hosts of this list, one name a line, # for comments; - for standard input.",
+            show_default=False,
+        ),
+    ] = None,
+    rotate: Annotated[
+        bool, typer.Option("--rotate", help="With --file: give hosts that are in use a new key too.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Register a host, or rotate a registered one's key, and print its installer command."""
+    """Register a host, or rotate a registered one's key, and print its installer command.
+
+    With --file, print one line for each host: its installer command, or with --json what the API answers. Hosts that
+    are in use keep their keys, so that a list can be run again.
+    """
     from cdxsync.domain import installers
+    from cdxsync.errors import Invalid
 
     state = state_of(ctx)
+    if (name is None) == (file is None):
+        raise Invalid({"NAME": ["is needed, or --file FILE, and not both"]})
+    if file is not None:
+        _register_all(state, file, rotate)
+        return
+    if rotate:
+        raise Invalid({"--rotate": ["goes with --file; a single host's key is rotated in any case"]})
     _print_registration(state, installers.register(state.fleet(), name, actor=actor()))
+
+
+def _register_all(state: State, file: Path, rotate: bool) -> None:
+    from cdxsync.cli.input import read_bytes
+    from cdxsync.domain import enrolment
+    from cdxsync.errors import Failed
+
+    try:
+        names = enrolment.read_names(read_bytes(file).decode())
+    except UnicodeDecodeError:
+        raise Failed(f"{file}: is not UTF-8 text") from None
+    fleet = state.fleet()
+    registered = spared = 0
+    with output.progress(state, "Registering", len(names)) as advance:
+        for enrolled in enrolment.enrol(fleet, names, actor=actor(), rotate=rotate):
+            _print_enrolled(state, enrolled)
+            registered += enrolled.registration is not None
+            spared += enrolled.spared is not None
+            advance()
+    output.note(state, f"Registered {registered} of {len(names)} hosts")
+    if spared:
+        output.note(state, f"{spared} in use keep their keys; --rotate gives them new ones")
+
+
+def _print_enrolled(state: State, enrolled: "Enrolled") -> None:
+    from cdxsync.domain import hosts
+
+    if enrolled.registration is None:
+        if state.json and enrolled.spared is not None:
+            output.json_line({"host": hosts.brief(enrolled.spared), "installer": None})
+    elif state.json:
+        output.json_line(enrolled.registration.data())
+    else:
+        output.line(enrolled.registration.command)
 
 
 @app.command()
@@ -148,6 +253,28 @@ def roaming(
 
 
 @app.command()
+def clear(ctx: typer.Context, host: HostArgument, yes: Yes = False, as_json: AsJson = False) -> None:
+    """Forget which credentials a host was known to hold. Its key, and the fleet's credentials, stay."""
+    from cdxsync.domain import hosts
+
+    state = state_of(ctx)
+    state.fleet()
+    found = hosts.find(host)
+    confirm(f"Clear what is known of the credentials on {found.fqdn}?", yes)
+    data = hosts.clear(found, actor=actor()).data()
+    if state.json:
+        output.json_data(data)
+        return
+    removed = data["cleared"]
+    held = f"the document of {removed['last_refresh']}" if removed["last_refresh"] else "no document"
+    output.note(
+        state,
+        f"Cleared {found.fqdn}: it was known to hold {held}; removed {removed['digests']} recent digests and"
+        f" {removed['states']} sync states",
+    )
+
+
+@app.command()
 def unbind(ctx: typer.Context, host: HostArgument, as_json: AsJson = False) -> None:
     """Forget a host's address; its next call binds anew."""
     from cdxsync.domain import hosts
@@ -179,7 +306,8 @@ def enable(ctx: typer.Context, host: HostArgument, as_json: AsJson = False) -> N
 
 def _print_change(state: State, host: "Host", text: str) -> None:
     if state.json:
-        data = {"id": host.id, "fqdn": host.fqdn, "status": host.status, "ip": host.ip}
-        output.json_data({"host": data | {"allow_roaming_ips": host.allow_roaming_ips}})
+        from cdxsync.domain import hosts
+
+        output.json_data({"host": hosts.brief(host)})
         return
     output.note(state, f"{host.fqdn} {text}")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import cdxsync
-from cdxsync.cli import auth, hosts, jobs, pki, prompts, runner, server, usage, versions
+from cdxsync.cli import api_state, auth, hosts, jobs, logs, overview, pki, prompts, runner, server, usage, versions
 from cdxsync.cli.state import state_of
 from cdxsync.error_codes import codes_for
 from cdxsync.errors import CdxsyncError, Invalid
@@ -18,16 +18,20 @@ app = typer.Typer(
     help="Keep one canonical Codex auth.json for a fleet of hosts. Start with: cdxsync serve",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: loading Rich for it would take longer than all the rest
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(server.init)
 app.command()(server.serve)
+app.command()(overview.overview)
+app.command()(logs.logs)
 app.add_typer(hosts.app, name="hosts")
 app.add_typer(auth.app, name="auth")
 app.add_typer(usage.app, name="usage")
 app.add_typer(prompts.app, name="prompts")
 app.add_typer(prompts.app, name="slash-commands", hidden=True)
 app.add_typer(versions.app, name="versions")
+app.add_typer(api_state.app, name="state")
 app.add_typer(runner.app, name="runner")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(pki.app, name="pki")

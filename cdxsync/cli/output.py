@@ -1,7 +1,8 @@
 """Printing results: JSON, tables on a terminal, tab-separated lines into a pipe; notes on stderr."""
 
+import contextlib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,21 +16,58 @@ def json_data(data: Any) -> None:
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(data), indent=2).decode() + "\n")
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows on stdout: a table for a terminal, else lines with tabs and without a heading."""
-    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+def json_line(data: Any) -> None:
+    """Print `data` as JSON on one line of stdout, at once: for lists that grow while they are read."""
+    import msgspec
+
+    sys.stdout.write(msgspec.json.encode(data).decode() + "\n")
+    sys.stdout.flush()
+
+
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    numbers: Collection[str] = (),
+    folding: Collection[str] = (),
+) -> None:
+    """Print rows on stdout: a table for a terminal, else lines with tabs and without a heading.
+
+    On a terminal whole numbers in the columns `numbers` have separators and stand to the right; the columns
+    `folding` share what width there is, over several lines where needed; moments lose their seconds, which are UTC.
+    """
     if not sys.stdout.isatty():
-        sys.stdout.writelines("\t".join(row) + "\n" for row in cells)
+        lines = (["" if cell is None else str(cell) for cell in row] for row in rows)
+        sys.stdout.writelines("\t".join(cells) + "\n" for cells in lines)
         return
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    view = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
-    for row in cells:
-        view.add_row(*(Text(cell) for cell in row))
+    view = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        folds = name in folding
+        view.add_column(
+            name,
+            justify="right" if name in numbers else "left",
+            no_wrap=not folds,
+            overflow="fold" if folds else "ellipsis",
+        )
+    for row in rows:
+        cells = zip(columns, row, strict=True)
+        view.add_row(*(Text(_count(cell) if name in numbers else _short(cell)) for name, cell in cells))
     Console().print(view)
+
+
+def _count(cell: object) -> str:
+    return f"{cell:,}" if isinstance(cell, int) else _short(cell)
+
+
+def _short(cell: object) -> str:
+    """A cell's text; of a moment as the server writes it, date, hour and minute."""
+    text = "" if cell is None else str(cell)
+    return text[:16].replace("T", " ") if len(text) == 25 and text.endswith("+00:00") and text[10] == "T" else text
 
 
 def fields(pairs: Iterable[tuple[str, object]]) -> None:
@@ -38,8 +76,31 @@ def fields(pairs: Iterable[tuple[str, object]]) -> None:
     if not sys.stdout.isatty():
         sys.stdout.writelines(f"{name}\t{value}\n" for name, value in shown)
         return
-    width = max(len(name) for name, _ in shown)
-    sys.stdout.writelines(f"{name:<{width}}  {value}\n" for name, value in shown)
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    view = Table.grid(padding=(0, 2))
+    view.add_column(no_wrap=True)
+    view.add_column(overflow="fold")
+    for name, value in shown:
+        view.add_row(Text(name), Text(value))
+    Console().print(view)
+
+
+@contextlib.contextmanager
+def progress(state: "State", what: str, total: int) -> Iterator[Callable[[], None]]:
+    """A progress bar on stderr, where that is a terminal; yields what to call after each of `total` steps."""
+    if state.quiet or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), redirect_stdout=False, redirect_stderr=False) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)
 
 
 def line(text: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cdxsync.cli import output
+from cdxsync.cli.completion import certificate_names, completer
 from cdxsync.cli.input import read_bytes
 from cdxsync.cli.state import AsJson, State, Yes, actor, confirm, state_of
 
@@ -90,7 +91,12 @@ def issue(
 @app.command()
 def revoke(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME|SERIAL", help="The certificate to end.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|SERIAL", help="The certificate to end.", autocompletion=completer(certificate_names)
+        ),
+    ],
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
@@ -111,7 +117,12 @@ def revoke(
 @app.command()
 def export(
     ctx: typer.Context,
-    name: NameArgument,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="Who it is for, such as alice.", autocompletion=completer(certificate_names)
+        ),
+    ],
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where to write it. Default: NAME.p12.", show_default=False)
     ] = None,

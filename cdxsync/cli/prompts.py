@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cdxsync.cli import output
+from cdxsync.cli.completion import completer, prompt_names
 from cdxsync.cli.input import read_bytes
 from cdxsync.cli.state import AsJson, Yes, actor, confirm, state_of
 
@@ -14,7 +15,14 @@ if TYPE_CHECKING:
     from cdxsync.domain.prompts import Prompt
 
 app = typer.Typer(help="List, show, store, import and delete slash-command prompts.", no_args_is_help=True)
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A prompt's file name, such as review.md.")]
+NameArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="A prompt's file name, such as review.md.",
+        autocompletion=completer(prompt_names),
+    ),
+]
 
 
 @app.command("list")
@@ -45,7 +53,7 @@ def show(ctx: typer.Context, name: NameArgument, as_json: AsJson = False) -> Non
     state.fleet()
     row = prompts.find(name)
     if state.json:
-        output.json_data(prompts.summary(row) | {"prompt": row.prompt})
+        output.json_data(prompts.whole(row))
         return
     sys.stdout.write(row.prompt)
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cdxsync.cli.completion import completer, host_names
+
 if TYPE_CHECKING:
     from cdxsync.domain.fleet import Fleet
     from cdxsync.settings import Settings
@@ -59,7 +61,21 @@ AsJson = Annotated[
     typer.Option("--json", help="Print JSON: what the admin API returns in `data`.", callback=_take_json),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-HostArgument = Annotated[str, typer.Argument(metavar="HOST", help="A host's id or name.", show_default=False)]
+_HOST = completer(host_names)
+HostOption = Annotated[
+    str | None,
+    typer.Option(
+        "--host", metavar="HOST", help="Only of this host, by id or name.", show_default=False, autocompletion=_HOST
+    ),
+]
+Before = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="ID", help="Only rows older than the one with this id.", show_default=False),
+]
+HostArgument = Annotated[
+    str,
+    typer.Argument(metavar="HOST", help="A host's id or name.", show_default=False, autocompletion=_HOST),
+]
 
 
 def confirm(question: str, yes: bool) -> None:

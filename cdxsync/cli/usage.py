@@ -1,37 +1,69 @@
 """`cdxsync usage`: tokens used by the fleet."""
 
+import sys
 from typing import Annotated, Any
 
 import typer
 
 from cdxsync.cli import output
 from cdxsync.cli.jobs import Wait, error_of, fail_if, run_now
-from cdxsync.cli.state import AsJson, state_of
+from cdxsync.cli.state import AsJson, Before, HostOption, State, state_of
 
 app = typer.Typer(help="Show the tokens that hosts have used.", no_args_is_help=True)
+COUNTS = ("Total", "Input", "Cached", "Output")
+BAR_WIDTH = 24
 
 
 @app.command("list")
 def list_usage(
     ctx: typer.Context,
+    host: HostOption = None,
     limit: Annotated[int, typer.Option(min=1, max=500, help="How many rows.")] = 50,
+    before: Before = None,
     as_json: AsJson = False,
 ) -> None:
     """List the newest reports."""
-    from cdxsync.domain import usage
+    from cdxsync.domain import hosts, usage_reports
 
     state = state_of(ctx)
     state.fleet()
-    rows = usage.recent(limit)
+    page = usage_reports.recent(limit, host=hosts.find(host) if host else None, before=before)
     if state.json:
-        output.json_data({"usages": rows})
+        output.json_data(page)
         return
+    names = ("created_at", "fqdn", "model", "total", "input", "cached", "output")
     output.table(
-        ("When", "Host", "Model", "Total", "Input", "Cached", "Output"),
-        (
-            tuple(row[name] for name in ("created_at", "fqdn", "model", "total", "input", "cached", "output"))
-            for row in rows
-        ),
+        ("When", "Host", "Model", *COUNTS),
+        (tuple(row[name] for name in names) for row in page["usages"]),
+        numbers=COUNTS,
+        folding=("Host", "Model"),
+    )
+    if page["next_before"] is not None:
+        output.note(state, f"Older rows: cdxsync usage list --before {page['next_before']}")
+
+
+@app.command()
+def tokens(
+    ctx: typer.Context,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="How many lines.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Show totals for each line that Codex printed about its tokens, highest first."""
+    from cdxsync.domain import usage_reports
+
+    state = state_of(ctx)
+    state.fleet()
+    data = usage_reports.lines(limit)
+    if state.json:
+        output.json_data(data)
+        return
+    names = ("line", "events", "total", "input", "cached", "output", "reasoning")
+    numbers = ("Events", *COUNTS, "Reasoning")
+    output.table(
+        ("Line", *numbers),
+        (tuple(row[name] for name in names) for row in data["tokens"]),
+        numbers=numbers,
+        folding=("Line",),
     )
 
 
@@ -41,27 +73,74 @@ def month(
     month: Annotated[
         str | None, typer.Argument(metavar="YYYY-MM", help="Which month (UTC). Default: this one.", show_default=False)
     ] = None,
+    host: HostOption = None,
+    cost: Annotated[
+        bool, typer.Option("--cost", help="Show what each model has cost, at the prices in force.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show a month's totals by day, host and model."""
-    import re
-
-    from cdxsync.domain import clock, usage
-    from cdxsync.errors import Invalid
+    """Show a month's tokens: on a terminal a bar for each day and host, else lines by day, host and model."""
+    from cdxsync.domain import hosts, pricing, usage_reports
 
     state = state_of(ctx)
-    wanted = month or clock.now().strftime("%Y-%m")
-    if not re.fullmatch(r"[0-9]{4}-(0[1-9]|1[0-2])", wanted):
-        raise Invalid({"month": ["must be YYYY-MM, such as 2026-01"]})
-    state.fleet()
-    rows = usage.days(wanted)
+    wanted = usage_reports.check_month(month)
+    fleet = state.fleet()
+    data = pricing.month_report(fleet.settings, wanted, hosts.find(host) if host else None)
     if state.json:
-        output.json_data({"month": wanted, "days": rows})
+        output.json_data(data)
         return
-    output.table(
-        ("Day", "Host", "Model", "Total", "Input", "Cached", "Output"),
-        (tuple(row[name] for name in ("day", "fqdn", "model", "total", "input", "cached", "output")) for row in rows),
-    )
+    if not data["days"]:
+        output.note(state, f"No usage in {wanted}")
+    elif cost:
+        _show_cost(state, data["cost"])
+    elif sys.stdout.isatty():
+        _draw(data["days"])
+    else:
+        names = ("day", "fqdn", "model", "total", "input", "cached", "output")
+        output.table(("Day", "Host", "Model", *COUNTS), (tuple(row[name] for name in names) for row in data["days"]))
+
+
+def _show_cost(state: State, cost: dict[str, Any]) -> None:
+    numbers = ("Total", "Input", "Cached", "Output", "Cost")
+    rows = [
+        (row["model"] or "(not named)", row["total"], row["input"], row["cached"], row["output"], _price(row))
+        for row in cost["models"]
+    ]
+    output.table(("Model", *numbers), rows, numbers=numbers, folding=("Model",))
+    for currency, total in cost["totals"].items():
+        output.note(state, f"Sum: {total:,.2f} {currency}")
+    if cost["unpriced"]:
+        output.note(state, f"Not in the sum, as no price is known: {', '.join(cost['unpriced'])}")
+
+
+def _price(row: dict[str, Any]) -> str:
+    return "unpriced" if row["cost"] is None else f"{row['cost']:.4f} {row['currency']}"
+
+
+def _draw(days: list[dict[str, Any]]) -> None:
+    """A bar for each day and host, as long as its share of the largest; then the sum."""
+    from rich import box
+    from rich.bar import Bar
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    sums: dict[tuple[str, str], int] = {}
+    for row in days:
+        place = (row["day"], row["fqdn"] or "(deleted)")
+        sums[place] = sums.get(place, 0) + row["total"]
+    largest = max(max(sums.values()), 1)
+    view = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=True)
+    view.add_column("Day", no_wrap=True, footer="Sum")
+    view.add_column("Host", overflow="fold")
+    view.add_column("Tokens", justify="right", no_wrap=True, footer=f"{sum(sums.values()):,}")
+    view.add_column("", no_wrap=True, width=BAR_WIDTH)
+    shown = ""
+    for (day, host), total in sums.items():
+        bar = Bar(largest, 0, total, width=BAR_WIDTH, color="cyan")
+        view.add_row(day if day != shown else "", Text(host), f"{total:,}", bar)
+        shown = day
+    Console().print(view)
 
 
 @app.command()

@@ -1,13 +1,17 @@
 """The audit log: one row for each thing done, with who did it."""
 
 import json
+from typing import Any
 
-from cdxsync.domain import clock
-from cdxsync.store.database import write
+from peewee import JOIN
+
+from cdxsync.domain import clock, pages
+from cdxsync.store.database import reachable, write
 from cdxsync.store.tables import Host, LogEntry
 
 ANYONE = "anyone"
 """Actor of a call that proves nothing but a single-use token."""
+MAX_ROWS = 500
 
 
 def host_actor(host: Host) -> str:
@@ -30,3 +34,39 @@ def note(action: str, *, host: Host | None = None, actor: str | None = None, **d
     """Add a row in a transaction of its own; the actor is the host, or anyone, where none is named."""
     name = actor or (host_actor(host) if host is not None else ANYONE)
     write(lambda: record(action, actor=name, host=host, **details))
+
+
+def recent(limit: int, *, host: Host | None = None, before: int | None = None) -> dict[str, Any]:
+    """`logs`: the newest rows, as `GET /admin/logs` lists them (`contract.md` 9.2), and `next_before`."""
+    with reachable():
+        query = _rows(host)
+        return pages.newest_first(query, LogEntry.id, "logs", _shown, limit=limit, before=before)
+
+
+def since(last_id: int, limit: int, *, host: Host | None = None) -> list[dict[str, Any]]:
+    """The rows after the one with `last_id`, oldest first, at most `limit`."""
+    with reachable():
+        return [_shown(row) for row in _rows(host).where(LogEntry.id > last_id).order_by(LogEntry.id).limit(limit)]
+
+
+def _rows(host: Host | None) -> Any:
+    query = LogEntry.select(LogEntry, Host.id, Host.fqdn).join(Host, JOIN.LEFT_OUTER)
+    return query if host is None else query.where(LogEntry.host == host.id)
+
+
+def _shown(row: LogEntry) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "host_id": row.host_id,
+        "fqdn": getattr(row.host, "fqdn", None),
+        "actor": row.actor,
+        "action": row.action,
+        "details": row.details,
+        "created_at": row.created_at,
+    }
+
+
+def latest_at() -> str | None:
+    """When the newest row was written."""
+    row = LogEntry.select(LogEntry.created_at).order_by(LogEntry.id.desc()).first()
+    return None if row is None else str(row.created_at)

@@ -127,6 +127,24 @@ def _body_context(payload_id: int) -> str:
     return f"auth_payloads.body:{payload_id}"
 
 
+def pointed() -> dict[str, Any] | None:
+    """What is kept of the canonical document beside its content, which is not opened: cheap, and needs no keyring."""
+    row = _pointed_payload()
+    if row is None:
+        return None
+    kept = AuthPayload.get_by_id(row.id)
+    return {
+        "last_refresh": kept.last_refresh,
+        "digest": kept.sha256,
+        "source": _source(kept),
+        "stored_at": kept.created_at,
+    }
+
+
+def _source(row: AuthPayload) -> str:
+    return str(row.source_host.fqdn if row.source_host is not None else row.source)
+
+
 def describe(fleet: Fleet, *, include_body: bool, actor: str) -> dict[str, Any] | None:
     """What the canonical document is, for admins; None when the fleet has none.
 
@@ -141,7 +159,7 @@ def describe(fleet: Fleet, *, include_body: bool, actor: str) -> dict[str, Any] 
         "canonical_last_refresh": document.last_refresh,
         "canonical_digest": document.digest,
         "targets": list(document.entries),
-        "source": row.source_host.fqdn if row.source_host is not None else row.source,
+        "source": _source(row),
         "stored_at": row.created_at,
     }
     if include_body:

@@ -6,7 +6,19 @@ from typing import Any
 
 import msgspec
 
-from cdxsync.domain import audit, authdoc, canonical, clock, hosts, quota, runner, sync, usage, versions, wrapper
+from cdxsync.domain import (
+    audit,
+    authdoc,
+    canonical,
+    clock,
+    hosts,
+    quota,
+    runner,
+    sync,
+    usage_reports,
+    versions,
+    wrapper,
+)
 from cdxsync.domain.authdoc import AuthDocument
 from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import Invalid
@@ -110,7 +122,7 @@ def _exchange(fleet: Fleet, call: Call, request: Claim | AuthDocument, at: datet
         outcome.data(fleet.settings, summary)
         | {
             "api_calls": host.api_calls,
-            "token_usage_month": usage.month_totals(at, host),
+            "token_usage_month": usage_reports.host_month_totals(at, host),
             "versions": versions.block(baked.sha256),
         }
         | quota.for_host(fleet.settings, at)
@@ -223,7 +235,7 @@ def upload(fleet: Fleet, document: object, *, host: Host | None, actor: str, for
             _note_host_state(named, incoming, outcome, at)
         return outcome.data(fleet.settings, hosts.summary(named) if named is not None else None) | {
             "api_calls": named.api_calls if named is not None else 0,
-            "token_usage_month": usage.month_totals(at, named) if named is not None else None,
+            "token_usage_month": usage_reports.host_month_totals(at, named) if named is not None else None,
             "versions": versions.block(wrapper.template_sha256()),
         }
 

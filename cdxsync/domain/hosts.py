@@ -8,7 +8,7 @@ from typing import Any
 from cdxsync.domain import audit, clock, versions
 from cdxsync.errors import Invalid, NotFound, Refused, Unauthenticated
 from cdxsync.store.database import reachable, write
-from cdxsync.store.tables import Host, HostAuthDigest
+from cdxsync.store.tables import Host, HostAuthDigest, HostAuthState, InstallToken
 from cdxsync.trust import apikeys
 from cdxsync.trust.addresses import Address
 
@@ -42,7 +42,7 @@ def find(reference: str) -> Host:
     with reachable():
         host = Host.get_or_none(Host.fqdn == text.lower().removesuffix("."))
     if host is None:
-        raise NotFound(f"No host {reference!r}")
+        raise NotFound(f"No host {reference!r}; cdxsync hosts list shows all")
     return host
 
 
@@ -51,8 +51,14 @@ def by_id(host_id: int) -> Host:
     with reachable():
         host = Host.get_or_none(Host.id == host_id) if host_id < 2**63 else None
     if host is None:
-        raise NotFound(f"No host with id {host_id}")
+        raise NotFound(f"No host with id {host_id}; cdxsync hosts list shows all")
     return host
+
+
+def names(prefix: str) -> list[str]:
+    """The FQDNs that begin with `prefix`, in alphabetical order."""
+    with reachable():
+        return [row.fqdn for row in Host.select(Host.fqdn).where(Host.fqdn.startswith(prefix)).order_by(Host.fqdn)]
 
 
 def authenticate(api_key: str | None) -> Host:
@@ -87,6 +93,15 @@ def still_valid(host_id: int, api_key_sha256: str) -> Host:
     if host is None:
         raise Unauthenticated("Invalid API key")
     return host
+
+
+def in_use(host: Host) -> bool:
+    """Whether a host may be working with its key: it has called, or its installer was run."""
+    if host.last_seen_at is not None or host.ip is not None:
+        return True
+    with reachable():
+        used = (InstallToken.host == host.id) & InstallToken.used_at.is_null(False)
+        return bool(InstallToken.select(InstallToken.id).where(used).exists())
 
 
 class AddressDecision(StrEnum):
@@ -173,9 +188,7 @@ def delete(host: Host, *, actor: str, action: str, **details: str) -> None:
     """Delete a host with its digests, state and installers; the canonical document stays (`contract.md` 2.4)."""
 
     def work() -> None:
-        gone = Host.get_or_none(Host.id == host.id)
-        if gone is None:
-            raise NotFound(f"No host {host.fqdn!r}")
+        gone = _get(host)
         gone.delete_instance()
         versions.note_reported(gone.client_version, None)
         audit.record(action, actor=actor, host=None, fqdn=gone.fqdn, host_id=gone.id, **details)
@@ -187,10 +200,8 @@ def change(host: Host, *, actor: str, action: str, **changes: Any) -> Host:
     """Set columns of a host, with an audit row `action` that names them; returns the host as it is then."""
 
     def work() -> Host:
-        found = Host.update(updated_at=clock.stamp(clock.now()), **changes).where(Host.id == host.id).execute()
-        if not found:
-            raise NotFound(f"No host {host.fqdn!r}")
-        changed: Host = Host.get_by_id(host.id)
+        Host.update(updated_at=clock.stamp(clock.now()), **changes).where(Host.id == host.id).execute()
+        changed = _get(host)
         audit.record(action, actor=actor, host=changed, fqdn=changed.fqdn, **changes)
         return changed
 
@@ -211,6 +222,58 @@ def set_active(host: Host, active: bool, *, actor: str) -> Host:
 def unbind(host: Host, *, actor: str) -> Host:
     """Forget a host's address; its next call binds anew."""
     return change(host, actor=actor, action="admin.host.unbind", ip=None)
+
+
+@dataclass(frozen=True)
+class Cleared:
+    """What `clear` removed from a host."""
+
+    host: Host
+    last_refresh: str | None
+    auth_digest: str | None
+    digests: int
+    states: int
+
+    def data(self) -> dict[str, Any]:
+        """The answer of `POST /admin/hosts/{id}/clear`: `host` (`contract.md` 9.2), and `cleared`."""
+        return {
+            "host": brief(self.host),
+            "cleared": {
+                "last_refresh": self.last_refresh,
+                "auth_digest": self.auth_digest,
+                "digests": self.digests,
+                "states": self.states,
+            },
+        }
+
+
+def clear(host: Host, *, actor: str) -> Cleared:
+    """Forget which document a host was known to hold, with its recent digests (`contract.md` 9.2).
+
+    Its key, its address and the fleet's canonical document stay; the host's next call tells anew what it holds.
+    """
+
+    def work() -> Cleared:
+        before = _get(host)
+        digests = HostAuthDigest.delete().where(HostAuthDigest.host == host.id).execute()
+        states = HostAuthState.delete().where(HostAuthState.host == host.id).execute()
+        Host.update(last_refresh=None, auth_digest=None, updated_at=clock.stamp(clock.now())).where(
+            Host.id == host.id
+        ).execute()
+        audit.record(
+            "admin.host.clear", actor=actor, host=host, fqdn=host.fqdn, auth_digest=before.auth_digest, digests=digests
+        )
+        return Cleared(_get(host), before.last_refresh, before.auth_digest, digests, states)
+
+    return write(work)
+
+
+def _get(host: Host) -> Host:
+    """The host as it is now. Raises `NotFound` when it has been deleted meanwhile."""
+    found: Host | None = Host.get_or_none(Host.id == host.id)
+    if found is None:
+        raise NotFound(f"No host {host.fqdn!r}")
+    return found
 
 
 def note_digest(host: Host, digest: str, *, refresh: bool) -> None:
@@ -246,28 +309,12 @@ def summary(host: Host) -> dict[str, Any]:
     }
 
 
-def listing(only: Host | None = None) -> list[dict[str, Any]]:
-    """The hosts as `GET /admin/hosts` lists them (`contract.md` 9.3), by FQDN; with `only`, just that one.
-
-    A constant number of queries, whatever the number of hosts.
-    """
-    with reachable():
-        query = Host.select() if only is None else Host.select().where(Host.id == only.id)
-        rows = list(query.order_by(Host.fqdn))
-        digests: dict[int, list[str]] = {}
-        newest_first = HostAuthDigest.select().order_by(HostAuthDigest.last_seen.desc(), HostAuthDigest.id.desc())
-        for row in newest_first if only is None else newest_first.where(HostAuthDigest.host == only.id):
-            digests.setdefault(row.host_id, []).append(row.digest)
-    return [
-        summary(host)
-        | {
-            "id": host.id,
-            "ip": host.ip,
-            "canonical_digest": host.auth_digest,
-            "recent_digests": digests.get(host.id, []),
-            "authed": bool(host.auth_digest),
-            "last_seen_at": host.last_seen_at,
-            "created_at": host.created_at,
-        }
-        for host in rows
-    ]
+def brief(host: Host) -> dict[str, Any]:
+    """What answers to a change of a host say of it."""
+    return {
+        "id": host.id,
+        "fqdn": host.fqdn,
+        "status": host.status,
+        "ip": host.ip,
+        "allow_roaming_ips": host.allow_roaming_ips,
+    }

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, overload
 
 from cdxsync.domain import audit, clock, hosts, wrapper
 from cdxsync.domain.fleet import Fleet
@@ -45,10 +45,15 @@ class Registration:
         }
 
 
-def register(fleet: Fleet, fqdn: object, *, actor: str) -> Registration:
+@overload
+def register(fleet: Fleet, fqdn: object, *, actor: str) -> Registration: ...
+@overload
+def register(fleet: Fleet, fqdn: object, *, actor: str, spare_in_use: bool) -> Registration | None: ...
+def register(fleet: Fleet, fqdn: object, *, actor: str, spare_in_use: bool = False) -> Registration | None:
     """Register a host, or rotate the key of a registered one, and mint its installer, in one transaction.
 
-    Older installers of the host die with it. Raises `Invalid` on `fqdn`.
+    Older installers of the host die with it. With `spare_in_use` a registered host that may be working with its key
+    keeps it, and the result is None. Raises `Invalid` on `fqdn`.
     """
     name = hosts.checked_fqdn(fqdn)
     settings = fleet.settings
@@ -57,7 +62,10 @@ def register(fleet: Fleet, fqdn: object, *, actor: str) -> Registration:
     token = apikeys.mint_installer_token()
     expires_at = clock.stamp(clock.now() + timedelta(seconds=settings.install_token_ttl_seconds))
 
-    def work() -> hosts.MintedKey:
+    def work() -> hosts.MintedKey | None:
+        registered = Host.get_or_none(Host.fqdn == name) if spare_in_use else None
+        if registered is not None and hosts.in_use(registered):
+            return None
         minted = hosts.mint_key(name, actor)
         at = clock.stamp(clock.now())
         InstallToken.delete().where(InstallToken.host == minted.host.id).execute()
@@ -82,6 +90,8 @@ def register(fleet: Fleet, fqdn: object, *, actor: str) -> Registration:
         return minted
 
     minted = write(work)
+    if minted is None:
+        return None
     url = f"{settings.public_url}/install/{token}"
     return Registration(
         host=minted.host,

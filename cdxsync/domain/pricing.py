@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from peewee import fn
-
-from cdxsync.domain import audit, clock, texts
+from cdxsync.domain import audit, clock, texts, usage_reports
 from cdxsync.setting_values import read_price
 from cdxsync.settings import Settings
 from cdxsync.store.database import reachable, write
-from cdxsync.store.tables import PricingSnapshot, UsageDay
+from cdxsync.store.tables import Host, PricingSnapshot
 
 JOB = "pricing"
 DEFAULT_MODEL = "gpt-5.1"
@@ -187,41 +185,41 @@ def cost_of(usage: Iterable[Mapping[str, Any]], prices: Mapping[str, Price]) -> 
     return Cost(totals, by_model, tuple(sorted(unpriced)))
 
 
-def month_usage(month: str) -> list[dict[str, Any]]:
-    """The fleet's tokens of a month (`YYYY-MM`) by model, from the daily roll-ups, as `cost_of` takes them."""
-    columns = {"input": UsageDay.input_tokens, "output": UsageDay.output_tokens, "cached": UsageDay.cached_tokens}
-    sums = [fn.COALESCE(fn.SUM(column), 0).alias(name) for name, column in columns.items()]
-    in_month = (UsageDay.day >= f"{month}-01") & (UsageDay.day <= f"{month}-31")
-    rows: Any = UsageDay.select(UsageDay.model, *sums).where(in_month).group_by(UsageDay.model).tuples()
-    return [
-        {"model": model or None, "input": int(given), "output": int(made), "cached": int(cached)}
-        for model, given, made, cached in rows
-    ]
-
-
 def month_cost(settings: Settings, month: str) -> Cost:
     """What a month (`YYYY-MM`) has cost so far at the prices in force."""
     with reachable():
-        return cost_of(month_usage(month), in_force(settings))
+        return cost_of(usage_reports.month_models(month), in_force(settings))
 
 
-def month_report(settings: Settings, month: str) -> dict[str, Any]:
-    """A month's cost for people: by model, in all by currency, and the models that have no price."""
+def month_report(settings: Settings, month: str, host: Host | None = None) -> dict[str, Any]:
+    """A month by day, host and model (`usage_reports.month_report`), with `cost`: what it cost at the prices in force.
+
+    `cost` has `totals` by currency, `models` with the tokens and cost of each (None where there is no price), and
+    `unpriced`, the names of those. Costs are numbers, rounded to six places.
+    """
+    report = usage_reports.month_report(month, host)
     with reachable():
-        usage, prices = month_usage(month), in_force(settings)
-    cost = cost_of(usage, prices)
-    models: dict[str, dict[str, Any]] = {}
-    for row in usage:
-        model = row["model"] or DEFAULT_MODEL
-        price, sums = prices.get(model), models.setdefault(model, dict.fromkeys(_PRICES, 0))
-        sums |= {name: sums[name] + row[name] for name in _PRICES}
-        sums |= {
-            "cost": float(cost.by_model[model]) if price is not None else None,
-            "currency": price.currency if price is not None else None,
-        }
-    return {
-        "month": month,
-        "models": [{"model": model, **sums} for model, sums in sorted(models.items())],
-        "totals": {currency: float(total) for currency, total in cost.totals.items()},
-        "unpriced_models": list(cost.unpriced),
-    }
+        prices = in_force(settings)
+    counted: dict[str, dict[str, int]] = {}
+    for row in report["days"]:
+        sums = counted.setdefault(row["model"] or "", dict.fromkeys(("total", *_PRICES), 0))
+        for name in sums:
+            sums[name] += row[name]
+    cost = cost_of([{"model": model, **sums} for model, sums in counted.items()], prices)
+    models = []
+    for model, sums in sorted(counted.items(), key=lambda item: (-item[1]["total"], item[0])):
+        price = prices.get(model or DEFAULT_MODEL)
+        models.append(
+            {
+                "model": model or None,
+                **sums,
+                "cost": None if price is None else _rounded(price.cost(sums)),
+                "currency": None if price is None else price.currency,
+            }
+        )
+    totals = {currency: _rounded(total) for currency, total in cost.totals.items()}
+    return report | {"cost": {"totals": totals, "models": models, "unpriced": list(cost.unpriced)}}
+
+
+def _rounded(cost: Decimal) -> float:
+    return float(round(cost, 6))

@@ -117,6 +117,11 @@ def summary(row: SlashCommand) -> dict[str, Any]:
     return {name: getattr(row, name) for name in _SHOWN}
 
 
+def whole(row: SlashCommand) -> dict[str, Any]:
+    """A prompt with its text, as admins see it."""
+    return summary(row) | {"prompt": row.prompt}
+
+
 def revision() -> str:
     """A text that changes with every change of any prompt: the list's entity tag."""
     with reachable():

@@ -1,6 +1,6 @@
 """What is forgotten with time: audit and usage rows, old documents, remembered answers, dead installers.
 
-Daily usage totals stay.
+Daily usage totals stay; those of a printed line go when it was last used before the oldest usage row that is kept.
 """
 
 from collections.abc import Iterable
@@ -20,6 +20,7 @@ from cdxsync.store.tables import (
     PricingSnapshot,
     RunnerEvent,
     TokenUsage,
+    UsageLine,
 )
 
 IDEMPOTENCY_DAYS = 7
@@ -30,16 +31,17 @@ BATCH = 2000
 
 def prune(settings: Settings, at: datetime) -> dict[str, int]:
     """Delete what is older than `settings` keep, as of `at`; returns the number of rows by table."""
-    aged: Iterable[tuple[Any, int]] = (
-        (LogEntry, settings.keep_log_days),
-        (TokenUsage, settings.keep_usage_days),
-        (IdempotencyKey, IDEMPOTENCY_DAYS),
-        (RunnerEvent, settings.keep_log_days),
+    aged: Iterable[tuple[Any, Any, int]] = (
+        (LogEntry, LogEntry.created_at, settings.keep_log_days),
+        (TokenUsage, TokenUsage.created_at, settings.keep_usage_days),
+        (UsageLine, UsageLine.last_used_at, settings.keep_usage_days),
+        (IdempotencyKey, IdempotencyKey.created_at, IDEMPOTENCY_DAYS),
+        (RunnerEvent, RunnerEvent.created_at, settings.keep_log_days),
     )
     deleted = {}
-    for table, days in aged:
+    for table, moment, days in aged:
         if days:
-            deleted[table._meta.table_name] = _delete(table, table.created_at < clock.stamp(at - timedelta(days=days)))
+            deleted[table._meta.table_name] = _delete(table, moment < clock.stamp(at - timedelta(days=days)))
     if settings.keep_usage_days:
         before = clock.stamp(at - timedelta(days=settings.keep_usage_days))
         deleted["chatgpt_usage_snapshots"] = _delete_all_but_newest(ChatGptSnapshot, before)

@@ -1,14 +1,16 @@
 """Who calls: the client's address, the host's key, the admin's certificate; and reading bodies within the limit."""
 
 import hmac
+import io
 from typing import Any
 
-from bottle import request
+from bottle import HTTPError, request
 
-from cdxsync.domain import audit, hosts, jsontext
+from cdxsync.domain import audit, hosts, jsontext, texts
 from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import (
     CdxsyncError,
+    Invalid,
     Malformed,
     NotFound,
     Refused,
@@ -38,6 +40,34 @@ def public_path() -> str:
     """The request's path for logs: without an installer's token, which is a secret while it lives."""
     path: str = request.path
     return "/install/…" if path.startswith("/install/") else path[:200]
+
+
+ACTOR = "cdxsync.actor"
+
+
+def actor() -> str:
+    """Who makes this admin request, for the audit log. `AdminGate` has told."""
+    return str(request.environ[ACTOR])
+
+
+def mtls() -> dict[str, Any] | None:
+    """The client certificate of this admin request: `subject`, `issuer`, `serial` (hex), `fingerprint`.
+
+    Of one that a trusted proxy has vouched for, what the proxy says; None stands for what it does not.
+    """
+    certificate = request.environ.get(CERTIFICATE)
+    if certificate is not None:
+        return {
+            "subject": certificate.subject,
+            "issuer": certificate.issuer,
+            "serial": f"{certificate.serial:x}",
+            "fingerprint": certificate.fingerprint,
+        }
+    return {name: _proxy_header(name) for name in ("subject", "issuer", "serial", "fingerprint")}
+
+
+def _proxy_header(name: str) -> str | None:
+    return texts.clean(request.environ.get(f"HTTP_X_MTLS_{name.upper()}", "")) or None
 
 
 def api_key() -> str | None:
@@ -141,7 +171,7 @@ class AdminGate:
             return None
         if self._revocations is not None and self._revocations.is_revoked(certificate.serial):
             raise Refused("This client certificate has been revoked")
-        return f"cert:{certificate.common_name}#{certificate.serial:x}"
+        return f"cert:{certificate.subject}#{certificate.serial:x}"
 
     def _vouched_by_proxy(self) -> str | None:
         peer = addresses.parse(request.environ["REMOTE_ADDR"])
@@ -149,8 +179,8 @@ class AdminGate:
             return None
         if request.environ.get("HTTP_X_MTLS_PRESENT", "").strip().lower() not in _TRUE:
             return None
-        subject = request.environ.get("HTTP_X_MTLS_SUBJECT", "") or "unnamed"
-        return f"proxy:{subject}"
+        serial = _proxy_header("serial")
+        return f"proxy:{_proxy_header('subject') or 'unnamed'}" + (f"#{serial}" if serial else "")
 
 
 def body_object(limit: int) -> dict[str, Any]:
@@ -159,6 +189,34 @@ def body_object(limit: int) -> dict[str, Any]:
     Raises `TooLarge` before more than `limit` bytes are read, `UnsupportedMedia`, `Malformed`.
     """
     return object_of(body_bytes(limit))
+
+
+def body_or_form(limit: int) -> dict[str, Any]:
+    """The request's JSON body, or the fields of a multipart form, in which the part `file` is the field `auth`.
+
+    Raises as `body_object` does.
+    """
+    environ = request.environ
+    if not environ.get("CONTENT_TYPE", "").strip().lower().startswith("multipart/form-data"):
+        return body_object(limit)
+    body = _read_body(limit)
+    environ |= {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
+    environ.pop("HTTP_TRANSFER_ENCODING", None)
+    try:
+        fields: dict[str, Any] = dict(request.forms.decode())
+        upload = request.files.get("file")
+    except (HTTPError, UnicodeError, ValueError):
+        raise Malformed("The body is not a multipart form") from None
+    if upload is not None:
+        fields["auth"] = _text_of(upload.file.read())
+    return fields
+
+
+def _text_of(content: bytes) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise Invalid({"auth": ["is not UTF-8 text"]}) from None
 
 
 def object_of(body: bytes) -> dict[str, Any]:
@@ -180,6 +238,11 @@ def body_bytes(limit: int) -> bytes:
         raise UnsupportedMedia(f"The body must be JSON, not {media_type}")
     if environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower() not in ("", "identity"):
         raise UnsupportedMedia("The body must be sent without Content-Encoding")
+    return _read_body(limit)
+
+
+def _read_body(limit: int) -> bytes:
+    environ = request.environ
     refuse_large_body(limit)
     length = environ.get("CONTENT_LENGTH", "")
     try:

@@ -1,13 +1,16 @@
-"""The API that admins call with a client certificate. The gate stands in `cdxsync.http.app`, before every route."""
+"""The API that admins call with a client certificate: the fleet as a whole, its log and usage, and uploads.
+
+The gate stands in `cdxsync.http.app`, before every route under `/admin`.
+"""
 
 from typing import Any
 
-from bottle import Bottle, HTTPResponse, request
+from bottle import Bottle, HTTPResponse
 
-from cdxsync.domain import exchange, hosts, installers, jsontext
+from cdxsync.domain import api_state, audit, exchange, hosts, jsontext, overview, pricing, usage_reports
 from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import Invalid, Malformed
-from cdxsync.http import access, envelope
+from cdxsync.http import access, envelope, params
 from cdxsync.store.tables import Host
 
 
@@ -15,32 +18,46 @@ def mount(app: Bottle, fleet: Fleet) -> None:
     """Add the routes to `app`."""
     limit = fleet.settings.max_body_bytes
 
-    @app.get("/admin/hosts")
-    def list_hosts() -> HTTPResponse:
-        return envelope.answer({"hosts": hosts.listing()})
-
-    @app.post("/admin/hosts/register")
-    def register() -> HTTPResponse:
-        fqdn = access.body_object(limit).get("fqdn")
-        return envelope.answer(installers.register(fleet, fqdn, actor=_actor()).data())
-
-    @app.delete("/admin/hosts/<host_id:int>")
-    def delete(host_id: int) -> HTTPResponse:
-        host = hosts.by_id(host_id)
-        hosts.delete(host, actor=_actor(), action="admin.host.delete")
-        return envelope.answer({"deleted": host.id})
+    @app.get("/admin/overview")
+    def show_overview() -> HTTPResponse:
+        return envelope.answer(overview.build(fleet, access.mtls()))
 
     @app.post("/admin/auth/upload")
     def upload() -> HTTPResponse:
-        body = access.body_object(limit)
+        body = access.body_or_form(limit)
         document = body.get("auth")
         if isinstance(document, str):
             document = _decode_text(document)
-        return envelope.answer(exchange.upload(fleet, document, host=_named_host(body.get("host_id")), actor=_actor()))
+        host, force = _named_host(body.get("host_id")), params.boolean(body, "force", default=False)
+        return envelope.answer(exchange.upload(fleet, document, host=host, actor=access.actor(), force=force))
 
+    @app.get("/admin/api/state")
+    def show_state() -> HTTPResponse:
+        return envelope.answer(api_state.get())
 
-def _actor() -> str:
-    return str(request.environ["cdxsync.actor"])
+    @app.post("/admin/api/state")
+    def set_state() -> HTTPResponse:
+        disabled = params.boolean(access.body_object(limit), "disabled")
+        return envelope.answer(api_state.put(disabled, actor=access.actor()))
+
+    @app.get("/admin/logs")
+    def list_logs() -> HTTPResponse:
+        rows = audit.recent(params.limit(audit.MAX_ROWS), host=params.host_filter(), before=params.cursor())
+        return envelope.answer(rows)
+
+    @app.get("/admin/usage")
+    def list_usage() -> HTTPResponse:
+        count = params.limit(usage_reports.MAX_ROWS)
+        return envelope.answer(usage_reports.recent(count, host=params.host_filter(), before=params.cursor()))
+
+    @app.get("/admin/usage/month")
+    def usage_month() -> HTTPResponse:
+        month = usage_reports.check_month(params.text("month"))
+        return envelope.answer(pricing.month_report(fleet.settings, month, params.host_filter()))
+
+    @app.get("/admin/tokens")
+    def list_tokens() -> HTTPResponse:
+        return envelope.answer(usage_reports.lines(params.limit(usage_reports.MAX_LINES)))
 
 
 def _decode_text(text: str) -> Any:
@@ -52,7 +69,7 @@ def _decode_text(text: str) -> Any:
 
 def _named_host(value: object) -> Host | None:
     """The host of an upload; null, "", "system" and 0 mean the whole fleet (`contract.md` 9.4)."""
-    if value in (None, "", "system", 0) and not isinstance(value, bool):
+    if value in (None, "", "system", 0, "0") and not isinstance(value, bool):
         return None
     if isinstance(value, str) and value.isascii() and value.isdigit():
         value = int(value)

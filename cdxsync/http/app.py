@@ -9,20 +9,29 @@ from bottle import Bottle, HTTPError, HTTPResponse, request
 
 from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import CdxsyncError
-from cdxsync.http import access, admin_api, envelope, host_api, install_api, outside_api, prompts_api
+from cdxsync.http import (
+    access,
+    admin_api,
+    admin_hosts_api,
+    envelope,
+    host_api,
+    install_api,
+    outside_api,
+    prompts_api,
+)
 from cdxsync.trust.revocation import Revocations
 from cdxsync.trust.throttle import Throttle
 
 _log = logging.getLogger("cdxsync.http")
 REQUEST_ID = "cdxsync.request_id"
-ACTOR = "cdxsync.actor"
 
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Any]
 
 
-def build(fleet: Fleet, revocations: Revocations | None) -> WsgiApp:
-    """The application of one server. `revocations` is of the CA whose certificates admins show, if any."""
-    app = Bottle(autojson=False)
+def assemble(fleet: Fleet, revocations: Revocations | None) -> Bottle:
+    """All routes, with the gate before those of admins."""
+    app = Bottle()
+    app.config["json.enable"] = False
     settings = fleet.settings
     throttle = Throttle(
         settings.home / "throttle.db",
@@ -37,7 +46,7 @@ def build(fleet: Fleet, revocations: Revocations | None) -> WsgiApp:
         try:
             access.refuse_large_body(fleet.settings.max_body_bytes)
             if request.path == "/admin" or request.path.startswith("/admin/"):
-                request.environ[ACTOR] = gate.admit()
+                request.environ[access.ACTOR] = gate.admit()
         except CdxsyncError as error:
             raise _failure_of(error) from None
 
@@ -49,7 +58,15 @@ def build(fleet: Fleet, revocations: Revocations | None) -> WsgiApp:
     prompts_api.mount(app, fleet, host_gate)
     install_api.mount(app, fleet, guard)
     admin_api.mount(app, fleet)
+    admin_hosts_api.mount(app, fleet)
+    prompts_api.mount_admin(app, fleet)
     outside_api.mount(app, fleet)
+    return app
+
+
+def build(fleet: Fleet, revocations: Revocations | None) -> WsgiApp:
+    """The application of one server. `revocations` is of the CA whose certificates admins show, if any."""
+    app = assemble(fleet, revocations)
 
     def without_trailing_slash(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         environ["PATH_INFO"] = environ.get("PATH_INFO", "").rstrip("/") or "/"

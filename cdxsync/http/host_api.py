@@ -6,7 +6,7 @@ from bottle import Bottle, HTTPResponse, request
 
 from cdxsync.domain import audit, exchange, hosts, usage, versions, wrapper
 from cdxsync.domain.fleet import Fleet
-from cdxsync.http import access, envelope
+from cdxsync.http import access, envelope, params
 
 
 def mount(app: Bottle, fleet: Fleet, gate: access.HostGate) -> None:
@@ -26,8 +26,7 @@ def mount(app: Bottle, fleet: Fleet, gate: access.HostGate) -> None:
 
     @app.delete("/auth")
     def deregister() -> HTTPResponse:
-        force = request.query.get("force") is not None and request.query["force"] != "0"
-        host, _ = gate.admit(force=force)
+        host, _ = gate.admit(force=params.flag("force"))
         hosts.delete(host, actor=audit.host_actor(host), action="host.delete", initiator="host_api")
         return envelope.answer({"deleted": host.fqdn})
 

@@ -1,4 +1,4 @@
-"""The API for slash-command prompts, which hosts call with their key."""
+"""The API for slash-command prompts: what hosts call with their key, and what admins call with a certificate."""
 
 from bottle import Bottle, HTTPResponse, request
 
@@ -38,3 +38,25 @@ def mount(app: Bottle, fleet: Fleet, gate: access.HostGate) -> None:
         host, _ = gate.admit()
         prompt = prompts.read_prompt(access.body_object(limit), fleet.settings.max_prompt_bytes)
         return envelope.answer(prompts.store(prompt, actor=audit.host_actor(host), host=host))
+
+
+def mount_admin(app: Bottle, fleet: Fleet) -> None:
+    """Add the admins' routes to `app`. The gate stands in `cdxsync.http.app`, before every route under `/admin`."""
+    limit = fleet.settings.max_body_bytes
+
+    @app.get("/admin/slash-commands")
+    def list_all() -> HTTPResponse:
+        return envelope.answer({"commands": prompts.listing()})
+
+    @app.get("/admin/slash-commands/<filename>")
+    def show(filename: str) -> HTTPResponse:
+        return envelope.answer(prompts.whole(prompts.find(filename)))
+
+    @app.post("/admin/slash-commands/store")
+    def store() -> HTTPResponse:
+        prompt = prompts.read_prompt(access.body_object(limit), fleet.settings.max_prompt_bytes)
+        return envelope.answer(prompts.store(prompt, actor=access.actor()))
+
+    @app.delete("/admin/slash-commands/<filename>")
+    def delete(filename: str) -> HTTPResponse:
+        return envelope.answer({"deleted": prompts.delete(filename, actor=access.actor())})

@@ -13,7 +13,6 @@ from cheroot.makefile import MakeFile
 from cheroot.ssl import Adapter
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.x509.oid import NameOID
 
 from cdxsync.errors import Failed
 
@@ -31,7 +30,7 @@ class ClientCertificate:
     """A client certificate that the handshake has verified against the CA."""
 
     subject: str
-    common_name: str
+    issuer: str
     serial: int
     fingerprint: str
 
@@ -112,10 +111,9 @@ def shake_hands(sock: ssl.SSLSocket, peer: str) -> dict[str, Any] | None:
 
 def _describe(der: bytes) -> ClientCertificate:
     certificate = x509.load_der_x509_certificate(der)
-    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     return ClientCertificate(
         subject=certificate.subject.rfc4514_string(),
-        common_name=str(names[0].value) if names else "",
+        issuer=certificate.issuer.rfc4514_string(),
         serial=certificate.serial_number,
         fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
     )

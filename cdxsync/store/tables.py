@@ -43,6 +43,10 @@ class Host(Table):
     last_seen_at = CharField(32, null=True)
     created_at = CharField(32)
     updated_at = CharField(32, index=True)
+    usage_total = BigIntegerField(default=0, index=True)
+    """All tokens that the host has reported."""
+    latest_usage_id = IntegerField(null=True)
+    """The host's newest row in `token_usages`; that row may have been pruned since."""
 
     class Meta:
         table_name = "hosts"
@@ -133,6 +137,7 @@ class LogEntry(Table):
 
     id = AutoField()
     host = ForeignKeyField(Host, null=True, on_delete="SET NULL")
+    host_id: int | None
     actor = CharField(255)
     action = CharField(64)
     details = TextField(null=True)
@@ -153,14 +158,10 @@ class Version(Table):
         table_name = "versions"
 
 
-class UsageDay(Table):
-    """Token totals of a host, day (`YYYY-MM-DD`, UTC) and model, so that totals never scan usage rows."""
+class Counters(Table):
+    """Base of the roll-ups: sums over usage rows, kept in the transaction that stores them."""
 
     id = AutoField()
-    host = ForeignKeyField(Host, null=True, on_delete="SET NULL")
-    host_id: int | None
-    day = CharField(10, index=True)
-    model = CharField(128, default="")
     total = BigIntegerField(default=0)
     input_tokens = BigIntegerField(default=0)
     output_tokens = BigIntegerField(default=0)
@@ -168,9 +169,40 @@ class UsageDay(Table):
     reasoning_tokens = BigIntegerField(default=0)
     events = BigIntegerField(default=0)
 
+
+class UsageDay(Counters):
+    """Token totals of a host, day (`YYYY-MM-DD`, UTC) and model, so that totals never scan usage rows."""
+
+    host = ForeignKeyField(Host, null=True, on_delete="SET NULL")
+    host_id: int | None
+    day = CharField(10, index=True)
+    model = CharField(128, default="")
+
     class Meta:
         table_name = "usage_days"
         indexes = ((("host", "day", "model"), True),)
+
+
+class UsageFleetDay(Counters):
+    """Token totals of the whole fleet by day and model; hosts that were deleted since are in it."""
+
+    day = CharField(10)
+    model = CharField(128, default="")
+
+    class Meta:
+        table_name = "usage_fleet_days"
+        indexes = ((("day", "model"), True),)
+
+
+class UsageLine(Counters):
+    """Token totals of each printed line, by its SHA-256."""
+
+    line_sha256 = CharField(64, unique=True)
+    line = TextField()
+    last_used_at = CharField(32, index=True)
+
+    class Meta:
+        table_name = "usage_lines"
 
 
 class TokenUsage(Table):

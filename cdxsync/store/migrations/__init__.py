@@ -1,7 +1,8 @@
 """Numbered schema migrations, each run once, in order, in its own transaction.
 
 A migration is a module `mNNNN_subject` with `STATEMENTS`: SQL in which `{...}` stands for what differs between
-engines. Once released it never changes; a later one mends it.
+engines, and, where SQL is not enough, `fill(execute)` that runs after them. Once released it never changes; a later
+one mends it.
 """
 
 import importlib
@@ -53,8 +54,11 @@ def _applied() -> set[str]:
 def _apply(name: str) -> bool:
     if name in _applied():
         return False
-    for statement in _statements(importlib.import_module(f"{__name__}.{name}")):
+    module = importlib.import_module(f"{__name__}.{name}")
+    for statement in _statements(module):
         proxy.execute_sql(statement)
+    if hasattr(module, "fill"):
+        module.fill(proxy.execute_sql)
     applied_at = datetime.now(UTC).isoformat(timespec="seconds")
     proxy.execute_sql("INSERT INTO schema_migrations (name, applied_at) VALUES (?, ?)", (name, applied_at))
     return True

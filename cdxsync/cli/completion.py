@@ -1,0 +1,74 @@
+"""Shell completion of names that the database knows."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from cdxsync.settings import Settings
+
+Names = Callable[["Settings", str], Iterable[str]]
+
+
+def completer(names: Names) -> Callable[[typer.Context, str], list[str]]:
+    """An `autocompletion` that offers those of `names(settings, prefix)` that begin with `prefix`.
+
+    `names` is called with the home's database open. What is printed would stand in the middle of the line that is
+    being typed, so any error means no offer, in silence. No home is made and no database migrated.
+    """
+
+    def complete(ctx: typer.Context, incomplete: str) -> list[str]:
+        import logging
+
+        logging.disable()
+        try:
+            settings = _settings(ctx)
+            return list(names(settings, incomplete)) if _open(settings) else []
+        except Exception:
+            return []
+
+    return complete
+
+
+def _settings(ctx: typer.Context) -> "Settings":
+    # The options before the command are parsed, but the callback that puts them into the state does not run here.
+    from cdxsync.cli.state import State
+
+    given = ctx.find_root().params
+    home, config = given.get("home"), given.get("config")
+    return State(home=home and Path(home), config=config and Path(config)).settings()
+
+
+def _open(settings: "Settings") -> bool:
+    from cdxsync import deployment
+    from cdxsync.store import database
+
+    if not deployment.is_initialised(settings.home):
+        return False
+    database.open_database(settings.database_url, settings.home)
+    return True
+
+
+def host_names(settings: "Settings", prefix: str) -> list[str]:
+    """The FQDNs of registered hosts."""
+    from cdxsync.domain import hosts
+
+    return hosts.names(prefix)
+
+
+def prompt_names(settings: "Settings", prefix: str) -> list[str]:
+    """The file names of stored prompts."""
+    from cdxsync.domain import prompts
+
+    return [row["filename"] for row in prompts.listing()]
+
+
+def certificate_names(settings: "Settings", prefix: str) -> list[str]:
+    """The names of client certificates that are not revoked."""
+    from cdxsync import deployment
+    from cdxsync.trust import pki
+
+    certificates = pki.list_certificates(settings.home / deployment.PKI_NAME)
+    return [info.name for info in certificates if info.kind == "client" and info.status != "revoked"]

@@ -1,0 +1,97 @@
+"""`cdxsync logs`: the audit log."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cdxsync.cli import output
+from cdxsync.cli.state import AsJson, Before, HostOption, State, state_of
+
+if TYPE_CHECKING:
+    from cdxsync.store.tables import Host
+
+POLL_SECONDS = 0.5
+
+
+def logs(
+    ctx: typer.Context,
+    host: HostOption = None,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="How many rows.")] = 50,
+    before: Before = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Print the newest rows, then further ones as they come.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the audit log, newest first: who did what.
+
+    With --follow it goes on, oldest first; --json then prints one object a line.
+    """
+    from cdxsync.domain import audit, hosts
+    from cdxsync.errors import Invalid
+
+    state = state_of(ctx)
+    if follow and before is not None:
+        raise Invalid({"before": ["does not go with --follow, which shows what comes after"]})
+    state.fleet()
+    only = hosts.find(host) if host else None
+    if follow:
+        _follow(state, limit, only)
+        return
+    page = audit.recent(limit, host=only, before=before)
+    if state.json:
+        output.json_data(page)
+        return
+    output.table(
+        ("Id", "When", "Who", "Action", "Details"), map(_cells, page["logs"]), folding=("Who", "Action", "Details")
+    )
+    if page["next_before"] is not None:
+        output.note(state, f"Older rows: cdxsync logs --before {page['next_before']}")
+
+
+def _follow(state: State, limit: int, only: "Host | None") -> None:
+    """Print rows until interrupted: each as soon as it has been committed."""
+    import sys
+
+    try:
+        for row in _rows(limit, only):
+            if state.json:
+                output.json_line(row)
+            else:
+                output.line("\t".join("" if cell is None else str(cell) for cell in _cells(row)))
+                sys.stdout.flush()
+    except KeyboardInterrupt:
+        return
+
+
+def _rows(limit: int, only: "Host | None") -> Iterator[dict[str, Any]]:
+    import time
+
+    from cdxsync.domain import audit
+
+    rows = audit.recent(limit, host=only)["logs"][::-1]
+    last = rows[-1]["id"] if rows else 0
+    yield from rows
+    while True:
+        rows = audit.since(last, 500, host=only)
+        yield from rows
+        if rows:
+            last = rows[-1]["id"]
+        else:
+            time.sleep(POLL_SECONDS)
+
+
+def _cells(row: dict[str, Any]) -> tuple[object, ...]:
+    return row["id"], row["created_at"], row["actor"], row["action"], _words(row["details"])
+
+
+def _words(details: str | None) -> str:
+    """JSON details as `name=value` words, values with blanks in quotes."""
+    import json
+
+    found = json.loads(details) if details else {}
+    return " ".join(
+        f"{name}={value if isinstance(value, str) and value and ' ' not in value else json.dumps(value)}"
+        for name, value in found.items()
+    )
