@@ -346,6 +346,9 @@ def test_the_quota_for_admins(server: Fleet, well: Upstream) -> None:
     printed = json.loads(server.cli("--json", "usage", "quota").stdout)
     assert printed == again
     assert well.count(QUOTA) == calls
+    with server.client(certificate="admin") as admin:
+        assert admin.call("HEAD", "/admin/chatgpt/usage?force=1").status_code == 200
+    assert well.count(QUOTA) == calls
     forced = server.admin_call("GET", "/admin/chatgpt/usage?force=1")
     assert forced["snapshot"]["id"] > row["id"]
     assert json.loads(server.cli("--json", "usage", "quota", "--force").stdout)["cached"] is False
@@ -470,6 +473,12 @@ def test_redirects_keep_credentials_on_their_server(upstream: Upstream) -> None:
         assert client.get(upstream.url + QUOTA, timeout=10).status == 200
         upstream.fail(QUOTA, status=302, headers={"Location": PRICES})
         assert b"gpt-5.1" in client.get(upstream.url + QUOTA, timeout=10, secret=True).body
+        upstream.fail(QUOTA, status=302, headers={"Location": "http://[::1"})
+        with pytest.raises(client.OutsideError, match="an address that is none"):
+            client.get(upstream.url + QUOTA, timeout=10)
+        upstream.fail(QUOTA, status=302, headers={"Location": PRICES}, body=" " * 1000, repeat=3000)
+        with pytest.raises(client.OutsideError, match="more than 2097152 bytes"):
+            client.get(upstream.url + QUOTA, timeout=10)
         upstream.fail(QUOTA, status=302, headers={"Location": "file:///etc/passwd"})
         with pytest.raises(client.OutsideError, match="redirects to where no TLS"):
             client.get(upstream.url + QUOTA, timeout=10)

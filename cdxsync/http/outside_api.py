@@ -71,6 +71,8 @@ def mount(app: Bottle, fleet: Fleet) -> None:
     @app.get("/admin/chatgpt/usage")
     def show_quota() -> HTTPResponse:
         force = request.query.get("force") is not None and request.query["force"] != "0"
+        if request.method == "HEAD":
+            return envelope.answer(quota.report(cached=True))
         return envelope.answer(_quota(force))
 
     @app.post("/admin/chatgpt/usage/refresh")
