@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 import requests
-from upstream import Upstream
+from documents import make_auth
+from upstream import JOBS, Upstream, run_job
 
 REQUIRE_ALL = "TEST_REQUIRES_ALL"
 """Set where everything that tests need is installed: a skipped test is a failure there."""
@@ -195,6 +196,36 @@ def fresh_fleet(tmp_path: Path) -> Iterator[Fleet]:
     """A server for one test: no document yet, no host."""
     with running_fleet(tmp_path / "home") as started:
         yield started
+
+
+@pytest.fixture(scope="module")
+def services() -> Iterator[Upstream]:
+    """The services outside, for a module."""
+    started = Upstream()
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="module")
+def connected(tmp_path_factory: pytest.TempPathFactory, services: Upstream) -> Iterator[Fleet]:
+    """A server that has read everything outside once, and holds a document."""
+    env = services.environment() | {
+        "CDXSYNC_OUTSIDE_TIMEOUT": "3",
+        "CHATGPT_USAGE_TIMEOUT": "3",
+        "AUTH_RUNNER_TIMEOUT": "3",
+    }
+    with running_fleet(tmp_path_factory.mktemp("outside") / "home", env=env) as started:
+        started.upload(make_auth())
+        for name in JOBS:
+            run_job(started, name)
+        yield started
+
+
+@pytest.fixture
+def well(services: Upstream) -> Iterator[Upstream]:
+    """The services of the module, well again after the test."""
+    yield services
+    services.release()
 
 
 @pytest.fixture
