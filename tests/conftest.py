@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 import requests
 from cryptography import x509
+from documents import make_auth
 from running import Running, running
-from upstream import Upstream
+from upstream import JOBS, Upstream, run_job
 
 from cdxsync.server import tls
 from cdxsync.trust import pki
@@ -201,6 +202,36 @@ def fresh_fleet(tmp_path: Path) -> Iterator[Fleet]:
     """A server for one test: no document yet, no host."""
     with running_fleet(tmp_path / "home") as started:
         yield started
+
+
+@pytest.fixture(scope="module")
+def services() -> Iterator[Upstream]:
+    """The services outside, for a module."""
+    started = Upstream()
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="module")
+def connected(tmp_path_factory: pytest.TempPathFactory, services: Upstream) -> Iterator[Fleet]:
+    """A server that has read everything outside once, and holds a document."""
+    env = services.environment() | {
+        "CDXSYNC_OUTSIDE_TIMEOUT": "3",
+        "CHATGPT_USAGE_TIMEOUT": "3",
+        "AUTH_RUNNER_TIMEOUT": "3",
+    }
+    with running_fleet(tmp_path_factory.mktemp("outside") / "home", env=env) as started:
+        started.upload(make_auth())
+        for name in JOBS:
+            run_job(started, name)
+        yield started
+
+
+@pytest.fixture
+def well(services: Upstream) -> Iterator[Upstream]:
+    """The services of the module, well again after the test."""
+    yield services
+    services.release()
 
 
 @pytest.fixture

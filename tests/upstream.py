@@ -1,17 +1,24 @@
 """The services outside, as a local process, and ways to make them fail."""
 
+import contextlib
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import requests
 from codex_upstream import RUNNER_SECRET
+from together import until
+
+if TYPE_CHECKING:
+    from conftest import Fleet
 
 RELEASES = "/repos/openai/codex/releases/latest"
 QUOTA = "/wham/usage"
 PRICES = "/pricing.json"
 VERIFY = "/verify"
+JOBS = {"versions": RELEASES, "chatgpt": QUOTA, "pricing": PRICES, "runner": VERIFY}
 
 
 class Upstream:
@@ -51,3 +58,46 @@ class Upstream:
             "AUTH_RUNNER_URL": self.url + VERIFY,
             "CDXSYNC_AUTH_RUNNER_SECRET": RUNNER_SECRET,
         }
+
+
+def job(fleet: "Fleet", name: str) -> dict[str, Any]:
+    rows = fleet.admin_call("GET", "/admin/jobs")["jobs"]
+    return next(row for row in rows if row["name"] == name)
+
+
+def run_job(fleet: "Fleet", name: str) -> dict[str, Any]:
+    """Run a job to its end; what a service has asked to wait is over."""
+    execute(fleet, "UPDATE jobs SET not_before = NULL WHERE name = ?", name)
+    until(lambda: job(fleet, name)["state"] != "running")
+    data = fleet.admin_call("POST", f"/admin/jobs/{name}/run")
+    assert data["pending"] is False, data
+    return dict(data["job"])
+
+
+def execute(fleet: "Fleet", statement: str, *values: object) -> None:
+    with contextlib.closing(sqlite3.connect(fleet.home / "cdxsync.db", timeout=30)) as database, database:
+        database.execute(statement, values)
+
+
+def expire_quota(fleet: "Fleet") -> None:
+    """As after the cool-down."""
+    past = "2026-01-01T00:00:00+00:00"
+    execute(fleet, "UPDATE chatgpt_usage_snapshots SET next_eligible_at = ?", past)
+    execute(fleet, "UPDATE jobs SET next_run = ?, not_before = NULL WHERE name = 'chatgpt'", past)
+
+
+def retrieve(fleet: "Fleet", key: str) -> dict[str, Any]:
+    with fleet.client(key) as host:
+        response = host.auth(digest="0" * 64, last_refresh="2025-01-01T00:00:00Z")
+    assert response.status_code == 200, response.text
+    return dict(response.json()["data"])
+
+
+def known(fleet: "Fleet", key: str) -> dict[str, Any]:
+    """What a host and an admin are told of the outside."""
+    data = retrieve(fleet, key)
+    return {
+        "version": data["versions"]["client_version"],
+        "quota": data["chatgpt_usage"],
+        "document": data["canonical_digest"],
+    }

@@ -14,7 +14,12 @@ from cdxsync.store.tables import Job
 
 RETENTION_JOB = "retention"
 DAY = 86400
-_RUNS_SLACK_SECONDS = 30
+_SLACK_SECONDS = 30
+
+
+def _limit(*timeouts: float) -> int:
+    """A time limit for a job whose calls take at most `timeouts` seconds: a lease must outlast what runs under it."""
+    return int(2 * max(timeouts)) + _SLACK_SECONDS
 
 
 def specs(settings: Settings) -> tuple[jobs.Spec, ...]:
@@ -25,21 +30,21 @@ def specs(settings: Settings) -> tuple[jobs.Spec, ...]:
             versions.JOB,
             "Read the newest Codex release from GitHub.",
             interval=versions.CACHE_SECONDS,
-            time_limit=60,
+            time_limit=_limit(settings.outside_timeout),
             off="" if settings.github_api_url else "the setting github_api_url is empty",
         ),
         jobs.Spec(
             quota.JOB,
             "Read the ChatGPT quota, when a host or an admin asks for a newer one.",
             interval=None,
-            time_limit=60,
+            time_limit=_limit(settings.chatgpt_usage_timeout),
             off="" if settings.chatgpt_base_url else "the setting chatgpt_base_url is empty",
         ),
         jobs.Spec(
             pricing.JOB,
             "Read the prices of models.",
             interval=DAY,
-            time_limit=60,
+            time_limit=_limit(settings.outside_timeout),
             off=""
             if settings.pricing_url
             else "the setting pricing_url is empty; the prices are those of the settings",
@@ -48,7 +53,7 @@ def specs(settings: Settings) -> tuple[jobs.Spec, ...]:
             runner.JOB,
             "Check the canonical document, and refresh it where the server does that.",
             interval=DAY,
-            time_limit=int(settings.auth_runner_timeout) + _RUNS_SLACK_SECONDS,
+            time_limit=_limit(settings.auth_runner_timeout, settings.chatgpt_usage_timeout),
             off=off if used is Backend.OFF else "",
         ),
         jobs.Spec(RETENTION_JOB, "Delete what has had its time.", interval=3600, time_limit=600),

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -29,6 +29,8 @@ class Price:
     input: Decimal
     output: Decimal
     cached: Decimal
+    entry: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    """The list's own words on the model."""
 
     def cost(self, tokens: Mapping[str, int]) -> Decimal:
         """What `tokens` (`input`, `output`, `cached`) cost, not rounded.
@@ -68,10 +70,10 @@ def _entry(model: str, entry: object, default_currency: str) -> Price | None:
         return None
     currency = entry.get("currency")
     shown = texts.clean(currency)[:16].upper() if isinstance(currency, str) else ""
-    return Price(name, shown or default_currency, *read)
+    return Price(name, shown or default_currency, read[0], read[1], read[2], entry)
 
 
-def keep(settings: Settings, prices: Iterable[Price], raw: object) -> None:
+def keep(settings: Settings, prices: Iterable[Price]) -> None:
     """Keep what `PRICING_URL` answered, as one batch of rows with one time."""
     stamp = clock.stamp(clock.now())
 
@@ -82,7 +84,7 @@ def keep(settings: Settings, prices: Iterable[Price], raw: object) -> None:
                 currency=price.currency,
                 **{f"{name}_price_per_1k": format(getattr(price, name), "f") for name in _PRICES},
                 source_url=settings.pricing_url,
-                raw_body=json.dumps(raw) if price.model == DEFAULT_MODEL else None,
+                raw_body=json.dumps(price.entry),
                 fetched_at=stamp,
                 created_at=stamp,
             ).execute()
@@ -105,7 +107,8 @@ def rows(settings: Settings) -> dict[str, dict[str, Any]]:
         newest = PricingSnapshot.select(PricingSnapshot.fetched_at).where(mine).order_by(PricingSnapshot.id.desc())
         last = newest.limit(1).first()
         if last is not None:
-            for row in PricingSnapshot.select().where(mine & (PricingSnapshot.fetched_at == last.fetched_at)):
+            batch = PricingSnapshot.select().where(mine & (PricingSnapshot.fetched_at == last.fetched_at))
+            for row in batch.order_by(PricingSnapshot.id):
                 found[row.model] = _row(row)
     return found
 

@@ -18,6 +18,7 @@ from cdxsync.store.tables import (
     InstallToken,
     LogEntry,
     PricingSnapshot,
+    RefreshIntent,
     RunnerEvent,
     TokenUsage,
     UsageLine,
@@ -46,6 +47,9 @@ def prune(settings: Settings, at: datetime) -> dict[str, int]:
         before = clock.stamp(at - timedelta(days=settings.keep_usage_days))
         deleted["chatgpt_usage_snapshots"] = _delete_all_but_newest(ChatGptSnapshot, before)
         deleted["pricing_snapshots"] = _delete_all_but_newest(PricingSnapshot, before)
+    if settings.keep_log_days:
+        long_ago = RefreshIntent.started_at < clock.stamp(at - timedelta(days=settings.keep_log_days))
+        deleted["refresh_intents"] = _delete(RefreshIntent, long_ago & RefreshIntent.outcome.is_null(False))
     # A dead installer still says why it does not work, for a while; the key in it goes at once.
     expired = InstallToken.expires_at <= clock.stamp(at)
     write(lambda: InstallToken.update(api_key=None).where(expired & InstallToken.api_key.is_null(False)).execute())

@@ -6,7 +6,7 @@ No request calls anybody: it asks for a run of the job, and waits a while for th
 import threading
 import time
 
-from bottle import Bottle, HTTPResponse
+from bottle import Bottle, HTTPResponse, request
 
 from cdxsync.domain import canonical, clock, jobs, outside, quota, runner, versions
 from cdxsync.domain.fleet import Fleet
@@ -70,6 +70,8 @@ def mount(app: Bottle, fleet: Fleet) -> None:
 
     @app.get("/admin/chatgpt/usage")
     def show_quota() -> HTTPResponse:
+        if request.method == "HEAD":
+            return envelope.answer(quota.report(cached=True))
         return envelope.answer(_quota(params.flag("force")))
 
     @app.post("/admin/chatgpt/usage/refresh")

@@ -107,9 +107,12 @@ def post_json(url: str, content: Any, *, timeout: float, headers: Mapping[str, s
 
 def place(url: str) -> str:
     """`url` without query and user, for messages."""
-    parts = urlsplit(url)
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    return f"{parts.scheme}://{host}{f':{parts.port}' if parts.port else ''}{parts.path}"
+    try:
+        parts = urlsplit(url)
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        return f"{parts.scheme}://{host}{f':{parts.port}' if parts.port else ''}{parts.path}"[:300]
+    except ValueError:
+        return "an address that is none"
 
 
 def _follow(url: str, headers: Mapping[str, str], deadline: float, secret: bool) -> Answer:
@@ -118,8 +121,11 @@ def _follow(url: str, headers: Mapping[str, str], deadline: float, secret: bool)
         answer = _once("GET", here, headers, deadline, None)
         if answer.status not in _REDIRECTS:
             return _checked(answer)
-        target = urljoin(here, answer.headers.get("Location", ""))
-        before, after = urlsplit(here), urlsplit(target)
+        try:
+            target = urljoin(here, answer.headers.get("Location", ""))
+            before, after = urlsplit(here), urlsplit(target)
+        except ValueError:
+            raise OutsideError(f"{place(here)} redirects to an address that is none", status=answer.status) from None
         if after.scheme not in ("http", "https") or (before.scheme, after.scheme) == ("https", "http"):
             raise OutsideError(f"{place(here)} redirects to where no TLS protects it", status=answer.status)
         if secret and (before.scheme, before.netloc) != (after.scheme, after.netloc):
@@ -176,8 +182,7 @@ def _once(method: str, url: str, headers: Mapping[str, str], deadline: float, bo
         raise OutsideError(f"{place(url)} did not answer in time")
     # Identity: a small answer must not unpack into a large one.
     sent = {"User-Agent": USER_AGENT, "Accept": "application/json", "Accept-Encoding": "identity", **headers}
-    with requests.Session() as session:
-        session.auth = _as_it_is  # or a .netrc of the server's user would replace the Authorization header
+    with _Session() as session:
         try:
             with session.request(
                 method,
@@ -199,8 +204,17 @@ def dict_of(headers: Mapping[str, str]) -> Mapping[str, str]:
     return requests.structures.CaseInsensitiveDict(headers)
 
 
-def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
+class _Session(requests.Session):
+    """A session that leaves redirects and credentials to us."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Or a .netrc of the server's user would replace the Authorization header.
+        self.auth = lambda request: request
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """None: `requests` would read the whole body of a redirect, however large, also when it does not follow it."""
+        return None
 
 
 def _read(response: requests.Response, url: str, deadline: float) -> bytes:

@@ -10,10 +10,9 @@ def read(fleet: Fleet) -> Outcome:
     """Read the list and keep it. Raises `OutsideError`; what was kept before then stays in force."""
     url = fleet.settings.pricing_url
     answer = client.get(url, timeout=fleet.settings.outside_timeout)
-    content = answer.json()
     try:
-        prices = pricing.parse(content, fleet.settings.pricing_currency)
+        prices = pricing.parse(answer.json(), fleet.settings.pricing_currency)
     except ValueError as error:
         raise client.OutsideError(f"{client.place(url)}: {error}", status=answer.status) from None
-    pricing.keep(fleet.settings, prices, content)
+    pricing.keep(fleet.settings, prices)
     return Outcome(f"prices of {len(prices)} models")
