@@ -13,7 +13,7 @@ from cdxsync.files import write_private
 from cdxsync.settings import CONFIG_NAME, Settings
 from cdxsync.store import database, keyring_file, migrations
 from cdxsync.store.keyring_file import KeyringFile
-from cdxsync.trust import pki
+from cdxsync.trust import pki, server_names
 
 KEYRING_NAME = "keyring.json"
 PKI_NAME = "pki"
@@ -58,7 +58,7 @@ def initialise(settings: Settings) -> Initialised:
         write_private(config, _config_text(settings).encode())
     directory = home / PKI_NAME
     if not (directory / "ca.pem").exists():
-        pki.create(directory, pki.server_names(settings.public_url, settings.listen.host))
+        pki.create(directory, server_names.wanted(settings.public_url, settings.listen.host))
     migrations.migrate()
     keyring_file.create(home / KEYRING_NAME)
     made = [config, directory, home / KEYRING_NAME]
