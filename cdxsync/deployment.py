@@ -4,12 +4,15 @@ import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cdxsync import home_lock
 from cdxsync import settings as settings_module
+from cdxsync.domain import keys
 from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import Conflict, Failed
 from cdxsync.files import write_private
 from cdxsync.settings import CONFIG_NAME, Settings
-from cdxsync.store import database, migrations, sealing
+from cdxsync.store import database, keyring_file, migrations
+from cdxsync.store.keyring_file import KeyringFile
 from cdxsync.trust import pki
 
 KEYRING_NAME = "keyring.json"
@@ -46,6 +49,9 @@ def initialise(settings: Settings) -> Initialised:
         home.chmod(0o700)
     except OSError as error:
         raise Failed(f"{home}: cannot be made the state directory: {error.strerror}") from None
+    home_lock.share(home)
+    database.open_database(settings.database_url, home)
+    _refuse_lost_keyring(home)
     settings = settings if settings.public_url else replace(settings, public_url=default_public_url(settings))
     config = home / CONFIG_NAME
     if not config.exists():
@@ -53,9 +59,8 @@ def initialise(settings: Settings) -> Initialised:
     directory = home / PKI_NAME
     if not (directory / "ca.pem").exists():
         pki.create(directory, pki.server_names(settings.public_url, settings.listen.host))
-    database.open_database(settings.database_url, home)
     migrations.migrate()
-    sealing.create_keyring(home / KEYRING_NAME)
+    keyring_file.create(home / KEYRING_NAME)
     made = [config, directory, home / KEYRING_NAME]
     if not settings.database_url:
         made.append(database.sqlite_path("", home))
@@ -66,6 +71,18 @@ def initialise(settings: Settings) -> Initialised:
         admin_key=directory / "admin.key",
         ca=directory / "ca.pem",
     )
+
+
+def _refuse_lost_keyring(home: Path) -> None:
+    """Raise `Failed` when the database holds what only a keyring opens that is not there: a new one would not."""
+    if migrations.is_empty():
+        return
+    wanted = sorted(keys.usage().keys() - {""})
+    if wanted:
+        raise Failed(
+            f"{home / KEYRING_NAME} is missing, and the database holds values sealed with key {', '.join(wanted)}."
+            " Nothing was changed. Put the keyring back from a backup"
+        )
 
 
 def _config_text(settings: Settings) -> str:
@@ -89,21 +106,42 @@ def default_public_url(settings: Settings) -> str:
     )
 
 
-def open_fleet(settings: Settings) -> Fleet:
+def open_fleet(settings: Settings, *, check_keys: bool = False) -> Fleet:
     """Open an initialised home: keyring, database (migrated when needed), and the CA that hosts are told to trust.
 
+    With `check_keys` the keyring must open what is stored; that is seen before anything is changed.
     Raises `Failed` when it is not initialised or something in it is missing.
     """
+    fleet = open_unmigrated(settings)
+    if check_keys and not migrations.is_empty():
+        keys.check(fleet.keyring, str(fleet.keyring.path))
+    migrations.migrate()
+    return replace(fleet, host_ca_pem=host_ca_pem(settings))
+
+
+def open_unmigrated(settings: Settings) -> Fleet:
+    """Open keyring and database of an initialised home as they are; the home stays shared until the process ends.
+
+    Raises `Failed` when it is not initialised, `Conflict` during a restore.
+    """
     home = settings.home
+    if is_initialised(home) or home_lock.exists(home):
+        home_lock.share(home)
     if not is_initialised(home):
         raise Failed(f"{home} is not initialised. Run: cdxsync init   (or name another directory with --home)")
-    keyring = sealing.load_keyring(home / KEYRING_NAME)
+    keyring = KeyringFile(home / KEYRING_NAME)
     database.open_database(settings.database_url, home)
-    migrations.migrate()
-    return Fleet(settings=settings, keyring=keyring, host_ca_pem=_host_ca_pem(settings))
+    return Fleet(settings=settings, keyring=keyring, host_ca_pem="")
 
 
-def _host_ca_pem(settings: Settings) -> str:
+def migrate(settings: Settings) -> list[str]:
+    """Run the migrations that are pending; returns their names."""
+    open_unmigrated(settings)
+    return migrations.migrate()
+
+
+def host_ca_pem(settings: Settings) -> str:
+    """The CA that hosts pin when they call `public_url`, or "" for their own trust store. Raises `Failed`."""
     if settings.host_ca is not None:
         path = settings.host_ca
     elif settings.plain_http or settings.tls_certificate is not None or settings.public_url.startswith("http:"):

@@ -1,32 +1,47 @@
 """Writing files atomically, secret ones readable by their owner only from the first byte."""
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 
-def write_atomically(path: Path, content: bytes, mode: int) -> None:
-    """Replace `path` by `content` with `mode`, whatever the umask: readers see the old file or the new one.
+@contextlib.contextmanager
+def replacing(path: Path, mode: int) -> Iterator[BinaryIO]:
+    """Replace `path` by what the block writes, with `mode` whatever the umask: readers see the old file or the new one.
 
-    It is on disk when this returns. A symbolic link is followed.
+    It is on disk when the block has ended; when that raises, the old file stays. A symbolic link is followed.
     """
     path = path.resolve()
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), mode)
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    directory = os.open(path.parent, os.O_RDONLY)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Let names that were given or moved in a directory survive a loss of power."""
+    directory = os.open(path, os.O_RDONLY)
     try:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def write_atomically(path: Path, content: bytes, mode: int) -> None:
+    """Replace `path` by `content`, as `replacing` does."""
+    with replacing(path, mode) as file:
+        file.write(content)
 
 
 def write_private(path: Path, content: bytes) -> None:

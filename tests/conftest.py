@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -14,8 +15,13 @@ from typing import Any
 
 import pytest
 import requests
+from cryptography import x509
 from documents import make_auth
+from running import Running, running
 from upstream import JOBS, Upstream, run_job
+
+from cdxsync.server import tls
+from cdxsync.trust import pki
 
 REQUIRE_ALL = "TEST_REQUIRES_ALL"
 """Set where everything that tests need is installed: a skipped test is a failure there."""
@@ -234,6 +240,53 @@ def upstream() -> Iterator[Upstream]:
     started = Upstream()
     yield started
     started.stop()
+
+
+PKI_NAMES = ["cdx.example.net", "localhost", "127.0.0.1", "::1"]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """A folder of certificates for one test, made under the most generous umask."""
+    before = os.umask(0)
+    try:
+        pki.create(tmp_path / "pki", PKI_NAMES)
+    finally:
+        os.umask(before)
+    return tmp_path / "pki"
+
+
+def serial_of(path: Path) -> int:
+    """The serial number of a certificate."""
+    return x509.load_pem_x509_certificate(path.read_bytes()).serial_number
+
+
+@pytest.fixture(scope="module")
+def pki_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The certificates of a server on this machine."""
+    directory = tmp_path_factory.mktemp("tls") / "pki"
+    pki.create(directory, ["localhost", "127.0.0.1"])
+    return directory
+
+
+@pytest.fixture
+def server_context(pki_folder: Path) -> ssl.SSLContext:
+    """The TLS of a server on this machine."""
+    return tls.server_context(pki_folder / "server.pem", pki_folder / "server.key", pki_folder / "ca.pem")
+
+
+@pytest.fixture
+def tls_server(server_context: ssl.SSLContext) -> Iterator[Running]:
+    """A server with TLS, in this process, with the application of `running`."""
+    with running(server_context) as server:
+        yield server
+
+
+@pytest.fixture
+def plain_server() -> Iterator[Running]:
+    """The same without TLS."""
+    with running() as server:
+        yield server
 
 
 def pytest_configure() -> None:

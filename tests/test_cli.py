@@ -176,10 +176,14 @@ def test_the_canonical_document(fresh_fleet: Fleet, tmp_path: Path) -> None:
     assert "--force" in done.stderr
     assert fresh_fleet.canonical() == with_auths(document)
     assert fresh_fleet.cli("auth", "upload", "-", "--force", input=older).returncode == 0
-    assert fresh_fleet.canonical() == with_auths(json.loads(older))
     with fresh_fleet.client(fresh_fleet.key("a")) as client:
-        answer = client.auth(last_refresh="2000-01-01T00:00:00Z", digest="0" * 64).json()["data"]
-    assert answer["auth"] == with_auths(json.loads(older))
+        held = {"last_refresh": document["last_refresh"], "digest": plain_digest(with_auths(document))}
+        answer = client.auth(**held).json()["data"]
+    # A host that holds the later one pulls it: it has the present as its date.
+    assert answer["status"] == "outdated"
+    assert answer["auth"] == fresh_fleet.canonical()
+    assert answer["auth"] | {"last_refresh": ""} == with_auths(json.loads(older)) | {"last_refresh": ""}
+    assert answer["auth"]["last_refresh"] > document["last_refresh"]
 
 
 def test_uploading_in_the_name_of_a_host(fresh_fleet: Fleet) -> None:

@@ -2,22 +2,17 @@
 
 import http.client
 import json
-import signal
 import socket
 import ssl
 import struct
 import subprocess
 import sys
-import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import BASE_ENVIRONMENT, Fleet, free_port, running_fleet
-
-from cdxsync.server import httpd
 
 
 @pytest.fixture(scope="module")
@@ -206,41 +201,6 @@ def test_broken_chunks_are_400(plain: Fleet) -> None:
     head = f"POST /auth HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
     assert exchange(plain.port, head + b"zz\r\n{}\r\n0\r\n\r\n")[0] == 400
     assert exchange(plain.port, head + b"2\r\n{}\r\n0\r\n\r\n")[0] == 422
-
-
-def test_a_request_in_flight_finishes_when_the_server_stops() -> None:
-    """Structurally: the application answers only after the server was asked to stop."""
-    entered, asked = threading.Event(), threading.Event()
-
-    def slow(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        entered.set()
-        asked.wait(30)
-        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "4")])
-        return [b"done"]
-
-    server = httpd.Server(("127.0.0.1", 0), slow, None, threads=2)
-    host, port = httpd.listen(server)
-    assert port > 0
-    serving = threading.Thread(target=httpd.serve_until_stopped, args=(server,))
-    serving.start()
-    with socket.create_connection((host, port), 30) as connection:
-        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        entered.wait(30)
-        server.request_stop()
-        asked.set()
-        response = http.client.HTTPResponse(connection)
-        response.begin()
-        assert response.read() == b"done"
-    serving.join(30)
-    assert not serving.is_alive()
-
-
-def test_signals_end_the_server_cleanly(tmp_path: Path) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):
-        with running_fleet(tmp_path / number.name) as fleet:
-            process = fleet.processes[0]
-            process.send_signal(number)
-            assert process.wait(30) == 0
 
 
 def test_ipv6(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdxsync.errors import Failed
-from cdxsync.store import migrations, sealing, tables
+from cdxsync.store import keyring_file, migrations, sealing, tables
 
 
 @pytest.fixture
@@ -115,12 +115,12 @@ def test_two_seals_of_one_text_differ() -> None:
 def test_keyrings_that_are_none(tmp_path: Path, content: str) -> None:
     (tmp_path / "keyring.json").write_text(content)
     with pytest.raises(Failed, match=r"keyring\.json"):
-        sealing.load_keyring(tmp_path / "keyring.json")
+        keyring_file.read(tmp_path / "keyring.json")
 
 
 def test_a_new_keyring(tmp_path: Path) -> None:
     path = tmp_path / "keyring.json"
-    sealing.create_keyring(path)
+    keyring_file.create(path)
     assert path.stat().st_mode & 0o777 == 0o600
-    ring = sealing.load_keyring(path)
+    ring = keyring_file.KeyringFile(path)
     assert ring.open(ring.seal(b"x", "here"), "here") == b"x"

@@ -1,4 +1,4 @@
-"""`cdxsync auth`: the fleet's canonical auth.json."""
+"""`cdxsync auth`: the fleet's canonical auth.json, and those it had before."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,9 +8,9 @@ import typer
 from cdxsync.cli import output
 from cdxsync.cli.completion import completer, host_names
 from cdxsync.cli.input import read_bytes
-from cdxsync.cli.state import AsJson, actor, state_of
+from cdxsync.cli.state import AsJson, Before, Yes, actor, confirm, state_of
 
-app = typer.Typer(help="Show and upload the fleet's canonical auth.json.", no_args_is_help=True)
+app = typer.Typer(help="Show, upload and roll back the fleet's canonical auth.json.", no_args_is_help=True)
 
 
 @app.command()
@@ -23,14 +23,9 @@ def show(
 ) -> None:
     """Show which document is canonical."""
     from cdxsync.domain import canonical
-    from cdxsync.errors import NotFound
 
     state = state_of(ctx)
     data = canonical.describe(state.fleet(), include_body=include_body, actor=actor())
-    if data is None:
-        raise NotFound(
-            "The fleet has no auth.json yet. Log in on one host with `cdx login`, or run: cdxsync auth upload FILE"
-        )
     if state.json:
         output.json_data(data)
     elif include_body:
@@ -87,3 +82,102 @@ def upload(
     if not state.json:
         done = "is canonical now" if data["status"] == "updated" else "was canonical already"
         output.note(state, f"The document of {data['canonical_last_refresh']} {done}")
+
+
+@app.command("history")
+def show_history(
+    ctx: typer.Context,
+    limit: Annotated[int, typer.Option(min=1, max=500, help="How many rows.")] = 50,
+    before: Before = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the documents that are kept, newest first."""
+    from cdxsync.domain import history
+
+    state = state_of(ctx)
+    state.fleet()
+    data = history.listing(limit, before=before)
+    if state.json:
+        output.json_data(data)
+        return
+    output.table(
+        ("Id", "Last refresh", "Digest", "Source", "Stored", "State"),
+        (
+            (
+                row["id"],
+                row["last_refresh"],
+                row["digest"][:8],
+                row["source"],
+                row["stored_at"],
+                "canonical" if row["canonical"] else "",
+            )
+            for row in data["history"]
+        ),
+    )
+    if data["next_before"] is not None:
+        output.note(state, f"Older rows: cdxsync auth history --before {data['next_before']}")
+
+
+@app.command()
+def diff(
+    ctx: typer.Context,
+    first: Annotated[
+        str | None,
+        typer.Argument(metavar="FROM", help="Id of a kept document. Default: the one before.", show_default=False),
+    ] = None,
+    second: Annotated[
+        str | None,
+        typer.Argument(metavar="TO", help="Id of another. Default: the canonical one.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show which keys differ between two kept documents; never their values."""
+    from cdxsync.domain import history
+    from cdxsync.domain.texts import clean
+
+    state = state_of(ctx)
+    from_id = None if first is None else history.read_reference(first, "from")
+    to_id = None if second is None else history.read_reference(second, "to")
+    data = history.diff(state.fleet(), from_id, to_id)
+    if state.json:
+        output.json_data(data)
+        return
+    since, to = data["from"], data["to"]
+    output.note(state, f"From {since['id']} ({since['last_refresh']}) to {to['id']} ({to['last_refresh']}):")
+    output.table(("Key", "Change"), ((clean(row["key"]), row["change"]) for row in data["changes"]))
+    if not data["changes"]:
+        output.note(state, "The same values, in another order" if data["reordered"] else "They are the same")
+
+
+@app.command()
+def rollback(
+    ctx: typer.Context,
+    document: Annotated[
+        str, typer.Argument(metavar="ID|previous", help="Which document, of those in: cdxsync auth history")
+    ],
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a kept document canonical again; all hosts pull it at their next run.
+
+    It is stored once more with the present as its last_refresh, so that hosts which hold the document that is given
+    up do not send that back.
+    """
+    from cdxsync.domain import history
+
+    state = state_of(ctx)
+    payload_id = history.read_reference(document, "id")
+    fleet = state.fleet()
+    found = history.candidate(payload_id)
+    confirm(f"Roll the whole fleet back to document {found.id} of {found.last_refresh}?", yes)
+    data = history.rollback(fleet, found.id, actor=actor())
+    if state.json:
+        output.json_data(data)
+        return
+    output.note(
+        state,
+        f"Document {data['to']} of {data['restored_last_refresh']} is canonical again, as {data['stored_as']}"
+        f" with the date {data['canonical_last_refresh']}.\n"
+        "Hosts pull it at their next run. If its refresh token was used since, log in anew: cdx login\n"
+        f"To undo: cdxsync auth rollback {data['from']}",
+    )

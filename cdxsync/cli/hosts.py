@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cdxsync.cli import output
+from cdxsync.cli import output, progress
 from cdxsync.cli.state import AsJson, HostArgument, State, Yes, actor, confirm, state_of
 
 if TYPE_CHECKING:
@@ -170,12 +170,12 @@ def _register_all(state: State, file: Path, rotate: bool) -> None:
         raise Failed(f"{file}: is not UTF-8 text") from None
     fleet = state.fleet()
     registered = spared = 0
-    with output.progress(state, "Registering", len(names)) as advance:
+    with progress.bar(state, "Registering") as show_progress:
         for enrolled in enrolment.enrol(fleet, names, actor=actor(), rotate=rotate):
             _print_enrolled(state, enrolled)
             registered += enrolled.registration is not None
             spared += enrolled.spared is not None
-            advance()
+            show_progress(registered + spared, len(names))
     output.note(state, f"Registered {registered} of {len(names)} hosts")
     if spared:
         output.note(state, f"{spared} in use keep their keys; --rotate gives them new ones")

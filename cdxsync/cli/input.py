@@ -1,7 +1,9 @@
-"""Reading what a command is given: files, with - for standard input."""
+"""Reading what a command is given: files, with - for standard input, and passwords."""
 
 import sys
 from pathlib import Path
+
+import typer
 
 
 def read_bytes(file: Path) -> bytes:
@@ -12,3 +14,22 @@ def read_bytes(file: Path) -> bytes:
         return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     except OSError as error:
         raise Failed(f"{file}: {error.strerror}") from None
+
+
+def read_password(file: Path | None) -> bytes:
+    """A new password: the first line of `file`, or asked for twice on the terminal. Raises `Refused`."""
+    from cdxsync.errors import Refused
+
+    if file is None:
+        if not sys.stdin.isatty():
+            raise Refused("A password is needed: add --password-file FILE (or - for standard input)")
+        text: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    else:
+        try:
+            text = read_bytes(file).decode().partition("\n")[0]
+        except UnicodeDecodeError:
+            raise Refused("The password must be UTF-8 text") from None
+    password = text.rstrip("\r\n")
+    if not password:
+        raise Refused("The password is empty")
+    return password.encode()

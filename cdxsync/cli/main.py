@@ -8,7 +8,24 @@ from typing import Annotated
 import typer
 
 import cdxsync
-from cdxsync.cli import api_state, auth, hosts, jobs, logs, overview, pki, prompts, runner, server, usage, versions
+from cdxsync.cli import (
+    api_state,
+    auth,
+    db,
+    doctor,
+    hosts,
+    jobs,
+    keys,
+    logs,
+    overview,
+    pki,
+    prompts,
+    runner,
+    server,
+    usage,
+    versions,
+    wrapper,
+)
 from cdxsync.cli.state import state_of
 from cdxsync.error_codes import codes_for
 from cdxsync.errors import CdxsyncError, Invalid
@@ -25,6 +42,7 @@ app.command()(server.init)
 app.command()(server.serve)
 app.command()(overview.overview)
 app.command()(logs.logs)
+app.command()(doctor.doctor)
 app.add_typer(hosts.app, name="hosts")
 app.add_typer(auth.app, name="auth")
 app.add_typer(usage.app, name="usage")
@@ -34,7 +52,10 @@ app.add_typer(versions.app, name="versions")
 app.add_typer(api_state.app, name="state")
 app.add_typer(runner.app, name="runner")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(wrapper.app, name="wrapper")
 app.add_typer(pki.app, name="pki")
+app.add_typer(keys.app, name="keys")
+app.add_typer(db.app, name="db")
 
 
 def _print_version(given: bool) -> None:

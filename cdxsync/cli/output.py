@@ -1,12 +1,14 @@
 """Printing results: JSON, tables on a terminal, tab-separated lines into a pipe; notes on stderr."""
 
-import contextlib
+import re
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cdxsync.cli.state import State
+
+_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:Z|\+00:00)")
 
 
 def json_data(data: Any) -> None:
@@ -29,12 +31,13 @@ def table(
     rows: Iterable[Sequence[object]],
     *,
     numbers: Collection[str] = (),
-    folding: Collection[str] = (),
+    folding: Collection[str] | None = None,
 ) -> None:
     """Print rows on stdout: a table for a terminal, else lines with tabs and without a heading.
 
     On a terminal whole numbers in the columns `numbers` have separators and stand to the right; the columns
-    `folding` share what width there is, over several lines where needed; moments lose their seconds, which are UTC.
+    `folding` (default: all others) share what width there is, over several lines where needed; moments in UTC are
+    shown to the minute.
     """
     if not sys.stdout.isatty():
         lines = (["" if cell is None else str(cell) for cell in row] for row in rows)
@@ -47,7 +50,7 @@ def table(
 
     view = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in columns:
-        folds = name in folding
+        folds = name not in numbers if folding is None else name in folding
         view.add_column(
             name,
             justify="right" if name in numbers else "left",
@@ -65,9 +68,9 @@ def _count(cell: object) -> str:
 
 
 def _short(cell: object) -> str:
-    """A cell's text; of a moment as the server writes it, date, hour and minute."""
+    """A cell's text; of a moment in UTC, date, hour and minute."""
     text = "" if cell is None else str(cell)
-    return text[:16].replace("T", " ") if len(text) == 25 and text.endswith("+00:00") and text[10] == "T" else text
+    return text[:16].replace("T", " ") if _MOMENT.fullmatch(text) else text
 
 
 def fields(pairs: Iterable[tuple[str, object]]) -> None:
@@ -86,21 +89,6 @@ def fields(pairs: Iterable[tuple[str, object]]) -> None:
     for name, value in shown:
         view.add_row(Text(name), Text(value))
     Console().print(view)
-
-
-@contextlib.contextmanager
-def progress(state: "State", what: str, total: int) -> Iterator[Callable[[], None]]:
-    """A progress bar on stderr, where that is a terminal; yields what to call after each of `total` steps."""
-    if state.quiet or not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), redirect_stdout=False, redirect_stderr=False) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda: bar.advance(task)
 
 
 def line(text: str) -> None:

@@ -1,6 +1,5 @@
 """`cdxsync pki`: the certificates of this server and of its admins."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,7 +7,7 @@ import typer
 
 from cdxsync.cli import output
 from cdxsync.cli.completion import certificate_names, completer
-from cdxsync.cli.input import read_bytes
+from cdxsync.cli.input import read_password
 from cdxsync.cli.state import AsJson, State, Yes, actor, confirm, state_of
 
 if TYPE_CHECKING:
@@ -132,6 +131,7 @@ def export(
             metavar="FILE", help="Read the password from this file, - for standard input.", show_default=False
         ),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write a client certificate with its key as PKCS#12, to import into a browser."""
     from cdxsync.files import write_private
@@ -139,29 +139,19 @@ def export(
 
     state = state_of(ctx)
     directory = _directory(state)
-    content = pki.export_pkcs12(directory, name, _password(password_file))
+    content = pki.export_pkcs12(directory, name, read_password(password_file))
     path = out or Path(f"{name}.p12")
     write_private(path, content)
+    info = pki.find(directory, name)
+    _record("admin.pki.export", info)
+    if state.json:
+        output.json_data(_as_dict(info) | {"file": str(path)})
+        return
     output.note(state, f"Wrote {path}; import it into the browser with the password")
 
 
-def _password(file: Path | None) -> bytes:
-    from cdxsync.errors import Refused
-
-    if file is None:
-        if not sys.stdin.isatty():
-            raise Refused("A password is needed: add --password-file FILE (or - for standard input)")
-        text: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
-    else:
-        text = read_bytes(file).decode().partition("\n")[0]
-    password = text.rstrip("\r\n")
-    if not password:
-        raise Refused("The password is empty")
-    return password.encode()
-
-
 @app.command()
-def renew(ctx: typer.Context) -> None:
+def renew(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Make a new server certificate now. A running server takes it when it starts again."""
     from cdxsync.trust import pki
 
@@ -170,4 +160,9 @@ def renew(ctx: typer.Context) -> None:
     settings = state.settings()
     names = pki.server_names(settings.public_url, settings.listen.host)
     pki.renew_server(directory, names)
+    info = pki.describe("server", directory / "server.pem")
+    _record("admin.pki.renew", info)
+    if state.json:
+        output.json_data(_as_dict(info))
+        return
     output.note(state, f"Made {directory / 'server.pem'} for {', '.join(names)}. Restart cdxsync serve to use it")

@@ -98,7 +98,7 @@ def serve(
         output.note(
             state, "Next, in another shell: cdxsync hosts register NAME   (NAME: a host's name, web1.example.net)"
         )
-    fleet = deployment.open_fleet(settings)
+    fleet = deployment.open_fleet(settings, check_keys=True)
     service.serve(
         fleet, on_listening=lambda url: output.note(state, f"Listening on {url}; hosts call {settings.public_url}")
     )

@@ -29,8 +29,13 @@ class State:
         """The settings, with `flags` from the command line. Raises `SettingError`."""
         from cdxsync import settings
 
-        home = (self.home or settings.default_home()).expanduser()
-        return settings.load(home.absolute(), config=self.config, flags=flags)
+        return settings.load(self.home_directory(), config=self.config, flags=flags)
+
+    def home_directory(self) -> Path:
+        """The home, whether there is one yet or not."""
+        from cdxsync import settings
+
+        return (self.home or settings.default_home()).expanduser().absolute()
 
     def fleet(self) -> "Fleet":
         """The opened fleet. Raises `Failed` when the home is not initialised."""

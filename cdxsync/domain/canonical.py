@@ -13,14 +13,15 @@ import msgspec
 from cdxsync.domain import audit, authdoc, clock, jobs, jsontext
 from cdxsync.domain.authdoc import AuthDocument
 from cdxsync.domain.fleet import Fleet
-from cdxsync.errors import CdxsyncError, Invalid
-from cdxsync.store import named_values
+from cdxsync.errors import CdxsyncError, Invalid, NotFound
+from cdxsync.store import named_values, sealed_values
 from cdxsync.store.database import write
 from cdxsync.store.tables import AuthEntry, AuthPayload, Host
 
 POINTER = "canonical_payload_id"
 RUNNER_JOB = "runner"
 """The job that checks a new document; it runs in the background, after the answer."""
+NONE_YET = "The fleet has no auth.json yet. Log in on one host with `cdx login`, or run: cdxsync auth upload FILE"
 
 
 def current(fleet: Fleet) -> tuple[int, AuthDocument] | None:
@@ -29,14 +30,14 @@ def current(fleet: Fleet) -> tuple[int, AuthDocument] | None:
     A stored document that no longer passes (altered, or under rules that were tightened since) counts as none; an
     audit row `auth.canonical_invalid` says so, once per process (`contract.md` 3.5).
     """
-    row = _pointed_payload()
+    row = pointed_payload()
     if row is None:
         return None
     document = _load(fleet, row.id, row.sha256)
     return None if document is None else (row.id, document)
 
 
-def _pointed_payload() -> AuthPayload | None:
+def pointed_payload() -> AuthPayload | None:
     """The id and digest of the payload that the pointer names, or of the newest when it names none that exists."""
     columns = AuthPayload.select(AuthPayload.id, AuthPayload.sha256)
     pointer = named_values.get(POINTER)
@@ -63,7 +64,7 @@ def open_payload(fleet: Fleet, row: AuthPayload) -> AuthDocument:
 
     Raises `Failed` when it cannot be opened, `Invalid` when it does not pass or its digest is not the row's.
     """
-    content = jsontext.decode(fleet.keyring.open(row.body, _body_context(row.id)))
+    content = jsontext.decode(fleet.keyring.open(row.body, sealed_values.payload_body(row.id)))
     # Its date was fine when it came; a clock that was set back since must not make it invalid.
     accepted = clock.read_stamp(row.created_at) + timedelta(seconds=1)
     document = authdoc.canonicalise(content, at=accepted, token_min_length=fleet.settings.token_min_length)
@@ -87,10 +88,10 @@ def replace(fleet: Fleet, document: AuthDocument, *, source: str, host: Host | N
         body="",
         created_at=at,
     ).execute()
-    sealed = fleet.keyring.seal(document.body, _body_context(payload_id))
+    sealed = fleet.keyring.seal(document.body, sealed_values.payload_body(payload_id))
     AuthPayload.update(body=sealed).where(AuthPayload.id == payload_id).execute()
     for target, entry in document.entries.items():
-        context = f"auth_entries.token:{payload_id}:{target}"
+        context = sealed_values.entry_token(payload_id, target)
         meta = {
             key: entry[key] for key in entry.keys() - {"token", "token_type", "organization", "project", "api_base"}
         }
@@ -117,19 +118,15 @@ def drop_old(history: int) -> int:
 
     Returns how many were dropped.
     """
-    pointed = _pointed_payload()
+    pointed = pointed_payload()
     kept = [row.id for row in AuthPayload.select(AuthPayload.id).order_by(AuthPayload.id.desc()).limit(history)]
     kept += [pointed.id] if pointed is not None else []
     return int(AuthPayload.delete().where(AuthPayload.id.not_in(kept)).execute())
 
 
-def _body_context(payload_id: int) -> str:
-    return f"auth_payloads.body:{payload_id}"
-
-
 def pointed() -> dict[str, Any] | None:
     """What is kept of the canonical document beside its content, which is not opened: cheap, and needs no keyring."""
-    row = _pointed_payload()
+    row = pointed_payload()
     if row is None:
         return None
     kept = AuthPayload.get_by_id(row.id)
@@ -145,14 +142,14 @@ def _source(row: AuthPayload) -> str:
     return str(row.source_host.fqdn if row.source_host is not None else row.source)
 
 
-def describe(fleet: Fleet, *, include_body: bool, actor: str) -> dict[str, Any] | None:
-    """What the canonical document is, for admins; None when the fleet has none.
+def describe(fleet: Fleet, *, include_body: bool, actor: str) -> dict[str, Any]:
+    """What the canonical document is, for admins. Raises `NotFound` when the fleet has none.
 
     With `include_body` its secrets too, and an audit row that says who has seen them.
     """
     found = write(lambda: current(fleet))
     if found is None:
-        return None
+        raise NotFound(NONE_YET)
     payload_id, document = found
     row = AuthPayload.get_by_id(payload_id)
     data: dict[str, Any] = {

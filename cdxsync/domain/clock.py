@@ -43,6 +43,12 @@ class Instant(NamedTuple):
         return cls((moment - _EPOCH) // timedelta(microseconds=1))
 
 
+def rfc3339(instant: Instant) -> str:
+    """An instant as the text of a document's `last_refresh`: UTC, six fraction digits, `Z`."""
+    moment = _EPOCH + timedelta(microseconds=instant.microseconds)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
 def parse_rfc3339(text: str) -> Instant:
     """The instant of an RFC 3339 date-time with any number of fraction digits.
 

@@ -11,6 +11,7 @@ from cdxsync.domain import (
     authdoc,
     canonical,
     clock,
+    history,
     hosts,
     quota,
     runner,
@@ -221,7 +222,8 @@ def _note_host_state(host: Host, request: Claim | AuthDocument, outcome: _Outcom
 def upload(fleet: Fleet, document: object, *, host: Host | None, actor: str, force: bool = False) -> dict[str, Any]:
     """Store an admin's document, for the whole fleet or in the name of a host; returns the answer's `data` (9.4).
 
-    Newest wins here too, unless forced. Raises `Invalid`.
+    Newest wins here too, unless forced: a document that is not newer is then stored with the present as its date, as
+    hosts that hold a later one would send that back otherwise. Raises `Invalid`.
     """
     at = clock.now()
     incoming = _read_document(fleet, document, at)
@@ -230,9 +232,10 @@ def upload(fleet: Fleet, document: object, *, host: Host | None, actor: str, for
         if host is not None:
             Host.update(api_calls=Host.api_calls + 1).where(Host.id == host.id).execute()
         named = hosts.by_id(host.id) if host is not None else None
-        outcome = _store(fleet, incoming, host=named, source="admin", actor=actor, force=force)
+        document = _forced(fleet, incoming) if force else incoming
+        outcome = _store(fleet, document, host=named, source="admin", actor=actor, force=force)
         if named is not None:
-            _note_host_state(named, incoming, outcome, at)
+            _note_host_state(named, document, outcome, at)
         return outcome.data(fleet.settings, hosts.summary(named) if named is not None else None) | {
             "api_calls": named.api_calls if named is not None else 0,
             "token_usage_month": usage_reports.host_month_totals(at, named) if named is not None else None,
@@ -240,3 +243,10 @@ def upload(fleet: Fleet, document: object, *, host: Host | None, actor: str, for
         }
 
     return write(work)
+
+
+def _forced(fleet: Fleet, incoming: AuthDocument) -> AuthDocument:
+    """What to store so that `incoming` becomes canonical and stays so; within a write transaction."""
+    _, document = canonical.current(fleet) or (None, None)
+    outdated = sync.decide_store(incoming, document) is sync.StoreStatus.OUTDATED
+    return history.redated(fleet, incoming) if outdated else incoming

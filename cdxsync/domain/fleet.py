@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from cdxsync.settings import Settings
-from cdxsync.store.sealing import Keyring
+from cdxsync.store.keyring_file import KeyringFile
 
 
 @dataclass(frozen=True, eq=False)
@@ -14,5 +14,5 @@ class Fleet:
     """
 
     settings: Settings
-    keyring: Keyring = field(repr=False)
+    keyring: KeyringFile = field(repr=False)
     host_ca_pem: str

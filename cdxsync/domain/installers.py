@@ -12,6 +12,7 @@ from typing import Any, overload
 from cdxsync.domain import audit, clock, hosts, wrapper
 from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import Failed, Gone, NotFound
+from cdxsync.store import sealed_values
 from cdxsync.store.database import reachable, write
 from cdxsync.store.tables import Host, InstallToken
 from cdxsync.trust import apikeys
@@ -74,7 +75,7 @@ def register(fleet: Fleet, fqdn: object, *, actor: str, spare_in_use: bool = Fal
             token_sha256=token_sha256,
             host=minted.host.id,
             fqdn=name,
-            api_key=fleet.keyring.seal(minted.api_key.encode(), _key_context(token_sha256)),
+            api_key=fleet.keyring.seal(minted.api_key.encode(), sealed_values.installer_key(token_sha256)),
             base_url=settings.public_url,
             expires_at=expires_at,
             created_at=at,
@@ -157,7 +158,7 @@ def consume(fleet: Fleet, token: str) -> Script:
     """
     row = check(token, clock.now())
     # Everything that can fail comes before the token is spent.
-    sealed_key = fleet.keyring.open(row.api_key, _key_context(row.token_sha256)) if row.api_key else b""
+    sealed_key = fleet.keyring.open(row.api_key, sealed_values.installer_key(row.token_sha256)) if row.api_key else b""
     script = Script(body=_render(fleet, row, sealed_key.decode()), expires_at=row.expires_at)
 
     def work() -> bool:
@@ -178,10 +179,6 @@ def consume(fleet: Fleet, token: str) -> Script:
         check(token, clock.now())
         raise Gone("This installer has been used already.")
     return script
-
-
-def _key_context(token_sha256: str) -> str:
-    return f"install_tokens.api_key:{token_sha256}"
 
 
 @functools.cache

@@ -57,8 +57,13 @@ def tokens_of(content: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def expires_at(content: Mapping[str, Any]) -> datetime | None:
-    """When the access token of a document expires, by its claim `exp`; None when it does not say."""
-    expires = claims_of(tokens_of(content).get("access_token")).get("exp")
+    """When the access token of a document expires; None when it does not say."""
+    return expiry_of(tokens_of(content).get("access_token"))
+
+
+def expiry_of(token: object) -> datetime | None:
+    """When a JWT expires, by its claim `exp`; None for anything else, or one that does not say."""
+    expires = claims_of(token).get("exp")
     if not isinstance(expires, int) or isinstance(expires, bool) or not 0 <= expires <= _EPOCH_END:
         return None
     return datetime.fromtimestamp(expires, UTC)

@@ -129,6 +129,17 @@ def available(known: tuple[str, str] | None, *, fetched: bool = False) -> tuple[
     return version, checked_at, "cache" if checked_at >= fresh_since else "cache_stale"
 
 
+def wrapper_metadata(sha256: str, size_bytes: int) -> dict[str, Any]:
+    """What `GET /wrapper` says of a script, baked for a host or not (`contract.md` 5)."""
+    return {
+        "version": wrapper.version(),
+        "sha256": sha256,
+        "size_bytes": size_bytes,
+        "updated_at": wrapper.template_updated_at(),
+        "url": WRAPPER_URL,
+    }
+
+
 def block(wrapper_sha256: str, *, fetched: bool = False) -> dict[str, Any]:
     """The `versions` block; `wrapper_sha256` is of the script baked for the calling host, or of the unbaked one.
 

@@ -13,6 +13,7 @@ from cdxsync.http import (
     access,
     admin_api,
     admin_hosts_api,
+    auth_admin_api,
     envelope,
     host_api,
     install_api,
@@ -60,6 +61,7 @@ def assemble(fleet: Fleet, revocations: Revocations | None) -> Bottle:
     admin_api.mount(app, fleet)
     admin_hosts_api.mount(app, fleet)
     prompts_api.mount_admin(app, fleet)
+    auth_admin_api.mount(app, fleet)
     outside_api.mount(app, fleet)
     return app
 

@@ -44,15 +44,7 @@ def mount(app: Bottle, fleet: Fleet, gate: access.HostGate) -> None:
     @app.get("/wrapper")
     def wrapper_metadata() -> HTTPResponse:
         baked = _bake(fleet, gate)
-        return envelope.answer(
-            {
-                "version": wrapper.version(),
-                "sha256": baked.sha256,
-                "size_bytes": len(baked.body),
-                "updated_at": wrapper.template_updated_at(),
-                "url": versions.WRAPPER_URL,
-            }
-        )
+        return envelope.answer(versions.wrapper_metadata(baked.sha256, len(baked.body)))
 
     @app.get("/wrapper/download")
     def wrapper_download() -> HTTPResponse:

@@ -11,7 +11,7 @@ from bottle import Bottle, HTTPResponse, request
 from cdxsync.domain import canonical, clock, jobs, outside, quota, runner, versions
 from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import NotFound, Unavailable
-from cdxsync.http import envelope
+from cdxsync.http import access, envelope, params
 from cdxsync.store.database import reachable, write
 
 WAIT_SECONDS = 25.0
@@ -30,7 +30,7 @@ def mount(app: Bottle, fleet: Fleet) -> None:
         spec = jobs.named(outside.specs(settings), name)
         if spec.off:
             raise Unavailable(f"The job {name} is off: {spec.off}")
-        runs = jobs.request(spec, actor=str(request.environ["cdxsync.actor"]))
+        runs = jobs.request(spec, actor=access.actor())
         if not waiting.acquire(blocking=False):
             return False
         try:
@@ -70,10 +70,9 @@ def mount(app: Bottle, fleet: Fleet) -> None:
 
     @app.get("/admin/chatgpt/usage")
     def show_quota() -> HTTPResponse:
-        force = request.query.get("force") is not None and request.query["force"] != "0"
         if request.method == "HEAD":
             return envelope.answer(quota.report(cached=True))
-        return envelope.answer(_quota(force))
+        return envelope.answer(_quota(params.flag("force")))
 
     @app.post("/admin/chatgpt/usage/refresh")
     def refresh_quota() -> HTTPResponse:

@@ -21,24 +21,25 @@ def limit(maximum: int) -> int:
     return min(wanted, maximum) if wanted >= 1 else pages.DEFAULT_LIMIT
 
 
+def number(name: str) -> int | None:
+    """An id, None when it is not there. Raises `Invalid`."""
+    given = request.query.get(name)
+    if given is None:
+        return None
+    if not _INTEGER.fullmatch(given.strip()) or int(given) < 1:
+        raise Invalid({name: ["must be an id: a whole number from 1"]})
+    return int(given)
+
+
 def cursor() -> int | None:
     """`before`: the id that `next_before` of an earlier answer has given. Raises `Invalid`."""
-    text = request.query.get("before")
-    if text is None:
-        return None
-    if not _INTEGER.fullmatch(text.strip()) or int(text) < 1:
-        raise Invalid({"before": ["must be an id, as next_before of an earlier answer gives it"]})
-    return int(text)
+    return number("before")
 
 
 def host_filter() -> Host | None:
     """`host_id`: the host whose rows are wanted, None for all. Raises `Invalid`, or `NotFound` for an unknown one."""
-    text = request.query.get("host_id")
-    if text is None:
-        return None
-    if not _INTEGER.fullmatch(text.strip()) or int(text) < 1:
-        raise Invalid({"host_id": ["must be a host's id"]})
-    return hosts.by_id(int(text))
+    host_id = number("host_id")
+    return None if host_id is None else hosts.by_id(host_id)
 
 
 def text(name: str) -> str | None:

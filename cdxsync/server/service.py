@@ -3,7 +3,6 @@
 import logging
 import signal
 from collections.abc import Callable
-from types import FrameType
 
 from cdxsync.deployment import PKI_NAME
 from cdxsync.domain.fleet import Fleet
@@ -39,22 +38,17 @@ def serve(fleet: Fleet, *, on_listening: Callable[[str], None]) -> None:
     server = httpd.Server(
         (settings.listen.host, settings.listen.port), app.build(fleet, revocations), context, threads=settings.threads
     )
-    try:
-        host, port = httpd.listen(server)
-    except OSError as error:
-        raise Failed(f"cannot listen on {settings.listen}: {error.strerror or error}") from None
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        server.request_stop(signum)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
-    jobs = Jobs(fleet)
-    jobs.start()
-    try:
-        on_listening(f"{'http' if settings.plain_http else 'https'}://{Listen(host, port)}")
-        httpd.serve_until_stopped(server)
-    finally:
-        # Cheroot's workers are no daemons: left alone they would keep a failed process alive.
-        server.stop()
-        jobs.stop()
+    with server.stopping_on((signal.SIGTERM, signal.SIGINT)):
+        try:
+            host, port = httpd.listen(server)
+        except OSError as error:
+            raise Failed(f"cannot listen on {settings.listen}: {error.strerror or error}") from None
+        jobs = Jobs(fleet)
+        jobs.start()
+        try:
+            on_listening(f"{'http' if settings.plain_http else 'https'}://{Listen(host, port)}")
+            httpd.serve_until_stopped(server)
+        finally:
+            # Cheroot has a thread that is no daemon: left alone it would keep a failed process alive.
+            server.stop()
+            jobs.stop()

@@ -1,26 +1,28 @@
-"""TLS for Cheroot: the context, the certificate that a client showed, and handshakes outside the accept thread."""
+"""TLS for Cheroot: the context, handshakes that wait for nobody, the certificate of a client, and orderly ends."""
 
+import contextlib
+import io
 import logging
-import os
 import socket
 import ssl
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from cheroot.errors import FatalSSLAlert
-from cheroot.makefile import MakeFile
 from cheroot.ssl import Adapter
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from cdxsync.errors import Failed
+from cdxsync.server import streams
 
-HANDSHAKE_TIMEOUT_SECONDS = 5.0
 CLIENT_CERTIFICATE = "cdxsync.client_certificate"
+_PLAIN_HTTP = b"This port speaks HTTPS only; use https://...\r\n"
 _PLAIN_HTTP_ANSWER = (
-    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\nContent-Length: 45\r\n\r\n"
-    b"This port speaks HTTPS only; use https://...\r\n"
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n"
+    b"Content-Length: %d\r\n\r\n%b" % (len(_PLAIN_HTTP), _PLAIN_HTTP)
 )
 _log = logging.getLogger("cdxsync.server")
 
@@ -44,16 +46,32 @@ def server_context(certificate: Path, key: Path, client_ca: Path) -> ssl.SSLCont
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # Only TLS 1.2 has compression and renegotiation.
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    _load_pair(context, certificate, key)
     context.verify_mode = ssl.CERT_OPTIONAL
-    try:
-        context.load_cert_chain(certificate, key)
-    except (OSError, ssl.SSLError) as error:
-        raise Failed(f"{certificate} and {key}: cannot be used as server certificate and key: {error}") from None
     try:
         context.load_verify_locations(client_ca)
     except (OSError, ssl.SSLError) as error:
         raise Failed(f"{client_ca}: cannot be used as CA of client certificates: {error}") from None
     return context
+
+
+def _load_pair(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    def refuse() -> bytes:
+        """Without this, OpenSSL would ask at the terminal, and a service would wait for ever."""
+        raise Failed(f"{key}: is encrypted; the server needs a key without a password (setting tls_key)")
+
+    for path, setting in ((certificate, "tls_certificate"), (key, "tls_key")):
+        try:
+            path.read_bytes()
+        except OSError as error:
+            raise Failed(f"{path}: cannot be read: {error.strerror} (setting {setting})") from None
+    try:
+        context.load_cert_chain(certificate, key, password=refuse)
+    except (OSError, ssl.SSLError) as error:
+        raise Failed(
+            f"{certificate} and {key}: cannot be used as server certificate and key"
+            f" (settings tls_certificate and tls_key): {error}"
+        ) from None
 
 
 class DeferringAdapter(Adapter):
@@ -68,7 +86,7 @@ class DeferringAdapter(Adapter):
         return sock
 
     def wrap(self, sock: Any) -> tuple[ssl.SSLSocket, dict[str, Any]]:
-        """The TLS socket of a new connection; `shake_hands` does the rest in a worker."""
+        """The TLS socket of a new connection; the connection shakes hands when its bytes come."""
         try:
             return self.context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False), {}
         except OSError as error:  # the client has gone already; ssl.SSLError is an OSError too
@@ -78,39 +96,36 @@ class DeferringAdapter(Adapter):
         """Nothing is known of a connection before its handshake."""
         return {}
 
-    def makefile(self, sock: Any, mode: str = "r", bufsize: int = -1) -> Any:
-        """Buffered reading and writing over the TLS socket."""
-        return MakeFile(sock, mode, bufsize)
+    def makefile(self, sock: Any, mode: str = "r", bufsize: int = io.DEFAULT_BUFFER_SIZE) -> Any:
+        """Buffered reading or writing over the TLS socket."""
+        return streams.make_file(sock, mode, bufsize)
 
 
-def shake_hands(sock: ssl.SSLSocket, peer: str) -> dict[str, Any] | None:
-    """Do the handshake of a new connection, in time; returns what it adds to the WSGI environment.
+def shake_hands(sock: ssl.SSLSocket, peer: str) -> dict[str, Any]:
+    """Go on with a handshake as far as the client's bytes reach; returns what it adds to the WSGI environment.
 
-    None when it failed: a client's mistake, not worth more than a line for debugging. A client that spoke plain
-    HTTP is told.
+    The socket must not block. Raises `ssl.SSLWantReadError` when the client must send more first: to wait for that
+    is the selector's work, as a worker that waited could be held by anybody who sends half a message. Another OSError
+    when it has failed: a client's mistake, not worth more than a line for debugging. One who spoke plain HTTP is told.
     """
-    timeout = sock.gettimeout()
-    sock.settimeout(HANDSHAKE_TIMEOUT_SECONDS)
     try:
         sock.do_handshake()
     except ssl.SSLError as error:
-        _log.debug("TLS handshake with %s failed: %s", peer, error)
-        if error.reason == "HTTP_REQUEST":
+        if error.reason in ("HTTP_REQUEST", "HTTPS_PROXY_REQUEST"):
             _answer_in_clear(sock)
-        return None
-    except OSError as error:
-        _log.debug("TLS handshake with %s failed: %s", peer, error)
-        return None
-    sock.settimeout(timeout)
+        raise
     environ: dict[str, Any] = {"wsgi.url_scheme": "https", "HTTPS": "on"}
     der = sock.getpeercert(binary_form=True)
     if der:
-        environ[CLIENT_CERTIFICATE] = _describe(der)
+        certificate = x509.load_der_x509_certificate(der)
+        if certificate.not_valid_after_utc > datetime.now(UTC):
+            environ[CLIENT_CERTIFICATE] = _describe(certificate)
+        else:  # TLS has looked at it when the session began, and not again when the client resumed it
+            _log.debug("the certificate of %s expired since its session began", peer)
     return environ
 
 
-def _describe(der: bytes) -> ClientCertificate:
-    certificate = x509.load_der_x509_certificate(der)
+def _describe(certificate: x509.Certificate) -> ClientCertificate:
     return ClientCertificate(
         subject=certificate.subject.rfc4514_string(),
         issuer=certificate.issuer.rfc4514_string(),
@@ -120,11 +135,33 @@ def _describe(der: bytes) -> ClientCertificate:
 
 
 def _answer_in_clear(sock: ssl.SSLSocket) -> None:
-    with socket.socket(fileno=os.dup(sock.fileno())) as raw:
-        raw.settimeout(1)
-        try:
-            raw.sendall(_PLAIN_HTTP_ANSWER)
-            raw.shutdown(socket.SHUT_WR)
-            raw.recv(65536)
-        except OSError:
-            pass
+    try:
+        socket.socket.send(sock, _PLAIN_HTTP_ANSWER)  # beneath the TLS of SSLSocket.send
+    except OSError as error:
+        _log.debug("the answer to plain HTTP was not taken: %s", error)
+
+
+def say_goodbye(sock: ssl.SSLSocket) -> None:
+    """Send TLS's close_notify, so that the client can tell the end from a cut; waits for nothing."""
+    with contextlib.suppress(OSError, ValueError):  # mostly that the client has not said goodbye yet
+        sock.unwrap()
+
+
+def half_close(sock: socket.socket) -> None:
+    """End our side of the connection; waits for nothing."""
+    if isinstance(sock, ssl.SSLSocket):
+        say_goodbye(sock)
+    shut_down(sock, socket.SHUT_WR)
+
+
+def shut_down(sock: socket.socket, how: int) -> None:
+    """Shut down a socket beneath TLS.
+
+    SSLSocket.shutdown would forget the keys, and what a worker is about to send would go out in clear.
+    """
+    socket.socket.shutdown(sock, how)
+
+
+def receive_raw(sock: socket.socket) -> bytes:
+    """What the client has sent, not decrypted: for throwing away."""
+    return socket.socket.recv(sock, 65536)

@@ -1,14 +1,15 @@
 """The certificates of one server, as files: its CA, its own certificate, and those of its admins.
 
 Layout of the folder (0700): `ca.pem|key`, `server.pem|key` (the certificate with its CA), `admin.pem|key`, `crl.pem`,
-and `issued/<name>.pem|key` for further admins. Certificates that were replaced stay as `issued/<name>.<serial>.pem`, so
-that the list knows all that were ever made. Keys are 0600 from their first byte. All changes are made under a lock on
-the folder, so that two processes cannot lose a revocation.
+and `issued/<name>.pem|key` for further admins. Certificates that were replaced stay as `issued/<name>+<serial>.pem`, so
+that the list knows all that were ever made; no name can hold a `+`. Keys are 0600 from their first byte. All changes
+are made under a lock on the folder, so that two processes cannot lose a revocation.
 """
 
 import contextlib
 import fcntl
 import ipaddress
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
@@ -68,25 +70,42 @@ class IssuedCertificate:
 @contextlib.contextmanager
 def _locked(directory: Path) -> Iterator[None]:
     """Hold the folder's lock, which lives as long as the process that holds it."""
+    if not directory.is_dir():
+        raise Failed(f"{directory}: there are no certificates here; make them with: cdxsync init")
+    try:
+        lock = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchmod(lock, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+    except OSError as error:
+        raise Failed(f"{error.filename or directory}: {error.strerror}") from None
+
+
+def _make_private(directory: Path) -> None:
+    """Make a folder that only its owner can enter; the mode given to mkdir is cut by the umask."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.chmod(0o700)
-        with (directory / ".lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
     except OSError as error:
-        raise Failed(f"{error.filename or directory}: {error.strerror}") from None
+        raise Failed(f"{directory}: {error.strerror}") from None
 
 
 def create(directory: Path, names: Sequence[str]) -> None:
     """Make a CA, a server certificate for `names` (DNS names and IP addresses), an admin's certificate, an empty CRL.
 
-    Raises `Conflict` when there is a CA already.
+    Raises `Conflict` when there is a CA already. Where only the CA's certificate is missing, as after a try that was
+    cut off, it keeps the CA's key and what that has signed: hosts may trust it, and the list may revoke somebody.
     """
+    _make_private(directory)
     with _locked(directory):
-        if (directory / "ca.pem").exists() or (directory / "ca.key").exists():
+        if (directory / "ca.pem").exists():
             raise Conflict(f"{directory} holds a CA already")
-        key = ec.generate_private_key(ec.SECP256R1())
+        ca_key = directory / "ca.key"
+        resuming = ca_key.exists()
+        key = _read_key(ca_key) if resuming else ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "cdxsync CA")])
         builder = _builder(subject, subject, key, CA_DAYS)
         usage = _usage(key_cert_sign=True, crl_sign=True)
@@ -96,32 +115,55 @@ def create(directory: Path, names: Sequence[str]) -> None:
             .sign(key, hashes.SHA256())
         )
         # The CA's certificate comes last: with it the folder counts as made.
-        write_private(directory / "ca.key", _pem(key))
-        _write_server(directory, _Authority(certificate, key), names)
-        _write_client(directory / f"{ADMIN}.pem", _Authority(certificate, key), ADMIN, LEAF_DAYS)
-        revocation.write(directory / "crl.pem", certificate, key, {})
+        write_private(ca_key, _pem(key))
+        authority = _Authority(certificate, key)
+        _write_server(directory, authority, names)
+        if not (resuming and (directory / f"{ADMIN}.pem").exists()):
+            _write_client(directory / f"{ADMIN}.pem", authority, ADMIN, LEAF_DAYS)
+        if not (resuming and (directory / "crl.pem").exists()):
+            revocation.write(directory / "crl.pem", certificate, key, {})
         write_atomically(directory / "ca.pem", certificate.public_bytes(Encoding.PEM), 0o644)
 
 
 def server_names(public_url: str, listen_host: str) -> list[str]:
     """The names that the server's certificate must cover, for hosts and for calls on the machine itself."""
-    candidates = [urlsplit(public_url).hostname or "", listen_host, *_ALWAYS]
-    wildcards = ("", "0.0.0.0", "::")  # noqa: S104 - left out, not bound
-    return list(dict.fromkeys(name.lower() for name in candidates if name not in wildcards))
+    names = []
+    for candidate in (urlsplit(public_url).hostname or "", listen_host, *_ALWAYS):
+        name = candidate.strip("[]").rstrip(".").lower()
+        with contextlib.suppress(ValueError):
+            address = ipaddress.ip_address(name.partition("%")[0])
+            name = "" if address.is_unspecified else str(address)
+        if name:
+            names.append(name)
+    return list(dict.fromkeys(names))
 
 
 def ensure_server_certificate(directory: Path, names: Sequence[str]) -> bool:
     """Make a new server certificate when one of `names` is not covered or it expires within 30 days.
 
-    Returns whether it did.
+    Also when it and its key are not a pair, or it is not of this CA. Returns whether it did.
     """
-    certificate = _read_certificate(directory / "server.pem")
-    covered = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    wanted = {_general_name(name) for name in names}
-    if wanted <= set(covered) and certificate.not_valid_after_utc > _now() + timedelta(days=RENEW_DAYS):
+    with _locked(directory):
+        if _serves(directory, names):
+            return False
+        _write_server(directory, _load_authority(directory), names)
+        return True
+
+
+def _serves(directory: Path, names: Sequence[str]) -> bool:
+    ca = _read_certificate(directory / "ca.pem")
+    certificate = _read_certificate(directory / "server.pem", "make a new one with: cdxsync pki renew")
+    key = _read_key(directory / "server.key", "make a new one with: cdxsync pki renew")
+    try:
+        certificate.verify_directly_issued_by(ca)
+        covered = set(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
         return False
-    renew_server(directory, names)
-    return True
+    return (
+        {_general_name(name) for name in names} <= covered
+        and certificate.public_key() == key.public_key()
+        and certificate.not_valid_after_utc > _now() + timedelta(days=RENEW_DAYS)
+    )
 
 
 def renew_server(directory: Path, names: Sequence[str]) -> None:
@@ -131,31 +173,43 @@ def renew_server(directory: Path, names: Sequence[str]) -> None:
 
 
 def issue(directory: Path, name: str, days: int = LEAF_DAYS) -> IssuedCertificate:
-    """Make a client certificate with the common name `name`, valid for `days`.
+    """Make a client certificate with the common name `name`, valid for `days`, but not for longer than its CA.
 
-    Raises `Invalid` for a bad name, `Conflict` when an active certificate has it.
+    Raises `Invalid` for a bad name or time, `Conflict` when an active certificate has the name.
     """
+    wrong = {}
     if not _NAME.fullmatch(name):
-        raise Invalid({"name": ["must be 1 to 64 of letters, digits, . _ @ -, and start with a letter or digit"]})
+        wrong["name"] = ["must be 1 to 64 of letters, digits, . _ @ -, and start with a letter or digit"]
+    if not 1 <= days <= CA_DAYS:
+        wrong["days"] = [f"must be 1 to {CA_DAYS}"]
+    if wrong:
+        raise Invalid(wrong)
     with _locked(directory):
         path = _client_path(directory, name)
         if path.exists():
             old = _client_info(directory, path)
             if old.status == "active":
                 raise Conflict(f"There is an active certificate {name!r}; revoke it first, or choose another name")
-            archive = directory / "issued" / f"{name}.{old.serial}.pem"
-            archive.parent.mkdir(mode=0o700, exist_ok=True)
-            write_atomically(archive, path.read_bytes(), 0o644)
-        path.parent.mkdir(mode=0o700, exist_ok=True)
+            _make_private(directory / "issued")
+            write_atomically(directory / "issued" / f"{name}+{old.serial}.pem", path.read_bytes(), 0o644)
+        _make_private(path.parent)
         _write_client(path, _load_authority(directory), name, days)
         return IssuedCertificate(_client_info(directory, path), path, path.with_suffix(".key"))
 
 
 def list_certificates(directory: Path) -> list[CertificateInfo]:
     """All certificates: the CA's, the server's, then the clients' by name and age."""
-    infos = [_info("ca", _read_certificate(directory / "ca.pem")), _info("server", _read_server(directory))]
-    clients = [_client_info(directory, path) for path in _client_paths(directory)]
+    ca = _read_certificate(directory / "ca.pem")
+    revoked = revocation.read(directory / "crl.pem", ca)
+    infos = [_info("ca", ca), _info("server", _read_certificate(directory / "server.pem"))]
+    certificates = [_read_certificate(path) for path in _client_paths(directory)]
+    clients = [_info("client", certificate, revoked.get(certificate.serial_number)) for certificate in certificates]
     return infos + sorted(clients, key=lambda info: (info.name, info.not_before))
+
+
+def describe(kind: str, path: Path) -> CertificateInfo:
+    """What is known of the certificate in a file. Raises `Failed`."""
+    return _info(kind, _read_certificate(path))
 
 
 def revoke(directory: Path, name_or_serial: str) -> CertificateInfo:
@@ -163,9 +217,9 @@ def revoke(directory: Path, name_or_serial: str) -> CertificateInfo:
     with _locked(directory):
         path = _find_client(directory, name_or_serial)
         serial = _read_certificate(path).serial_number
-        revoked = revocation.read(directory / "crl.pem")
+        authority = _load_authority(directory)
+        revoked = revocation.read(directory / "crl.pem", authority.certificate)
         if serial not in revoked:
-            authority = _load_authority(directory)
             revocation.write(directory / "crl.pem", authority.certificate, authority.key, {**revoked, serial: _now()})
         return _client_info(directory, path)
 
@@ -174,17 +228,25 @@ def _find_client(directory: Path, name_or_serial: str) -> Path:
     current = _client_path(directory, name_or_serial) if _NAME.fullmatch(name_or_serial) else None
     if current is not None and current.exists():
         return current
+    serial = name_or_serial.replace(":", "").lower().lstrip("0")  # openssl and browsers write 0A:BC
     for path in _client_paths(directory):
-        if f"{_read_certificate(path).serial_number:x}" == name_or_serial.lower().lstrip("0"):
+        if f"{_read_certificate(path).serial_number:x}" == serial:
             return path
     raise NotFound(f"No client certificate {name_or_serial!r}. See: cdxsync pki list")
 
 
+def find(directory: Path, name_or_serial: str) -> CertificateInfo:
+    """A client certificate by the name of its owner or its serial. Raises `NotFound`."""
+    return _client_info(directory, _find_client(directory, name_or_serial))
+
+
 def export_pkcs12(directory: Path, name: str, password: bytes) -> bytes:
-    """A client certificate with its key and CA as PKCS#12, for browsers. Raises `NotFound`."""
+    """A client certificate with its key and CA as PKCS#12, for browsers. Raises `NotFound`, also without the key."""
     path = _client_path(directory, name) if _NAME.fullmatch(name) else None
     if path is None or not path.exists():
         raise NotFound(f"No client certificate {name!r}. See: cdxsync pki list")
+    if not path.with_suffix(".key").exists():
+        raise NotFound(f"{path.with_suffix('.key')}: the key of {name!r} is not here, so there is nothing to export")
     certificate, key = _read_certificate(path), _read_key(path.with_suffix(".key"))
     ca = _read_certificate(directory / "ca.pem")
     label = f"cdxsync {name}".encode()
@@ -202,9 +264,14 @@ def _load_authority(directory: Path) -> _Authority:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, days: int
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    days: int,
+    not_beyond: datetime | None = None,
 ) -> x509.CertificateBuilder:
     now = _now()
+    end = now + timedelta(days=days)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -212,7 +279,7 @@ def _builder(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _SKEW)
-        .not_valid_after(now + timedelta(days=days))
+        .not_valid_after(end if not_beyond is None else min(end, not_beyond))
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
 
@@ -226,7 +293,7 @@ def _leaf(
         authority.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     )
     builder = (
-        _builder(subject, authority.certificate.subject, key, days)
+        _builder(subject, authority.certificate.subject, key, days, authority.certificate.not_valid_after_utc)
         .add_extension(issuer_key_id, critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(digital_signature=True), critical=True)
@@ -255,7 +322,11 @@ def _general_name(name: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
+        pass
+    try:
         return x509.DNSName(name)
+    except ValueError:
+        raise Failed(f"{name!r}: cannot stand in a certificate; write it in its ASCII form (xn--…)") from None
 
 
 def _usage(*, digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False) -> x509.KeyUsage:
@@ -286,14 +357,15 @@ def _client_paths(directory: Path) -> list[Path]:
 
 def _client_info(directory: Path, path: Path) -> CertificateInfo:
     certificate = _read_certificate(path)
-    return _info("client", certificate, revocation.read(directory / "crl.pem").get(certificate.serial_number))
+    revoked = revocation.read(directory / "crl.pem", _read_certificate(directory / "ca.pem"))
+    return _info("client", certificate, revoked.get(certificate.serial_number))
 
 
 def _info(kind: str, certificate: x509.Certificate, revoked_at: datetime | None = None) -> CertificateInfo:
     expired = certificate.not_valid_after_utc <= _now()
     return CertificateInfo(
         kind=kind,
-        name=str(certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value),
+        name=_common_name(certificate),
         serial=f"{certificate.serial_number:x}",
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
@@ -303,28 +375,33 @@ def _info(kind: str, certificate: x509.Certificate, revoked_at: datetime | None 
     )
 
 
+def _common_name(certificate: x509.Certificate) -> str:
+    """The name that a certificate goes by; empty when it has none."""
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[0].value) if names else ""
+
+
 def _now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
-def _read_server(directory: Path) -> x509.Certificate:
-    return _read_certificate(directory / "server.pem")
+_FROM_BACKUP = "restore it from a backup"
 
 
-def _read_certificate(path: Path) -> x509.Certificate:
+def _read_certificate(path: Path, advice: str = _FROM_BACKUP) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificates(path.read_bytes())[0]
     except (OSError, ValueError) as error:
-        raise Failed(f"{path}: cannot be read as a certificate ({_reason(error)}); restore it from a backup") from None
+        raise Failed(f"{path}: cannot be read as a certificate ({_reason(error)}); {advice}") from None
 
 
-def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
+def _read_key(path: Path, advice: str = _FROM_BACKUP) -> ec.EllipticCurvePrivateKey:
     try:
         key = load_pem_private_key(path.read_bytes(), None)
     except (OSError, ValueError, TypeError) as error:
-        raise Failed(f"{path}: cannot be read as a private key ({_reason(error)}); restore it from a backup") from None
+        raise Failed(f"{path}: cannot be read as a private key ({_reason(error)}); {advice}") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise Failed(f"{path}: is not an elliptic-curve key")
+        raise Failed(f"{path}: is not an elliptic-curve key; {advice}")
     return key
 
 

@@ -17,9 +17,17 @@ _VALID = timedelta(days=3650)
 """The list is written when it changes, not by the calendar: it must not run out in between."""
 
 
-def read(path: Path) -> dict[int, datetime]:
-    """The revoked serial numbers and when they were revoked. Raises `Failed` when the file is missing or broken."""
-    return {entry.serial_number: entry.revocation_date_utc for entry in _load(path)}
+def read(path: Path, ca: x509.Certificate) -> dict[int, datetime]:
+    """The revoked serial numbers and when they were revoked.
+
+    Raises `Failed` when the file is missing, broken, or not signed by `ca`: whoever signs the next list must not
+    make a foreign one, which revokes nobody, into a valid one.
+    """
+    crl = _load(path)
+    key = ca.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not crl.is_signature_valid(key):
+        raise Failed(f"{path}: is not signed by this server's CA; restore the revocation list from a backup")
+    return {entry.serial_number: entry.revocation_date_utc for entry in crl}
 
 
 def _load(path: Path) -> x509.CertificateRevocationList:
@@ -82,8 +90,4 @@ class Revocations:
             raise Refused("The revocation list cannot be used, so no client certificate is accepted") from None
 
     def _verified(self) -> frozenset[int]:
-        crl = _load(self._crl_path)
-        public_key = x509.load_pem_x509_certificate(self._ca_path.read_bytes()).public_key()
-        if not isinstance(public_key, ec.EllipticCurvePublicKey) or not crl.is_signature_valid(public_key):
-            raise Failed(f"{self._crl_path}: is not signed by {self._ca_path}")
-        return frozenset(entry.serial_number for entry in crl)
+        return frozenset(read(self._crl_path, x509.load_pem_x509_certificate(self._ca_path.read_bytes())))

@@ -26,6 +26,12 @@ def known() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
+def is_empty() -> bool:
+    """Whether the database has not seen any migration."""
+    with reachable():
+        return "schema_migrations" not in proxy.get_tables() or not _applied()
+
+
 def pending() -> list[str]:
     """The migrations that the database has not seen yet.
 

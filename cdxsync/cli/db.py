@@ -1,0 +1,142 @@
+"""`cdxsync db`: migrating, checking, backing up and restoring the database."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cdxsync.cli import output
+from cdxsync.cli.input import read_password
+from cdxsync.cli.state import AsJson, Yes, actor, confirm, state_of
+
+app = typer.Typer(help="Migrate, check, back up and restore the database.", no_args_is_help=True)
+PasswordFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Encrypt with the password in this file, - for standard input."),
+]
+
+
+@app.command()
+def migrate(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """Bring the schema up to date. The server does it too, when it starts."""
+    from cdxsync import deployment
+
+    state = state_of(ctx)
+    done = deployment.migrate(state.settings())
+    if state.json:
+        output.json_data({"applied": done})
+        return
+    for name in done:
+        output.line(name)
+    if not done:
+        output.note(state, "Nothing to do: the schema is up to date")
+
+
+@app.command()
+def check(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """Look for damage: structure, digests, seals, totals. Prints a line for each finding; exit code 1 with any."""
+    from cdxsync import deployment
+    from cdxsync.domain import consistency
+    from cdxsync.errors import DatabaseAway
+
+    state = state_of(ctx)
+    try:
+        report = consistency.check(deployment.open_unmigrated(state.settings()))
+    except DatabaseAway as error:
+        report = consistency.Report((consistency.Finding("structure", error.message),), {})
+    if state.json:
+        output.json_data(report.data())
+    else:
+        for finding in report.findings:
+            output.line(f"{finding.check}: {finding.problem}")
+        shown = ", ".join(f"{report.checked.get(name, 0)} {name}" for name in ("documents", "installers", "prompts"))
+        days = f"{report.checked.get('usage_days', 0)} days of usage"
+        output.note(state, f"Checked {shown}, {days}: {len(report.findings) or 'no'} findings")
+        if report.findings:
+            output.note(state, "Rows cannot be mended in place; a good backup can: cdxsync db restore FILE --force")
+    if report.findings:
+        raise typer.Exit(1)
+
+
+@app.command()
+def backup(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it, such as cdxsync.zip.")],
+    database_only: Annotated[
+        bool, typer.Option("--database-only", help="Leave out keyring, settings and certificates.")
+    ] = False,
+    password_file: PasswordFile = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write database, keyring, settings and certificates to one file, while the server runs."""
+    from cdxsync.backup import making
+
+    state = state_of(ctx)
+    settings = state.settings()
+    password = None if password_file is None else read_password(password_file)
+    data = making.make(
+        settings,
+        file,
+        config=state.config,
+        database_only=database_only,
+        force=force,
+        password=password,
+        actor=actor(),
+    )
+    if state.json:
+        output.json_data(data)
+        return
+    output.note(state, f"Wrote {file} ({data['size_bytes']} bytes)")
+    if database_only:
+        output.note(state, f"It opens with these keys of the keyring only: {', '.join(data['key_ids']) or 'none'}")
+    elif password is None:
+        output.note(state, "It holds the fleet's credentials and the keys to them: keep it as safe as the server")
+
+
+@app.command()
+def restore(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A backup; - for standard input.")],
+    password_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The password of an encrypted backup is in this file.", show_default=False),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace what is in the home; it is kept aside.")] = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put a backup into an empty home, after it was verified. The server must be stopped."""
+    import shutil
+    import tempfile
+
+    from cdxsync.backup import restoring
+    from cdxsync.errors import Failed, Invalid
+
+    state = state_of(ctx)
+    home = state.home_directory()
+    if str(file) == "-" and str(password_file) == "-":
+        raise Invalid({"password-file": ["cannot be standard input too"]})
+    password = None if password_file is None else read_password(password_file)
+    if force and restoring.occupied(home):
+        confirm(f"Replace what is in {home}?", yes)
+    try:
+        with tempfile.TemporaryFile() as copy:
+            source = file.open("rb") if str(file) != "-" else copy
+            with source:
+                if source is copy:
+                    shutil.copyfileobj(sys.stdin.buffer, copy)
+                    copy.seek(0)
+                data = restoring.restore(
+                    home, source, config=state.config, force=force, password=password, actor=actor()
+                )
+    except OSError as error:
+        raise Failed(f"{error.filename or file}: {error.strerror}") from None
+    if state.json:
+        output.json_data(data)
+        return
+    output.note(state, f"Restored {home} to the state of {data['created_at']}")
+    if data["kept"]:
+        output.note(state, f"What was there lies in {data['kept']}; delete it when all is well")
+    output.note(state, "Hosts registered since must be registered again. Next: cdxsync serve")

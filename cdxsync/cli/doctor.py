@@ -1,0 +1,62 @@
+"""`cdxsync doctor`: looks for trouble and says what mends it."""
+
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cdxsync.cli import output
+from cdxsync.cli.state import AsJson, state_of
+
+if TYPE_CHECKING:
+    from cdxsync.doctor import Finding
+
+
+def doctor(
+    ctx: typer.Context,
+    silent_days: Annotated[
+        int, typer.Option("--silent-days", metavar="N", min=1, help="After how many days a host counts as silent.")
+    ] = 7,
+    skip: Annotated[
+        list[str] | None, typer.Option(metavar="CHECK", help="Leave out a check; repeatable.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look for trouble: files, database, keys, certificates, clock, URL, hosts. Exit code 1 when a check fails."""
+    from cdxsync import doctor
+    from cdxsync.doctor.model import worst
+    from cdxsync.errors import Invalid, SettingError
+
+    state = state_of(ctx)
+    unknown = [name for name in skip or [] if name not in doctor.names()]
+    if unknown:
+        raise Invalid({"skip": [f"{unknown[0]!r} is none of: {', '.join(doctor.names())}"]})
+    settings, problem = None, ""
+    try:
+        settings = state.settings()
+    except SettingError as error:
+        problem = error.message
+    subject = doctor.Subject(state.home_directory(), settings, problem, silent_days=silent_days)
+    findings = doctor.examine(subject, skip or [])
+    level = worst(findings)
+    if state.json:
+        output.json_data({"level": str(level), "checks": [finding.data() for finding in findings]})
+    else:
+        _print(findings)
+    if level is doctor.Level.FAIL:
+        raise typer.Exit(1)
+
+
+def _print(findings: "Iterable[Finding]") -> None:
+    """A table whose last column has the finding and, under it, what mends it; two columns for them in a pipe."""
+    if not sys.stdout.isatty():
+        output.table((), ((finding.level, finding.check, finding.text, finding.mend) for finding in findings))
+        return
+    output.table(
+        ("", "Check", "Finding"),
+        (
+            (finding.level, finding.check, f"{finding.text}\n→ {finding.mend}" if finding.mend else finding.text)
+            for finding in findings
+        ),
+    )

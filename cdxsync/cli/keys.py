@@ -1,0 +1,70 @@
+"""`cdxsync keys`: the keys under which credentials are sealed in the database."""
+
+from typing import Annotated
+
+import typer
+
+from cdxsync.cli import output, progress
+from cdxsync.cli.state import AsJson, Yes, actor, confirm, state_of
+
+app = typer.Typer(help="List, rotate and retire the keys that seal credentials.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_keys(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """List the keys of the keyring, and what each has sealed."""
+    from cdxsync.domain import keys
+
+    state = state_of(ctx)
+    data = keys.overview(state.fleet())
+    if state.json:
+        output.json_data(data)
+        return
+    output.table(
+        ("Key", "State", "Created", "Sealed values"),
+        ((key["id"], key["state"], key["created_at"] or "-", sum(key["sealed"].values())) for key in data["keys"]),
+    )
+    if data["resealing"]:
+        output.note(state, "A rotation was cut off, or goes on elsewhere. To finish it: cdxsync keys rotate")
+
+
+@app.command()
+def rotate(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """Make a new key and seal everything anew with it, while servers run; again finishes what was cut off."""
+    from cdxsync.domain import keys
+
+    state = state_of(ctx)
+    fleet = state.fleet()
+    with progress.bar(state, "Sealing anew") as on_progress:
+        rotation = keys.rotate(fleet, actor=actor(), on_progress=on_progress)
+    if state.json:
+        output.json_data(rotation.data())
+    else:
+        began = "Made key" if rotation.added else "Went on with key"
+        output.note(state, f"{began} {rotation.key_id}; sealed {rotation.resealed} values anew with it")
+        output.note(state, f"Back up {fleet.keyring.path}. To end an old key: cdxsync keys retire KEY")
+    if rotation.unreadable:
+        output.note(state, "These could not be opened and stay as they are:")
+        for problem in rotation.unreadable:
+            output.note(state, f"  {problem}")
+        raise typer.Exit(1)
+
+
+@app.command()
+def retire(
+    ctx: typer.Context,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="The id of a key that nothing is sealed with.")],
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove a key, when nothing is sealed with it any more. Older copies of the database then need it no less."""
+    from cdxsync.domain import keys
+
+    state = state_of(ctx)
+    fleet = state.fleet()
+    confirm(f"Remove key {key} for good? Database copies from before the rotation need it.", yes)
+    keys.retire(fleet, key, actor=actor())
+    if state.json:
+        output.json_data({"retired": key})
+        return
+    output.note(state, f"Removed key {key}")

@@ -1,0 +1,87 @@
+"""The database and its keyring."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import peewee
+from peewee import fn
+
+from cdxsync import deployment
+from cdxsync.doctor.model import Finding, Subject, fail, ok, warn
+from cdxsync.domain import clock, keys
+from cdxsync.domain.fleet import Fleet
+from cdxsync.errors import CdxsyncError
+from cdxsync.store import database as store
+from cdxsync.store import keyring_file, migrations
+from cdxsync.store.keyring_file import KeyringFile
+from cdxsync.store.tables import AuthPayload, Host, LogEntry, TokenUsage, proxy
+
+RESTORE = "cdxsync db check   then, from a good backup: cdxsync db restore FILE --force"
+
+
+def fleet_of(subject: Subject) -> Fleet:
+    """The fleet as it is stored; for checks that need `database` and `keyring`."""
+    ring = KeyringFile(subject.home / deployment.KEYRING_NAME)
+    return Fleet(settings=subject.settings, keyring=ring, host_ca_pem="")
+
+
+def database(subject: Subject) -> Iterator[Finding]:
+    """It is there, can be opened, and its structure is whole."""
+    path = store.sqlite_path(subject.settings.database_url, subject.home)
+    if not path.exists():
+        yield fail(f"{path} is not there", "cdxsync db restore FILE --force   (without a backup: cdxsync db migrate)")
+        return
+    try:
+        store.open_database(subject.settings.database_url, subject.home)
+        with store.reachable():
+            found = [str(row[0]) for row in proxy.execute_sql("PRAGMA quick_check(3)")]
+    except (CdxsyncError, peewee.DatabaseError) as error:
+        yield fail(f"{path} cannot be used: {error}", RESTORE)
+        return
+    if found != ["ok"]:
+        yield fail(f"{path} is damaged: {'; '.join(found)}", RESTORE)
+    else:
+        yield ok(f"{path} opens, and its structure is whole")
+
+
+def schema(subject: Subject) -> Iterator[Finding]:
+    """Every migration has run, and none that this version does not know."""
+    pending = migrations.pending()
+    if not pending:
+        yield ok(f"up to date: {migrations.known()[-1]}")
+    elif migrations.is_empty():
+        yield fail("the database is empty", "cdxsync db restore FILE --force   (without a backup: cdxsync db migrate)")
+    else:
+        yield warn(f"{', '.join(pending)} have not run", "cdxsync db migrate")
+
+
+def keyring(subject: Subject) -> Iterator[Finding]:
+    """It can be read, and opens what is stored."""
+    path = subject.home / deployment.KEYRING_NAME
+    try:
+        content = keyring_file.read(path)
+        keys.check(KeyringFile(path), deployment.KEYRING_NAME)
+    except CdxsyncError as error:
+        yield fail(error.explain(), f"put the right {path} back from a backup")
+        return
+    if content.resealing:
+        yield warn("a change of keys was not finished", "cdxsync keys rotate")
+    else:
+        yield ok(f"key {content.active} is active; it opens what is stored")
+
+
+def clock_of_rows(subject: Subject) -> Iterator[Finding]:
+    """No row is dated later than now."""
+    latest = clock.stamp(subject.at + timedelta(seconds=clock.FUTURE_TOLERANCE_SECONDS))
+    columns: tuple[Any, ...] = (LogEntry.created_at, AuthPayload.created_at, TokenUsage.created_at, Host.last_seen_at)
+    for column in columns:
+        newest = column.model.select(fn.MAX(column)).scalar()
+        if newest is not None and newest > latest:
+            yield fail(
+                f"the newest row of {column.model._meta.table_name} is of {newest}, and now it is"
+                f" {clock.stamp(subject.at)}: the clock is wrong, or was",
+                "timedatectl set-ntp true",
+            )
+            return
+    yield ok("no row is dated later than now")

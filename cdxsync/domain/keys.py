@@ -1,0 +1,185 @@
+"""The keys under which credentials are sealed: what they are used for, changing to a new one, ending an old one."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cdxsync.domain import audit
+from cdxsync.domain.fleet import Fleet
+from cdxsync.errors import CdxsyncError, Conflict, Failed, NotFound
+from cdxsync.store import keyring_file
+from cdxsync.store.database import reachable, write
+from cdxsync.store.keyring_file import KeyringFile
+from cdxsync.store.sealed_values import COLUMNS, Column
+from cdxsync.store.sealing import Keyring, key_id_of
+
+BATCH = 50
+"""Values sealed anew in one transaction, so that other writers do not wait long."""
+
+
+def usage() -> dict[str, Counter[str]]:
+    """How many values each key has sealed, by column; those that are not sealed at all stand under ""."""
+    counts: dict[str, Counter[str]] = {}
+    with reachable():
+        for column in COLUMNS:
+            for prefix in column.prefixes():
+                counts.setdefault(key_id_of(prefix), Counter())[column.name] += 1
+    return counts
+
+
+def overview(fleet: Fleet) -> dict[str, Any]:
+    """The keys with their state (`active`, `old`, or `missing` from the keyring) and what each has sealed."""
+    content = keyring_file.read(fleet.keyring.path)
+    counts = usage()
+    names = list(dict.fromkeys([*content.keys, *sorted(counts.keys() - {""})]))
+    keys = [
+        {
+            "id": name,
+            "state": "active" if name == content.active else "old" if name in content.keys else "missing",
+            "created_at": content.created.get(name),
+            "sealed": dict(counts.get(name, {})),
+        }
+        for name in names
+    ]
+    return {"keys": keys, "resealing": content.resealing}
+
+
+def check(keyring: KeyringFile | Keyring, name: str = "the keyring") -> None:
+    """Raise `Failed` when the keyring lacks a key that stored values need, or has another under its id.
+
+    A single value that was altered is not the keyring's fault: a key is wrong when it opens nothing. Changes nothing.
+    """
+    problems: dict[str, str] = {}
+    good = {""}
+    with reachable():
+        for column in COLUMNS:
+            for value in column.values():
+                key_id = key_id_of(value.text)
+                if key_id in good:
+                    continue
+                try:
+                    keyring.open(value.text, value.context)
+                    good.add(key_id)
+                    problems.pop(key_id, None)
+                except CdxsyncError as error:
+                    problems.setdefault(key_id, error.message)
+    if problems:
+        counts = usage()
+        needed = "; ".join(
+            f"key {key_id!r}, for {describe_counts(counts[key_id])} ({message})" for key_id, message in problems.items()
+        )
+        raise Failed(f"{name} does not open what is stored. Wanted: {needed}. Nothing was changed. Put a copy back")
+
+
+def describe_counts(counts: Counter[str]) -> str:
+    """Such as `20 auth_payloads.body, 3 install_tokens.api_key`."""
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """What `rotate` did. `added` is false when it went on with a change of keys that had been cut off."""
+
+    key_id: str
+    added: bool
+    resealed: int
+    unreadable: tuple[str, ...]
+
+    def data(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "active": self.key_id,
+            "added": self.added,
+            "resealed": self.resealed,
+            "unreadable": list(self.unreadable),
+        }
+
+
+def rotate(fleet: Fleet, *, actor: str, on_progress: Callable[[int, int], None]) -> Rotation:
+    """Add a key, make it the active one, and seal all that is stored anew with it, in batches.
+
+    Servers may run: they open what either key sealed and seal with the new one from the moment that it is in the
+    file. When a former call was cut off, its key is used and no further one is added. What cannot be opened stays as
+    it is and is listed. `on_progress` gets how many values are done, and of how many.
+    """
+    path = fleet.keyring.path
+
+    def begin() -> tuple[str, bool]:
+        content = keyring_file.read(path)
+        if content.resealing:
+            return content.active, False
+        content = replace(content.with_new_key(), resealing=True)
+        keyring_file.write(path, content)
+        audit.record("admin.keys.rotate", actor=actor, key=content.active)
+        return content.active, True
+
+    key_id, added = write(begin)
+    with reachable():
+        total = sum(column.count(not_under=key_id) for column in COLUMNS)
+    resealed = 0
+    unreadable: list[str] = []
+    on_progress(0, total)
+    for column in COLUMNS:
+        for done, failed in _reseal(fleet, column, key_id):
+            resealed += done
+            unreadable += failed
+            on_progress(min(resealed + len(unreadable), total), total)
+    write(lambda: _finish(fleet, key_id, resealed, unreadable, actor))
+    return Rotation(key_id, added, resealed, tuple(unreadable))
+
+
+def _reseal(fleet: Fleet, column: Column, key_id: str) -> Iterable[tuple[int, list[str]]]:
+    """Seal a column anew; yields for each batch how many values were, and which could not be opened."""
+    after = 0
+    while True:
+        position = after
+
+        def work(start: int = position) -> tuple[int, int, list[str]]:
+            done = 0
+            last = start
+            failed = []
+            for value in column.values(after=start, not_under=key_id, limit=BATCH):
+                last = value.id
+                try:
+                    plaintext = fleet.keyring.open(value.text, value.context)
+                except CdxsyncError as error:
+                    failed.append(error.message)
+                    continue
+                done += column.replace(value, fleet.keyring.seal(plaintext, value.context))
+            return last, done, failed
+
+        after, done, failed = write(work)
+        if after == position:
+            return
+        yield done, failed
+
+
+def _finish(fleet: Fleet, key_id: str, resealed: int, unreadable: list[str], actor: str) -> None:
+    content = keyring_file.read(fleet.keyring.path)
+    if content.active == key_id and content.resealing:
+        keyring_file.write(fleet.keyring.path, replace(content, resealing=False))
+    audit.record("admin.keys.reseal", actor=actor, key=key_id, resealed=resealed, unreadable=len(unreadable))
+
+
+def retire(fleet: Fleet, key_id: str, *, actor: str) -> None:
+    """Remove a key with which nothing is sealed any more. Raises `NotFound` or `Conflict`.
+
+    Looking and removing happen in one write transaction, and nobody seals outside of one.
+    """
+
+    def work() -> None:
+        content = keyring_file.read(fleet.keyring.path)
+        if key_id not in content.keys:
+            raise NotFound(f"No key {key_id!r} in the keyring. See: cdxsync keys list")
+        if key_id == content.active:
+            raise Conflict(f"Key {key_id} is the active one. Make a new one first: cdxsync keys rotate")
+        used = usage().get(key_id)
+        if used:
+            raise Conflict(
+                f"Key {key_id} has sealed {describe_counts(used)}. Seal them anew first: cdxsync keys rotate"
+            )
+        keyring_file.write(fleet.keyring.path, content.without(key_id))
+        audit.record("admin.keys.retire", actor=actor, key=key_id)
+
+    write(work)

@@ -1,0 +1,132 @@
+"""The bytes from and to a client as buffered files, over a plain socket as well as over TLS. Writing waits for nobody.
+
+The sockets do not block. Reading waits for the client, but not beyond a time; what a client does not take stays in the
+writer, for the selector to go on with.
+"""
+
+import _pyio  # type: ignore[import-not-found]  # what Cheroot's files are made of
+import errno
+import io
+import re
+import select
+import socket
+import ssl
+import time
+from typing import Any
+
+from cheroot.makefile import StreamReader, StreamWriter
+
+_SEND_BYTES = 64 * 1024
+_LEAST_BYTES_PER_SECOND = 8192
+
+
+def ready_before(sock: socket.socket, events: int, end: float) -> bool:
+    """Wait for `events` (of `select.poll`) until `time.monotonic()` is `end`; whether one has come."""
+    poll = select.poll()
+    poll.register(sock.fileno(), events)
+    return bool(poll.poll(max(0.0, end - time.monotonic()) * 1000))
+
+
+class _SocketIO(socket.SocketIO):
+    """A socket that does not block as a file, in which a client that went away always looks the same.
+
+    Cheroot tells errors apart by their number, and those of TLS count from 1 again: it would log each as unknown.
+    """
+
+    patience = 0.0
+    """How many seconds reading waits for a client that sends nothing."""
+    deadline = 0.0
+    """Until when (`time.monotonic()`) it waits. What comes puts that off: who sends fast enough may send long."""
+
+    def readinto(self, buffer: Any) -> int:
+        while True:
+            try:
+                count = super().readinto(buffer)
+            except ssl.SSLWantReadError:
+                count = None
+            except OSError as error:
+                raise ConnectionResetError(errno.ECONNRESET, str(error)) from error
+            if count is not None:
+                self.deadline = min(self.deadline + count / _LEAST_BYTES_PER_SECOND, time.monotonic() + self.patience)
+                return count
+            if not ready_before(self._sock, select.POLLIN, self.deadline):  # type: ignore[attr-defined]
+                raise TimeoutError("timed out")  # Cheroot knows it by this text, and answers with 408
+
+    def write(self, data: Any) -> int | None:
+        try:
+            return super().write(data)
+        except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            return None
+        except OSError as error:
+            raise ConnectionResetError(errno.ECONNRESET, str(error)) from error
+
+
+class Reader(StreamReader):
+    """The bytes of a client, buffered."""
+
+    def __init__(self, sock: Any, bufsize: int) -> None:
+        _pyio.BufferedReader.__init__(self, _SocketIO(sock, "rb"), bufsize)
+        self.bytes_read = 0
+
+    def be_patient(self, seconds: float) -> None:
+        """Let reading wait `seconds` from now, a little longer for what has come, and then raise TimeoutError."""
+        self.raw.patience = seconds  # type: ignore[attr-defined]
+        self.raw.deadline = time.monotonic() + seconds  # type: ignore[attr-defined]
+
+    def buffered(self) -> int:
+        """How many bytes have been received and not read yet."""
+        return len(self._read_buf) - self._read_pos
+
+    def unread(self) -> bytes:
+        """Those bytes."""
+        return bytes(self._read_buf[self._read_pos :])
+
+    def holds(self, pattern: re.Pattern[bytes]) -> bool:
+        """Whether `pattern` is among them."""
+        return pattern.search(self._read_buf, self._read_pos) is not None
+
+    def skip(self, count: int) -> None:
+        """Count that many of them as read."""
+        self._read_pos += count
+
+    def feed(self, data: bytes) -> None:
+        """Add what has been received elsewhere."""
+        self._read_buf, self._read_pos = self.unread() + data, 0
+
+
+class Writer(StreamWriter):
+    """The bytes to a client, buffered: writing and flushing send what the client takes at once."""
+
+    held = False
+    """Whether what is written waits for the next write or flush: headers and body in one packet cost half."""
+
+    def __init__(self, sock: Any, bufsize: int) -> None:
+        _pyio.BufferedWriter.__init__(self, _SocketIO(sock, "wb"), bufsize)
+        self.bytes_written = 0
+
+    def has_unsent(self) -> bool:
+        """Whether the client has not taken everything."""
+        return bool(self._write_buf)  # type: ignore[attr-defined]
+
+    def discard(self) -> None:
+        """Forget what could not be sent; else it would be tried again when this is collected."""
+        del self._write_buf[:]  # type: ignore[attr-defined]
+
+    def _flush_unlocked(self) -> None:
+        if self.held:
+            return
+        unsent: bytearray = self._write_buf  # type: ignore[attr-defined]
+        while unsent:
+            try:
+                sent = self.raw.write(bytes(unsent[:_SEND_BYTES]))
+            except OSError:
+                self.discard()
+                raise
+            if sent is None:
+                return
+            del unsent[:sent]
+
+
+def make_file(sock: Any, mode: str = "r", bufsize: int = io.DEFAULT_BUFFER_SIZE) -> Reader | Writer:
+    """Buffered reading or writing over `sock`."""
+    return Reader(sock, bufsize) if "r" in mode else Writer(sock, bufsize)

@@ -1,0 +1,142 @@
+"""The file of a keyring: making it, adding and removing keys, and using it as it stands now.
+
+    {"active": "<id>", "keys": {"<id>": "<base64 of 32 bytes>"}, "created": {"<id>": "<stamp>"}, "resealing": false}
+
+`resealing` stays true from adding a key until all that the older ones sealed has been sealed anew. The file is 0600
+and replaced atomically.
+"""
+
+import base64
+import json
+import logging
+import secrets
+import threading
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from cdxsync.errors import CdxsyncError, Failed
+from cdxsync.files import write_private
+from cdxsync.store.sealing import Keyring, UnknownKey
+
+KEY_BYTES = 32
+_log = logging.getLogger("cdxsync.store")
+
+
+@dataclass(frozen=True)
+class Content:
+    """What stands in a keyring file."""
+
+    active: str
+    keys: dict[str, bytes] = field(repr=False)
+    created: dict[str, str] = field(default_factory=dict)
+    resealing: bool = False
+
+    def with_new_key(self) -> "Content":
+        """The same with a new random key, which is the active one."""
+        key_id = secrets.token_hex(4)
+        stamp = datetime.now(UTC).isoformat(timespec="seconds")
+        keys = {**self.keys, key_id: AESGCM.generate_key(8 * KEY_BYTES)}
+        return replace(self, active=key_id, keys=keys, created={**self.created, key_id: stamp})
+
+    def without(self, key_id: str) -> "Content":
+        """The same without a key, which must not be the active one."""
+        keys = {name: key for name, key in self.keys.items() if name != key_id}
+        created = {name: stamp for name, stamp in self.created.items() if name != key_id}
+        return replace(self, keys=keys, created=created)
+
+    def encode(self) -> bytes:
+        """The text of the file."""
+        keys = {key_id: base64.b64encode(key).decode() for key_id, key in self.keys.items()}
+        content = {"active": self.active, "keys": keys, "created": self.created, "resealing": self.resealing}
+        return json.dumps(content, indent=2).encode() + b"\n"
+
+
+def create(path: Path) -> None:
+    """Write a new keyring file with one random key."""
+    write(path, Content(active="", keys={}).with_new_key())
+
+
+def write(path: Path, content: Content) -> None:
+    """Replace the file. Raises `Failed`."""
+    try:
+        write_private(path, content.encode())
+    except OSError as error:
+        raise Failed(f"{path}: the keyring cannot be written: {error.strerror}") from None
+
+
+def read(path: Path) -> Content:
+    """Read a keyring file. Raises `Failed` when it is missing or not one."""
+    try:
+        return decode(path.read_bytes(), str(path))
+    except FileNotFoundError:
+        raise Failed(
+            f"{path}: the keyring is missing; without it stored credentials cannot be read. Restore it"
+        ) from None
+    except OSError as error:
+        raise Failed(f"{path}: the keyring cannot be read: {error.strerror}") from None
+
+
+def decode(text: bytes, name: str) -> Content:
+    """The keyring in `text`; `name` is for the message of the `Failed` that it raises."""
+    try:
+        content = json.loads(text)
+        keys = {str(key_id): base64.b64decode(key, validate=True) for key_id, key in content["keys"].items()}
+        if content["active"] not in keys:
+            raise ValueError("the active key is not among the keys")
+        if any(len(key) != KEY_BYTES for key in keys.values()):
+            raise ValueError("a key has not 32 bytes")
+        created = {str(key_id): str(stamp) for key_id, stamp in content.get("created", {}).items()}
+        return Content(content["active"], keys, created, resealing=content.get("resealing") is True)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Failed(f"{name}: not a keyring: {type(error).__name__}; restore it from a backup") from None
+
+
+class KeyringFile:
+    """The keyring of a home, always as its file stands now; safe for threads.
+
+    Whoever seals does it within the write transaction that stores the result. So a key that nothing in the database
+    needs any more is sealed with by nobody either (`cdxsync.domain.keys.retire`).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._stat = self._identity()
+        self._ring = self._load()
+
+    def seal(self, plaintext: bytes, context: str) -> str:
+        """Seal with the key that is active now, within a write transaction."""
+        return self._now().seal(plaintext, context)
+
+    def open(self, sealed: str, context: str) -> bytes:
+        """What was sealed. Raises `Failed`."""
+        try:
+            return self._now().open(sealed, context)
+        except UnknownKey:
+            return self._now(again=True).open(sealed, context)
+
+    def _now(self, *, again: bool = False) -> Keyring:
+        with self._lock:
+            try:
+                identity = self._identity()
+                if again or identity != self._stat:
+                    # The identity comes first: a change in between is seen the next time.
+                    self._ring = self._load()
+                    self._stat = identity
+            except CdxsyncError as error:
+                _log.error("the keyring as it was goes on being used: %s", error.message)
+            return self._ring
+
+    def _load(self) -> Keyring:
+        content = read(self.path)
+        return Keyring(content.active, content.keys)
+
+    def _identity(self) -> tuple[int, int, int]:
+        try:
+            stat = self.path.stat()
+        except OSError:
+            return (0, 0, 0)
+        return (stat.st_ino, stat.st_mtime_ns, stat.st_size)

@@ -1,0 +1,64 @@
+"""SQLite files beside the one that is open: copying a live database, and looking whether one is sound."""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import peewee
+
+from cdxsync.errors import DatabaseAway
+from cdxsync.store.tables import Table
+
+BUSY_TIMEOUT_SECONDS = 30
+
+
+def copy_live(source: Path, target: Path) -> None:
+    """Copy a database while others write to it: one consistent state, in one file without journals.
+
+    Raises `DatabaseAway`.
+    """
+    target.touch(mode=0o600)
+    try:
+        with (
+            (
+                contextlib.closing(
+                    sqlite3.connect(f"{source.as_uri()}?mode=rw", uri=True, timeout=BUSY_TIMEOUT_SECONDS)
+                )
+            ) as live,
+            contextlib.closing(sqlite3.connect(target)) as copy,
+        ):
+            # All pages in one step: a copy in several would start again at each write of another process.
+            live.backup(copy, pages=-1)
+            copy.execute("PRAGMA journal_mode = DELETE").fetchall()
+    except sqlite3.Error as error:
+        raise DatabaseAway(f"{source}: cannot be copied: {error}") from None
+
+
+def problems(path: Path) -> list[str]:
+    """What SQLite finds wrong with a database file: its structure, and rows that refer to rows that are not there."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)) as database:
+            found = [str(row[0]) for row in database.execute("PRAGMA integrity_check(100)") if row[0] != "ok"]
+            orphans = database.execute("PRAGMA foreign_key_check").fetchall()
+            return found + [
+                f"{table} row {row} refers to a row of {other} that is not there" for table, row, other, _ in orphans
+            ]
+    except sqlite3.Error as error:
+        return [str(error)]
+
+
+def schema(path: Path) -> list[str]:
+    """The migrations that a database file has seen."""
+    with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
+        if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'schema_migrations'").fetchone():
+            return []
+        return [row[0] for row in database.execute("SELECT name FROM schema_migrations ORDER BY name")]
+
+
+@contextlib.contextmanager
+def bound(path: Path) -> Iterator[peewee.SqliteDatabase]:
+    """Let the tables mean those of another database file, within the block."""
+    database = peewee.SqliteDatabase(str(path), pragmas={"foreign_keys": 1})
+    with database.bind_ctx(list(Table.__subclasses__())), database.connection_context():
+        yield database
