@@ -162,5 +162,7 @@ class Jobs:
             perform(self._fleet, spec, owner)
         except CdxsyncError as error:
             _log.error("job %s: its outcome cannot be kept: %s", spec.name, error.explain())
+        except Exception:
+            _log.exception("job %s: its outcome cannot be kept", spec.name)
         finally:
             database.close_database()
