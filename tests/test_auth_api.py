@@ -56,6 +56,7 @@ def test_the_life_of_a_document(fresh_fleet: Fleet) -> None:
         assert answer["canonical_digest"] == plain_digest(with_auths(middle))
         assert answer["canonical_last_refresh"] == MIDDLE
         assert set(answer) == ALWAYS | {"auth", "host", "runner_applied"}
+        assert answer["runner_applied"] is False
         assert answer["host"]["fqdn"].startswith("host")
         assert set(answer["host"]) == {
             "fqdn",

@@ -31,6 +31,11 @@ def opened(tmp_path: Path) -> Iterator[Fleet]:
     database.close_database()
 
 
+def all_came_back() -> bool:
+    """Whether no thread hangs any more."""
+    return not any(thread.name == "job hangs" for thread in threading.enumerate())
+
+
 def test_jobs_that_hang_or_throw_stop_nobody(opened: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     go_on = threading.Event()
     came_back = threading.Event()
@@ -62,13 +67,14 @@ def test_jobs_that_hang_or_throw_stop_nobody(opened: Fleet, monkeypatch: pytest.
         assert ran == ["scheduled", "manual"]
         go_on.set()
         assert came_back.wait(60)
-        until(lambda: not any(thread.name == "job hangs" for thread in threading.enumerate()))
+        until(all_came_back)
         row = jobs.row_of("hangs")
         assert (row.last_result, row.runs, row.failures) == ("given up", 1, 1)
         assert row.next_run is not None
         assert row.next_run > str(row.last_finished_at)
     finally:
         go_on.set()
+        until(all_came_back)
         scheduler.stop()
 
 
@@ -94,6 +100,7 @@ def test_threads_that_hang_do_not_pile_up(opened: Fleet, monkeypatch: pytest.Mon
         assert len(begun) == server_jobs.MAX_GIVEN_UP
     finally:
         go_on.set()
+        until(all_came_back)
         scheduler.stop()
 
 

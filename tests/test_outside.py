@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -158,6 +159,8 @@ def test_the_quota_for_admins(connected: Fleet, well: Upstream) -> None:
     text = connected.cli("usage", "quota").stdout
     assert "5-hour window\t[#######.............] 37 % used, reset 20" in text
     assert "Weekly window\t[################....] 81 % used, reset 20" in text
+    assert re.search(r"\(in 2 h \d+ min\)", text)
+    assert re.search(r"\(in 3 d 1[12] h\)", text)
 
 
 def test_an_error_stands_beside_the_last_good_quota(connected: Fleet, well: Upstream) -> None:

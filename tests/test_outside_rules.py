@@ -44,6 +44,10 @@ ON_DEMAND = Spec("b", "", interval=None, time_limit=60)
         (SCHEDULED, {"next_run": at(-9), "not_before": at(1)}, State.HELD),
         (SCHEDULED, {"next_run": at(-9), "not_before": at(0)}, State.DUE),
         (SCHEDULED, {"wanted": "manual", "not_before": at(1)}, State.HELD),
+        # After the clock was set back by a year:
+        (SCHEDULED, {"next_run": at(365 * 86400)}, State.DUE),
+        (SCHEDULED, {"next_run": at(365 * 86400), "lease_until": at(365 * 86400)}, State.DUE),
+        (SCHEDULED, {"next_run": at(-9), "not_before": at(365 * 86400)}, State.DUE),
         (ON_DEMAND, {}, State.IDLE),
         (ON_DEMAND, {"next_run": at(-9)}, State.IDLE),
         (ON_DEMAND, {"next_run": at(9), "wanted": "stale"}, State.DUE),
@@ -65,6 +69,7 @@ def test_when_a_job_may_start(spec: Spec, row: dict[str, str], state: State) -> 
         ({"lease_until": at(1)}, False),
         ({"lease_until": at(0)}, True),
         ({"not_before": at(1)}, False),
+        ({"next_run": at(365 * 86400)}, True),
     ],
 )
 def test_when_a_request_asks_for_a_job(row: dict[str, str] | None, may: bool) -> None:

@@ -288,9 +288,25 @@ def test_what_codex_wrote_when_its_server_died_is_not_lost(local: Local) -> None
     Path(f"{local.log}.go").touch()
     until(lambda: local.run().returncode == 0)
     assert local.canonical_date() == "2026-02-01T00:00:00Z"
-    assert [intent["outcome"] for intent in local.status()["refresh"]["intents"]] == ["recovered"]
+    assert [intent["outcome"] for intent in local.status()["refresh"]["intents"]] == ["none", "recovered"]
     assert local.homes() == []
     assert local.findings() == []
+
+
+def test_a_check_that_was_cut_off_leaves_nothing(local: Local) -> None:
+    local.upload(make_auth())
+    local.stand_in("#!/bin/sh\ntouch $STAND_IN_LOG\nwhile [ ! -e $STAND_IN_LOG.go ]; do sleep 0.05; done\n")
+    killed = local.start()
+    until(local.log.exists)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait(30)
+    Path(f"{local.log}.go").touch()
+    local.lease_is_over()
+    local.stand_in("#!/bin/sh\nexit 0\n")
+    until(lambda: local.run().returncode == 0)
+    assert [intent["outcome"] for intent in local.status()["refresh"]["intents"]] == ["none", "none"]
+    assert local.canonical_date() == make_auth()["last_refresh"]
+    assert (local.homes(), local.findings()) == ([], [])
 
 
 def test_a_refresh_whose_answer_is_lost_shows_until_there_is_a_new_login(local: Local) -> None:

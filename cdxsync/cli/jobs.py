@@ -36,7 +36,7 @@ def run_now(state: State, fleet: "Fleet", name: str, wait: int) -> bool:
         raise Unavailable(f"The job {name} is off: {spec.off}")
     with reachable():
         row = jobs.row_of(name)
-    if row.not_before is not None and row.not_before > clock.stamp(clock.now()):
+    if jobs.is_ahead(row.not_before, clock.now()):
         raise Conflict(f"The service has asked not to be called before {row.not_before}: {row.last_error}")
     audit.note("admin.job.run", actor=actor(), job=name)
     if server_jobs.perform(fleet, spec, server_jobs.new_owner(), by_admin=True) is not None:

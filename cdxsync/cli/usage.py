@@ -191,13 +191,23 @@ def _show_quota(snapshot: dict[str, Any], last_error: dict[str, Any] | None) -> 
 
 def _bar(percent: int | None, reset_at: str | None) -> str | None:
     """A bar of twenty places, the number, and when the window is reset."""
-    from datetime import UTC, datetime
-
     if percent is None:
         return None
     full = min(percent, 100) // 5
-    reset = ""
-    if reset_at is not None:
-        known = reset_at.isascii() and reset_at.isdigit() and int(reset_at) < 253402300800
-        reset = f", reset {datetime.fromtimestamp(int(reset_at), UTC).isoformat() if known else reset_at}"
+    reset = f", reset {_moment(reset_at)}" if reset_at is not None else ""
     return f"[{'#' * full}{'.' * (20 - full)}] {percent} % used{reset}"
+
+
+def _moment(epoch: str) -> str:
+    """Seconds since 1970 as a date, and how far ahead that is; anything else as it is."""
+    from datetime import UTC, datetime
+
+    from cdxsync.domain import clock
+
+    if not (epoch.isascii() and epoch.isdigit() and int(epoch) < 253402300800):
+        return epoch
+    moment = datetime.fromtimestamp(int(epoch), UTC)
+    minutes = max(0, int((moment - clock.now()).total_seconds())) // 60
+    days, hours = minutes // 1440, minutes // 60 % 24
+    ahead = f"{days} d {hours} h" if days else f"{hours} h {minutes % 60} min"
+    return f"{clock.stamp(moment)} (in {ahead})"

@@ -19,6 +19,9 @@ from cdxsync.store.tables import Job
 
 FIRST_BACKOFF_SECONDS = 60
 LEASE_MARGIN_SECONDS = 5
+LONGEST_LEASE_SECONDS = 3600
+MOST_AHEAD_SECONDS = 2 * 86400
+"""More than any interval, and than any wait that a service is granted."""
 MANUAL = "manual"
 """The reason of a run that an admin asked for."""
 
@@ -65,17 +68,24 @@ class State(StrEnum):
     IDLE = "idle"
 
 
+def is_ahead(moment: str | None, at: datetime, most: int = MOST_AHEAD_SECONDS) -> bool:
+    """Whether a stamp lies ahead of `at`, but by no more than `most` seconds.
+
+    One that lies further ahead was written before the clock was set back, and must not stop a job for so long.
+    """
+    return moment is not None and clock.stamp(at) < moment <= clock.stamp(at + timedelta(seconds=most))
+
+
 def state_of(spec: Spec, row: Job, at: datetime) -> State:
     """What the job does at the time `at`: due when it may be started now."""
-    now = clock.stamp(at)
     if spec.off:
         return State.OFF
-    if row.lease_until is not None and row.lease_until > now:
+    if is_ahead(row.lease_until, at, LONGEST_LEASE_SECONDS):
         return State.RUNNING
-    scheduled = spec.interval is not None and (row.next_run is None or row.next_run <= now)
+    scheduled = spec.interval is not None and not is_ahead(row.next_run, at)
     if row.wanted is None and not scheduled:
         return State.IDLE
-    return State.HELD if row.not_before is not None and row.not_before > now else State.DUE
+    return State.HELD if is_ahead(row.not_before, at) else State.DUE
 
 
 def next_delay(spec: Spec, outcome: Outcome, failures: int, spread: float) -> float:
@@ -94,11 +104,10 @@ def next_delay(spec: Spec, outcome: Outcome, failures: int, spread: float) -> fl
 
 def may_mark(row: Job | None, at: datetime) -> bool:
     """Whether a request should ask for the job: its data is no longer fresh, and nobody has asked or is at it."""
-    now = clock.stamp(at)
     if row is None:
         return True
-    asked = row.wanted is not None or (row.lease_until is not None and row.lease_until > now)
-    return not asked and all(moment is None or moment <= now for moment in (row.next_run, row.not_before))
+    asked = row.wanted is not None or is_ahead(row.lease_until, at, LONGEST_LEASE_SECONDS)
+    return not asked and not is_ahead(row.next_run, at) and not is_ahead(row.not_before, at)
 
 
 def all_rows() -> dict[str, Job]:

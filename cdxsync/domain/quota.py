@@ -199,7 +199,7 @@ def for_host(settings: Settings, at: datetime) -> dict[str, Any]:
     hosts call; the host gets what is there. A process looks into the database once a second.
     """
     known, eligible = _for_hosts.get()
-    if settings.chatgpt_base_url and (eligible is None or eligible <= clock.stamp(at)):
+    if settings.chatgpt_base_url and not jobs.is_ahead(eligible, at):
         jobs.mark_when_stale(JOB, "stale", at)
     return {"chatgpt_usage": known} if known is not None else {}
 

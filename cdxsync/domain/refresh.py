@@ -69,10 +69,10 @@ def expiry_of(token: object) -> datetime | None:
     return datetime.fromtimestamp(expires, UTC)
 
 
-def can_refresh(content: Mapping[str, Any]) -> bool:
-    """Whether the document has a refresh token and a date by which to use it."""
+def has_refresh_token(content: Mapping[str, Any]) -> bool:
+    """Whether Codex could refresh the document: it does so when it has expired, and when a request is refused."""
     token = tokens_of(content).get("refresh_token")
-    return isinstance(token, str) and bool(token.strip()) and expires_at(content) is not None
+    return isinstance(token, str) and bool(token.strip())
 
 
 def due_at(document: AuthDocument, ahead_seconds: int) -> datetime | None:
@@ -81,7 +81,7 @@ def due_at(document: AuthDocument, ahead_seconds: int) -> datetime | None:
     None when it cannot be refreshed.
     """
     expires = expires_at(document.content)
-    if expires is None or not can_refresh(document.content):
+    if expires is None or not has_refresh_token(document.content):
         return None
     begun = datetime.fromtimestamp(document.instant.microseconds / 1_000_000, UTC)
     life = max(expires - begun, timedelta(0))

@@ -2,7 +2,8 @@
 
 import time
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from cdxsync.domain import canonical, clock, refresh, runner
@@ -55,11 +56,9 @@ def _check(
     laid = dict(document.content)
     if force_refresh:
         laid = refresh.with_expired_token(laid)
-    expires = refresh.expires_at(laid)
-    spends = refresh.can_refresh(laid) and expires is not None and expires <= clock.now() + timedelta(minutes=5)
     if used is Backend.LOCAL and fleet.settings.runner_check == "quota" and not force_refresh:
         return _by_quota(fleet, cause, document)
-    intent = refresh.intend(document.digest, owner) if spends else None
+    intent = refresh.intend(document.digest, owner) if refresh.has_refresh_token(laid) else None
     try:
         if used is Backend.LOCAL:
             with local_runner.home_for(fleet, laid, intent) as home:
@@ -115,15 +114,20 @@ def _recover(fleet: Fleet) -> int:
     return stored
 
 
-def _recover_one(fleet: Fleet, path: Any, intent_id: int) -> bool:
+def _recover_one(fleet: Fleet, path: Path, intent_id: int) -> bool:
+    """Store the document that was left in the home `path`, if Codex had refreshed it; returns whether it did."""
     try:
         left = local_runner.Home(path, -1).document()
     except CdxsyncError:
         return False
-    tokens = refresh.tokens_of(left) if isinstance(left, dict) else {}
-    expires = refresh.expires_at(left) if tokens else None
-    if expires is None or expires <= clock.now():
+    token = refresh.tokens_of(left).get("access_token") if isinstance(left, dict) else None
+    expires = refresh.expires_at(left) if token else None
+    if token is None or (expires is not None and expires <= clock.now()):
         return False  # what was laid there, not what a provider has given
+    found = write(lambda: canonical.current(fleet))
+    if found is not None and refresh.tokens_of(found[1].content).get("access_token") == token:
+        write(lambda: refresh.close(intent_id, IntentOutcome.NONE))
+        return False
     return runner.recover(fleet, intent_id, left) is Applied.APPLIED
 
 

@@ -22,6 +22,7 @@ from cdxsync.store import database
 from cdxsync.store.tables import Job
 
 LOOK_SECONDS = 1.0
+TROUBLE_SECONDS = 10.0
 STOP_SECONDS = 10.0
 MAX_GIVEN_UP = 3
 """Threads of a job that hang; with more of them it is not started again in this process."""
@@ -122,13 +123,16 @@ class Jobs:
 
     def _loop(self) -> None:
         while not self._stop.is_set():
+            pause = LOOK_SECONDS
             try:
                 self._round()
             except CdxsyncError as error:
                 _log.error("jobs cannot be looked up: %s", error.explain())
+                pause = TROUBLE_SECONDS
             except Exception:
                 _log.exception("jobs cannot be looked up")
-            jobs.wake.wait(LOOK_SECONDS)
+                pause = TROUBLE_SECONDS
+            jobs.wake.wait(pause)
             jobs.wake.clear()
         database.close_database()
 
@@ -158,5 +162,7 @@ class Jobs:
             perform(self._fleet, spec, owner)
         except CdxsyncError as error:
             _log.error("job %s: its outcome cannot be kept: %s", spec.name, error.explain())
+        except Exception:
+            _log.exception("job %s: its outcome cannot be kept", spec.name)
         finally:
             database.close_database()
