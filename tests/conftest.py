@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import requests
+from stub_server import StubServer
 
 REQUIRE_ALL = "TEST_REQUIRES_ALL"
 """Set where everything that tests need is installed: a skipped test is a failure there."""
@@ -188,6 +189,14 @@ def fresh_fleet(tmp_path: Path) -> Iterator[Fleet]:
     """A server for one test: no document yet, no host."""
     with running_fleet(tmp_path / "home") as started:
         yield started
+
+
+@pytest.fixture
+def stub() -> Iterator[StubServer]:
+    """A server that answers as the test says."""
+    started = StubServer()
+    yield started
+    started.stop()
 
 
 def pytest_configure() -> None:
