@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import time
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -289,3 +290,21 @@ def test_modules_beside_the_program_are_not_loaded(synced: Fleet, tmp_path: Path
     machine.cdx.with_name("json.py").write_text("raise SystemExit('loaded')")
     done = machine.run_cdx("exec")
     assert (done.returncode, done.stdout, done.stderr) == (0, "ran with: exec\n", "")
+
+
+@given(st.datetimes(), st.integers(0, 999_999_999), st.integers(-23 * 60, 23 * 60))
+def test_times_are_read_as_python_reads_them(at: datetime, nanoseconds: int, offset: int) -> None:
+    at = at.replace(microsecond=0, year=max(2, min(9998, at.year)))
+    zone = timezone(timedelta(minutes=offset))
+    text = at.replace(tzinfo=zone).strftime(f"%Y-%m-%dT%H:%M:%S.{nanoseconds:09d}%z")
+    text = f"{at.year:04d}" + text[text.index("-") :][:-2] + ":" + text[-2:]
+    expected = at.replace(tzinfo=zone).timestamp() + nanoseconds / 1e9
+    assert cdx.parse_time(text) == pytest.approx(expected, abs=1e-3)
+    assert cdx.parse_time(text + "x") is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "2026", "2026-13-01T00:00:00Z", "2026-01-01 00:00:00Z", "2026-01-01T00:00:61Z", None, 7]
+)
+def test_other_texts_are_no_times(text: object) -> None:
+    assert cdx.parse_time(text) is None

@@ -36,14 +36,29 @@ def test_it_is_python_3_8() -> None:
     ast.parse(CDX.read_text(), feature_version=(3, 8))
 
 
-@pytest.mark.parametrize("minor", [8, 9, 10, 12, 13])
-def test_it_runs_on_other_pythons(minor: int) -> None:
+@pytest.mark.parametrize("minor", [8, 9, 10, 11, 12, 13])
+def test_it_runs_on_other_pythons(synced: Fleet, tmp_path: Path, minor: int) -> None:
     named = [f"python3.{minor}", *Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python3.{minor}")]
     python = next((name for name in named if shutil.which(name) and subprocess.run([name, "-V"]).returncode == 0), None)
     if python is None:
         pytest.skip(f"no Python 3.{minor} here")
-    done = subprocess.run([python, str(CDX), "--wrapper-version"], capture_output=True, text=True)
-    assert done.stdout.startswith("cdx wrapper ")
+    codex = """#!/bin/sh
+case "$1" in --version) echo "codex-cli 0.169.0"; exit;; esac
+mkdir -p "$HOME/.codex/prompts" && echo "$0" >"$HOME/.codex/prompts/python.md"
+echo "Token usage: total=12 input=7 output=5"
+"""
+    machine = host(synced, tmp_path, codex=codex)
+    write_program(machine.bin / "python3", f'#!/bin/sh\nexec "{python}" -W error "$@"\n')
+    done = machine.run_cdx("exec")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert machine.auth() == with_auths(make_auth(OLD))
+    assert "python.md" in synced.cli("--json", "prompts", "list").stdout
+    assert machine.spooled() == []
+    assert machine.run_cdx("--status").returncode == 0
+    done = machine.run_cdx("--doctor")
+    assert done.returncode == 0, done.stdout
+    assert f"on Python 3.{minor}." in done.stdout
+    assert machine.run_cdx("--uninstall", "--yes").returncode == 0
 
 
 def test_own_options(synced: Fleet, tmp_path: Path) -> None:
