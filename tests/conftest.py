@@ -199,6 +199,16 @@ def stub() -> Iterator[StubServer]:
     started.stop()
 
 
+@pytest.fixture
+def upstream() -> Iterator[Any]:
+    """The services that the real Codex calls."""
+    from real_codex import Upstream
+
+    started = Upstream()
+    yield started
+    started.stop()
+
+
 def pytest_configure() -> None:
     """Give signals their default meaning back, also where the tests were started by nohup or in the background."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
