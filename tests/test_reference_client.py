@@ -86,9 +86,14 @@ def fresh(fresh_fleet: Fleet) -> ReferenceClient:
 
 
 @pytest.fixture
-def client(fleet: Fleet) -> ReferenceClient:
-    """A client with a new key."""
-    return ReferenceClient(fleet, fleet.key("reference.example.net"))
+def client(fleet: Fleet, request: pytest.FixtureRequest) -> ReferenceClient:
+    """A host of its own for each test."""
+    return ReferenceClient(fleet, fleet.key(host_name(request.node.name)))
+
+
+def host_name(test: str) -> str:
+    """The host of a test."""
+    return test.replace("_", "-") + ".example.net"
 
 
 def test_its_auth_sync(fresh: ReferenceClient) -> None:
@@ -171,11 +176,11 @@ def test_the_errors_that_it_knows(client: ReferenceClient) -> None:
 
     assert refused("") == (401, "API key missing")
     assert refused("0" * 64) == (401, "Invalid API key")
-    fleet.cli("hosts", "disable", "reference.example.net")
+    fleet.cli("hosts", "disable", host_name("test_the_errors_that_it_knows"))
     assert refused(client.key) == (403, "Host is disabled")
 
 
 def test_its_uninstall(client: ReferenceClient) -> None:
     client.sync(with_auths(make_auth()))
-    assert client.good("DELETE", "/auth?force=1") == {"deleted": "reference.example.net"}
+    assert client.good("DELETE", "/auth?force=1") == {"deleted": host_name("test_its_uninstall")}
     assert client.call("GET", "/slash-commands")[0] == 401
