@@ -405,6 +405,30 @@ def test_strange_counts_are_no_counts(value: dict[str, Any]) -> None:
     assert cdx.read_counts(value) is None
 
 
+pieces = st.sampled_from(
+    [
+        "Token usage:",
+        "tokens used",
+        "total=",
+        "input=",
+        "(+",
+        "cached)",
+        "output=",
+        "(reasoning",
+        ",",
+        "1,234",
+        "9" * 40,
+    ]
+)
+
+
+@given(st.lists(pieces | st.text(max_size=4), max_size=15).map(" ".join))
+def test_what_looks_like_usage_is_read_or_left(text: str) -> None:
+    for entry in cdx.printed_usage(text):
+        assert all(isinstance(entry[name], int) for name in COUNTS if name in entry)
+        assert len(entry["line"]) <= 300
+
+
 @given(st.binary(max_size=300))
 def test_any_bytes_can_be_output_and_session(data: bytes) -> None:
     for events in (True, False):
