@@ -182,6 +182,12 @@ def test_uninstalling(fresh_fleet: Fleet, tmp_path: Path) -> None:
     fresh_fleet.upload(make_auth())
     machine = host(fresh_fleet, tmp_path, path="/usr/bin:/bin")
     other = write_program(machine.cdx.with_name("codex"), STUB_CODEX)
+    versions = machine.home / ".local/share/cdx/codex-0.169.0/bin/codex"
+    write_program(versions, STUB_CODEX)
+    elsewhere = machine.root / "elsewhere" / "codex"
+    elsewhere.parent.mkdir()
+    elsewhere.symlink_to(versions)
+    machine.env["PATH"] = f"{elsewhere.parent}:{machine.env['PATH']}"
     machine.run_cdx("exec")
     (machine.home / "precious").write_text("x")
     # What is newer here than on the server is not lost with the host.
@@ -194,6 +200,8 @@ def test_uninstalling(fresh_fleet: Fleet, tmp_path: Path) -> None:
     assert not machine.cdx.exists()
     assert not other.exists()
     assert not (machine.home / ".codex").exists()
+    assert not versions.exists()
+    assert not elsewhere.is_symlink()
     assert (machine.home / "precious").exists()
     assert (machine.bin / "codex").exists()  # not in a place of ours
     assert json.loads(fresh_fleet.cli("--json", "hosts", "list").stdout) == {"hosts": []}
