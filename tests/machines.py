@@ -10,6 +10,7 @@ import pty
 import select
 import struct
 import subprocess
+import sys
 import termios
 import time
 from pathlib import Path
@@ -48,6 +49,8 @@ class Machine:
         self.bin = root / "bin"
         self.home.mkdir(parents=True)
         write_program(self.bin / "id", NOT_ROOT)
+        # Version managers put shims on PATH that take longer than all else.
+        (self.bin / "python3").symlink_to(Path(sys.executable).resolve())
         if codex is not None:
             write_program(self.bin / "codex", codex)
         search = path if path is not None else os.environ["PATH"]

@@ -48,6 +48,7 @@ mkdir -p "$HOME/.codex/prompts" && echo "$0" >"$HOME/.codex/prompts/python.md"
 echo "Token usage: total=12 input=7 output=5"
 """
     machine = host(synced, tmp_path, codex=codex)
+    (machine.bin / "python3").unlink()
     write_program(machine.bin / "python3", f'#!/bin/sh\nexec "{python}" -W error "$@"\n')
     done = machine.run_cdx("exec")
     assert (done.returncode, done.stderr) == (0, "")
