@@ -65,7 +65,7 @@ def mount(app: Bottle, fleet: Fleet, gate: access.HostGate) -> None:
 
 def _bake(fleet: Fleet, gate: access.HostGate) -> wrapper.Baked:
     host, key = gate.admit()
-    return wrapper.bake(fleet.settings.public_url, key, host.fqdn, fleet.host_ca_pem)
+    return wrapper.bake(fleet.settings.public_url, key, host.fqdn, fleet.host_ca_pem, fleet.settings.github_api_url)
 
 
 def _reported_version(body: dict[str, Any], *names: str) -> str:
