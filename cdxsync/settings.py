@@ -4,142 +4,40 @@ A value comes from the first of: command-line flag, environment, the TOML file, 
 """
 
 import difflib
-import ipaddress
 import os
-import re
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 import platformdirs
 
 from cdxsync.errors import SettingError
-from cdxsync.setting_values import read_choice, read_price, read_seconds
+from cdxsync.setting_values import (
+    Listen,
+    Network,
+    read_base_url,
+    read_bool,
+    read_choice,
+    read_int,
+    read_listen,
+    read_networks,
+    read_path,
+    read_price,
+    read_private_url,
+    read_seconds,
+    read_text,
+)
+
+__all__ = ["Listen", "Settings", "default_home", "load", "read_base_url", "read_bool", "read_listen"]
 
 CONFIG_NAME = "config.toml"
 ENV_PREFIX = "CDXSYNC_"
 _OUTSIDE_TABLE = {"CDXSYNC_HOME", "CDXSYNC_CONFIG"}
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
-class Listen(NamedTuple):
-    """A host name or address, without brackets, and a TCP port."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can connect there."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
-    @property
-    def is_wildcard(self) -> bool:
-        """Whether it stands for every address of the machine."""
-        return self.host in ("", "0.0.0.0", "::")  # noqa: S104 - compared, not bound
-
-
-def read_text(value: object) -> str:
-    """A text, trimmed."""
-    if not isinstance(value, str):
-        raise ValueError("must be a text")
-    return value.strip()
-
-
-def read_bool(value: object) -> bool:
-    """True or false, or one of the words that the environment uses for them."""
-    if isinstance(value, bool):
-        return value
-    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
-    if isinstance(value, str) and value.strip().lower() in words:
-        return words[value.strip().lower()]
-    raise ValueError("must be true or false")
-
-
-def read_int(low: int, high: int) -> Callable[[object], int]:
-    """A reader of whole numbers from `low` to `high`."""
-
-    def read(value: object) -> int:
-        if isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]{1,18}\s*", value):
-            value = int(value)
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            raise ValueError(f"must be a whole number from {low} to {high}")
-        return value
-
-    return read
-
-
-def read_listen(value: object) -> Listen:
-    """`HOST:PORT`, `[IPv6]:PORT` or `:PORT`."""
-    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%]+)\]|([A-Za-z0-9._-]*)):([0-9]{1,5})", read_text(value))
-    if match is None or int(match[3]) > 65535:
-        raise ValueError("must be HOST:PORT, for example 0.0.0.0:8443 or [::]:8443")
-    return Listen(match[1] or match[2] or "0.0.0.0", int(match[3]))  # noqa: S104 - what `:PORT` means
-
-
-def read_base_url(value: object) -> str:
-    """An http(s) URL of host, optional port and path, without trailing slash, query or credentials."""
-    text = read_text(value).rstrip("/")
-    if not text:
-        return ""
-    problem = "must be a URL such as https://cdx.example.net:8443"
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError:
-        raise ValueError(problem) from None
-    host = parts.hostname or ""
-    clean = re.fullmatch(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]+)?(/[A-Za-z0-9._~/-]*)?", text)
-    if not clean or not host or port == 0 or ".." in parts.path:
-        raise ValueError(problem)
-    if ":" in host:
-        ipaddress.IPv6Address(host)
-    return text
-
-
-def read_private_url(value: object) -> str:
-    """A base URL to which secrets may be sent: https, or http to this machine."""
-    url = read_base_url(value)
-    parts = urlsplit(url)
-    if url and parts.scheme != "https" and not Listen(parts.hostname or "", 0).is_loopback:
-        raise ValueError("must be an https URL, or http on loopback: credentials are sent there")
-    return url
-
-
-def read_networks(value: object) -> tuple[Network, ...]:
-    """CIDRs as a list, or as a text with commas. An address alone is a network of one."""
-    items = value.split(",") if isinstance(value, str) else value
-    if not isinstance(items, list | tuple):
-        raise ValueError("must be a list of networks such as 10.0.0.0/8")
-    networks: list[Network] = []
-    for item in items:
-        text = read_text(item)
-        if text:
-            try:
-                networks.append(ipaddress.ip_network(text))
-            except ValueError as error:
-                raise ValueError(f"{text!r} is not a network such as 10.0.0.0/8: {error}") from None
-    return tuple(networks)
-
-
-def read_path(value: object) -> Path | None:
-    """A path; empty means none."""
-    text = read_text(value)
-    return Path(text).expanduser() if text else None
 
 
 def _setting(default: Any, env: str, read: Callable[[object], Any], help_text: str, *, secret: bool = False) -> Any:
@@ -170,7 +68,34 @@ class Settings:
     trusted_proxies: tuple[Network, ...] = _setting(
         (), "CDXSYNC_TRUSTED_PROXIES", read_networks, "Networks of proxies whose X-Forwarded-For and X-mTLS-* count."
     )
-    threads: int = _setting(16, "CDXSYNC_THREADS", read_int(1, 1024), "Worker threads.")
+    threads: int = _setting(
+        16,
+        "CDXSYNC_THREADS",
+        read_int(1, 1024),
+        "Threads of a process that answer requests; more while clients send slowly.",
+    )
+    workers: int = _setting(1, "CDXSYNC_WORKERS", read_int(1, 64), "Processes that serve.")
+    max_connections: int = _setting(
+        4096, "CDXSYNC_MAX_CONNECTIONS", read_int(16, 1_000_000), "Connections that a process holds at once."
+    )
+    max_connections_per_ip: int = _setting(
+        1024,
+        "CDXSYNC_MAX_CONNECTIONS_PER_IP",
+        read_int(0, 1_000_000),
+        "Connections of one address that a process holds at once, but for trusted proxies; 0 is off.",
+    )
+    access_log: str = _setting(
+        "plain",
+        "CDXSYNC_ACCESS_LOG",
+        read_choice("off", "plain", "json"),
+        "A line for each request: off, plain or json.",
+    )
+    metrics_allow: tuple[Network, ...] = _setting(
+        (),
+        "CDXSYNC_METRICS_ALLOW",
+        read_networks,
+        "Networks that may read /metrics without a client certificate.",
+    )
     database_url: str = _setting(
         "", "CDXSYNC_DATABASE_URL", read_text, "Database; default: the SQLite file cdxsync.db in the home.", secret=True
     )

@@ -1,6 +1,7 @@
 """The audit log: one row for each thing done, with who did it."""
 
 import json
+from contextvars import ContextVar
 from typing import Any
 
 from peewee import JOIN
@@ -12,6 +13,8 @@ from cdxsync.store.tables import Host, LogEntry
 ANYONE = "anyone"
 """Actor of a call that proves nothing but a single-use token."""
 MAX_ROWS = 500
+request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+"""The id of the HTTP request that this context works for; rows carry it."""
 
 
 def host_actor(host: Host) -> str:
@@ -27,6 +30,7 @@ def record(action: str, *, actor: str, host: Host | None = None, **details: obje
         action=action,
         details=json.dumps(details, ensure_ascii=False) if details else None,
         created_at=clock.stamp(clock.now()),
+        request_id=request_id.get(),
     ).execute()
 
 
@@ -63,6 +67,7 @@ def _shown(row: LogEntry) -> dict[str, Any]:
         "action": row.action,
         "details": row.details,
         "created_at": row.created_at,
+        "request_id": row.request_id,
     }
 
 

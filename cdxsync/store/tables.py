@@ -133,7 +133,7 @@ class InstallToken(Table):
 
 
 class LogEntry(Table):
-    """An audit row: who (`actor`) did what (`action`), with JSON details that hold no secret."""
+    """An audit row: who (`actor`) did what (`action`), with JSON details that hold no secret, in which HTTP request."""
 
     id = AutoField()
     host = ForeignKeyField(Host, null=True, on_delete="SET NULL")
@@ -142,6 +142,7 @@ class LogEntry(Table):
     action = CharField(64)
     details = TextField(null=True)
     created_at = CharField(32, index=True)
+    request_id = CharField(64, null=True)
 
     class Meta:
         table_name = "logs"
