@@ -11,6 +11,7 @@ Of one process the values lie in memory. Of several (`serve --workers`) each has
 its place and not by its process, so that one that is started again goes on counting where the former was.
 """
 
+import importlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -94,6 +95,11 @@ batch_size = Histogram(
 worker_starts = Counter("worker_starts", "Starts of worker processes, those after a failure too.")
 
 _registry: "CollectorRegistry | None" = None
+
+
+def load() -> None:
+    """Load what `start` needs, before processes are forked, so that they share it."""
+    importlib.import_module("prometheus_client.multiprocess")
 
 
 def start(directory: Path | None = None, place: int = 0) -> None:

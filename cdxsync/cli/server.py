@@ -10,6 +10,8 @@ from cdxsync.cli.state import AsJson, state_of
 
 if TYPE_CHECKING:
     from cdxsync.deployment import Initialised
+    from cdxsync.domain.fleet import Fleet
+    from cdxsync.settings import Settings
 
 PublicUrl = Annotated[
     str | None,
@@ -71,6 +73,10 @@ def serve(
     listen: ListenOption = None,
     public_url: PublicUrl = None,
     plain_http: PlainHttp = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, max=64, metavar="N", help="How many processes serve. Default: 1.", show_default=False),
+    ] = None,
     trusted_proxy: Annotated[
         list[str] | None,
         typer.Option(
@@ -78,27 +84,42 @@ def serve(
         ),
     ] = None,
 ) -> None:
-    """Serve the API. On an empty home, initialise it first."""
+    """Serve the API. On an empty home, initialise it first.
+
+    SIGHUP reloads settings and certificates; SIGTERM ends the server when requests in flight have been answered.
+    """
     import logging
     from dataclasses import replace
 
     from cdxsync import deployment
-    from cdxsync.server import service
+    from cdxsync.server import service, supervisor
 
     state = state_of(ctx)
-    flags = _flags(public_url, listen, plain_http) | {"trusted_proxies": trusted_proxy or None}
-    settings = state.settings(flags)
+    flags = _flags(public_url, listen, plain_http) | {"trusted_proxies": trusted_proxy or None, "workers": workers}
+
+    def load() -> "Settings":
+        settings = state.settings(flags)
+        if settings.plain_http and listen is None and settings.listen.is_wildcard:
+            settings = replace(settings, listen=settings.listen._replace(host="127.0.0.1"))
+        return settings
+
+    def open_fleet(settings: "Settings") -> "Fleet":
+        if not deployment.is_initialised(settings.home):
+            made = deployment.initialise(settings)
+            settings = made.settings
+            output.note(state, _describe(made))
+            output.note(
+                state, "Next, in another shell: cdxsync hosts register NAME   (NAME: a host's name, web1.example.net)"
+            )
+        return deployment.open_fleet(settings, check_keys=True)
+
+    def told(url: str, settings: "Settings") -> None:
+        output.note(state, f"Listening on {url}; hosts call {settings.public_url}")
+
+    settings = load()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    if settings.plain_http and listen is None and settings.listen.is_wildcard:
-        settings = replace(settings, listen=settings.listen._replace(host="127.0.0.1"))
-    if not deployment.is_initialised(settings.home):
-        made = deployment.initialise(settings)
-        settings = made.settings
-        output.note(state, _describe(made))
-        output.note(
-            state, "Next, in another shell: cdxsync hosts register NAME   (NAME: a host's name, web1.example.net)"
-        )
-    fleet = deployment.open_fleet(settings, check_keys=True)
-    service.serve(
-        fleet, on_listening=lambda url: output.note(state, f"Listening on {url}; hosts call {settings.public_url}")
-    )
+    if settings.workers > 1:
+        supervisor.serve(load, open_fleet, on_listening=told)
+        return
+    fleet = open_fleet(settings)
+    service.serve(fleet, load, on_listening=lambda url: told(url, fleet.settings))

@@ -24,7 +24,7 @@ def build(fleet: Fleet, mtls: dict[str, Any] | None) -> dict[str, Any]:
         document = canonical.pointed()
         return {
             "mtls": mtls,
-            "totals": _host_totals(document["digest"] if document else None),
+            "totals": host_totals(document["digest"] if document else None),
             "canonical": document,
             "api_disabled": api_state.get()["disabled"],
             "latest_log_at": audit.latest_at(),
@@ -35,7 +35,7 @@ def build(fleet: Fleet, mtls: dict[str, Any] | None) -> dict[str, Any]:
         } | outside.overview(fleet)
 
 
-def _host_totals(digest: str | None) -> dict[str, int]:
+def host_totals(digest: str | None) -> dict[str, int]:
     """How many hosts there are, and in which state.
 
     Each is counted once: `disabled`; or `never_seen`; or `in_sync` with the canonical document; or `behind`.

@@ -14,6 +14,8 @@ from cdxsync.errors import (
     TooManyRequests,
     Unauthenticated,
 )
+from cdxsync.http import observing
+from cdxsync.http.observing import ACTOR
 from cdxsync.store.tables import Host
 from cdxsync.trust import addresses
 from cdxsync.trust.revocation import Revocations
@@ -30,12 +32,8 @@ def client_address(fleet: Fleet) -> addresses.Address:
 
 
 def public_path() -> str:
-    """The request's path for logs: without an installer's token, which is a secret while it lives."""
-    path: str = request.path
-    return "/install/…" if path.startswith("/install/") else path[:200]
-
-
-ACTOR = "cdxsync.actor"
+    """The request's path for logs."""
+    return observing.public_path(request.path)
 
 
 def actor() -> str:
@@ -117,6 +115,7 @@ class HostGate:
             host = hosts.authenticate(key)
         except Unauthenticated as error:
             raise guard.failed(error) from None
+        request.environ[ACTOR] = audit.host_actor(host)
         wait = guard.throttle.called(host.id)
         if wait is not None:
             guard.refused("Too many calls", host)
@@ -148,10 +147,22 @@ class AdminGate:
             self._guard.refused(error.message, None)
             raise
 
-    def _admit(self) -> str:
+    def check_certificate(self) -> None:
+        """Let pass with a certificate alone, for what shows no more than counts. Raises `Refused`."""
+        try:
+            request.environ[ACTOR] = self._actor()
+        except Refused as error:
+            self._guard.refused(error.message, None)
+            raise
+
+    def _actor(self) -> str:
         actor = self._certificate() or self._vouched_by_proxy()
         if actor is None:
             raise Refused("A client certificate is required; make one with: cdxsync pki issue NAME")
+        return actor
+
+    def _admit(self) -> str:
+        actor = self._actor()
         expected = self._settings.dashboard_admin_key
         given = request.environ.get("HTTP_X_ADMIN_KEY") or _bearer() or ""
         if expected and not hmac.compare_digest(given.encode(), expected.encode()):

@@ -1,7 +1,6 @@
 """The WSGI application: routes, the gate before `/admin/*`, and one place where errors become answers."""
 
 import logging
-import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -20,17 +19,18 @@ from cdxsync.http import (
     install_api,
     outside_api,
     prompts_api,
+    status_api,
 )
+from cdxsync.http.observing import REQUEST_ID, Observed
 from cdxsync.trust.revocation import Revocations
 from cdxsync.trust.throttle import Throttle
 
 _log = logging.getLogger("cdxsync.http")
-REQUEST_ID = "cdxsync.request_id"
 
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Any]
 
 
-def assemble(fleet: Fleet, revocations: Revocations | None) -> Bottle:
+def assemble(fleet: Fleet, revocations: Revocations | None, is_draining: Callable[[], bool] = lambda: False) -> Bottle:
     """All routes, with the gate before those of admins."""
     app = Bottle()
     app.config["json.enable"] = False
@@ -44,7 +44,6 @@ def assemble(fleet: Fleet, revocations: Revocations | None) -> Bottle:
     gate = access.AdminGate(guard, revocations)
 
     def before_request() -> None:
-        request.environ[REQUEST_ID] = secrets.token_hex(8)
         try:
             bodies.refuse_large_body(fleet.settings.max_body_bytes)
             if request.path == "/admin" or request.path.startswith("/admin/"):
@@ -64,12 +63,13 @@ def assemble(fleet: Fleet, revocations: Revocations | None) -> Bottle:
     prompts_api.mount_admin(app, fleet)
     auth_admin_api.mount(app, fleet)
     outside_api.mount(app, fleet)
+    status_api.mount(app, fleet, gate, is_draining)
     return app
 
 
-def build(fleet: Fleet, revocations: Revocations | None) -> WsgiApp:
+def build(fleet: Fleet, revocations: Revocations | None, is_draining: Callable[[], bool]) -> WsgiApp:
     """The application of one server. `revocations` is of the CA whose certificates admins show, if any."""
-    app = assemble(fleet, revocations)
+    app = Observed(assemble(fleet, revocations, is_draining), fleet.settings)
 
     def without_trailing_slash(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         environ["PATH_INFO"] = environ.get("PATH_INFO", "").rstrip("/") or "/"
@@ -106,7 +106,7 @@ def _routing_error(error: HTTPError) -> Any:
     response = envelope.failure(
         error.status_code,
         messages.get(error.status_code, "Unexpected error"),
-        request.environ.get(REQUEST_ID) or secrets.token_hex(8),
+        request.environ[REQUEST_ID],
     )
     for name, value in response.headers.items():
         error.set_header(name, value)

@@ -14,6 +14,7 @@ from typing import Any
 
 from cheroot.server import HTTPConnection
 
+from cdxsync import metrics
 from cdxsync.server import framing, streams, tls
 
 HANDSHAKE_TIMEOUT_SECONDS = 5.0
@@ -39,6 +40,8 @@ class Connection(HTTPConnection):
     """Whether the connection ends when its last answer has been sent."""
     undrained: int | None = None
     """When our side has ended: how many bytes more are read from the client's."""
+    source: str | None = None
+    """As what it is counted in the server's census; None when it is not, or not any more."""
 
     def __init__(self, server: Any, sock: Any, _makefile: Any = None) -> None:
         super().__init__(server, sock, streams.make_file)
@@ -111,6 +114,7 @@ class Connection(HTTPConnection):
             if self.shaking:
                 self.ssl_env = tls.shake_hands(self.socket, str(self.remote_addr))
                 self.shaking, self.waiting_since = False, None
+                metrics.handshakes.inc("resumed" if self.socket.session_reused else "ok")
             # An end, or more than a head may have, is for the parser to answer.
             while not self.rfile.holds(framing.END_OF_HEAD) and self.rfile.buffered() <= framing.MAX_HEADER_BYTES:
                 data = self.socket.recv(_RECEIVE_BYTES)
@@ -147,6 +151,11 @@ class Connection(HTTPConnection):
 
     def close(self) -> None:
         """Close the connection. Never raises: what did would take Cheroot's worker, and then the server, with it."""
+        if self.source is not None:
+            self.server.census.leave(self.source)
+            self.source = None
+            if self.shaking:
+                metrics.handshakes.inc("failed")
         try:
             self.wfile.discard()
             self.wfile.close()

@@ -144,8 +144,9 @@ class Request(cheroot_server.HTTPRequest):
         self.close_connection = True
         self.sent_headers = True
         self.conn.answered_early = True
-        text = msg or str(status).partition(" ")[2]
-        error = {"status": "error", "message": text, "request_id": secrets.token_hex(8)}
+        text, request_id = msg or str(status).partition(" ")[2], secrets.token_hex(8)
+        self.server.on_refusal(self.conn.remote_addr, int(str(status)[:3]), request_id)
+        error = {"status": "error", "message": text, "request_id": request_id}
         body = json.dumps(error).encode()
         head = (
             f"{self.server.protocol} {status}\r\nContent-Type: application/json\r\n"

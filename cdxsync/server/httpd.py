@@ -9,18 +9,21 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from types import FrameType
 from typing import Any
 
 from cheroot import connections
 from cheroot.workers import threadpool
 from cheroot.wsgi import Server as WsgiServer
 
+from cdxsync import metrics
 from cdxsync.errors import Failed
-from cdxsync.server import framing, tls
+from cdxsync.server import framing, streams, tls
+from cdxsync.server.census import Census
 from cdxsync.server.connection import IDLE_TIMEOUT_SECONDS, Connection
 
 SHUTDOWN_TIMEOUT_SECONDS = 10
+MAX_GROWTH = 4
+"""How many times more threads there may be while clients send slowly."""
 _FORCED_SECONDS = 2.0
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _LAST_ANSWERS_SECONDS = 5.0
@@ -46,8 +49,25 @@ class _ConnectionManager(connections.ConnectionManager):
             self._crowded = error
             time.sleep(_CROWDED_SECONDS)  # the selector will report it again at once
             return
-        if connection is not None:
-            self._wait_for(connection)
+        if connection is None:
+            return
+        census = self.server.census
+        connection.source, limit = census.take_in(connection.remote_addr)
+        if limit == "total" and self._make_room():
+            limit = ""
+        if limit:
+            census.refused(limit, connection.source)
+            connection.close()
+            return
+        self._wait_for(connection)
+
+    def _make_room(self) -> bool:
+        """Close the connections that have been quiet longest, as newer ones are likelier to have something to say."""
+        waiting = sorted(self._waiting(), key=lambda item: item[1].last_used)
+        if waiting:
+            self.server.census.refused("total", waiting[0][1].source)
+        self._close(waiting[: len(waiting) // 10 + 1])
+        return bool(waiting)
 
     def _wait_for(self, connection: Connection) -> None:
         connection.last_used = time.time()
@@ -60,6 +80,7 @@ class _ConnectionManager(connections.ConnectionManager):
         if self._crowded is not None:
             self._shed(self._crowded)
             self._crowded = None
+        self.server.tick()
 
     def _shed(self, error: OSError) -> None:
         """Close the tenth of the waiting connections that has been quiet longest, to be able to accept again."""
@@ -119,6 +140,19 @@ class _Workers(threadpool.ThreadPool):
         worker.start()
         return worker
 
+    def fit(self) -> None:
+        """Have as many threads beside those that wait for slow clients as there were at first, within the limit.
+
+        More would not help otherwise: silent clients hold none, and what computes or commits waits for its turn.
+        """
+        self._clear_dead_threads()
+        wanted = min(self.min + streams.slow_clients(), self.max)
+        count = len(self._threads) - len(self._pending_shutdowns)
+        if count < wanted and self._queue.qsize():
+            self._threads.extend(self._spawn_worker() for _ in range(wanted - count))
+        elif count > wanted and not self._queue.qsize():
+            self.shrink(len(self._threads) - wanted)
+
     def stop(self, timeout: float = SHUTDOWN_TIMEOUT_SECONDS) -> None:
         """Let requests in flight finish within `timeout` seconds, then cut them off; clients get their last answers."""
         for _ in self._threads:
@@ -140,7 +174,7 @@ class _Workers(threadpool.ThreadPool):
 
 
 class Server(WsgiServer):
-    """A server for `app` on `address`, with TLS when a context is given."""
+    """A server for `app` on `address`, or on a socket that is bound already, with TLS when a context is given."""
 
     ConnectionClass = Connection
     max_request_header_size = framing.MAX_HEADER_BYTES
@@ -148,7 +182,13 @@ class Server(WsgiServer):
     keep_alive_conn_limit = None  # type: ignore[assignment]
 
     def __init__(
-        self, address: tuple[str, int], app: Callable[..., Any], context: ssl.SSLContext | None, *, threads: int
+        self,
+        address: tuple[str, int],
+        app: Callable[..., Any],
+        context: ssl.SSLContext | None,
+        *,
+        threads: int,
+        listening: socket.socket | None = None,
     ) -> None:
         super().__init__(
             address,
@@ -160,11 +200,33 @@ class Server(WsgiServer):
             timeout=IDLE_TIMEOUT_SECONDS,
             shutdown_timeout=SHUTDOWN_TIMEOUT_SECONDS,
         )
-        self.requests = _Workers(self, min=threads, max=threads)
+        self.requests = _Workers(self, min=threads, max=MAX_GROWTH * threads)
+        self.census = Census()
+        self.on_tick: Callable[[], None] = _do_nothing
+        self.on_refusal: Callable[[str, int, str], None] = _do_nothing
+        """Called with client, status and request id of what is answered without the application."""
+        self._listening = listening
         if context is not None:
             self.ssl_adapter = tls.DeferringAdapter(context)
         self._stop_reader, self._stop_writer = socket.socketpair()
         self._stop_writer.setblocking(False)
+
+    def bind(self, family: int, type: int, proto: int = 0) -> socket.socket:
+        """Bind, unless a socket was given."""
+        if self._listening is None:
+            bound: socket.socket = super().bind(family, type, proto)
+            return bound
+        self.socket = self._listening
+        self.bind_addr = self.resolve_real_bind_addr(self.socket)
+        return self.socket
+
+    def tick(self) -> None:
+        """What is done about twice a second, in the thread that accepts: while it comes, the server lives."""
+        self.requests.fit()
+        metrics.connections_open.set(self.census.total)
+        metrics.queue_length.set(self.requests.qsize)
+        metrics.threads.set(len(self.requests._threads))
+        self.on_tick()
 
     def prepare(self) -> None:
         """Bind, and watch connections in our own way."""
@@ -205,7 +267,7 @@ class Server(WsgiServer):
         return self._stop_reader.recv(1)[0]
 
 
-def _do_nothing(signum: int, frame: FrameType | None) -> None:
+def _do_nothing(*arguments: object) -> None:
     pass
 
 
@@ -216,14 +278,18 @@ def listen(server: Server) -> tuple[str, int]:
     return str(host), int(port)
 
 
-def serve_until_stopped(server: Server) -> None:
-    """Serve until `request_stop`; requests in flight finish first.
+def serve_until_stopped(
+    server: Server, *, on_hangup: Callable[[], None] = _do_nothing, on_stopping: Callable[[], None] = _do_nothing
+) -> None:
+    """Serve until `request_stop`; requests in flight finish first. `on_hangup` is called at each SIGHUP.
 
     Raises `Failed` when the server ends by itself, so that whoever watches the process starts it again.
     """
     accepting = threading.Thread(target=_accept, args=(server,), name="accept")
     accepting.start()
-    signum = server.wait_for_stop()
+    while (signum := server.wait_for_stop()) == signal.SIGHUP:
+        on_hangup()
+    on_stopping()
     if signum:
         _log.info("stopping on %s", signal.Signals(signum).name)
     failure = server.interrupt

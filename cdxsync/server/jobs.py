@@ -104,6 +104,10 @@ class Jobs:
         self._runs: list[_Run] = []
         self._thread = threading.Thread(target=self._loop, name="jobs", daemon=True)
 
+    def use(self, fleet: Fleet) -> None:
+        """Run what begins from now on with the settings of `fleet`."""
+        self._fleet = fleet
+
     def start(self) -> None:
         """Begin."""
         self._thread.start()

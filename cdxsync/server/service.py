@@ -1,54 +1,238 @@
-"""`cdxsync serve`: one process that serves the application until it is told to stop."""
+"""One process that serves the application until it is told to stop, and what it reads again at SIGHUP."""
 
 import logging
-import signal
+import socket
+import ssl
+import sys
+import threading
 from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Protocol
 
-from cdxsync.deployment import PKI_NAME
+from cdxsync import deployment, metrics
 from cdxsync.domain.fleet import Fleet
-from cdxsync.errors import Failed
+from cdxsync.errors import CdxsyncError, Failed
 from cdxsync.http import app
-from cdxsync.server import httpd, tls
+from cdxsync.http.observing import AccessLog
+from cdxsync.server import census, httpd, processes, tls
 from cdxsync.server.jobs import Jobs
-from cdxsync.settings import Listen
+from cdxsync.server.notify import Notifier
+from cdxsync.settings import Listen, Settings
 from cdxsync.trust import pki, server_names
 from cdxsync.trust.revocation import Revocations
 
+NEEDS_RESTART = ("listen", "plain_http", "database_url", "threads", "workers")
+"""Settings that a running server does not change; all others count from SIGHUP on."""
 _log = logging.getLogger("cdxsync.server")
 
+Load = Callable[[], Settings]
+"""Reads the settings as they are now. Raises `SettingError`."""
 
-def serve(fleet: Fleet, *, on_listening: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT; requests in flight finish. `on_listening` gets the URL once clients can connect.
+
+class Reporting(Protocol):
+    """Who is told how the process is."""
+
+    def ready(self, url: str) -> None:
+        """Clients can connect."""
+
+    def alive(self) -> None:
+        """The thread that accepts is at work; told about twice a second."""
+
+    def reloading(self) -> None:
+        """A reload has begun."""
+
+    def reloaded(self, done: bool) -> None:
+        """It has ended."""
+
+    def stopping(self) -> None:
+        """The end has begun."""
+
+
+class Alone:
+    """Reports of a process without a supervisor, to systemd and the terminal."""
+
+    def __init__(self, on_listening: Callable[[str], None]) -> None:
+        self._on_listening = on_listening
+        self._notifier = Notifier()
+        self._status = ""
+
+    def ready(self, url: str) -> None:
+        """Clients can connect."""
+        self._on_listening(url)
+        self._status = f"Listening on {url}"
+        self._notifier.ready(self._status)
+
+    def alive(self) -> None:
+        """The watchdog may know."""
+        self._notifier.alive()
+
+    def reloading(self) -> None:
+        """A reload has begun."""
+        self._notifier.reloading()
+
+    def reloaded(self, done: bool) -> None:
+        """It has ended; the service goes on either way."""
+        self._notifier.ready(self._status)
+
+    def stopping(self) -> None:
+        """The end has begun."""
+        self._notifier.stopping()
+
+
+def certificate_files(settings: Settings) -> tls.Files | None:
+    """The files of the server's TLS, None without it; its own certificate is made anew when it must be.
+
+    Raises `Failed`.
+    """
+    if settings.plain_http:
+        return None
+    directory = settings.home / deployment.PKI_NAME
+    if settings.tls_certificate is None:
+        names = server_names.wanted(settings.public_url, settings.listen.host)
+        if pki.ensure_server_certificate(directory, names):
+            _log.info("made a new server certificate for %s", ", ".join(names))
+    certificate = settings.tls_certificate or directory / "server.pem"
+    return tls.Files(certificate, settings.tls_key or directory / "server.key", directory / "ca.pem")
+
+
+def with_fixed(wanted: Settings, present: Settings) -> Settings:
+    """`wanted`, but what needs a restart stays as it is at `present`."""
+    return replace(wanted, **{name: getattr(present, name) for name in NEEDS_RESTART})
+
+
+def tell_changes(wanted: Settings, present: Settings) -> None:
+    """Log the names of the settings that a reload changes, and of those that it does not."""
+    changed = [spec.name for spec in fields(Settings) if getattr(wanted, spec.name) != getattr(present, spec.name)]
+    now, later = [name for name in changed if name not in NEEDS_RESTART], [n for n in changed if n in NEEDS_RESTART]
+    _log.info("settings that change: %s", ", ".join(now) or "none")
+    if later:
+        _log.warning("settings that change only when the server is started again: %s", ", ".join(later))
+
+
+class TerminalWatch:
+    """Tells a hang-up of the terminal from a wish to reload: both come as SIGHUP."""
+
+    def __init__(self) -> None:
+        self._had_one = sys.stderr.isatty()
+
+    def is_gone(self) -> bool:
+        """Whether the terminal from which the server was started has been closed."""
+        return self._had_one and not sys.stderr.isatty()
+
+
+class Process:
+    """A server with its jobs, on an address or a bound socket."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        load: Load,
+        context: ssl.SSLContext | None,
+        reporting: Reporting,
+        listening: socket.socket | None = None,
+    ) -> None:
+        settings = fleet.settings
+        self._fleet, self._load, self._reporting = fleet, load, reporting
+        self._is_alone = listening is None
+        self._draining = threading.Event()
+        self._server = httpd.Server(
+            (settings.listen.host, settings.listen.port),
+            self._application(fleet),
+            context,
+            threads=settings.threads,
+            listening=listening,
+        )
+        self._terminal = TerminalWatch()
+        self._jobs = Jobs(fleet)
+        self._apply(settings)
+        self._server.on_tick = reporting.alive
+        self._server.on_refusal = self._on_refusal
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT; requests in flight finish. Raises `Failed` when it cannot listen."""
+        settings, server = self._fleet.settings, self._server
+        with server.stopping_on(processes.SIGNALS):
+            try:
+                host, port = httpd.listen(server)
+            except OSError as error:
+                raise Failed(f"cannot listen on {settings.listen}: {error.strerror or error}") from None
+            self._jobs.start()
+            try:
+                self._reporting.ready(url_of(settings, host, port))
+                httpd.serve_until_stopped(server, on_hangup=self._on_hangup, on_stopping=self._on_stopping)
+            finally:
+                # Cheroot has a thread that is no daemon: left alone it would keep a failed process alive.
+                server.stop()
+                self._jobs.stop()
+
+    def request_stop(self) -> None:
+        """Ask for the end, from any thread."""
+        self._server.request_stop()
+
+    def _application(self, fleet: Fleet) -> app.WsgiApp:
+        directory = fleet.settings.home / deployment.PKI_NAME
+        revocations = None if fleet.settings.plain_http else Revocations(directory / "crl.pem", directory / "ca.pem")
+        return app.build(fleet, revocations, self._draining.is_set)
+
+    def _apply(self, settings: Settings) -> None:
+        census.apply(self._server.census, settings)
+        self._access_log = AccessLog(settings.access_log)
+
+    def _on_stopping(self) -> None:
+        self._draining.set()
+        self._reporting.stopping()
+
+    def _on_hangup(self) -> None:
+        if self._terminal.is_gone():
+            self._server.request_stop()
+            return
+        self._reporting.reloading()
+        self._reporting.reloaded(self._reload())
+
+    def _reload(self) -> bool:
+        """Read settings and certificates again: all of it, or nothing when something is wrong with it.
+
+        Requests in flight finish with what they began with, and no connection ends. Returns whether it was done.
+        """
+        try:
+            wanted = self._load()
+            settings = with_fixed(wanted, self._fleet.settings)
+            fleet = replace(self._fleet, settings=settings, host_ca_pem=deployment.host_ca_pem(settings))
+            application = self._application(fleet)
+            files = certificate_files(settings)
+            if files is not None:
+                self._server.ssl_adapter.reload(files)
+        except CdxsyncError as error:
+            _log.error("nothing is reloaded: %s", error.explain())
+            return False
+        if self._is_alone:  # a supervisor has told it already, once for all workers
+            tell_changes(wanted, self._fleet.settings)
+        self._fleet = fleet
+        self._apply(settings)
+        self._server.wsgi_app = application
+        self._jobs.use(fleet)
+        _log.info("settings and certificates are reloaded")
+        return True
+
+    def _on_refusal(self, client: str, status: int, request_id: str) -> None:
+        """Tell of what was answered without the application: no request that could be read."""
+        metrics.requests.inc("other", "malformed", str(status))
+        self._access_log.write(
+            request_id=request_id, client=client, actor=None, method="-", path="-", status=status, size=0, seconds=0
+        )
+
+
+def url_of(settings: Settings, host: str, port: int) -> str:
+    """The URL of a server with these settings that listens there."""
+    return f"{'http' if settings.plain_http else 'https'}://{Listen(host, port)}"
+
+
+def serve(fleet: Fleet, load: Load, *, on_listening: Callable[[str], None]) -> None:
+    """Serve in this process. `on_listening` gets the URL once clients can connect.
 
     Raises `Failed` when the address cannot be bound or a certificate cannot be used.
     """
-    settings = fleet.settings
-    directory = settings.home / PKI_NAME
-    context = None
-    revocations = None
-    if not settings.plain_http:
-        if settings.tls_certificate is None:
-            names = server_names.wanted(settings.public_url, settings.listen.host)
-            if pki.ensure_server_certificate(directory, names):
-                _log.info("made a new server certificate for %s", ", ".join(names))
-        certificate = settings.tls_certificate or directory / "server.pem"
-        key = settings.tls_key or directory / "server.key"
-        context = tls.server_context(certificate, key, directory / "ca.pem")
-        revocations = Revocations(directory / "crl.pem", directory / "ca.pem")
-    server = httpd.Server(
-        (settings.listen.host, settings.listen.port), app.build(fleet, revocations), context, threads=settings.threads
-    )
-    with server.stopping_on((signal.SIGTERM, signal.SIGINT)):
-        try:
-            host, port = httpd.listen(server)
-        except OSError as error:
-            raise Failed(f"cannot listen on {settings.listen}: {error.strerror or error}") from None
-        jobs = Jobs(fleet)
-        jobs.start()
-        try:
-            on_listening(f"{'http' if settings.plain_http else 'https'}://{Listen(host, port)}")
-            httpd.serve_until_stopped(server)
-        finally:
-            # Cheroot has a thread that is no daemon: left alone it would keep a failed process alive.
-            server.stop()
-            jobs.stop()
+    reporting = Alone(on_listening)
+    files = certificate_files(fleet.settings)
+    metrics.start()
+    Process(fleet, load, files.context() if files is not None else None, reporting).run()

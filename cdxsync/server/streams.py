@@ -11,6 +11,7 @@ import re
 import select
 import socket
 import ssl
+import threading
 import time
 from typing import Any
 
@@ -18,6 +19,30 @@ from cheroot.makefile import StreamReader, StreamWriter
 
 _SEND_BYTES = 64 * 1024
 _LEAST_BYTES_PER_SECOND = 8192
+
+
+class _Tally:
+    """How many threads are within a `with` block of it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.count = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self.count += 1
+
+    def __exit__(self, *exception: object) -> None:
+        with self._lock:
+            self.count -= 1
+
+
+_slow_clients = _Tally()
+
+
+def slow_clients() -> int:
+    """How many threads of the process wait for a client that sends a body slowly."""
+    return _slow_clients.count
 
 
 def ready_before(sock: socket.socket, events: int, end: float) -> bool:
@@ -49,7 +74,9 @@ class _SocketIO(socket.SocketIO):
             if count is not None:
                 self.deadline = min(self.deadline + count / _LEAST_BYTES_PER_SECOND, time.monotonic() + self.patience)
                 return count
-            if not ready_before(self._sock, select.POLLIN, self.deadline):  # type: ignore[attr-defined]
+            with _slow_clients:
+                ready = ready_before(self._sock, select.POLLIN, self.deadline)  # type: ignore[attr-defined]
+            if not ready:
                 raise TimeoutError("timed out")  # Cheroot knows it by this text, and answers with 408
 
     def write(self, data: Any) -> int | None:

@@ -5,6 +5,7 @@ import io
 import logging
 import socket
 import ssl
+import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,12 +75,26 @@ def _load_pair(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
         ) from None
 
 
+@dataclass(frozen=True)
+class Files:
+    """Where the server's certificate and key lie, and the CA of client certificates."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path
+
+    def context(self) -> ssl.SSLContext:
+        """A context of what the files hold now. Raises `Failed`, naming the file."""
+        return server_context(self.certificate, self.key, self.client_ca)
+
+
 class DeferringAdapter(Adapter):
     """Wraps sockets without shaking hands: Cheroot calls `wrap` in its accept thread, where nothing may block."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         super().__init__(None, None)
         self.context = context
+        self._changing = threading.Lock()
 
     def bind(self, sock: Any) -> Any:
         """The listening socket as it is."""
@@ -88,9 +103,26 @@ class DeferringAdapter(Adapter):
     def wrap(self, sock: Any) -> tuple[ssl.SSLSocket, dict[str, Any]]:
         """The TLS socket of a new connection; the connection shakes hands when its bytes come."""
         try:
-            return self.context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False), {}
+            with self._changing:
+                return self.context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False), {}
         except OSError as error:  # the client has gone already; ssl.SSLError is an OSError too
             raise FatalSSLAlert(*error.args) from error
+
+    def reload(self, files: Files) -> None:
+        """Show what the files hold now to new connections; those that are open keep what they have seen.
+
+        The context stays, and with it the key of its session tickets, so that sessions are resumed, by other workers
+        too. Only when the CA is another one, no session of the old one may go on. Raises `Failed`; nothing is changed.
+        """
+        fresh = files.context()
+        with self._changing:
+            if fresh.get_ca_certs(binary_form=True) == self.context.get_ca_certs(binary_form=True):
+                try:
+                    _load_pair(self.context, files.certificate, files.key)
+                    return
+                except Failed:  # they were replaced between the two looks, and the context has half of them
+                    _log.warning("%s changed while it was read; reload again", files.certificate)
+            self.context = fresh
 
     def get_environ(self) -> dict[str, Any]:
         """Nothing is known of a connection before its handshake."""

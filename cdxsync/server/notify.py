@@ -1,0 +1,54 @@
+"""Telling systemd how the service is: sd_notify(3), over the socket that it names."""
+
+import contextlib
+import os
+import socket
+import time
+
+_SOCKET, _WATCHDOG, _WATCHDOG_PID = "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"
+
+
+class Notifier:
+    """Says nothing when nobody has asked for it.
+
+    It takes the variables out of the environment, so that no process started from here speaks for the service.
+    """
+
+    def __init__(self) -> None:
+        self._address = os.environ.pop(_SOCKET, "")
+        interval, process = os.environ.pop(_WATCHDOG, ""), os.environ.pop(_WATCHDOG_PID, "")
+        meant = process in ("", str(os.getpid()))
+        self._alive_every = int(interval) / 2e6 if self._address and interval.isdigit() and meant else None
+        self._alive_at = 0.0
+
+    def ready(self, status: str) -> None:
+        """The service serves."""
+        self._send(f"READY=1\nSTATUS={status}\nMAINPID={os.getpid()}")
+
+    def reloading(self) -> None:
+        """Settings and certificates are being read again; `ready` ends that."""
+        microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={microseconds}")
+
+    def stopping(self) -> None:
+        """The end has begun."""
+        self._send("STOPPING=1\nSTATUS=Finishing requests")
+
+    def alive(self) -> None:
+        """The service goes on; to be called often, it is told at half of the watchdog's time."""
+        now = time.monotonic()
+        if self._alive_every is not None and now - self._alive_at >= self._alive_every / 2:
+            self._alive_at = now
+            self._send("WATCHDOG=1")
+
+    def _send(self, text: str) -> None:
+        if not self._address:
+            return
+        address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
+        # A systemd that does not listen must not end the service.
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out,
+        ):
+            out.settimeout(1)
+            out.sendto(text.encode(), address)
