@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import ssl
@@ -55,6 +56,7 @@ class Fleet:
         self.env = BASE_ENVIRONMENT | (env or {})
         self.serve_args = serve_args
         self.output: list[str] = []
+        self.told = threading.Condition()
         self.processes: list[subprocess.Popen[str]] = []
 
     def start(self, port: int | None = None) -> subprocess.Popen[str]:
@@ -73,11 +75,19 @@ class Fleet:
     def _collect(self, process: subprocess.Popen[str], settled: threading.Event) -> None:
         assert process.stderr is not None
         for line in process.stderr:
-            self.output.append(line)
+            with self.told:
+                self.output.append(line)
+                self.told.notify_all()
             if line.startswith("Listening on "):
                 settled.set()
         process.wait()
         settled.set()
+
+    def wait_for(self, pattern: str, times: int = 1) -> None:
+        """Wait until the log of the servers has had so many matches of a regular expression."""
+        with self.told:
+            found = self.told.wait_for(lambda: len(re.findall(pattern, "".join(self.output))) >= times, 60)
+        assert found, f"no {times} of {pattern!r} in:\n" + "".join(self.output)
 
     def stop(self) -> None:
         """Stop all servers on this home."""

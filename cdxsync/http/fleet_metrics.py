@@ -37,7 +37,7 @@ class _Fleet:
         self._fleet = fleet
 
     def collect(self) -> Iterator["Metric"]:
-        """The metrics. What the database holds is left out while that is away; `cdxsync_up` says so."""
+        """The metrics. What the database holds is left out while that is away; `cdxsync_database_up` says so."""
         from prometheus_client.core import GaugeMetricFamily
 
         up = 1

@@ -76,7 +76,10 @@ def apply(census: Census, settings: Settings) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        except (OSError, ValueError):  # a sandbox that does not let it
+            most = soft
     in_all = settings.max_connections
     if most < wanted:
         in_all = max(16, most - _SPARE_DESCRIPTORS)
