@@ -1,13 +1,16 @@
 """What `/metrics` tells beside the counts: the fleet as the database has it, and certificates, read when asked."""
 
+import logging
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import peewee
+
 from cdxsync import deployment, metrics
 from cdxsync.domain import canonical, clock, jobs, outside, overview
 from cdxsync.domain.fleet import Fleet
-from cdxsync.errors import CdxsyncError
+from cdxsync.errors import CdxsyncError, DatabaseAway
 from cdxsync.store.database import reachable
 from cdxsync.store.tables import Job
 from cdxsync.trust import pki
@@ -15,6 +18,7 @@ from cdxsync.trust import pki
 if TYPE_CHECKING:
     from prometheus_client import Metric
 
+_log = logging.getLogger("cdxsync.http")
 _MICROSECOND = timedelta(microseconds=1)
 _STATES = ("in_sync", "behind", "never_seen", "disabled")
 
@@ -44,7 +48,8 @@ class _Fleet:
         try:
             with reachable():
                 yield from [*self._hosts(), *self._canonical(), *self._jobs()]
-        except CdxsyncError:
+        except (DatabaseAway, peewee.PeeweeException) as error:
+            _log.error("the fleet's metrics cannot be read: %s", error)
             up = 0
         yield GaugeMetricFamily("cdxsync_database_up", "Whether the database can be read.", value=up)
         yield self._certificates()

@@ -24,13 +24,14 @@ ACTOR = "cdxsync.actor"
 UNMATCHED = "unmatched"
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_KEY = re.compile(r"(?:cdx_)?[0-9A-Fa-f]{64}")
+_SECRET = re.compile(r"(?:cdx_)?[0-9A-Fa-f]{64}|[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+_LEFT_OUT = "…"
 _MAX_PATH = 200
 
 
 def public_path(path: str) -> str:
-    """A path for logs: without an installer's token, which is a secret while it lives, or what looks like a key."""
-    return "/install/…" if path.startswith("/install/") else _KEY.sub("…", path[:_MAX_PATH])
+    """A path for logs: without installers' tokens, which are secrets while they live, and what looks like a key."""
+    return f"/install/{_LEFT_OUT}" if path.startswith("/install/") else _SECRET.sub(_LEFT_OUT, path)[:_MAX_PATH]
 
 
 class Observed:
@@ -144,7 +145,8 @@ class AccessLog:
         else:
             # Quoted, a path or a subject has no blank or line end, so the fields stay apart.
             who = quote(actor, safe=":/=#@,") if actor else "-"
-            line = f"{at} {client} {who} {method} {quote(shown, safe='/:@…')} {status} {size} {took}ms {request_id}"
+            where = quote(shown, safe="/:@").replace(quote(_LEFT_OUT), _LEFT_OUT)
+            line = f"{at} {client} {who} {method} {where} {status} {size} {took}ms {request_id}"
         try:
             os.write(sys.stderr.fileno(), line.encode() + b"\n")
         except OSError:

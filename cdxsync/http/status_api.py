@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import peewee
 from bottle import Bottle, HTTPResponse, request
 
 from cdxsync.domain import canonical
@@ -26,8 +27,7 @@ def mount(app: Bottle, fleet: Fleet, gate: access.AdminGate, is_draining: Callab
     def readyz() -> HTTPResponse:
         if is_draining():
             raise Unavailable("The server is stopping")
-        with reachable():
-            named_values.get(canonical.POINTER)
+        check_database()
         check_keyring(fleet)
         return envelope.answer({"ready": True})
 
@@ -38,6 +38,15 @@ def mount(app: Bottle, fleet: Fleet, gate: access.AdminGate, is_draining: Callab
             gate.check_certificate()
         body, content_type = fleet_metrics.exposition(fleet, request.environ.get("HTTP_ACCEPT", ""))
         return HTTPResponse(body, 200, {"Content-Type": content_type, "Cache-Control": "no-store"})
+
+
+def check_database() -> None:
+    """Raise `Unavailable` or `DatabaseAway` when the database cannot be read."""
+    try:
+        with reachable():
+            named_values.get(canonical.POINTER)
+    except peewee.PeeweeException as error:  # damaged, or not what this version needs
+        raise Unavailable(f"The database cannot be used: {error}") from error
 
 
 def check_keyring(fleet: Fleet) -> None:
