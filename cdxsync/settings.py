@@ -72,7 +72,7 @@ class Settings:
         16,
         "CDXSYNC_THREADS",
         read_int(1, 1024),
-        "Threads of a process that answer requests; more while clients send slowly.",
+        "Threads of a process that answer requests; up to 4 times more while clients send slowly.",
     )
     workers: int = _setting(1, "CDXSYNC_WORKERS", read_int(1, 64), "Processes that serve.")
     max_connections: int = _setting(

@@ -236,7 +236,7 @@ def test_certificates_that_expire(home: Path) -> None:
     make_certificates(pki, 20, now)
     found = examine(home)[1]["certificates"]
     assert [row[0] for row in found] == ["ok", "warn", "warn"]
-    assert found[1][2] == "cdxsync pki renew   then restart cdxsync serve"
+    assert found[1][2].startswith("cdxsync pki renew   then reload the server")
     assert found[2][2] == "cdxsync pki revoke admin --yes && cdxsync pki issue admin"
     make_certificates(pki, 20, now - timedelta(days=30))
     found = examine(home)[1]["certificates"]

@@ -15,11 +15,15 @@ from conftest import BASE_ENVIRONMENT, Fleet, run_cli
 from documents import make_auth
 from machines import Machine, write_program
 
+from cdxsync.server import supervisor
+from cdxsync.settings import Settings
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 ROTATE = EXAMPLES / "rotate-hosts.sh"
 CDXSYNC = Path(sys.executable).with_name("cdxsync")
 INSTALLED = "/usr/local/lib/cdxsync"
-UNITS = sorted(path.name for path in EXAMPLES.glob("*.service"))
+SERVER = "cdxsync.service"
+UNITS = sorted(path.name for path in EXAMPLES.glob("*.service") if path.name != SERVER)
 
 
 class Admin:
@@ -325,11 +329,43 @@ def test_units_are_good(tmp_path: Path, name: str) -> None:
     assert service["Service"]["ProtectSystem"] == "strict"
     assert timer["Timer"]["OnCalendar"]
     assert timer["Install"]["WantedBy"] == "timers.target"
+    verify(tmp_path, name, name.replace(".service", ".timer"))
+
+
+def verify(folder: Path, *names: str) -> None:
+    """Let systemd, where there is one, look at units whose programs are there."""
     if shutil.which("systemd-analyze") is None:
         return
     files = []
-    for part in (name, name.replace(".service", ".timer")):
-        files.append(tmp_path / part.replace("@", "@build1.example.net"))
-        files[-1].write_text((EXAMPLES / part).read_text().replace(INSTALLED, str(EXAMPLES)))
+    for name in names:
+        files.append(folder / name.replace("@", "@build1.example.net"))
+        text = (EXAMPLES / name).read_text().replace(INSTALLED, str(EXAMPLES))
+        files[-1].write_text(text.replace("/usr/local/bin/cdxsync", str(CDXSYNC)))
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", *files], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_unit_of_the_server(tmp_path: Path) -> None:
+    """It says what the server does: it notifies, reloads at SIGHUP, and gets the time that its end may take."""
+    service = unit(SERVER)["Service"]
+    assert service["Type"] == "notify"
+    assert service["ExecReload"] == "/bin/kill -HUP $MAINPID"
+    assert service["NoNewPrivileges"] == "yes"
+    assert service["ProtectSystem"] == "strict"
+    assert int(service["TimeoutStopSec"].removesuffix("s")) > supervisor.STOP_SECONDS
+    assert int(service["LimitNOFILE"]) > Settings(home=tmp_path).max_connections + 256
+    verify(tmp_path, SERVER)
+    home = tmp_path / "home"
+    command = [str(CDXSYNC), *shlex.split(service["ExecStart"])[1:], "--listen", "127.0.0.1:0"]
+    env = BASE_ENVIRONMENT | {"CDXSYNC_HOME": str(home)}
+    process = subprocess.Popen(
+        [*command, "--public-url", "https://localhost"], env=env, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stderr is not None
+        assert any(line.startswith("Listening on") for line in process.stderr)
+        process.terminate()
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.communicate()

@@ -77,7 +77,8 @@ def test_commands_and_settings_stand_in_the_pages() -> None:
     assert "--limit N How many rows. From 1 to 500. Default: 50." in usage
     toml = " ".join(render((ROOT / "man" / "cdxsync.toml.5").read_text()).split())
     assert (
-        "threads Worker threads. Value: a whole number from 1 to 1024. Default: 16. Environment: CDXSYNC_THREADS."
+        "threads Threads of a process that answer requests; up to 4 times more while clients send slowly."
+        " Value: a whole number from 1 to 1024. Default: 16. Environment: CDXSYNC_THREADS."
     ) in toml
 
 

@@ -14,7 +14,7 @@ from cdxsync.trust.pki import CertificateInfo
 from cdxsync.trust.revocation import Revocations
 
 CA_WARN_DAYS = 180
-RENEW = "cdxsync pki renew   then restart cdxsync serve"
+RENEW = "cdxsync pki renew   then reload the server: systemctl reload cdxsync, or SIGHUP"
 RESTORE = "put pki/ back from a backup: cdxsync db restore FILE --force"
 
 

@@ -27,7 +27,7 @@ def public_url(subject: Subject) -> Iterator[Finding]:
     except ssl.SSLCertVerificationError as error:
         yield fail(
             f"{url} shows a certificate that hosts do not trust: {error.verify_message}",
-            "restart cdxsync serve; behind a proxy, or with a certificate of your own, see the setting host_ca",
+            "reload cdxsync serve (SIGHUP); behind a proxy, or with a certificate of your own, see the setting host_ca",
         )
     except ssl.SSLError as error:
         yield fail(f"{url} does not speak TLS as it should: {error.reason or error}", f"see what listens there{_SKIP}")
