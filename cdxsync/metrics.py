@@ -108,6 +108,7 @@ def start(directory: Path | None = None, place: int = 0) -> None:
     import prometheus_client
     from prometheus_client import multiprocess, values
 
+    prometheus_client.disable_created_metrics()
     _registry = prometheus_client.CollectorRegistry()
     if directory is None:
         for instrument in _made:
@@ -132,7 +133,8 @@ def make_folder(directory: Path, places: int) -> None:
         for kind in _FILES:
             file = os.open(directory / f"{kind}_{place}.db", os.O_CREAT | os.O_RDWR, 0o600)
             try:
-                os.posix_fallocate(file, 0, _FILE_BYTES)
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file, 0, _FILE_BYTES)
             finally:
                 os.close(file)
 

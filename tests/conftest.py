@@ -59,9 +59,9 @@ class Fleet:
         self.told = threading.Condition()
         self.processes: list[subprocess.Popen[str]] = []
 
-    def start(self, port: int | None = None) -> subprocess.Popen[str]:
+    def start(self, port: int | None = None, program: tuple[str, ...] = ("-m", "cdxsync")) -> subprocess.Popen[str]:
         """Start a server on this home and wait until it listens."""
-        command = [sys.executable, "-m", "cdxsync", "--home", str(self.home), "serve"]
+        command = [sys.executable, *program, "--home", str(self.home), "serve"]
         command += ["--listen", f"127.0.0.1:{port or self.port}", "--public-url", self.url, *self.serve_args]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=self.env)
         settled = threading.Event()

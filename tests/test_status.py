@@ -6,13 +6,20 @@ import socket
 import sqlite3
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+from wsgiref.util import setup_testing_defaults
 
 import pytest
 from conftest import Fleet, running_fleet
 from documents import make_auth
 from prometheus_client.parser import text_string_to_metric_families
 from running import answer
+
+from cdxsync.domain.fleet import Fleet as OpenedFleet
+from cdxsync.errors import Failed, Unavailable
+from cdxsync.http import app, status_api
+from cdxsync.settings import Settings
 
 GIVEN = "given-by.proxy_1"
 
@@ -62,6 +69,28 @@ def test_without_its_database_a_server_lives_but_is_not_ready(fresh_fleet: Fleet
         with sqlite3.connect(fresh_fleet.home / "cdxsync.db") as database:
             database.execute("ALTER TABLE away RENAME TO versions")
         assert client.call("GET", "/readyz").status_code == 200
+
+
+class BrokenKeyring:
+    """A keyring that opens nothing that it has sealed."""
+
+    def seal(self, plaintext: bytes, context: str) -> str:
+        return "sealed"
+
+    def open(self, sealed: str, context: str) -> bytes:
+        raise Failed("the key is gone")
+
+
+def test_a_server_that_is_stopping_or_cannot_unseal_is_not_ready(tmp_path: Path) -> None:
+    opened = OpenedFleet(Settings(home=tmp_path), BrokenKeyring(), "")  # type: ignore[arg-type]
+    with pytest.raises(Unavailable, match="keyring"):
+        status_api.check_keyring(opened)
+    told: list[str] = []
+    environ: dict[str, Any] = {"PATH_INFO": "/readyz", "REMOTE_ADDR": "192.0.2.1"}
+    setup_testing_defaults(environ)
+    answered = app.build(opened, None, lambda: True)(environ, lambda status, headers, exc_info: told.append(status))
+    assert told[0].startswith("503")
+    assert json.loads(b"".join(answered))["message"] == "The server is stopping"
 
 
 # Metrics

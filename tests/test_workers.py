@@ -153,3 +153,48 @@ def test_what_prevents_the_start_is_said_once(tmp_path: Path, workers: Fleet) ->
     assert done.stderr.count("not a keyring") == 1
     assert "Traceback" not in done.stderr
     assert other.cli("serve", "--workers", "0", check=False).returncode == 2
+
+
+def test_a_worker_that_cannot_start_leaves_its_clients_to_the_others(tmp_path: Path) -> None:
+    """Its pauses grow; it is back when what prevents it is mended."""
+    with running_fleet(tmp_path / "home", serve_args=WORKERS) as fleet:
+        context, keyring = trusting(fleet), fleet.home / "keyring.json"
+        (server,) = fleet.processes
+        content = keyring.read_text()
+        keyring.write_text("{}")
+        os.kill(children(server)[0], signal.SIGKILL)
+        fleet.wait_for(r"worker \d .* ended with status 1; it is started again in 2 s")
+        for _ in range(12):
+            with speak(fleet, context) as connection:
+                assert health(connection) == 200
+        keyring.write_text(content)
+        fleet.wait_for(r"it is started again")
+        while len(children(server)) < 2:
+            with speak(fleet, context) as connection:
+                assert health(connection) == 200
+        assert count(fleet, "cdxsync_worker_starts_total") >= 2
+
+
+IMPATIENT = """
+from cdxsync.server import supervisor
+supervisor.HANG_SECONDS, supervisor.ALIVE_SECONDS = 4.0, 0.4
+from cdxsync.cli.main import run
+run()
+"""
+
+
+def test_a_worker_that_hangs_is_replaced_and_its_clients_are_answered(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path / "home", serve_args=WORKERS)
+    server = fleet.start(program=("-c", IMPATIENT))
+    try:
+        victim = children(server)[0]
+        os.kill(victim, signal.SIGSTOP)
+        with contextlib.ExitStack() as stack:
+            raw = [socket.create_connection(("127.0.0.1", fleet.port), 60) for _ in range(12)]
+            fleet.wait_for(f"process {victim}\\) hangs; it is killed")
+            for one in raw:
+                connection = trusting(fleet).wrap_socket(one, server_hostname="localhost")
+                assert health(stack.enter_context(connection)) == 200
+        assert victim not in children(server)
+    finally:
+        fleet.stop()

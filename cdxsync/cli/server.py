@@ -117,7 +117,9 @@ def serve(
         output.note(state, f"Listening on {url}; hosts call {settings.public_url}")
 
     settings = load()
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    process = "[%(process)d]" if settings.workers > 1 else ""
+    form = f"%(asctime)s %(levelname)s %(name)s{process} %(message)s"
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=form)
     if settings.workers > 1:
         supervisor.serve(load, open_fleet, on_listening=told)
         return

@@ -1,5 +1,6 @@
 """What is told of each request: its id, a line in the access log, and counts for `/metrics`."""
 
+import contextlib
 import json
 import os
 import re
@@ -147,7 +148,5 @@ class AccessLog:
             who = quote(actor, safe=":/=#@,") if actor else "-"
             where = quote(shown, safe="/:@").replace(quote(_LEFT_OUT), _LEFT_OUT)
             line = f"{at} {client} {who} {method} {where} {status} {size} {took}ms {request_id}"
-        try:
+        with contextlib.suppress(OSError):  # nobody reads it; requests go on
             os.write(sys.stderr.fileno(), line.encode() + b"\n")
-        except OSError:
-            self.is_on = False  # nobody reads it any more; requests go on

@@ -57,6 +57,8 @@ class _ConnectionManager(connections.ConnectionManager):
             limit = ""
         if limit:
             census.refused(limit, connection.source)
+            census.leave(connection.source)
+            connection.source = None  # no handshake that failed
             connection.close()
             return
         self._wait_for(connection)

@@ -29,6 +29,7 @@ from cdxsync.server import httpd, processes, service, tls
 from cdxsync.server.notify import Notifier
 from cdxsync.server.service import Load
 from cdxsync.settings import Settings
+from cdxsync.store import database
 
 METRICS_NAME = "metrics"
 STEADY_SECONDS = 10.0
@@ -113,7 +114,10 @@ def serve(load: Load, open_fleet: OpenFleet, *, on_listening: Callable[[str, Set
 
 
 def _open_once(open_fleet: OpenFleet, settings: Settings) -> None:
-    open_fleet(settings)
+    try:
+        open_fleet(settings)
+    finally:
+        database.close_database()
 
 
 def _finish(process: int) -> None:
@@ -295,7 +299,10 @@ class _Supervisor:
         context = self._adapter.context if self._adapter is not None else None
         worker = service.Process(fleet, self._load, context, _ToSupervisor(reports), place.listening)
         threading.Thread(target=self._end_with_supervisor, args=(worker,), daemon=True).start()
-        worker.run()
+        try:
+            worker.run()
+        finally:
+            database.close_database()
 
     def _end_with_supervisor(self, worker: service.Process) -> None:
         os.read(self._lifeline, 1)  # nothing is ever written: it returns when the supervisor has ended, however
