@@ -1,5 +1,6 @@
 """One process that serves the application until it is told to stop, and what it reads again at SIGHUP."""
 
+import gc
 import logging
 import socket
 import ssl
@@ -211,6 +212,7 @@ class Process:
         self._apply(settings)
         self._server.wsgi_app = application
         self._jobs.use(fleet)
+        gc.collect()  # the former application refers to itself, and would stay for long
         _log.info("settings and certificates are reloaded")
         return True
 
