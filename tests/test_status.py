@@ -4,6 +4,8 @@ import json
 import re
 import socket
 import sqlite3
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -253,3 +255,37 @@ def test_requests_that_are_none_are_told_too(behind: Fleet) -> None:
         status, _, body = answer(connection)
     shown = entry(behind, json.loads(body)["request_id"])
     assert (status, shown["status"], shown["method"], shown["client"]) == (400, 400, "-", "127.0.0.1")
+
+
+FLOOD = """
+import os, sys
+from cdxsync.http import access_log
+log = access_log.AccessLog(sys.argv[1])
+for number in range(100_000):
+    log.write(
+        request_id=f"id{number}", client="::1", actor=None, method="GET", path="/", status=200, size=1, seconds=0.1
+    )
+print("done", flush=True)
+os.read(0, 1)
+access_log.flush()
+"""
+
+
+@pytest.mark.parametrize("form", ["plain", "json"])
+def test_a_log_that_nobody_reads_stops_no_request(form: str) -> None:
+    """What does not fit is left out, and counted; lines stay whole."""
+    command = [sys.executable, "-c", FLOOD, form]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"done\n", "although nobody reads"
+        process.stdin.close()
+        lines = process.stderr.read().decode().splitlines()
+    left_out = sum(
+        int(found[1]) for line in lines if (found := re.match(r"access log: (\d+) lines were left out", line))
+    )
+    ids = [found[1] for line in lines if (found := re.search(r"\b(id\d+)\b", line))]
+    assert len(ids) + left_out == 100_000
+    assert left_out > 0
+    assert ids == [f"id{number}" for number in sorted(int(one[2:]) for one in ids)]

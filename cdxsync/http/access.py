@@ -14,7 +14,7 @@ from cdxsync.errors import (
     TooManyRequests,
     Unauthenticated,
 )
-from cdxsync.http import observing
+from cdxsync.http import access_log
 from cdxsync.http.observing import ACTOR
 from cdxsync.store.tables import Host
 from cdxsync.trust import addresses
@@ -33,7 +33,7 @@ def client_address(fleet: Fleet) -> addresses.Address:
 
 def public_path() -> str:
     """The request's path for logs."""
-    return observing.public_path(request.path)
+    return access_log.public_path(request.path)
 
 
 def actor() -> str:

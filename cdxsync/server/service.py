@@ -13,8 +13,7 @@ from typing import Protocol
 from cdxsync import deployment, metrics
 from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import CdxsyncError, Failed
-from cdxsync.http import app
-from cdxsync.http.observing import AccessLog
+from cdxsync.http import access_log, app
 from cdxsync.server import census, httpd, processes, tls
 from cdxsync.server.jobs import Jobs
 from cdxsync.server.notify import Notifier
@@ -165,6 +164,7 @@ class Process:
                 # Cheroot has a thread that is no daemon: left alone it would keep a failed process alive.
                 server.stop()
                 self._jobs.stop()
+                access_log.flush()
 
     def request_stop(self) -> None:
         """Ask for the end, from any thread."""
@@ -177,7 +177,7 @@ class Process:
 
     def _apply(self, settings: Settings) -> None:
         census.apply(self._server.census, settings)
-        self._access_log = AccessLog(settings.access_log)
+        self._access_log = access_log.AccessLog(settings.access_log)
 
     def _on_stopping(self) -> None:
         self._draining.set()
