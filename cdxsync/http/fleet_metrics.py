@@ -1,6 +1,7 @@
 """What `/metrics` tells beside the counts: the fleet as the database has it, and certificates, read when asked."""
 
 import logging
+import sqlite3
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -48,7 +49,7 @@ class _Fleet:
         try:
             with reachable():
                 yield from [*self._hosts(), *self._canonical(), *self._jobs()]
-        except (DatabaseAway, peewee.PeeweeException) as error:
+        except (DatabaseAway, peewee.PeeweeException, sqlite3.Error) as error:
             _log.error("the fleet's metrics cannot be read: %s", error)
             up = 0
         yield GaugeMetricFamily("cdxsync_database_up", "Whether the database can be read.", value=up)

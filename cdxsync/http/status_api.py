@@ -1,5 +1,6 @@
 """Whether the server lives, is ready, and what it has counted: `/healthz`, `/readyz`, `/metrics`."""
 
+import sqlite3
 from collections.abc import Callable
 
 import peewee
@@ -45,7 +46,7 @@ def check_database() -> None:
     try:
         with reachable():
             named_values.get(canonical.POINTER)
-    except peewee.PeeweeException as error:  # damaged, or not what this version needs
+    except (peewee.PeeweeException, sqlite3.Error) as error:  # damaged, or not what this version needs
         raise Unavailable(f"The database cannot be used: {error}") from error
 
 
