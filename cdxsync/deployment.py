@@ -8,12 +8,12 @@ from cdxsync import home_lock
 from cdxsync import settings as settings_module
 from cdxsync.domain import keys
 from cdxsync.domain.fleet import Fleet
-from cdxsync.errors import Conflict, Failed
+from cdxsync.errors import Conflict, Failed, SettingError
 from cdxsync.files import write_private
 from cdxsync.settings import CONFIG_NAME, Settings
 from cdxsync.store import database, keyring_file, migrations
 from cdxsync.store.keyring_file import KeyringFile
-from cdxsync.trust import pki
+from cdxsync.trust import pki, server_names
 
 KEYRING_NAME = "keyring.json"
 PKI_NAME = "pki"
@@ -58,7 +58,7 @@ def initialise(settings: Settings) -> Initialised:
         write_private(config, _config_text(settings).encode())
     directory = home / PKI_NAME
     if not (directory / "ca.pem").exists():
-        pki.create(directory, pki.server_names(settings.public_url, settings.listen.host))
+        pki.create(directory, server_names.wanted(settings.public_url, settings.listen.host))
     migrations.migrate()
     keyring_file.create(home / KEYRING_NAME)
     made = [config, directory, home / KEYRING_NAME]
@@ -97,8 +97,13 @@ def _config_text(settings: Settings) -> str:
 
 
 def default_public_url(settings: Settings) -> str:
-    """Where hosts can reach a server that listens as `settings` says, when nobody has told: this machine's name."""
+    """Where hosts can reach a server that listens as `settings` says, when nobody has told: this machine's name.
+
+    Raises `SettingError` for port 0, which is another one at each start.
+    """
     listen = settings.listen
+    if listen.port == 0:
+        raise SettingError("public_url is needed with port 0: where shall hosts call? Add --public-url URL")
     host = socket.gethostname().lower() if listen.is_wildcard else listen.host
     scheme = "http" if settings.plain_http else "https"
     return settings_module.read_base_url(f"{scheme}://[{host}]" if ":" in host else f"{scheme}://{host}") + (

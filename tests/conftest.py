@@ -18,6 +18,7 @@ import requests
 from cryptography import x509
 from documents import make_auth
 from running import Running, running
+from stub_server import StubServer
 from upstream import JOBS, Upstream, run_job
 
 from cdxsync.server import tls
@@ -202,6 +203,14 @@ def fresh_fleet(tmp_path: Path) -> Iterator[Fleet]:
     """A server for one test: no document yet, no host."""
     with running_fleet(tmp_path / "home") as started:
         yield started
+
+
+@pytest.fixture
+def stub() -> Iterator[StubServer]:
+    """A server that answers as the test says."""
+    started = StubServer()
+    yield started
+    started.stop()
 
 
 @pytest.fixture(scope="module")

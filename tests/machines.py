@@ -1,12 +1,26 @@
 """Hosts of a fleet: separate homes on this machine, with a `codex` on their PATH."""
 
+import fcntl
+import importlib.machinery
+import importlib.util
+import itertools
 import json
 import os
+import pty
+import select
+import struct
 import subprocess
+import sys
+import termios
+import time
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from conftest import BASE_ENVIRONMENT
+from conftest import BASE_ENVIRONMENT, Fleet
+
+CDX = Path(__file__).parent.parent / "cdxsync" / "wrapper" / "cdx"
+_numbers = itertools.count()
 
 STUB_CODEX = """#!/bin/sh
 case "$1" in --version) echo "codex-cli 0.169.0"; exit 0;; esac
@@ -35,6 +49,8 @@ class Machine:
         self.bin = root / "bin"
         self.home.mkdir(parents=True)
         write_program(self.bin / "id", NOT_ROOT)
+        # Version managers put shims on PATH that take longer than all else.
+        (self.bin / "python3").symlink_to(Path(sys.executable).resolve())
         if codex is not None:
             write_program(self.bin / "codex", codex)
         search = path if path is not None else os.environ["PATH"]
@@ -74,3 +90,79 @@ class Machine:
     def run_cdx(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         """Run the wrapper."""
         return self.run(str(self.cdx), *arguments, **env)
+
+    def note(self, name: str) -> dict[str, Any]:
+        """One of cdx's own notes."""
+        value: dict[str, Any] = json.loads((self.home / ".codex" / ".cdx" / name).read_text())
+        return value
+
+    def spooled(self) -> list[dict[str, Any]]:
+        """The calls that wait to be sent."""
+        return [json.loads(path.read_text()) for path in sorted(self.home.glob(".codex/.cdx/spool/*.json"))]
+
+
+def host(fleet: Fleet, root: Path, **kwargs: Any) -> Machine:
+    """A machine with this fleet's wrapper."""
+    machine = Machine(root / f"machine{next(_numbers)}", **kwargs)
+    machine.cdx.parent.mkdir(parents=True)
+    name = f"wrapped{next(_numbers)}.example.net"
+    fleet.wrapper(name, fleet.key(name), machine.cdx)
+    machine.cdx.chmod(0o700)
+    machine.env["NAME"] = name
+    return machine
+
+
+def machine_key(machine: Machine) -> str:
+    """The API key in a machine's wrapper."""
+    line = next(line for line in machine.cdx.read_text().splitlines() if line.startswith("CODEX_SYNC_API_KEY="))
+    return line.split('"')[1]
+
+
+def load_cdx() -> ModuleType:
+    """The unbaked script as a module, for its rules alone."""
+    loader = importlib.machinery.SourceFileLoader("cdx_script", str(CDX))
+    spec = importlib.util.spec_from_loader("cdx_script", loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+class Terminal:
+    """A program on a pseudo-terminal, of which it is the foreground job."""
+
+    def __init__(self, machine: Machine, *arguments: str, **env: str) -> None:
+        self.pid, self.descriptor = pty.fork()
+        if self.pid == 0:
+            os.execve(machine.cdx, [str(machine.cdx), *(arguments or ("exec",))], machine.env | env)
+        self.seen = ""
+
+    def read_until(self, text: str) -> None:
+        """Read what the program writes until `text` has come."""
+        deadline = time.monotonic() + 30
+        while text not in self.seen:
+            assert select.select([self.descriptor], [], [], deadline - time.monotonic())[0], self.seen
+            try:
+                self.seen += os.read(self.descriptor, 4096).decode()
+            except OSError:  # the terminal's other end was closed
+                break
+        assert text in self.seen
+
+    def resize(self, columns: int, lines: int) -> None:
+        """Give the window another size."""
+        fcntl.ioctl(self.descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+
+    def type(self, text: bytes) -> None:
+        """Type on the keyboard."""
+        os.write(self.descriptor, text)
+
+    def wait(self) -> int:
+        """Wait for the end; returns the wait status."""
+        try:
+            while data := os.read(self.descriptor, 4096):
+                self.seen += data.decode()
+        except OSError:
+            pass
+        status = os.waitpid(self.pid, 0)[1]
+        os.close(self.descriptor)
+        return status

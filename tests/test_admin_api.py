@@ -432,7 +432,7 @@ def test_a_trusted_proxy_names_the_admin(tmp_path: Path) -> None:
         headers |= {"X-mTLS-Fingerprint": "ab" * 32}
         data = requests.get(f"{fleet.url}/admin/overview", headers=headers, timeout=30).json()["data"]
         fingerprint = "ab" * 32
-        assert data["mtls"] == {"subject": "CN=alice", "issuer": None, "serial": "1f", "fingerprint": fingerprint}
+        assert data["mtls"] == {"subject": "CN=alice31m", "issuer": None, "serial": "1f", "fingerprint": fingerprint}
         requests.post(f"{fleet.url}/admin/api/state", json={"disabled": True}, headers=headers, timeout=30)
         shown = json.loads(fleet.cli("--json", "logs", "--limit", "1").stdout)["logs"][0]
-    assert shown["actor"] == "proxy:CN=alice#1f"
+    assert shown["actor"] == "proxy:CN=alice31m#1f"

@@ -67,7 +67,7 @@ def test_show_through_both_doors(three: Fleet) -> None:
     assert "auth" not in data
     seen = three.admin_call("GET", "/admin/auth?include_body=1")
     assert seen["auth"] == with_auths(make_auth(NEW, "new"))
-    assert log_details(three, "admin.auth.show")[-1][0].startswith("cert:admin#")
+    assert log_details(three, "admin.auth.show")[-1][0].startswith("cert:CN=admin#")
 
 
 def test_diff_names_keys_and_tells_nothing_of_values(three: Fleet) -> None:

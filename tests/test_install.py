@@ -1,8 +1,10 @@
 """The main job: installers piped to bash on two hosts, whose auth.json stays in step."""
 
+import grp
 import hashlib
 import io
 import json
+import os
 import subprocess
 import tarfile
 import threading
@@ -313,3 +315,19 @@ def test_a_foreign_server_is_not_trusted(fleet: Fleet, tmp_path: Path) -> None:
         assert done.returncode != 0
         assert "certificate" in done.stderr.lower()
         assert not machine.cdx.exists()
+
+
+def test_a_group_may_share_cdx(fleet: Fleet, tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "m")
+    group = grp.getgrgid(os.getgid()).gr_name
+    command = fleet.register("group.example.net")["installer"]["command"]
+    done = machine.shell(command, CDX_GROUP=group, SHELL="/usr/bin/fish")
+    assert done.returncode == 0, done.stderr
+    assert machine.cdx.stat().st_mode & 0o777 == 0o750
+    assert machine.cdx.group() == group
+    assert f"fish_add_path {machine.cdx.parent}" in done.stdout
+    done = Machine(tmp_path / "n").shell(
+        fleet.register("nogroup.example.net")["installer"]["command"], CDX_GROUP="no-such"
+    )
+    assert done.returncode != 0
+    assert "cannot give cdx to the group no-such" in done.stderr

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cdxsync.errors import Conflict, Failed, Invalid, NotFound
-from cdxsync.trust import pki
+from cdxsync.trust import pki, server_names
 
 
 def verify(directory: Path, certificate: Path, purpose: str) -> subprocess.CompletedProcess[str]:
@@ -77,7 +77,7 @@ def test_the_server_certificate_covers_its_names(directory: Path) -> None:
 )
 def test_server_names(url: str, listen: str, first: list[str]) -> None:
     always = ["localhost", "127.0.0.1", "::1"]
-    assert sorted(pki.server_names(url, listen)) == sorted([*first, *always])
+    assert sorted(server_names.wanted(url, listen)) == sorted([*first, *always])
 
 
 def test_a_name_has_one_active_certificate(directory: Path) -> None:

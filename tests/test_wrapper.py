@@ -3,39 +3,22 @@
 import ast
 import json
 import os
-import pty
-import select
 import shutil
 import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import count
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import Fleet, free_port, running_fleet
 from documents import make_auth, with_auths
-from machines import Machine, write_program
+from machines import CDX, Machine, Terminal, host, machine_key, write_program
+from stub_server import StubServer
 
 OLD, NEW = "2026-01-01T00:00:00Z", "2026-03-01T00:00:00Z"
-CDX = Path(__file__).parent.parent / "cdxsync" / "wrapper" / "cdx"
-numbers = count()
-
-
-def host(fleet: Fleet, root: Path, **kwargs: Any) -> Machine:
-    """A machine with this fleet's wrapper."""
-    machine = Machine(root / f"machine{next(numbers)}", **kwargs)
-    machine.cdx.parent.mkdir(parents=True)
-    name = f"wrapped{next(numbers)}.example.net"
-    fleet.wrapper(name, fleet.key(name), machine.cdx)
-    machine.env["NAME"] = name
-    return machine
 
 
 @pytest.fixture(scope="module")
@@ -53,14 +36,30 @@ def test_it_is_python_3_8() -> None:
     ast.parse(CDX.read_text(), feature_version=(3, 8))
 
 
-@pytest.mark.parametrize("minor", [8, 9, 10, 12, 13])
-def test_it_runs_on_other_pythons(minor: int) -> None:
+@pytest.mark.parametrize("minor", [8, 9, 10, 11, 12, 13])
+def test_it_runs_on_other_pythons(synced: Fleet, tmp_path: Path, minor: int) -> None:
     named = [f"python3.{minor}", *Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python3.{minor}")]
     python = next((name for name in named if shutil.which(name) and subprocess.run([name, "-V"]).returncode == 0), None)
     if python is None:
         pytest.skip(f"no Python 3.{minor} here")
-    done = subprocess.run([python, str(CDX), "--wrapper-version"], capture_output=True, text=True)
-    assert done.stdout.startswith("cdx wrapper ")
+    codex = """#!/bin/sh
+case "$1" in --version) echo "codex-cli 0.169.0"; exit;; esac
+mkdir -p "$HOME/.codex/prompts" && echo "$0" >"$HOME/.codex/prompts/python.md"
+echo "Token usage: total=12 input=7 output=5"
+"""
+    machine = host(synced, tmp_path, codex=codex)
+    (machine.bin / "python3").unlink()
+    write_program(machine.bin / "python3", f'#!/bin/sh\nexec "{python}" -W error "$@"\n')
+    done = machine.run_cdx("exec")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert machine.auth() == with_auths(make_auth(OLD))
+    assert "python.md" in synced.cli("--json", "prompts", "list").stdout
+    assert machine.spooled() == []
+    assert machine.run_cdx("--status").returncode == 0
+    done = machine.run_cdx("--doctor")
+    assert done.returncode == 0, done.stdout
+    assert f"on Python 3.{minor}." in done.stdout
+    assert machine.run_cdx("--uninstall", "--yes").returncode == 0
 
 
 def test_own_options(synced: Fleet, tmp_path: Path) -> None:
@@ -208,38 +207,15 @@ def test_a_refusal_names_its_mending_and_deletes_nothing(synced: Fleet, tmp_path
     assert "Host is disabled" in done.stderr
 
 
-class FakeServer:
+@pytest.fixture
+def answering(stub: StubServer) -> Callable[[int, bytes], str]:
     """A server of one fixed answer, for those that the real one does not give."""
 
-    def __init__(self, status: int, body: bytes) -> None:
-        class Handler(BaseHTTPRequestHandler):
-            def log_message(self, *args: object) -> None:
-                pass
-
-            def do_POST(self) -> None:
-                self.rfile.read(int(self.headers["Content-Length"]))
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-
-@pytest.fixture
-def answering() -> Iterator[Callable[[int, bytes], str]]:
-    started: list[FakeServer] = []
-
     def answer(status: int, body: bytes) -> str:
-        started.append(FakeServer(status, body))
-        return started[-1].url
+        stub.otherwise = (status, body)
+        return stub.url
 
-    yield answer
-    for server in started:
-        server.server.shutdown()
-        server.server.server_close()
+    return answer
 
 
 @pytest.mark.parametrize(
@@ -374,11 +350,6 @@ def test_pipes_descriptors_and_environment_are_codexs_own(synced: Fleet, tmp_pat
     assert machine_key(machine) not in json.dumps(report)
 
 
-def machine_key(machine: Machine) -> str:
-    line = next(line for line in machine.cdx.read_text().splitlines() if line.startswith("CODEX_SYNC_API_KEY="))
-    return line.split('"')[1]
-
-
 WAITER = f"""#!{sys.executable}
 import os, signal, sys
 if sys.argv[1:] == ["--version"]:
@@ -460,34 +431,6 @@ def test_a_stopped_codex_stops_the_job_and_goes_on_with_it(synced: Fleet, tmp_pa
     assert read_until(process, "continued") == ["continued"]
     process.stdin.close()
     assert process.wait(30) == 5
-
-
-class Terminal:
-    """A program on a pseudo-terminal, of which it is the foreground job."""
-
-    def __init__(self, machine: Machine) -> None:
-        self.pid, self.descriptor = pty.fork()
-        if self.pid == 0:
-            os.execve(machine.cdx, [str(machine.cdx), "exec"], machine.env)
-        self.seen = ""
-
-    def read_until(self, text: str) -> None:
-        deadline = time.monotonic() + 30
-        while text not in self.seen:
-            assert select.select([self.descriptor], [], [], deadline - time.monotonic())[0], self.seen
-            try:
-                self.seen += os.read(self.descriptor, 4096).decode()
-            except OSError:  # the terminal's other end was closed
-                break
-        assert text in self.seen
-
-    def type(self, text: bytes) -> None:
-        os.write(self.descriptor, text)
-
-    def wait(self) -> int:
-        status = os.waitpid(self.pid, 0)[1]
-        os.close(self.descriptor)
-        return status
 
 
 def test_ctrl_c_on_a_terminal_arrives_once(fresh_fleet: Fleet, tmp_path: Path) -> None:

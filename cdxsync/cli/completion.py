@@ -45,7 +45,8 @@ def _open(settings: "Settings") -> bool:
     from cdxsync import deployment
     from cdxsync.store import database
 
-    if not deployment.is_initialised(settings.home):
+    file = database.sqlite_path(settings.database_url, settings.home)
+    if not deployment.is_initialised(settings.home) or not file.exists():
         return False
     database.open_database(settings.database_url, settings.home)
     return True

@@ -18,6 +18,8 @@ def overview(ctx: typer.Context, as_json: AsJson = False) -> None:
         output.json_data(data)
         return
     output.fields(_lines(data))
+    for warning in data["warnings"]:
+        output.line(f"Warning: {warning['message']}")
 
 
 def _lines(data: dict[str, Any]) -> list[tuple[str, object]]:
@@ -31,8 +33,23 @@ def _lines(data: dict[str, Any]) -> list[tuple[str, object]]:
         ("Codex", versions["client_version"] or versions["reported_client_version"]),
         ("Wrapper", versions["wrapper_version"]),
         ("Tokens, this month", f"{data['tokens_month']['total']:,}"),
+        ("Cost, this month", _cost(data)),
         ("Tokens, all time", f"{data['tokens']['total']:,}"),
         ("Most tokens", f"{top['fqdn']} ({top['total']:,})" if top else None),
+        ("5-hour quota", _quota(data["chatgpt_usage"], "primary")),
+        ("Weekly quota", _quota(data["chatgpt_usage"], "secondary")),
         ("API", "marked as disabled" if data["api_disabled"] else "enabled"),
         ("Last log entry", data["latest_log_at"]),
     ]
+
+
+def _cost(data: dict[str, Any]) -> str:
+    sums = ", ".join(f"{total:,.2f} {currency}" for currency, total in data["pricing_month_costs"].items())
+    unpriced = data["pricing_unpriced_models"]
+    return (sums or "nothing") + (f"; no price is known of {', '.join(unpriced)}" if unpriced else "")
+
+
+def _quota(snapshot: dict[str, Any] | None, window: str) -> str | None:
+    if snapshot is None or snapshot[f"{window}_used_percent"] is None:
+        return None
+    return f"{snapshot[f'{window}_used_percent']} % used, read at {snapshot['fetched_at']}"

@@ -153,12 +153,12 @@ def export(
 @app.command()
 def renew(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Make a new server certificate now. A running server takes it when it starts again."""
-    from cdxsync.trust import pki
+    from cdxsync.trust import pki, server_names
 
     state = state_of(ctx)
     directory = _directory(state)
     settings = state.settings()
-    names = pki.server_names(settings.public_url, settings.listen.host)
+    names = server_names.wanted(settings.public_url, settings.listen.host)
     pki.renew_server(directory, names)
     info = pki.describe("server", directory / "server.pem")
     _record("admin.pki.renew", info)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from cdxsync.doctor.model import Finding, Subject, ok, warn
 from cdxsync.doctor.storage import fleet_of
 from cdxsync.domain import outside
+from cdxsync.store import migrations
 
 _MENDS = {
     "canonical_suspect": "cdx login   on a host",
@@ -19,6 +20,9 @@ _MENDS = {
 def jobs(subject: Subject) -> Iterator[Finding]:
     """What failed lately, and refreshes that were cut off; else how many jobs there are."""
     fleet = fleet_of(subject)
+    if migrations.pending():
+        yield warn("not checked, as migrations have not run", "cdxsync db migrate")
+        return
     found = outside.doctor_findings(fleet)
     for finding in found:
         yield warn(finding["message"], _MENDS.get(finding["code"], "cdxsync jobs list"))

@@ -118,7 +118,9 @@ def _exchange(fleet: Fleet, call: Call, request: Claim | AuthDocument, at: datet
     else:
         outcome = _store(fleet, request, host=host, source="host", actor=audit.host_actor(host), force=False)
     _note_host_state(host, request, outcome, at)
-    baked = wrapper.bake(fleet.settings.public_url, call.api_key, host.fqdn, fleet.host_ca_pem)
+    baked = wrapper.bake(
+        fleet.settings.public_url, call.api_key, host.fqdn, fleet.host_ca_pem, fleet.settings.github_api_url
+    )
     return (
         outcome.data(fleet.settings, summary)
         | {

@@ -187,7 +187,7 @@ def _template() -> str:
 
 
 def _render(fleet: Fleet, row: InstallToken, api_key: str) -> bytes:
-    baked = wrapper.bake(row.base_url, api_key, row.fqdn, fleet.host_ca_pem)
+    baked = wrapper.bake(row.base_url, api_key, row.fqdn, fleet.host_ca_pem, fleet.settings.github_api_url)
     quoted = {
         "BASE_URL": row.base_url,
         "FQDN": row.fqdn,

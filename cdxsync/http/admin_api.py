@@ -10,7 +10,7 @@ from bottle import Bottle, HTTPResponse
 from cdxsync.domain import api_state, audit, exchange, hosts, jsontext, overview, pricing, usage_reports
 from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import Invalid, Malformed
-from cdxsync.http import access, envelope, params
+from cdxsync.http import access, bodies, envelope, params
 from cdxsync.store.tables import Host
 
 
@@ -24,7 +24,7 @@ def mount(app: Bottle, fleet: Fleet) -> None:
 
     @app.post("/admin/auth/upload")
     def upload() -> HTTPResponse:
-        body = access.body_or_form(limit)
+        body = bodies.body_or_form(limit)
         document = body.get("auth")
         if isinstance(document, str):
             document = _decode_text(document)
@@ -37,7 +37,7 @@ def mount(app: Bottle, fleet: Fleet) -> None:
 
     @app.post("/admin/api/state")
     def set_state() -> HTTPResponse:
-        disabled = params.boolean(access.body_object(limit), "disabled")
+        disabled = params.boolean(bodies.body_object(limit), "disabled")
         return envelope.answer(api_state.put(disabled, actor=access.actor()))
 
     @app.get("/admin/logs")

@@ -4,7 +4,7 @@ from bottle import Bottle, HTTPResponse
 
 from cdxsync.domain import host_reports, hosts, installers
 from cdxsync.domain.fleet import Fleet
-from cdxsync.http import access, envelope, params
+from cdxsync.http import access, bodies, envelope, params
 from cdxsync.store.tables import Host
 
 
@@ -18,7 +18,7 @@ def mount(app: Bottle, fleet: Fleet) -> None:
 
     @app.post("/admin/hosts/register")
     def register() -> HTTPResponse:
-        fqdn = access.body_object(limit).get("fqdn")
+        fqdn = bodies.body_object(limit).get("fqdn")
         return envelope.answer(installers.register(fleet, fqdn, actor=access.actor()).data())
 
     @app.get("/admin/hosts/<host_id:int>")
@@ -38,7 +38,7 @@ def mount(app: Bottle, fleet: Fleet) -> None:
 
     @app.post("/admin/hosts/<host_id:int>/roaming")
     def roaming(host_id: int) -> HTTPResponse:
-        host, allow = hosts.by_id(host_id), params.boolean(access.body_object(limit), "allow")
+        host, allow = hosts.by_id(host_id), params.boolean(bodies.body_object(limit), "allow")
         return _changed(hosts.set_roaming(host, allow, actor=access.actor()))
 
     @app.post("/admin/hosts/<host_id:int>/clear")

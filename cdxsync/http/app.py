@@ -14,6 +14,7 @@ from cdxsync.http import (
     admin_api,
     admin_hosts_api,
     auth_admin_api,
+    bodies,
     envelope,
     host_api,
     install_api,
@@ -45,7 +46,7 @@ def assemble(fleet: Fleet, revocations: Revocations | None) -> Bottle:
     def before_request() -> None:
         request.environ[REQUEST_ID] = secrets.token_hex(8)
         try:
-            access.refuse_large_body(fleet.settings.max_body_bytes)
+            bodies.refuse_large_body(fleet.settings.max_body_bytes)
             if request.path == "/admin" or request.path.startswith("/admin/"):
                 request.environ[access.ACTOR] = gate.admit()
         except CdxsyncError as error:

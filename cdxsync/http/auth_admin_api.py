@@ -4,7 +4,7 @@ from bottle import Bottle, HTTPResponse, request
 
 from cdxsync.domain import canonical, history
 from cdxsync.domain.fleet import Fleet
-from cdxsync.http import access, envelope, params
+from cdxsync.http import access, bodies, envelope, params
 
 
 def mount(app: Bottle, fleet: Fleet) -> None:
@@ -25,6 +25,6 @@ def mount(app: Bottle, fleet: Fleet) -> None:
 
     @app.post("/admin/auth/rollback")
     def roll_back() -> HTTPResponse:
-        body = access.body_object(fleet.settings.max_body_bytes)
+        body = bodies.body_object(fleet.settings.max_body_bytes)
         payload_id = history.read_reference(body.get("id"), "id")
         return envelope.answer(history.rollback(fleet, payload_id, actor=access.actor()))

@@ -6,7 +6,7 @@ from bottle import Bottle, HTTPResponse, request
 
 from cdxsync.domain import audit, exchange, hosts, usage, versions, wrapper
 from cdxsync.domain.fleet import Fleet
-from cdxsync.http import access, envelope, params
+from cdxsync.http import access, bodies, envelope, params
 
 
 def mount(app: Bottle, fleet: Fleet, gate: access.HostGate) -> None:
@@ -15,7 +15,7 @@ def mount(app: Bottle, fleet: Fleet, gate: access.HostGate) -> None:
     @app.post("/auth")
     def sync_auth() -> HTTPResponse:
         host, key = gate.admit()
-        body = access.body_object(fleet.settings.max_body_bytes)
+        body = bodies.body_object(fleet.settings.max_body_bytes)
         call = exchange.Call(
             host_id=host.id,
             api_key=key,
@@ -33,9 +33,9 @@ def mount(app: Bottle, fleet: Fleet, gate: access.HostGate) -> None:
     @app.post("/usage")
     def report_usage() -> HTTPResponse:
         host, _ = gate.admit()
-        raw = access.body_bytes(fleet.settings.max_body_bytes)
+        raw = bodies.body_bytes(fleet.settings.max_body_bytes)
         key = request.environ.get("HTTP_IDEMPOTENCY_KEY")
-        return envelope.answer(usage.record(host, access.object_of(raw), raw, key))
+        return envelope.answer(usage.record(host, bodies.object_of(raw), raw, key))
 
     @app.get("/versions")
     def show_versions() -> HTTPResponse:
@@ -65,7 +65,7 @@ def mount(app: Bottle, fleet: Fleet, gate: access.HostGate) -> None:
 
 def _bake(fleet: Fleet, gate: access.HostGate) -> wrapper.Baked:
     host, key = gate.admit()
-    return wrapper.bake(fleet.settings.public_url, key, host.fqdn, fleet.host_ca_pem)
+    return wrapper.bake(fleet.settings.public_url, key, host.fqdn, fleet.host_ca_pem, fleet.settings.github_api_url)
 
 
 def _reported_version(body: dict[str, Any], *names: str) -> str:

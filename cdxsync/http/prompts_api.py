@@ -4,7 +4,7 @@ from bottle import Bottle, HTTPResponse, request
 
 from cdxsync.domain import audit, prompts
 from cdxsync.domain.fleet import Fleet
-from cdxsync.http import access, envelope
+from cdxsync.http import access, bodies, envelope
 
 
 def mount(app: Bottle, fleet: Fleet, gate: access.HostGate) -> None:
@@ -31,12 +31,12 @@ def mount(app: Bottle, fleet: Fleet, gate: access.HostGate) -> None:
     @app.post("/slash-commands/retrieve")
     def retrieve_prompt() -> HTTPResponse:
         host, _ = gate.admit()
-        return envelope.answer(prompts.retrieve(access.body_object(limit), host))
+        return envelope.answer(prompts.retrieve(bodies.body_object(limit), host))
 
     @app.post("/slash-commands/store")
     def store_prompt() -> HTTPResponse:
         host, _ = gate.admit()
-        prompt = prompts.read_prompt(access.body_object(limit), fleet.settings.max_prompt_bytes)
+        prompt = prompts.read_prompt(bodies.body_object(limit), fleet.settings.max_prompt_bytes)
         return envelope.answer(prompts.store(prompt, actor=audit.host_actor(host), host=host))
 
 
@@ -54,7 +54,7 @@ def mount_admin(app: Bottle, fleet: Fleet) -> None:
 
     @app.post("/admin/slash-commands/store")
     def store() -> HTTPResponse:
-        prompt = prompts.read_prompt(access.body_object(limit), fleet.settings.max_prompt_bytes)
+        prompt = prompts.read_prompt(bodies.body_object(limit), fleet.settings.max_prompt_bytes)
         return envelope.answer(prompts.store(prompt, actor=access.actor()))
 
     @app.delete("/admin/slash-commands/<filename>")

@@ -11,7 +11,7 @@ from cdxsync.http import app
 from cdxsync.server import httpd, tls
 from cdxsync.server.jobs import Jobs
 from cdxsync.settings import Listen
-from cdxsync.trust import pki
+from cdxsync.trust import pki, server_names
 from cdxsync.trust.revocation import Revocations
 
 _log = logging.getLogger("cdxsync.server")
@@ -28,7 +28,7 @@ def serve(fleet: Fleet, *, on_listening: Callable[[str], None]) -> None:
     revocations = None
     if not settings.plain_http:
         if settings.tls_certificate is None:
-            names = pki.server_names(settings.public_url, settings.listen.host)
+            names = server_names.wanted(settings.public_url, settings.listen.host)
             if pki.ensure_server_certificate(directory, names):
                 _log.info("made a new server certificate for %s", ", ".join(names))
         certificate = settings.tls_certificate or directory / "server.pem"

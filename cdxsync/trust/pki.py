@@ -8,14 +8,12 @@ are made under a lock on the folder, so that two processes cannot lose a revocat
 
 import contextlib
 import fcntl
-import ipaddress
 import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -33,7 +31,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from cdxsync.errors import Conflict, Failed, Invalid, NotFound
 from cdxsync.files import write_atomically, write_private
-from cdxsync.trust import revocation
+from cdxsync.trust import revocation, server_names
 
 CA_DAYS = 3653
 LEAF_DAYS = 825
@@ -41,7 +39,6 @@ RENEW_DAYS = 30
 ADMIN = "admin"
 _SKEW = timedelta(minutes=10)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
-_ALWAYS = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
@@ -125,19 +122,6 @@ def create(directory: Path, names: Sequence[str]) -> None:
         write_atomically(directory / "ca.pem", certificate.public_bytes(Encoding.PEM), 0o644)
 
 
-def server_names(public_url: str, listen_host: str) -> list[str]:
-    """The names that the server's certificate must cover, for hosts and for calls on the machine itself."""
-    names = []
-    for candidate in (urlsplit(public_url).hostname or "", listen_host, *_ALWAYS):
-        name = candidate.strip("[]").rstrip(".").lower()
-        with contextlib.suppress(ValueError):
-            address = ipaddress.ip_address(name.partition("%")[0])
-            name = "" if address.is_unspecified else str(address)
-        if name:
-            names.append(name)
-    return list(dict.fromkeys(names))
-
-
 def ensure_server_certificate(directory: Path, names: Sequence[str]) -> bool:
     """Make a new server certificate when one of `names` is not covered or it expires within 30 days.
 
@@ -160,7 +144,7 @@ def _serves(directory: Path, names: Sequence[str]) -> bool:
     except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
         return False
     return (
-        {_general_name(name) for name in names} <= covered
+        {server_names.general_name(name) for name in names} <= covered
         and certificate.public_key() == key.public_key()
         and certificate.not_valid_after_utc > _now() + timedelta(days=RENEW_DAYS)
     )
@@ -311,22 +295,11 @@ def _write_client(path: Path, authority: _Authority, name: str, days: int) -> No
 
 def _write_server(directory: Path, authority: _Authority, names: Sequence[str]) -> None:
     builder, key = _leaf(authority, names[0][:64], ExtendedKeyUsageOID.SERVER_AUTH, LEAF_DAYS)
-    alternatives = x509.SubjectAlternativeName([_general_name(name) for name in names])
+    alternatives = x509.SubjectAlternativeName([server_names.general_name(name) for name in names])
     certificate = builder.add_extension(alternatives, critical=False).sign(authority.key, hashes.SHA256())
     write_private(directory / "server.key", _pem(key))
     chain = certificate.public_bytes(Encoding.PEM) + authority.certificate.public_bytes(Encoding.PEM)
     write_atomically(directory / "server.pem", chain, 0o644)
-
-
-def _general_name(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError:
-        pass
-    try:
-        return x509.DNSName(name)
-    except ValueError:
-        raise Failed(f"{name!r}: cannot stand in a certificate; write it in its ASCII form (xn--…)") from None
 
 
 def _usage(*, digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False) -> x509.KeyUsage:

@@ -54,7 +54,7 @@ place() {
     local target=$2 directory
     directory=$(dirname "$target")
     mkdir -p "$directory" || return 1
-    cp "$1" "$directory/.cdx-install.$$" && chmod "$3" "$directory/.cdx-install.$$" &&
+    cp -p "$1" "$directory/.cdx-install.$$" && chmod "$3" "$directory/.cdx-install.$$" &&
         mv -f "$directory/.cdx-install.$$" "$target" && return 0
     rm -f "$directory/.cdx-install.$$"
     return 1
@@ -154,6 +154,15 @@ install_codex() {
     fi
 }
 
+# What puts $BIN on the PATH of the user's shell.
+path_advice() {
+    case "${SHELL:-}" in
+    */fish) printf 'fish_add_path %s\n' "$BIN" ;;
+    */zsh) printf "echo 'export PATH=\"%s:\$PATH\"' >>~/.zshrc\n" "$BIN" ;;
+    *) printf "echo 'export PATH=\"%s:\$PATH\"' >>~/.bashrc\n" "$BIN" ;;
+    esac
+}
+
 main() {
     WORK=$(mktemp -d)
     trap 'rm -rf "$WORK"' EXIT
@@ -165,14 +174,18 @@ main() {
     [ "$(sha256_of "$WORK/cdx")" = "$WRAPPER_SHA256" ] ||
         die "the checksum of the downloaded cdx is wrong; ask your admin for a new installer: cdxsync hosts register $FQDN"
 
-    # cdx holds this host's key. On a machine-wide install every user may run it, so every user can read it.
+    # cdx holds this host's key: its owner can read and run it, and the group in CDX_GROUP when there is one.
+    local mode=0700
+    if [ -n "${CDX_GROUP:-}" ]; then
+        chgrp "$CDX_GROUP" "$WORK/cdx" || die "cannot give cdx to the group $CDX_GROUP"
+        mode=0750
+    fi
     if [ "$(id -u)" = 0 ]; then
         BIN=/usr/local/bin
-        place "$WORK/cdx" "$BIN/cdx" 0755 || die "cannot write $BIN/cdx"
     else
         BIN=$HOME/.local/bin
-        place "$WORK/cdx" "$BIN/cdx" 0700 || die "cannot write $BIN/cdx"
     fi
+    place "$WORK/cdx" "$BIN/cdx" "$mode" || die "cannot write $BIN/cdx"
     say "Installed $BIN/cdx"
 
     install_codex
@@ -180,9 +193,15 @@ main() {
     say "Fetching credentials"
     "$BIN/cdx" --wrapper-sync </dev/null || die "cdx is installed, but its first sync failed (see above)"
 
+    if [ "$(id -u)" = 0 ] && [ -z "${CDX_GROUP:-}" ]; then
+        say "Only root can run it. To let a group: chgrp GROUP $BIN/cdx && chmod 0750 $BIN/cdx"
+    fi
     case ":$PATH:" in
     *":$BIN:"*) say "Done. Run: cdx" ;;
-    *) say "Done. Run: $BIN/cdx   (add $BIN to PATH to say just cdx)" ;;
+    *)
+        say "Done. Run: $BIN/cdx"
+        say "To say just cdx: $(path_advice)"
+        ;;
     esac
 }
 

@@ -1,0 +1,75 @@
+"""A server on loopback that answers as a test says, where the real one does not give an answer, and counts calls."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Answer = tuple[int, bytes]
+
+
+class StubServer:
+    """`answers` by method and path come first, then `otherwise`. An answer is (status, body), or a function of the
+    request's body that makes one."""
+
+    def __init__(self) -> None:
+        self.answers: dict[tuple[str, str], Answer | Callable[[bytes], Answer]] = {}
+        self.otherwise: Answer = (404, b'{"status":"error","message":"Route not found"}')
+        self.calls: list[tuple[str, str]] = []
+        self.headers: list[dict[str, str]] = []
+        self.bodies: list[bytes] = []
+        self.connections: set[Any] = set()
+        stub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+            def answer(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                stub.calls.append((self.command, self.path))
+                stub.headers.append(dict(self.headers.items()))
+                stub.bodies.append(body)
+                stub.connections.add(self.client_address)
+                found = stub.answers.get((self.command, self.path), stub.otherwise)
+                status, text = found(body) if callable(found) else found
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text)
+
+            do_GET = do_POST = do_DELETE = answer
+
+        class Quiet(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, *args: object) -> None:
+                pass
+
+        self.server = Quiet(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop answering and free the port."""
+        self.server.shutdown()
+        self.server.server_close()
+
+    def answer(self, method: str, path: str, data: Any) -> None:
+        """Answer a call with `data` in the usual envelope."""
+        self.answers[method, path] = (200, json.dumps({"status": "ok", "data": data}).encode())
+
+    def valid(self, **more: Any) -> None:
+        """Say that every host's auth.json is in step, and that there are no prompts."""
+        self.answer("POST", "/auth", {"status": "valid", "api_calls": 1, **more})
+        self.answer("GET", "/slash-commands", {"commands": []})
+
+    def serves_wrapper(self, body: bytes, version: str, *, sha256: str | None = None) -> None:
+        """Offer a cdx."""
+        sha256 = sha256 or hashlib.sha256(body).hexdigest()
+        self.valid(versions={"wrapper_version": version, "wrapper_sha256": sha256, "client_version": None})
+        self.answers["GET", "/wrapper/download"] = (200, body)
