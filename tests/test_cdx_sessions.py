@@ -115,9 +115,9 @@ def test_the_server_is_not_asked_while_a_login_goes_on(synced: Fleet, tmp_path: 
     machine = host(synced, tmp_path, codex=CODEX)
     run = Running(machine, "login", CODEX_SYNC_INTERVAL="0.1")
     machine.auth_file.unlink()
-    shown = json.loads(synced.cli("--json", "hosts", "show", machine.env["NAME"]).stdout)
+    shown = synced.host(machine.env["NAME"])
     run.write_auth(make_auth(NEW, "login"))
-    again = json.loads(synced.cli("--json", "hosts", "show", machine.env["NAME"]).stdout)
+    again = synced.host(machine.env["NAME"])
     assert again["api_calls"] == shown["api_calls"]
     run.end()
     assert synced.canonical() == with_auths(make_auth(NEW, "login"))
