@@ -255,3 +255,56 @@ for number in range(200):
     machine = host(synced, tmp_path)
     done = subprocess.run(["bash", "-c", f"{machine.cdx} exec >&- 2>&-"], env=machine.env, timeout=60)
     assert done.returncode in (0, 1, 2)
+
+
+def test_a_file_that_changes_during_its_own_sync_is_synced_again(
+    synced: Fleet, tmp_path: Path, stub: StubServer
+) -> None:
+    machine = host(synced, tmp_path, codex=CODEX)
+    machine.put_auth(make_auth(OLD))
+    claims: list[str] = []
+
+    def answer(body: bytes) -> tuple[int, bytes]:
+        claims.append(json.loads(body)["last_refresh"])
+        if len(claims) == 1:  # another run's Codex refreshes just now
+            machine.put_auth(make_auth(NEW, "just now"))
+        return 200, b'{"status":"ok","data":{"status":"valid"}}'
+
+    stub.valid()
+    stub.answers["POST", "/auth"] = answer
+    run = Running(machine, CODEX_SYNC_BASE_URL=stub.url)
+    while len(claims) < 2:
+        pass
+    assert claims == [OLD, NEW]
+    run.end()
+    assert claims == [OLD, NEW]
+
+
+READ_ALONG = f"""#!{sys.executable}
+import os, signal, sys
+if sys.argv[1:] == ["--version"]:
+    print("codex-cli 0.20.0"); sys.exit()
+signal.signal(signal.SIGINT, lambda *_: print("interrupted", flush=True))
+signal.signal(signal.SIGWINCH, lambda *_: print("size", *os.get_terminal_size(1), flush=True))
+print("ready", os.isatty(1), flush=True)
+for line in sys.stdin:
+    if line.strip() == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    print("line", line.strip(), flush=True)
+"""
+
+
+def test_a_terminal_that_is_read_along_is_a_terminal(synced: Fleet, tmp_path: Path) -> None:
+    terminal = Terminal(host(synced, tmp_path, codex=READ_ALONG))
+    terminal.read_until("ready True")
+    terminal.resize(50, 20)
+    terminal.read_until("size 50 20")
+    terminal.type(b"\x03")
+    terminal.read_until("interrupted")
+    terminal.type(b"stop\n")
+    assert os.WIFSTOPPED(os.waitpid(terminal.pid, os.WUNTRACED)[1])
+    os.kill(terminal.pid, signal.SIGCONT)
+    terminal.read_until("line stop")
+    terminal.type(b"\x04")
+    assert os.waitstatus_to_exitcode(terminal.wait()) == 0
+    assert terminal.seen.count("interrupted") == 1
