@@ -21,8 +21,8 @@ CODEX = f"""#!{sys.executable}
 import os, signal, sys
 if sys.argv[1:] == ["--version"]:
     print("codex-cli 0.169.0"); sys.exit()
-def stop(number, frame):
-    sys.exit(7)
+def stop(number=None, frame=None):
+    os._exit(7)  # at once: a signal at the end of Python's own way out would be fatal
 signal.signal(signal.SIGTERM, stop)
 signal.signal(signal.SIGHUP, stop)
 signal.signal(signal.SIGINT, stop)
@@ -32,7 +32,7 @@ def lines():
     try:
         yield from sys.stdin
     except OSError:  # the terminal is gone
-        sys.exit(7)
+        stop()
 for line in lines():
     word, _, rest = line.strip().partition(" ")
     if word == "auth":
