@@ -58,6 +58,30 @@ def test_one_that_is_refused_is_kept_aside_and_holds_nothing_up(spool: Any, stub
     assert "usages.0.total is odd" in told[0]
 
 
+def test_what_comes_while_another_run_sends_is_sent_too(spool: Any, stub: StubServer) -> None:
+    """By the run that is sending, when that sees it; else by the one that waits for it."""
+    second = cdx.Spool(str(Path(spool.folder).parent.parent))
+    answered = threading.Event()
+
+    def answer(_: bytes) -> tuple[int, bytes]:
+        if not answered.is_set():
+            answered.set()
+            second.add("run-2", ENTRIES)
+        return 200, b'{"data":{"recorded":1}}'
+
+    stub.answers["POST", "/usage"] = answer
+    spool.add("run-1", ENTRIES)
+    spool.send(api(stub))
+    assert [headers["Idempotency-Key"] for headers in stub.headers] == ["run-1", "run-2"]
+    second.add("run-3", ENTRIES)
+    with cdx.locked(spool.folder + ".lock"):
+        waiting = threading.Thread(target=second.send, args=(api(stub),))
+        waiting.start()
+    waiting.join(30)
+    assert second.paths() == []
+    assert len(stub.calls) == 3
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_host_that_is_refused_keeps_its_usage(spool: Any, stub: StubServer, status: int) -> None:
     spool.add("run-1", ENTRIES)
