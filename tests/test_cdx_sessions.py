@@ -5,13 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Fleet, free_port
 from documents import make_auth, with_auths
-from machines import Machine, Terminal, host, machine_key
+from machines import Machine, Terminal, host, load_cdx, machine_key
 from stub_server import StubServer
 
 OLD, NEW, NEWEST = "2026-01-01T00:00:00Z", "2026-03-01T00:00:00Z", "2026-04-01T00:00:00Z"
@@ -20,8 +21,8 @@ CODEX = f"""#!{sys.executable}
 import os, signal, sys
 if sys.argv[1:] == ["--version"]:
     print("codex-cli 0.169.0"); sys.exit()
-def stop(number, frame):
-    sys.exit(7)
+def stop(number=None, frame=None):
+    os._exit(7)  # at once: a signal at the end of Python's own way out would be fatal
 signal.signal(signal.SIGTERM, stop)
 signal.signal(signal.SIGHUP, stop)
 signal.signal(signal.SIGINT, stop)
@@ -31,7 +32,7 @@ def lines():
     try:
         yield from sys.stdin
     except OSError:  # the terminal is gone
-        sys.exit(7)
+        stop()
 for line in lines():
     word, _, rest = line.strip().partition(" ")
     if word == "auth":
@@ -115,9 +116,9 @@ def test_the_server_is_not_asked_while_a_login_goes_on(synced: Fleet, tmp_path: 
     machine = host(synced, tmp_path, codex=CODEX)
     run = Running(machine, "login", CODEX_SYNC_INTERVAL="0.1")
     machine.auth_file.unlink()
-    shown = json.loads(synced.cli("--json", "hosts", "show", machine.env["NAME"]).stdout)
+    shown = synced.host(machine.env["NAME"])
     run.write_auth(make_auth(NEW, "login"))
-    again = json.loads(synced.cli("--json", "hosts", "show", machine.env["NAME"]).stdout)
+    again = synced.host(machine.env["NAME"])
     assert again["api_calls"] == shown["api_calls"]
     run.end()
     assert synced.canonical() == with_auths(make_auth(NEW, "login"))
@@ -190,7 +191,7 @@ def test_the_key_is_in_no_command_line_and_no_environment(synced: Fleet, tmp_pat
 def test_a_server_that_was_away_is_not_waited_for_again(synced: Fleet, tmp_path: Path) -> None:
     machine = host(synced, tmp_path)
     machine.run_cdx("--wrapper-sync")
-    machine.put_auth(make_auth(cdx_now()))
+    machine.put_auth(make_auth(now()))
     url = f"https://localhost:{free_port()}"
     for _ in range(2):
         done = machine.run_cdx("exec", CODEX_SYNC_BASE_URL=url)
@@ -202,25 +203,21 @@ def test_a_server_that_was_away_is_not_waited_for_again(synced: Fleet, tmp_path:
     assert "failed_at" not in machine.note("contact.json")
 
 
-def cdx_now() -> str:
-    from datetime import UTC, datetime
-
+def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def test_a_kept_connection_that_the_server_closed_is_made_anew(synced: Fleet, tmp_path: Path) -> None:
-    from machines import load_cdx
-
     cdx = load_cdx()
     name = "kept.example.net"
     server = cdx.Server(synced.url, synced.key(name), synced.ca_file.read_text(), "")
     api = cdx.Api(server)
-    assert api.get("/versions")["wrapper_url"] == "/wrapper/download"
+    assert api.request("GET", "/versions")[0] == 200
     kept = api.connection
     assert kept is not None
     synced.stop()
     synced.start()
-    assert api.get("/versions")["wrapper_url"] == "/wrapper/download"
+    assert api.request("GET", "/versions")[0] == 200
     assert api.connection is not kept
     api.close()
 
@@ -255,3 +252,56 @@ for number in range(200):
     machine = host(synced, tmp_path)
     done = subprocess.run(["bash", "-c", f"{machine.cdx} exec >&- 2>&-"], env=machine.env, timeout=60)
     assert done.returncode in (0, 1, 2)
+
+
+def test_a_file_that_changes_during_its_own_sync_is_synced_again(
+    synced: Fleet, tmp_path: Path, stub: StubServer
+) -> None:
+    machine = host(synced, tmp_path, codex=CODEX)
+    machine.put_auth(make_auth(OLD))
+    claims: list[str] = []
+
+    def answer(body: bytes) -> tuple[int, bytes]:
+        claims.append(json.loads(body)["last_refresh"])
+        if len(claims) == 1:  # another run's Codex refreshes just now
+            machine.put_auth(make_auth(NEW, "just now"))
+        return 200, b'{"status":"ok","data":{"status":"valid"}}'
+
+    stub.valid()
+    stub.answers["POST", "/auth"] = answer
+    run = Running(machine, CODEX_SYNC_BASE_URL=stub.url)
+    while len(claims) < 2:
+        pass
+    assert claims == [OLD, NEW]
+    run.end()
+    assert claims == [OLD, NEW]
+
+
+READ_ALONG = f"""#!{sys.executable}
+import os, signal, sys
+if sys.argv[1:] == ["--version"]:
+    print("codex-cli 0.20.0"); sys.exit()
+signal.signal(signal.SIGINT, lambda *_: print("interrupted", flush=True))
+signal.signal(signal.SIGWINCH, lambda *_: print("size", *os.get_terminal_size(1), flush=True))
+print("ready", os.isatty(1), flush=True)
+for line in sys.stdin:
+    if line.strip() == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    print("line", line.strip(), flush=True)
+"""
+
+
+def test_a_terminal_that_is_read_along_is_a_terminal(synced: Fleet, tmp_path: Path) -> None:
+    terminal = Terminal(host(synced, tmp_path, codex=READ_ALONG))
+    terminal.read_until("ready True")
+    terminal.resize(50, 20)
+    terminal.read_until("size 50 20")
+    terminal.type(b"\x03")
+    terminal.read_until("interrupted")
+    terminal.type(b"stop\n")
+    assert os.WIFSTOPPED(os.waitpid(terminal.pid, os.WUNTRACED)[1])
+    os.kill(terminal.pid, signal.SIGCONT)
+    terminal.read_until("line stop")
+    terminal.type(b"\x04")
+    assert os.waitstatus_to_exitcode(terminal.wait()) == 0
+    assert terminal.seen.count("interrupted") == 1

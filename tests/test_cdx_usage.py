@@ -11,13 +11,11 @@ from typing import Any
 import pytest
 from conftest import Fleet, free_port
 from documents import make_auth
-from hypothesis import given
-from hypothesis import strategies as st
 from machines import Machine, Terminal, host, load_cdx
+from sessions import COUNTS, SESSIONS, count, meta, model, record, usage
 
 cdx = load_cdx()
 LINE = "Token usage: total=4,880 input=4,200 (+ 120 cached) output=560 (reasoning 160)"
-COUNTS = {"total": 4880, "input": 4200, "output": 560, "cached": 120, "reasoning": 160}
 COLOURED = "\x1b[1mToken usage:\x1b[0m total=9 input=7 output=2\n"
 TURN = {
     "input_tokens": 4320,
@@ -28,64 +26,6 @@ TURN = {
 }
 
 EVENT = json.dumps({"type": "turn.completed", "usage": TURN}) + "\n"
-
-# A Codex that does to its session file what the test says. Arguments: a JSON list of steps.
-SESSIONS = f"""#!{sys.executable}
-import json, os, sys, time
-if sys.argv[1:] == ["--version"]:
-    print("codex-cli 0.169.0"); sys.exit()
-home = os.environ.get("CODEX_HOME") or os.path.expanduser("~/.codex")
-folder = os.path.join(home, "sessions", "2026", "11", "24")
-os.makedirs(folder, exist_ok=True)
-files = {{}}
-for step in json.loads(sys.argv[-1]):
-    kind, value = step[0], step[1] if len(step) > 1 else None
-    if kind == "open":
-        name = os.path.join(folder, "rollout-2026-11-24T10-00-00-%s.jsonl" % value)
-        file = files[value] = open(name, "a")
-    elif kind == "close":
-        file.close()
-    elif kind == "say":
-        os.write(step[2] if len(step) > 2 else 1, value.encode())
-    elif kind == "wait":
-        sys.stdin.readline()
-    elif kind == "kill":
-        os.kill(os.getpid(), value)
-    elif kind == "cdx":  # as if the wrapper were killed
-        os.kill(os.getppid(), value)
-    else:
-        file.write(json.dumps({{"timestamp": "2026-11-24T10:00:00Z", "type": kind, "payload": value}}) + "\\n")
-        file.flush()
-"""
-
-
-def meta(thread: str, **more: Any) -> list[Any]:
-    return ["session_meta", {"id": thread, "session_id": thread, "cwd": "/somewhere", **more}]
-
-
-def model(name: str) -> list[Any]:
-    return ["turn_context", {"model": name, "cwd": "/somewhere"}]
-
-
-def usage(total: int, cached: int = 0, output: int = 0, reasoning: int = 0) -> dict[str, int]:
-    """Codex's counts with this total."""
-    return {
-        "input_tokens": total - output,
-        "cached_input_tokens": cached,
-        "output_tokens": output,
-        "reasoning_output_tokens": reasoning,
-        "total_tokens": total,
-    }
-
-
-def count(total: dict[str, int] | None, last: dict[str, int] | None = None) -> list[Any]:
-    """A running total."""
-    info = {"total_token_usage": total, "last_token_usage": last or total} if total else None
-    return ["event_msg", {"type": "token_count", "info": info, "rate_limits": {"primary": None}}]
-
-
-def record(thread: str, of: dict[str, int]) -> list[Any]:
-    return ["token_usage_record", {"thread_id": thread, "usage": of, "response_id": "resp_1"}]
 
 
 def rows(fleet: Fleet, machine: Machine) -> list[dict[str, Any]]:
@@ -349,91 +289,3 @@ def test_eight_runs_end_at_the_same_time(synced: Fleet, tmp_path: Path) -> None:
     machine.run_cdx("--wrapper-sync")
     assert sum(row["total"] for row in rows(synced, machine)) == 255
     assert json.loads(machine.auth_file.read_text()) is not None
-
-
-# --- the rules alone
-
-
-@given(st.integers(0, 10**9), st.integers(0, 10**9), st.integers(0, 10**9), st.integers(0, 10**9), st.integers(20, 60))
-def test_the_printed_form_is_read_however_it_is_wrapped(
-    given_: int, cached: int, output: int, reasoning: int, width: int
-) -> None:
-    total = given_ + cached + output
-    numbers = f"total={total:,} input={given_:,} (+ {cached:,} cached) output={output:,} (reasoning {reasoning:,})"
-    wrapped = "\n".join(numbers[i : i + width] for i in range(0, len(numbers), width))
-    reader = cdx.OutputReader(False)
-    for piece in ("noise\x1b[2K\r\n\x1b]0;title\x07Token usage: ", wrapped, "\nTo continue, run codex resume 0123\n"):
-        reader.feed(piece.encode())
-    reader.close()
-    (entry,) = cdx.printed_usage(reader.text())
-    counts = {"total": total, "input": given_, "cached": cached, "output": output, "reasoning": reasoning}
-    assert {name: entry[name] for name in counts} == counts
-    assert entry["line"] == "Token usage: " + numbers
-
-
-def test_a_number_on_the_next_line_is_another() -> None:
-    (entry,) = cdx.printed_usage("Token usage: total=12 input=7 output=5\n2026-01-01 done\n")
-    assert (entry["output"], entry["total"]) == (5, 12)
-
-
-@given(st.lists(st.integers(1, 50), min_size=1, max_size=8), st.integers(0, 7), st.integers(0, 500))
-def test_running_totals_count_each_answer_once(answers: list[int], repeat: int, inherited: int) -> None:
-    before, counted, running = None, 0, inherited
-    for index, answer in enumerate(answers):
-        running += answer
-        event = cdx.read_counts(usage(running)), cdx.read_counts(usage(answer))
-        for _ in range(2 if index == repeat else 1):
-            used = cdx.used_since(before, *event)
-            counted += used["total"] if used else 0
-            before = event[0]
-    assert counted == sum(answers)
-
-
-@pytest.mark.parametrize(
-    ("inputs", "expected"),
-    [([], None), ([10], 10), ([10, 10], 20), ([10, 25], 25), ([25, 10], 35), ([10, 25, 5], 30)],
-)
-def test_turn_events_are_totals_of_the_session(inputs: list[int], expected: int | None) -> None:
-    """Seen with Codex 0.169: a resumed session's event tells the sum of all its turns."""
-    events = [cdx.read_counts({"input_tokens": value, "output_tokens": value}) for value in inputs]
-    found = cdx.event_usage(events)
-    assert (found and found["input"]) == expected
-
-
-@given(st.dictionaries(st.text(max_size=20), st.one_of(st.integers(), st.text(), st.booleans(), st.none())))
-def test_strange_counts_are_no_counts(value: dict[str, Any]) -> None:
-    assert cdx.read_counts(value) is None
-
-
-pieces = st.sampled_from(
-    [
-        "Token usage:",
-        "tokens used",
-        "total=",
-        "input=",
-        "(+",
-        "cached)",
-        "output=",
-        "(reasoning",
-        ",",
-        "1,234",
-        "9" * 40,
-    ]
-)
-
-
-@given(st.lists(pieces | st.text(max_size=4), max_size=15).map(" ".join))
-def test_what_looks_like_usage_is_read_or_left(text: str) -> None:
-    for entry in cdx.printed_usage(text):
-        assert all(isinstance(entry[name], int) for name in COUNTS if name in entry)
-        assert len(entry["line"]) <= 300
-
-
-@given(st.binary(max_size=300))
-def test_any_bytes_can_be_output_and_session(data: bytes) -> None:
-    for events in (True, False):
-        reader = cdx.OutputReader(events)
-        reader.feed(data)
-        reader.close()
-        cdx.printed_usage(reader.text())
-        cdx.event_usage(reader.events)

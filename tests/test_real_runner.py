@@ -7,9 +7,11 @@ from typing import Any
 
 from conftest import Fleet, running_fleet
 from documents import jwt, make_auth, with_auths
-from test_real_codex import CODEX, pytestmark  # noqa: F401 - the same condition
+from real_codex import CODEX, needs_codex
 from together import until
 from upstream import QUOTA, Upstream
+
+pytestmark = needs_codex
 
 REFRESHES = "/oauth/token"
 ASKS = "/v1/responses"

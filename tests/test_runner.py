@@ -18,9 +18,10 @@ from machines import write_program
 from together import at_once, until
 
 from cdxsync import deployment, settings
-from cdxsync.domain import canonical, outside, runner
+from cdxsync.domain import canonical, outside, refresh, runner
 from cdxsync.domain.fleet import Fleet as OpenedFleet
 from cdxsync.errors import SettingError
+from cdxsync.outside import work
 from cdxsync.store import database
 
 REFRESH = """#!/bin/sh
@@ -86,6 +87,10 @@ class Local:
 
     def homes(self) -> list[Path]:
         return list((self.fleet.home / "runner").glob("*"))
+
+    def recovers(self) -> int:
+        with self.opened() as fleet:
+            return work.recover(fleet)
 
     def findings(self) -> list[str]:
         with self.opened() as fleet:
@@ -291,6 +296,48 @@ def test_what_codex_wrote_when_its_server_died_is_not_lost(local: Local) -> None
     assert [intent["outcome"] for intent in local.status()["refresh"]["intents"]] == ["none", "recovered"]
     assert local.homes() == []
     assert local.findings() == []
+
+
+def test_what_was_given_up_is_stored_when_it_is_found_after_all(local: Local) -> None:
+    """As when another machine has taken over the lease, and the server that had died comes back."""
+    local.upload(expired())
+    local.stand_in(REFRESH + "touch $STAND_IN_LOG.done\nwhile [ ! -e $STAND_IN_LOG.go ]; do sleep 0.05; done\n")
+    killed = local.start()
+    until(Path(f"{local.log}.done").exists)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait(30)
+    Path(f"{local.log}.go").touch()
+    local.lease_is_over()
+    with local.opened():
+        refresh.give_up()
+    assert local.findings() == ["refresh_lost"]
+    until(local.recovers)
+    assert local.canonical_date() == "2026-02-01T00:00:00Z"
+    assert [intent["outcome"] for intent in local.status()["refresh"]["intents"]] == ["recovered"]
+    assert (local.homes(), local.findings()) == ([], [])
+
+
+def test_a_torn_file_does_not_hide_what_codex_said(local: Local) -> None:
+    local.upload(make_auth())
+    local.stand_in('#!/bin/sh\nrm "$CODEX_HOME/auth.json"\necho "error: login revoked" >&2\nexit 1\n')
+    assert local.run().stdout.startswith("fail: error: login revoked (")
+    assert local.canonical_date() == make_auth()["last_refresh"]
+
+
+def test_ctrl_c_does_not_break_a_refresh(local: Local) -> None:
+    local.upload(expired())
+    local.stand_in(REFRESH.replace("cp ", "while [ ! -e $STAND_IN_LOG.go ]; do sleep 0.05; done\ncp "))
+    interrupted = local.start()
+    until(local.log.exists)
+    interrupted.send_signal(signal.SIGINT)
+    assert interrupted.wait(30) != 0
+    assert local.findings() == []  # the lease still stands, as Codex is still at work
+    local.lease_is_over()
+    assert local.findings() == ["refresh_open"]
+    Path(f"{local.log}.go").touch()
+    local.stand_in("#!/bin/sh\nexit 0\n")
+    until(lambda: local.run().returncode == 0)
+    assert local.canonical_date() == "2026-02-01T00:00:00Z"
 
 
 def test_a_check_that_was_cut_off_leaves_nothing(local: Local) -> None:

@@ -34,7 +34,8 @@ class Spec:
     """What there is to know of a job before it runs.
 
     `interval` in seconds; None runs only when asked for. `time_limit` in seconds is how long a run may take; a lease
-    lasts a little longer. `off` says why the settings switch it off, or is empty.
+    lasts a little longer. `off` says why the settings switch it off, or is empty. With `outlives` a program that a run
+    has started may go on after the run was broken off; the lease then runs out, and is not given back.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Spec:
     interval: int | None
     time_limit: int
     off: str = ""
+    outlives: bool = False
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,7 @@ def specs(settings: Settings) -> tuple[jobs.Spec, ...]:
             interval=DAY,
             time_limit=_limit(settings.auth_runner_timeout, settings.chatgpt_usage_timeout),
             off=off if used is Backend.OFF else "",
+            outlives=True,
         ),
         jobs.Spec(RETENTION_JOB, "Delete what has had its time.", interval=3600, time_limit=600),
     )
@@ -129,7 +130,8 @@ def warnings(fleet: Fleet) -> list[dict[str, str]]:
         warn("refresh_without_runner", f"refresh is server, but {runner.backend(fleet.settings)[1]}")
     for job in describe_jobs(fleet.settings):
         if job["failures"] and job["state"] != jobs.State.OFF:
-            warn("job_failed", f"The job {job['name']} has failed {job['failures']} times: {job['last_error']}")
+            runs = "run" if job["failures"] == 1 else f"{job['failures']} runs"
+            warn("job_failed", f"The job {job['name']} failed at its last {runs}: {job['last_error']}")
     return listed
 
 

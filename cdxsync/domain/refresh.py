@@ -38,6 +38,9 @@ class IntentOutcome(StrEnum):
     """The server was cut off; the provider may have answered, and the answer is not to be found."""
 
 
+_UNSETTLED = RefreshIntent.outcome.is_null() | (RefreshIntent.outcome == IntentOutcome.LOST.value)
+
+
 def claims_of(token: object) -> Mapping[str, Any]:
     """The claims of a JWT, unverified; empty when `token` is none."""
     parts = token.split(".") if isinstance(token, str) else []
@@ -108,9 +111,9 @@ def intend(digest: str, owner: str) -> int:
 
 
 def close(intent_id: int, outcome: IntentOutcome, error: str | None = None) -> None:
-    """Close an intent, within the write transaction that stores what came of it."""
+    """Close an unsettled intent, within the write transaction that stores what came of it."""
     changes = {"finished_at": clock.stamp(clock.now()), "outcome": outcome.value, "error": error}
-    RefreshIntent.update(changes).where((RefreshIntent.id == intent_id) & RefreshIntent.outcome.is_null()).execute()
+    RefreshIntent.update(changes).where((RefreshIntent.id == intent_id) & _UNSETTLED).execute()
 
 
 def open_intents() -> list[RefreshIntent]:
@@ -118,27 +121,20 @@ def open_intents() -> list[RefreshIntent]:
     return list(RefreshIntent.select().where(RefreshIntent.outcome.is_null()).order_by(RefreshIntent.id))
 
 
-def is_open(intent_id: int) -> bool:
-    """Whether there is such an intent and it is not closed."""
-    return bool(
-        RefreshIntent.select().where((RefreshIntent.id == intent_id) & RefreshIntent.outcome.is_null()).exists()
-    )
+def is_unsettled(intent_id: int) -> bool:
+    """Whether it is not known what became of an intent: it is open, or was given up as lost."""
+    return bool(RefreshIntent.select().where((RefreshIntent.id == intent_id) & _UNSETTLED).exists())
 
 
-def give_up(keep: set[int]) -> list[int]:
-    """Close as lost what others left open, for the holder of the runner's lease; returns the intents' ids.
+def give_up() -> None:
+    """Close as lost what others left open, for the holder of the runner's lease."""
 
-    `keep` are those of which something is still to be found on this machine.
-    """
-
-    def work() -> list[int]:
-        left = [intent for intent in open_intents() if intent.id not in keep]
-        for intent in left:
+    def work() -> None:
+        for intent in open_intents():
             close(intent.id, IntentOutcome.LOST, "the server was cut off while Codex refreshed")
             audit.record("auth.refresh_lost", actor="server", intent=intent.id, digest=intent.digest)
-        return [intent.id for intent in left]
 
-    return write(work)
+    write(work)
 
 
 def lost_for(digest: str) -> RefreshIntent | None:

@@ -42,11 +42,15 @@ class CodexFailed(Failed):
 
 
 class Home:
-    """A throw-away home: `path` with `.codex/auth.json` and an empty folder `work`."""
+    """A throw-away home: `path` with `.codex/auth.json` and an empty folder `work`.
 
-    def __init__(self, path: Path, lock: int) -> None:
+    `precious` when Codex may refresh the document there.
+    """
+
+    def __init__(self, path: Path, lock: int, *, precious: bool = True) -> None:
         self.path = path
         self.lock = lock
+        self.precious = precious
 
     @property
     def auth_file(self) -> Path:
@@ -75,8 +79,8 @@ def home_for(fleet: Fleet, laid: dict[str, Any], intent_id: int | None) -> Itera
     path = Path(tempfile.mkdtemp(prefix=prefix, dir=folder))
     lock = _locked(path)
     if lock is None:
-        raise Failed(f"{path}: is locked by another process")
-    home = Home(path, lock)
+        raise CodexFailed(f"{path}: is locked by another process")
+    home = Home(path, lock, precious=intent_id is not None)
     kept = intent_id is not None
     try:
         home.auth_file.parent.mkdir(mode=0o700)
@@ -134,7 +138,12 @@ def check(fleet: Fleet, home: Home, laid: dict[str, Any]) -> Verdict:
         settings.auth_runner_timeout,
     )
     latency = round((time.monotonic() - begun) * 1000)
-    after = home.document()
+    try:
+        after = home.document()
+    except CodexFailed:
+        if reason is None:
+            raise
+        after = laid  # what Codex says of its failure tells more
     changed = tokens_of(after if isinstance(after, dict) else {}) != tokens_of(laid)
     if reason is not None:
         reason = texts.clean(redact(reason, laid, after))[-400:]
@@ -170,10 +179,15 @@ def _run(command: list[str], home: Home, environment: dict[str, str], timeout: f
         try:
             code = process.wait(timeout)
         except subprocess.TimeoutExpired:
-            return f"Codex did not answer within {timeout:g} s", True
-        finally:
             _kill_group(process.pid)
             process.wait()
+            return f"Codex did not answer within {timeout:g} s", True
+        except BaseException:
+            # An admin's Ctrl-C: a refresh goes on by itself, and the next run finds what came of it.
+            if not home.precious:
+                _kill_group(process.pid)
+            raise
+        _kill_group(process.pid)
     if code == 0:
         return None, False
     words = _last_words(home.path / "err") or _last_words(home.path / "out")
@@ -227,6 +241,7 @@ def busy(fleet: Fleet) -> bool:
         lock = _locked(path)
         if lock is not None:
             os.close(lock)
+        if lock is not None or not path.is_dir():
             continue
         found = True
         with contextlib.suppress(OSError, ValueError):

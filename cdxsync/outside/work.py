@@ -31,7 +31,10 @@ def check_canonical(fleet: Fleet, cause: str, owner: str) -> Outcome:
     used, off = runner.backend(fleet.settings)
     if used is Backend.OFF:
         raise Failed(off)
-    recovered = _recover(fleet)
+    recovered = recover(fleet)
+    if local_runner.busy(fleet):
+        raise Failed("a Codex that a stopped server had started still runs; it is waited for")
+    refresh.give_up()
     found = write(lambda: canonical.current(fleet))
     if found is None:
         return Outcome("no document yet")
@@ -58,30 +61,33 @@ def _check(
         laid = refresh.with_expired_token(laid)
     if used is Backend.LOCAL and fleet.settings.runner_check == "quota" and not force_refresh:
         return _by_quota(fleet, cause, document)
+    expires = refresh.expires_at(laid)
+    expired = expires is not None and expires <= clock.now()  # so that Codex begins with a refresh
     intent = refresh.intend(document.digest, owner) if refresh.has_refresh_token(laid) else None
     try:
         if used is Backend.LOCAL:
             with local_runner.home_for(fleet, laid, intent) as home:
-                verdict = _settled(local_runner.check(fleet, home, laid), laid)
+                verdict = _settled(local_runner.check(fleet, home, laid), laid, expired)
                 return verdict, runner.keep_verdict(fleet, used, cause, document, verdict, intent)
-        verdict = _settled(remote_runner.check(fleet, laid), laid)
+        verdict = _settled(remote_runner.check(fleet, laid), laid, expired)
         return verdict, runner.keep_verdict(fleet, used, cause, document, verdict, intent)
     except (local_runner.CodexFailed, OutsideError) as error:
         if intent is not None:
-            lost = isinstance(error, OutsideError) and error.sent and error.status is None
+            lost = expired and isinstance(error, OutsideError) and error.sent and error.status is None
             outcome, message = IntentOutcome.LOST if lost else IntentOutcome.FAILED, error.message
             write(lambda: refresh.close(intent, outcome, message))
         raise
 
 
-def _settled(verdict: Verdict, laid: dict[str, Any]) -> Verdict:
-    """The verdict without a document that has the very access token that was laid: nothing was refreshed then."""
+def _settled(verdict: Verdict, laid: dict[str, Any], expired: bool) -> Verdict:
+    """The verdict without a document that has the very access token that was laid: nothing was refreshed then.
+
+    Cut off means something only where Codex was to refresh.
+    """
     after = verdict.updated_auth
-    if isinstance(after, dict) and refresh.tokens_of(after).get("access_token") == refresh.tokens_of(laid).get(
-        "access_token"
-    ):
-        return replace(verdict, updated_auth=None)
-    return verdict
+    token = refresh.tokens_of(laid).get("access_token")
+    same = isinstance(after, dict) and refresh.tokens_of(after).get("access_token") == token
+    return replace(verdict, updated_auth=None if same else after, cut_off=verdict.cut_off and expired)
 
 
 def _by_quota(fleet: Fleet, cause: str, document: AuthDocument) -> tuple[Verdict, None]:
@@ -98,19 +104,16 @@ def _by_quota(fleet: Fleet, cause: str, document: AuthDocument) -> tuple[Verdict
     return verdict, None
 
 
-def _recover(fleet: Fleet) -> int:
-    """Store what Codex wrote in homes that a killed server left here, wipe them, and give up other open intents.
+def recover(fleet: Fleet) -> int:
+    """Store what Codex refreshed in homes that a killed server left on this machine, and wipe them.
 
-    Raises `Failed` while a Codex of such a server still runs.
+    Also when another server has given the refresh up as lost meanwhile. Returns how many documents it stored.
     """
     stored = 0
     for path, intent_id in local_runner.leftovers(fleet):
-        if intent_id is not None and refresh.is_open(intent_id):
+        if intent_id is not None and refresh.is_unsettled(intent_id):
             stored += _recover_one(fleet, path, intent_id)
         local_runner.wipe(path)
-    if local_runner.busy(fleet):
-        raise Failed("a Codex that a stopped server had started still runs; it is waited for")
-    refresh.give_up(keep=set())
     return stored
 
 

@@ -54,18 +54,20 @@ def new_owner() -> str:
 def perform(fleet: Fleet, spec: Spec, owner: str, *, by_admin: bool = False) -> Outcome | None:
     """Run a job under its lease, in the calling thread; None when it is not to be run now (see `jobs.claim`).
 
-    Whatever it raises becomes an outcome, but for KeyboardInterrupt and its like, which are recorded and raised.
+    Whatever it raises becomes an outcome, but for KeyboardInterrupt and its like, which are raised.
     """
     before = jobs.claim(spec, owner, even_if_not_due=by_admin)
     if before is None:
         return None
     begun = time.monotonic()
-    outcome = Outcome("interrupted", error="interrupted")
     try:
         outcome = _outcome_of(fleet, spec, before.wanted or (jobs.MANUAL if by_admin else "scheduled"), owner)
-    finally:
-        took = time.monotonic() - begun
-        next_run = jobs.finish(spec, owner, outcome, took)
+    except BaseException:
+        if not spec.outlives:
+            jobs.finish(spec, owner, Outcome("interrupted", error="interrupted"), time.monotonic() - begun)
+        raise
+    took = time.monotonic() - begun
+    next_run = jobs.finish(spec, owner, outcome, took)
     when = f"next run {next_run}" if spec.interval is not None and next_run is not None else "no next run planned"
     if outcome.error is not None:
         _log.warning("job %s failed in %.1f s: %s; %s", spec.name, took, outcome.error, when)
@@ -126,6 +128,7 @@ class Jobs:
                 run.thread.join(max(0.0, until - time.monotonic()))
 
     def _loop(self) -> None:
+        self._recover()
         while not self._stop.is_set():
             pause = LOOK_SECONDS
             try:
@@ -139,6 +142,14 @@ class Jobs:
             jobs.wake.wait(pause)
             jobs.wake.clear()
         database.close_database()
+
+    def _recover(self) -> None:
+        """Look for what a server that was cut off has left here: another one may hold the lease by now."""
+        try:
+            if work.recover(self._fleet):
+                _log.warning("a document that was refreshed when a server was cut off has been found and stored")
+        except Exception:
+            _log.exception("what a server that was cut off has left cannot be looked through")
 
     def _round(self) -> None:
         self._runs = [run for run in self._runs if run.thread.is_alive()]

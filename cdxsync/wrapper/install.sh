@@ -76,11 +76,10 @@ find_codex() {
 install_codex_by_npm() {
     command -v npm >/dev/null 2>&1 || return 1
     say "Installing Codex with npm"
-    if [ "$(id -u)" = 0 ]; then
-        npm install --global --no-fund --no-audit @openai/codex </dev/null >&2
-    else
-        npm install --global --no-fund --no-audit --prefix "$HOME/.local" @openai/codex </dev/null >&2
-    fi
+    local where=()
+    [ "$(id -u)" = 0 ] || where=(--prefix "$HOME/.local")
+    # Codex is no secret: whoever may run cdx must be able to run it.
+    (umask 022 && npm install --global --no-fund --no-audit ${where[@]+"${where[@]}"} @openai/codex </dev/null >&2)
 }
 
 # Prints the URL and SHA-256 of asset $2 from the release description in file $1.
