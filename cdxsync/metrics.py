@@ -11,8 +11,11 @@ Of one process the values lie in memory. Of several (`serve --workers`) each has
 its place and not by its process, so that one that is started again goes on counting where the former was.
 """
 
+import fcntl
 import importlib
 import os
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 _PREFIX = "cdxsync_"
+_FOLDER = "metrics-"
 _FILE_BYTES = 512 << 10
 _FILES = ("counter", "histogram", "gauge_sum")
 _made: list["_Instrument"] = []
@@ -121,22 +125,37 @@ def start(directory: Path | None = None, place: int = 0) -> None:
     multiprocess.MultiProcessCollector(_registry, path=str(directory))
 
 
-def make_folder(directory: Path, places: int) -> None:
-    """Make an empty folder for the files of that many workers. Raises OSError.
+def make_folder(home: Path, places: int) -> Path:
+    """Make a folder for the files of that many workers; those of servers that were killed go. Raises OSError.
 
-    Their space is taken at once: to write into a mapped file for which the disk has none left ends a process.
+    It is locked as long as one of its processes lives: two servers may use one home. The space of the files is taken at
+    once: to write into a mapped file for which the disk has none left ends a process.
     """
-    directory.mkdir(mode=0o700, exist_ok=True)
-    for path in directory.iterdir():
-        path.unlink()
+    for old in home.glob(f"{_FOLDER}*"):
+        if _lock(old):
+            shutil.rmtree(old)
+    folder = Path(tempfile.mkdtemp(prefix=_FOLDER, dir=home))
+    _lock(folder)
     for place in range(places):
         for kind in _FILES:
-            file = os.open(directory / f"{kind}_{place}.db", os.O_CREAT | os.O_RDWR, 0o600)
+            file = os.open(folder / f"{kind}_{place}.db", os.O_CREAT | os.O_RDWR, 0o600)
             try:
                 if hasattr(os, "posix_fallocate"):
                     os.posix_fallocate(file, 0, _FILE_BYTES)
             finally:
                 os.close(file)
+    return folder
+
+
+def _lock(folder: Path) -> bool:
+    """Lock a folder until this process and those forked from it have ended; whether nobody had."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return False
+    return True
 
 
 def registry() -> "CollectorRegistry":

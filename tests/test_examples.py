@@ -332,14 +332,15 @@ def test_units_are_good(tmp_path: Path, name: str) -> None:
     verify(tmp_path, name, name.replace(".service", ".timer"))
 
 
-def verify(folder: Path, *names: str) -> None:
-    """Let systemd, where there is one, look at units whose programs are there."""
+def verify(folder: Path, *names: str, commented: bool = False) -> None:
+    """Let systemd, where there is one, look at units whose programs are there, with what is commented out too."""
     if shutil.which("systemd-analyze") is None:
         return
     files = []
     for name in names:
         files.append(folder / name.replace("@", "@build1.example.net"))
         text = (EXAMPLES / name).read_text().replace(INSTALLED, str(EXAMPLES))
+        text = re.sub(r"^#(?=\w+=)", "", text, flags=re.MULTILINE) if commented else text
         files[-1].write_text(text.replace("/usr/local/bin/cdxsync", str(CDXSYNC)))
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", *files], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
@@ -355,6 +356,8 @@ def test_the_unit_of_the_server(tmp_path: Path) -> None:
     assert int(service["TimeoutStopSec"].removesuffix("s")) > supervisor.STOP_SECONDS
     assert int(service["LimitNOFILE"]) > Settings(home=tmp_path).max_connections + 256
     verify(tmp_path, SERVER)
+    (tmp_path / "all").mkdir()
+    verify(tmp_path / "all", SERVER, commented=True)
     home = tmp_path / "home"
     command = [str(CDXSYNC), *shlex.split(service["ExecStart"])[1:], "--listen", "127.0.0.1:0"]
     env = BASE_ENVIRONMENT | {"CDXSYNC_HOME": str(home)}

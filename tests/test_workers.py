@@ -136,10 +136,25 @@ def test_workers_end_with_their_supervisor_however_that_ends(tmp_path: Path) -> 
             server.kill()
             server.wait(60)
             assert read_all(connection) == b""
+        (left,) = fleet.home.glob("metrics-*")
         again = fleet.start()  # on the same port
         assert len(children(again)) == 2
+        assert not left.exists()
     finally:
         fleet.stop()
+    assert not list(fleet.home.glob("metrics-*")), "an orderly end leaves nothing"
+
+
+def test_two_servers_on_one_home_count_apart(workers: Fleet) -> None:
+    other = Fleet(workers.home, serve_args=WORKERS)
+    other.start()
+    try:
+        before = count(workers, "cdxsync_worker_starts_total")
+        assert count(other, "cdxsync_worker_starts_total") == 2
+        assert count(workers, "cdxsync_worker_starts_total") == before >= 2
+    finally:
+        other.stop()
+    assert count(workers, "cdxsync_worker_starts_total") == before
 
 
 def test_what_prevents_the_start_is_said_once(tmp_path: Path, workers: Fleet) -> None:

@@ -13,6 +13,7 @@ import gc
 import logging
 import os
 import selectors
+import shutil
 import signal
 import socket
 import threading
@@ -31,7 +32,6 @@ from cdxsync.server.service import Load
 from cdxsync.settings import Settings
 from cdxsync.store import database
 
-METRICS_NAME = "metrics"
 STEADY_SECONDS = 10.0
 """A worker that lived so long is started again at once, any other after a pause that doubles."""
 MAX_PAUSE_SECONDS = 30.0
@@ -143,7 +143,7 @@ class _Supervisor:
         self._signals, self._signalled = socket.socketpair()
         self._lifeline, self._alive = os.pipe()
         self._terminal = service.TerminalWatch()
-        self._metrics: Path | None = settings.home / METRICS_NAME
+        self._metrics: Path | None = None
         self._address = (settings.listen.host, settings.listen.port)
         self._served = self._stopping = False
         self._to_reload: deque[_Place] = deque()
@@ -158,9 +158,8 @@ class _Supervisor:
         except OSError as error:
             raise Failed(f"cannot listen on {self._settings.listen}: {error.strerror or error}") from None
         try:
-            metrics.make_folder(self._settings.home / METRICS_NAME, len(self._places))
+            self._metrics = metrics.make_folder(self._settings.home, len(self._places))
         except OSError as error:
-            self._metrics = None
             _log.warning("each worker shows its own metrics only: %s", error)
         metrics.load()
         gc.collect()
@@ -361,3 +360,5 @@ class _Supervisor:
                     left.remove(place)
             self._notifier.alive()
         signal.set_wakeup_fd(-1)
+        if self._metrics is not None:
+            shutil.rmtree(self._metrics, ignore_errors=True)
