@@ -132,8 +132,9 @@ def make_folder(home: Path, places: int) -> Path:
     once: to write into a mapped file for which the disk has none left ends a process.
     """
     for old in home.glob(f"{_FOLDER}*"):
-        if _lock(old):
+        if (lock := _lock(old)) is not None:
             shutil.rmtree(old)
+            os.close(lock)
     folder = Path(tempfile.mkdtemp(prefix=_FOLDER, dir=home))
     _lock(folder)
     for place in range(places):
@@ -147,15 +148,15 @@ def make_folder(home: Path, places: int) -> Path:
     return folder
 
 
-def _lock(folder: Path) -> bool:
-    """Lock a folder until this process and those forked from it have ended; whether nobody had."""
+def _lock(folder: Path) -> int | None:
+    """Lock a folder until this process and those forked from it have ended; None when another has."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        return False
-    return True
+        return None
+    return descriptor
 
 
 def registry() -> "CollectorRegistry":

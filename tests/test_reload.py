@@ -8,10 +8,16 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from conftest import BASE_ENVIRONMENT, Fleet, free_port, running_fleet, serial_of
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from test_workers import health, speak, trusting
 
 
@@ -56,6 +62,39 @@ def test_a_renewed_certificate(served: tuple[Fleet, int]) -> None:
         with speak(fleet, context, session) as connection:
             assert connection.session_reused
             assert health(connection) == 200
+
+
+def make_rsa_pair(folder: Path) -> tuple[Path, Path]:
+    """A certificate of its own, with a key of another kind than that of cdxsync's."""
+    key = rsa.generate_private_key(65537, 2048)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(x509.random_serial_number())
+    builder = builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=9))
+    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+    (folder / "rsa.pem").write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    form = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "rsa.key").write_bytes(key.private_bytes(*form))
+    return folder / "rsa.pem", folder / "rsa.key"
+
+
+def test_another_certificate_with_a_key_of_another_kind(served: tuple[Fleet, int], tmp_path: Path) -> None:
+    fleet, processes = served
+    config, (certificate, key) = fleet.home / "config.toml", make_rsa_pair(tmp_path)
+    before = config.read_text()
+    with speak(fleet, trusting(fleet)) as kept:
+        config.write_text(before + f'tls_certificate = "{certificate}"\ntls_key = "{key}"\n')
+        reload(fleet, processes)
+        assert health(kept) == 200
+    for _ in range(4):
+        with speak(fleet, ssl.create_default_context(cafile=str(certificate))) as connection:
+            assert shown(connection) == serial_of(certificate)
+    config.write_text(before)
+    reload(fleet, processes)
+    for _ in range(4):
+        with speak(fleet, trusting(fleet)) as connection:
+            assert shown(connection) == serial_of(fleet.home / "pki" / "server.pem")
 
 
 def test_settings(served: tuple[Fleet, int]) -> None:

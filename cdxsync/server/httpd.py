@@ -5,7 +5,6 @@ import errno
 import logging
 import signal
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -187,7 +186,7 @@ class Server(WsgiServer):
         self,
         address: tuple[str, int],
         app: Callable[..., Any],
-        context: ssl.SSLContext | None,
+        context: tls.ServerContext | None,
         *,
         threads: int,
         listening: socket.socket | None = None,

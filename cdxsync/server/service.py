@@ -3,7 +3,6 @@
 import gc
 import logging
 import socket
-import ssl
 import sys
 import threading
 from collections.abc import Callable
@@ -127,7 +126,7 @@ class Process:
         self,
         fleet: Fleet,
         load: Load,
-        context: ssl.SSLContext | None,
+        context: tls.ServerContext | None,
         reporting: Reporting,
         listening: socket.socket | None = None,
     ) -> None:

@@ -184,7 +184,7 @@ class _Supervisor:
         """Wait for something to happen, and see to it."""
         now = time.monotonic()
         waits = [place.begin_at - now for place in self._places if not place.process]
-        self._read_reports(max(0.0, min([ALIVE_SECONDS, *waits])))
+        self._read_reports(max(0.0, min([ALIVE_SECONDS, self._notifier.interval, *waits])))
         now = time.monotonic()
         for place in self._places:
             if place.process:

@@ -38,12 +38,18 @@ class ClientCertificate:
     fingerprint: str
 
 
-def server_context(certificate: Path, key: Path, client_ca: Path) -> ssl.SSLContext:
+class ServerContext(ssl.SSLContext):
+    """A context that remembers of which kind its certificate's key is."""
+
+    key_kind: type | None = None
+
+
+def server_context(certificate: Path, key: Path, client_ca: Path) -> ServerContext:
     """A context that shows `certificate` and asks clients for one of `client_ca`, which they may leave out.
 
     Raises `Failed`, naming the file.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # Only TLS 1.2 has compression and renegotiation.
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
@@ -56,7 +62,7 @@ def server_context(certificate: Path, key: Path, client_ca: Path) -> ssl.SSLCont
     return context
 
 
-def _load_pair(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+def _load_pair(context: ServerContext, certificate: Path, key: Path) -> None:
     def refuse() -> bytes:
         """Without this, OpenSSL would ask at the terminal, and a service would wait for ever."""
         raise Failed(f"{key}: is encrypted; the server needs a key without a password (setting tls_key)")
@@ -68,7 +74,8 @@ def _load_pair(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
             raise Failed(f"{path}: cannot be read: {error.strerror} (setting {setting})") from None
     try:
         context.load_cert_chain(certificate, key, password=refuse)
-    except (OSError, ssl.SSLError) as error:
+        context.key_kind = type(x509.load_pem_x509_certificate(certificate.read_bytes()).public_key())
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise Failed(
             f"{certificate} and {key}: cannot be used as server certificate and key"
             f" (settings tls_certificate and tls_key): {error}"
@@ -83,7 +90,7 @@ class Files:
     key: Path
     client_ca: Path
 
-    def context(self) -> ssl.SSLContext:
+    def context(self) -> ServerContext:
         """A context of what the files hold now. Raises `Failed`, naming the file."""
         return server_context(self.certificate, self.key, self.client_ca)
 
@@ -91,7 +98,7 @@ class Files:
 class DeferringAdapter(Adapter):
     """Wraps sockets without shaking hands: Cheroot calls `wrap` in its accept thread, where nothing may block."""
 
-    def __init__(self, context: ssl.SSLContext) -> None:
+    def __init__(self, context: ServerContext) -> None:
         super().__init__(None, None)
         self.context = context
         self._changing = threading.Lock()
@@ -112,17 +119,24 @@ class DeferringAdapter(Adapter):
         """Show what the files hold now to new connections; those that are open keep what they have seen.
 
         The context stays, and with it the key of its session tickets, so that sessions are resumed, by other workers
-        too. Only when the CA is another one, no session of the old one may go on. Raises `Failed`; nothing is changed.
+        too. It cannot stay when the CA is another one, whose sessions must not go on, or when the key is of another
+        kind, as a context has one certificate of each. Raises `Failed`; nothing is changed.
         """
         fresh = files.context()
         with self._changing:
-            if fresh.get_ca_certs(binary_form=True) == self.context.get_ca_certs(binary_form=True):
+            if self._is_alike(fresh):
                 try:
                     _load_pair(self.context, files.certificate, files.key)
                     return
                 except Failed:  # they were replaced between the two looks, and the context has half of them
                     _log.warning("%s changed while it was read; reload again", files.certificate)
             self.context = fresh
+
+    def _is_alike(self, fresh: ServerContext) -> bool:
+        mine = self.context
+        return fresh.key_kind is mine.key_kind and fresh.get_ca_certs(binary_form=True) == mine.get_ca_certs(
+            binary_form=True
+        )
 
     def get_environ(self) -> dict[str, Any]:
         """Nothing is known of a connection before its handshake."""
