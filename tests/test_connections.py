@@ -7,12 +7,14 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
 from conftest import Fleet, running_fleet
 from running import RESET, Running, answer, is_quiet, read_all, running
 
+from cdxsync.server import connection as connection_module
 from cdxsync.server.census import Census
 from cdxsync.setting_values import read_networks
 
@@ -193,3 +195,12 @@ def test_open_files_are_raised_or_the_limit_is_lowered(wanted: int, got: str) ->
     done = subprocess.run([sys.executable, "-c", FEW_FILES, str(wanted)], capture_output=True, text=True)
     assert done.stdout.strip() == got, done.stderr
     assert ("max_connections is 344, not 5000" in done.stderr) == (wanted == 5000)
+
+
+def test_a_clock_that_is_set_back_stops_no_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    with running() as server, server.connect() as slow:
+        monkeypatch.setattr(time, "time", lambda: 1.0)
+        monkeypatch.setattr(connection_module, "HEAD_TIMEOUT_SECONDS", 0.0)
+        slow.sendall(b"GET / HT")
+        slow.settimeout(30)
+        assert slow.recv(1) == b""

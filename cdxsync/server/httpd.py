@@ -39,6 +39,26 @@ class _ConnectionManager(connections.ConnectionManager):
         super().__init__(server)
         self._changing = threading.Lock()
 
+    def _run(self, expiration_interval: float) -> None:
+        """Go on until it is to stop. Cheroot's own loop goes by the clock: one set back would stop all time limits."""
+        looked = float("-inf")
+        while not self._stop_requested:
+            now = time.monotonic()
+            if now - looked >= expiration_interval:
+                self._expire(now - self.server.timeout)
+                looked = now
+            try:
+                active = self._selector.select(expiration_interval)
+            except OSError:
+                self._remove_invalid_sockets()
+                continue
+            for descriptor, connection in active:
+                if connection is self.server:
+                    self._from_server_socket(self.server.socket)
+                else:
+                    self._selector.unregister(descriptor)
+                    self.server.process_conn(connection)
+
     def _from_server_socket(self, server_socket: Any) -> None:
         try:
             connection = super()._from_server_socket(server_socket)
@@ -71,7 +91,7 @@ class _ConnectionManager(connections.ConnectionManager):
         return bool(waiting)
 
     def _wait_for(self, connection: Connection) -> None:
-        connection.last_used = time.time()
+        connection.last_used = time.monotonic()
         self._selector.register(connection.socket.fileno(), connection.events(), data=connection)
 
     def _expire(self, threshold: float) -> None:
