@@ -190,6 +190,12 @@ def test_a_worker_that_cannot_start_leaves_its_clients_to_the_others(tmp_path: P
         assert count(fleet, "cdxsync_worker_starts_total") >= 2
 
 
+def is_stopped(process: int) -> bool:
+    """Whether all its threads are."""
+    stats = [path.read_text() for path in Path(f"/proc/{process}/task").glob("*/stat")]
+    return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
+
+
 IMPATIENT = """
 from cdxsync.server import supervisor
 supervisor.HANG_SECONDS, supervisor.ALIVE_SECONDS = 4.0, 0.4
@@ -204,6 +210,8 @@ def test_a_worker_that_hangs_is_replaced_and_its_clients_are_answered(tmp_path: 
     try:
         victim = children(server)[0]
         os.kill(victim, signal.SIGSTOP)
+        while not is_stopped(victim):  # until then it may accept what follows
+            pass
         with contextlib.ExitStack() as stack:
             raw = [socket.create_connection(("127.0.0.1", fleet.port), 60) for _ in range(12)]
             fleet.wait_for(f"process {victim}\\) hangs; it is killed")
