@@ -192,7 +192,7 @@ def test_a_worker_that_cannot_start_leaves_its_clients_to_the_others(tmp_path: P
 
 IMPATIENT = """
 from cdxsync.server import supervisor
-supervisor.HANG_SECONDS, supervisor.ALIVE_SECONDS = 4.0, 0.4
+supervisor.HANG_SECONDS, supervisor.ALIVE_SECONDS = 8.0, 0.4
 from cdxsync.cli.main import run
 run()
 """
