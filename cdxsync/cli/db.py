@@ -89,7 +89,7 @@ def backup(
         output.json_data(data)
         return
     output.note(state, f"Wrote {file} ({data['size_bytes']} bytes)")
-    if database_only:
+    if not data["keyring"]:
         output.note(state, f"It opens with these keys of the keyring only: {', '.join(data['key_ids']) or 'none'}")
     elif password is None:
         output.note(state, "It holds the fleet's credentials and the keys to them: keep it as safe as the server")
