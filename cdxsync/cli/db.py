@@ -213,3 +213,53 @@ def import_(
         return
     output.note(state, f"Imported {data['total']} rows into {settings.home}")
     output.note(state, "Settings and certificates are not in an export: see docs/migration.md. Next: cdxsync serve")
+
+
+@app.command("import-reference")
+def import_reference(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A dump of mysqldump; - for standard input.")],
+    encryption_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The old server's AUTH_ENCRYPTION_KEY is in this file, alone or as in its .env.",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; print what would be done.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take over hosts, credentials, usage and prompts of the reference implementation. Hosts keep their keys."""
+    from cdxsync.cli.input import read_bytes
+    from cdxsync.errors import Failed, Invalid
+    from cdxsync.reference import loading, secretbox
+
+    state = state_of(ctx)
+    if str(file) == "-" and str(encryption_key_file) == "-":
+        raise Invalid({"encryption-key-file": ["cannot be standard input too"]})
+    key = None
+    if encryption_key_file is not None:
+        text = read_bytes(encryption_key_file).decode(errors="replace")
+        key = secretbox.read_key(text, str(encryption_key_file))
+    name = "standard input" if str(file) == "-" else str(file)
+    try:
+        source = sys.stdin.buffer if str(file) == "-" else file.open("rb")
+        with source, progress.bar(state, "Importing") as on_progress:
+            data = loading.load(
+                state.settings(), source, name, key=key, dry_run=dry_run, actor=actor(), on_progress=on_progress
+            )
+    except OSError as error:
+        raise Failed(f"{error.filename or name}: {error.strerror}") from None
+    if state.json:
+        output.json_data(data)
+        return
+    output.table(("Table", "Imported"), data["imported"].items(), numbers=("Imported",))
+    for skipped in data["skipped"]:
+        shown = ", ".join(skipped["examples"]) + (", …" if skipped["count"] > len(skipped["examples"]) else "")
+        output.note(state, f"Left out {skipped['count']} of {skipped['table']}: {skipped['reason']}: {shown}")
+    for text in data["notes"]:
+        output.note(state, f"Note: {text}")
+    if data["other_tables"]:
+        output.note(state, f"Not read: {', '.join(data['other_tables'])}")
+    output.note(state, "Nothing was changed" if dry_run else "Imported. Next: docs/migration.md, cdxsync serve")

@@ -226,9 +226,14 @@ def _put(prompt: Prompt, actor: str, host: Host | None) -> dict[str, Any]:
         else:
             status = "updated"
             SlashCommand.update(changes).where(SlashCommand.id == row.id).execute()
-        named_values.put(_REVISION, secrets.token_hex(8))
+        note_changed()
     audit.record("slash.store", actor=actor, host=host, filename=prompt.filename, status=status)
     return {"status": status, "filename": prompt.filename, "sha256": prompt.sha256, "updated_at": at}
+
+
+def note_changed() -> None:
+    """Give the list a new revision, within the caller's write transaction."""
+    named_values.put(_REVISION, secrets.token_hex(8))
 
 
 def delete(filename: str, *, actor: str) -> str:
@@ -237,7 +242,7 @@ def delete(filename: str, *, actor: str) -> str:
     def work() -> str:
         row = find(filename)
         row.delete_instance()
-        named_values.put(_REVISION, secrets.token_hex(8))
+        note_changed()
         audit.record("slash.delete", actor=actor, filename=row.filename, sha256=row.sha256)
         return str(row.filename)
 

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -34,8 +34,10 @@ class Home:
 
 
 @contextlib.contextmanager
-def empty_home(settings: Settings) -> Iterator[Home]:
+def empty_home(settings: Settings, may_have: Collection[str] = ()) -> Iterator[Home]:
     """An initialised home without a row, for this process alone; one that is new is made, and removed on failure.
+
+    The tables `may_have` rows.
 
     Raises `Conflict` when something runs on it, or when there is something in its database.
     """
@@ -44,22 +46,26 @@ def empty_home(settings: Settings) -> Iterator[Home]:
         with home_lock.exclusive(home):
             database.open_database(settings.database_url, home)
             migrations.migrate()
-            filled = [schema.name_of(table) for table in schema.tables() if table.select().exists()]
-            if filled:
-                raise Conflict(f"The database of {home} is not empty ({', '.join(filled)}). Name another --home")
+            refuse_rows(home, may_have)
             yield Home(Fleet(settings, deployment.keyring_of(settings), ""), new=False)
         return
     before = set(home.iterdir()) if home.is_dir() else None
     try:
         made = deployment.initialise(settings)
-        filled = [schema.name_of(table) for table in schema.tables() if table.select().exists()]
-        if filled:
-            raise Conflict(f"The database of {home} is not empty ({', '.join(filled)}). Name another one")
+        refuse_rows(home, may_have)
         yield Home(Fleet(made.settings, deployment.keyring_of(made.settings), ""), new=True)
     except BaseException:
         database.close_database()
         _remove_all_but(home, before)
         raise
+
+
+def refuse_rows(home: Path, may_have: Collection[str] = ()) -> None:
+    """Raise `Conflict` when a table has rows, but those that `may_have` some."""
+    filled = [schema.name_of(table) for table in schema.tables() if table.select().exists()]
+    in_the_way = [name for name in filled if name not in may_have]
+    if in_the_way:
+        raise Conflict(f"The database of {home} is not empty ({', '.join(in_the_way)}). Name another --home")
 
 
 def _remove_all_but(home: Path, before: set[Path] | None) -> None:
