@@ -23,7 +23,8 @@ API_KEYS = {1: "a1" * 32, 2: "b2" * 32}
 DATED = "2026-01-02T03:04:05+00:00"
 
 TABLES: dict[str, str] = {
-    "hosts": "`id` bigint unsigned NOT NULL AUTO_INCREMENT, `fqdn` varchar(255) NOT NULL, `api_key` varchar(64) NOT NULL,"
+    "hosts": "`id` bigint unsigned NOT NULL AUTO_INCREMENT, `fqdn` varchar(255) NOT NULL,"
+    " `api_key` varchar(64) NOT NULL,"
     " `status` varchar(32) NOT NULL DEFAULT 'active', `allow_roaming_ips` tinyint(1) NOT NULL DEFAULT 0,"
     " `last_refresh` varchar(100) DEFAULT NULL, `auth_digest` varchar(128) DEFAULT NULL, `ip` varchar(64) DEFAULT NULL,"
     " `client_version` varchar(64) DEFAULT NULL, `wrapper_version` varchar(64) DEFAULT NULL,"
@@ -35,9 +36,11 @@ TABLES: dict[str, str] = {
     " `created_at` varchar(100) NOT NULL, PRIMARY KEY (`id`)",
     "auth_entries": "`id` bigint unsigned NOT NULL AUTO_INCREMENT, `payload_id` bigint unsigned NOT NULL,"
     " `target` varchar(255) NOT NULL, `token` text NOT NULL, `token_type` varchar(32) NOT NULL,"
-    " `organization` varchar(255) DEFAULT NULL, `project` varchar(255) DEFAULT NULL, `api_base` varchar(255) DEFAULT NULL,"
+    " `organization` varchar(255) DEFAULT NULL, `project` varchar(255) DEFAULT NULL,"
+    " `api_base` varchar(255) DEFAULT NULL,"
     " `meta` json DEFAULT NULL, `created_at` varchar(100) NOT NULL, PRIMARY KEY (`id`),"
-    " UNIQUE KEY `u` (`payload_id`,`target`), CONSTRAINT `fk` FOREIGN KEY (`payload_id`) REFERENCES `auth_payloads` (`id`)"
+    " UNIQUE KEY `u` (`payload_id`,`target`), CONSTRAINT `fk` FOREIGN KEY (`payload_id`)"
+    " REFERENCES `auth_payloads` (`id`)"
     " ON DELETE CASCADE",
     "host_auth_states": "`host_id` bigint unsigned NOT NULL, `payload_id` bigint unsigned NOT NULL,"
     " `seen_digest` char(64) NOT NULL, `seen_at` varchar(100) NOT NULL, PRIMARY KEY (`host_id`)",
@@ -60,11 +63,15 @@ TABLES: dict[str, str] = {
     "versions": "`name` varchar(191) NOT NULL, `version` varchar(191) NOT NULL, `updated_at` varchar(100) NOT NULL,"
     " PRIMARY KEY (`name`)",
     "logs": "`id` bigint unsigned NOT NULL AUTO_INCREMENT, `host_id` bigint unsigned DEFAULT NULL,"
-    " `action` varchar(64) NOT NULL, `details` longtext DEFAULT NULL, `created_at` varchar(100) NOT NULL, PRIMARY KEY (`id`)",
+    " `action` varchar(64) NOT NULL, `details` longtext DEFAULT NULL, `created_at` varchar(100) NOT NULL,"
+    " PRIMARY KEY (`id`)",
     "pricing_snapshots": "`id` bigint unsigned NOT NULL AUTO_INCREMENT, `model` varchar(128) NOT NULL, `raw` blob,"
     " `price` decimal(10,6) NOT NULL, PRIMARY KEY (`id`)",
 }
-PROMPT = "---\ndescription: It's \"quoted\"\n---\r\nback\\slash \t tab, Zoë 😀, 100% _under\x1a\0;\n'); DROP TABLE `hosts`; --\n"
+PROMPT = (
+    '---\ndescription: It\'s "quoted"\n---\r\nback\\slash \t tab, Zoë 😀, 100% _under\x1a\0;\n'
+    "'); DROP TABLE `hosts`; --\n"
+)
 LINE = "Token usage: total=12 input=7 output=5"
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -156,9 +163,7 @@ def rows(*, recent: str = DATED) -> Rows:
             }
             for number, content, _ in payloads
         ],
-        "host_auth_states": [
-            {"host_id": 1, "payload_id": 3, "seen_digest": sha256(compact(NEWEST)), "seen_at": DATED}
-        ],
+        "host_auth_states": [{"host_id": 1, "payload_id": 3, "seen_digest": sha256(compact(NEWEST)), "seen_at": DATED}],
         "host_auth_digests": [
             {
                 "id": number,

@@ -108,7 +108,8 @@ class Dump:
             token = self._need("a table's name")
         table, token = self._table(token)
         if table not in self._wanted:
-            self.skipped_tables.add(table)
+            if len(self.skipped_tables) < MAX_COLUMNS:
+                self.skipped_tables.add(table)
             self._skip(token)
             return
         columns = self._columns.get(table)

@@ -1,5 +1,6 @@
 """Hosts, the documents that the fleet has had, and who holds which."""
 
+import itertools
 import re
 from datetime import timedelta
 from typing import Any
@@ -23,7 +24,7 @@ _TOKEN = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 def import_hosts(stage: Stage, report: Report) -> dict[int, str]:
     """Hosts with their keys hashed; returns the names of those that were imported, by id."""
     names: dict[int, str] = {}
-    fingerprints: set[str] = set()
+    taken: set[str] = set()
     for row in stage.rows("hosts"):
         shown = values.optional_text(row, "fqdn", 253) or ""
         try:
@@ -31,13 +32,13 @@ def import_hosts(stage: Stage, report: Report) -> dict[int, str]:
         except ValueError as error:
             report.skip(row, str(error), shown)
             continue
-        if host["id"] in names or host["fqdn"] in names.values() or host["api_key_sha256"] in fingerprints:
+        if host["id"] in names or {host["fqdn"], host["api_key_sha256"]} & taken:
             report.skip(row, "another host has its id, name or API key", shown)
             continue
         Host.insert(host).execute()
         versions.note_reported(None, host["client_version"])
         names[host["id"]] = host["fqdn"]
-        fingerprints.add(host["api_key_sha256"])
+        taken |= {host["fqdn"], host["api_key_sha256"]}
         report.imported["hosts"] += 1
     return names
 
@@ -194,7 +195,7 @@ def _entries(stage: Stage, row: Row, box: SecretBox) -> dict[str, Any]:
 
 
 def import_states(stage: Stage, report: Report, names: dict[int, str], kept: set[int]) -> None:
-    """Which document each host was known to hold, and its recent digests."""
+    """Which document each host was known to hold."""
     done: set[int] = set()
     for row in stage.rows("host_auth_states"):
         try:
@@ -209,19 +210,28 @@ def import_states(stage: Stage, report: Report, names: dict[int, str], kept: set
         HostAuthState.insert(host=host_id, payload=payload_id, seen_digest=seen, seen_at=at).execute()
         done.add(host_id)
         report.imported["host_auth_states"] += 1
-    for host_id in names:
-        dated = {}
-        for row in stage.rows("host_auth_digests", host_id):
+
+
+def import_digests(stage: Stage, report: Report, names: dict[int, str]) -> None:
+    """The newest digests that were seen with each host (`contract.md` 3.6)."""
+    for host_id, mine in itertools.groupby(stage.rows("host_auth_digests"), lambda row: row.values.get("host_id")):
+        dated = []
+        for row in mine:
             digest = _digest(row.values.get("digest"))
+            if digest is None or not isinstance(host_id, int) or host_id not in names:
+                report.skip(row, "no digest, or of a host that is not imported")
+                continue
             try:
-                dated[digest] = (values.stamp(row, "last_seen"), values.stamp(row, "created_at"))
-            except ValueError:
-                digest = None
-            if digest is None:
-                report.skip(row, "no digest, or no date")
-        dated.pop(None, None)
-        for digest, (seen, created) in sorted(dated.items(), key=lambda item: item[1])[-hosts.RECENT_DIGESTS :]:
-            HostAuthDigest.insert(host=host_id, digest=digest, last_seen=seen, created_at=created).execute()
+                dated.append((values.stamp(row, "last_seen"), values.stamp(row, "created_at"), digest, row))
+            except ValueError as error:
+                report.skip(row, str(error))
+        seen: set[str] = set()
+        for at, created, digest, row in sorted(dated, key=lambda one: one[:3], reverse=True):
+            if len(seen) >= hosts.RECENT_DIGESTS or digest in seen:
+                report.skip(row, f"beyond the newest {hosts.RECENT_DIGESTS} of its host")
+                continue
+            HostAuthDigest.insert(host=host_id, digest=digest, last_seen=at, created_at=created).execute()
+            seen.add(digest)
             report.imported["host_auth_digests"] += 1
 
 

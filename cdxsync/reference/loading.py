@@ -94,6 +94,7 @@ def _all(fleet: Fleet, stage: Stage, box: SecretBox, actor: str, on_progress: Pr
     names = fleet_rows.import_hosts(stage, report)
     kept = fleet_rows.import_documents(fleet, stage, report, box, names)
     fleet_rows.import_states(stage, report, names, kept)
+    fleet_rows.import_digests(stage, report, names)
     fleet_rows.import_installers(fleet, stage, report, names)
     activity_rows.import_usage(stage, report, names, tick)
     activity_rows.import_prompts(fleet, stage, report, names)
