@@ -1,5 +1,6 @@
 """A home directory: making one, and opening it with its settings, keyring, certificates and database."""
 
+import os
 import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,8 +12,10 @@ from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import Conflict, Failed, SettingError
 from cdxsync.files import write_private
 from cdxsync.settings import CONFIG_NAME, Settings
-from cdxsync.store import database, keyring_file, migrations
+from cdxsync.store import database, keyring_file, keyring_outside, migrations
 from cdxsync.store.keyring_file import KeyringFile
+from cdxsync.store.keyring_outside import Outside
+from cdxsync.store.sealing import Keyring
 from cdxsync.trust import pki, server_names
 
 KEYRING_NAME = "keyring.json"
@@ -31,8 +34,16 @@ class Initialised:
 
 
 def is_initialised(home: Path) -> bool:
-    """Whether `home` has been initialised: its keyring, which is made last, is there."""
+    """Whether `home` has been initialised: its keyring file, which is made last, is there.
+
+    It holds the keys, or says that they come from outside.
+    """
     return (home / KEYRING_NAME).exists()
+
+
+def keyring_of(settings: Settings) -> KeyringFile:
+    """The keyring of a home, from its file or from outside. Raises `Failed` or `Conflict`."""
+    return KeyringFile(settings.home / KEYRING_NAME, keyring_outside.find(settings.keyring, os.environ))
 
 
 def initialise(settings: Settings) -> Initialised:
@@ -51,7 +62,8 @@ def initialise(settings: Settings) -> Initialised:
         raise Failed(f"{home}: cannot be made the state directory: {error.strerror}") from None
     home_lock.share(home)
     database.open_database(settings.database_url, home)
-    _refuse_lost_keyring(home)
+    outside = keyring_outside.find(settings.keyring, os.environ)
+    _refuse_lost_keyring(home, outside)
     settings = settings if settings.public_url else replace(settings, public_url=default_public_url(settings))
     config = home / CONFIG_NAME
     if not config.exists():
@@ -60,7 +72,10 @@ def initialise(settings: Settings) -> Initialised:
     if not (directory / "ca.pem").exists():
         pki.create(directory, server_names.wanted(settings.public_url, settings.listen.host))
     migrations.migrate()
-    keyring_file.create(home / KEYRING_NAME)
+    if outside is None:
+        keyring_file.create(home / KEYRING_NAME)
+    else:
+        keyring_file.mark(home / KEYRING_NAME)
     made = [config, directory, home / KEYRING_NAME]
     if not settings.database_url:
         made.append(database.sqlite_path("", home))
@@ -73,8 +88,13 @@ def initialise(settings: Settings) -> Initialised:
     )
 
 
-def _refuse_lost_keyring(home: Path) -> None:
+def _refuse_lost_keyring(home: Path, outside: Outside | None) -> None:
     """Raise `Failed` when the database holds what only a keyring opens that is not there: a new one would not."""
+    if outside is not None:
+        content = keyring_file.decode(outside.read(), outside.name)
+        if not migrations.is_empty():
+            keys.check(Keyring(content.active, content.keys), outside.name)
+        return
     if migrations.is_empty():
         return
     wanted = sorted(keys.usage().keys() - {""})
@@ -119,7 +139,9 @@ def open_fleet(settings: Settings, *, check_keys: bool = False) -> Fleet:
     """
     fleet = open_unmigrated(settings)
     if check_keys and not migrations.is_empty():
-        keys.check(fleet.keyring, str(fleet.keyring.path))
+        keys.check(fleet.keyring, fleet.keyring.where)
+    if check_keys:
+        fleet.keyring.content()
     migrations.migrate()
     return replace(fleet, host_ca_pem=host_ca_pem(settings))
 
@@ -134,7 +156,7 @@ def open_unmigrated(settings: Settings) -> Fleet:
         home_lock.share(home)
     if not is_initialised(home):
         raise Failed(f"{home} is not initialised. Run: cdxsync init   (or name another directory with --home)")
-    keyring = KeyringFile(home / KEYRING_NAME)
+    keyring = keyring_of(settings)
     database.open_database(settings.database_url, home)
     return Fleet(settings=settings, keyring=keyring, host_ca_pem="")
 

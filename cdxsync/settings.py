@@ -99,6 +99,13 @@ class Settings:
     database_url: str = _setting(
         "", "CDXSYNC_DATABASE_URL", read_text, "Database; default: the SQLite file cdxsync.db in the home.", secret=True
     )
+    keyring: str = _setting(
+        "",
+        "CDXSYNC_KEYRING",
+        read_text,
+        "Text of a keyring, instead of keyring.json or a systemd credential.",
+        secret=True,
+    )
     dashboard_admin_key: str = _setting(
         "", "DASHBOARD_ADMIN_KEY", read_text, "Key that /admin/* needs beside the client certificate.", secret=True
     )

@@ -82,6 +82,8 @@ def test_the_credentials_of_a_host(fresh_fleet: Fleet) -> None:
             "status": "active",
             "ip": "127.0.0.1",
             "allow_roaming_ips": False,
+            "allow_store_auth": True,
+            "allow_store_prompts": True,
             "last_refresh": DATE,
             "auth_digest": plain_digest(stored),
             "updated_at": "",
@@ -125,6 +127,7 @@ def test_changes_of_a_host(fleet: Fleet, client: Client) -> None:
     host_id = fleet.host(name)["id"]
     path = f"/admin/hosts/{host_id}"
     brief = {"id": host_id, "fqdn": name, "status": "active", "ip": None, "allow_roaming_ips": False}
+    brief |= {"allow_store_auth": True, "allow_store_prompts": True}
     for allow, now in (("on", True), (0, False), (True, True), ("No", False)):
         assert post(client, f"{path}/roaming", allow=allow) == {"host": brief | {"allow_roaming_ips": now}}
     for body in ({}, {"allow": "perhaps"}, {"allow": None}, {"allow": 2}, {"allow": [True]}):

@@ -149,7 +149,7 @@ def test_metrics(fresh_fleet: Fleet) -> None:
     assert found["cdxsync_handshakes_total"]["ok",] >= 3
     assert found["cdxsync_connections_open"][()] >= 0
     assert found["cdxsync_threads"][()] == 16
-    assert found["cdxsync_queue_length"][()] == 0
+    assert 0 <= found["cdxsync_queue_length"][()] < 16
     assert found["cdxsync_hosts"] == {("in_sync",): 1, ("behind",): 0, ("never_seen",): 0, ("disabled",): 1}
     assert found["cdxsync_canonical_age_seconds"][()] > 86400
     assert found["cdxsync_job_failures"]["retention",] == 0

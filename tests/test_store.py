@@ -78,9 +78,8 @@ def test_migrations_run_once_when_many_start_at_once(tmp_path: Path) -> None:
 
 
 def test_migration_names_are_numbered() -> None:
-    assert [int(re.match(r"m(\d{4})_\w+$", name)[1]) for name in migrations.known()] == [  # type: ignore[index]
-        number + 1 for number in range(len(migrations.known()))
-    ]
+    numbers = [int(re.match(r"m(\d{4})_\w+$", name)[1]) for name in migrations.known()]  # type: ignore[index]
+    assert numbers == list(range(1, len(numbers) + 1))
 
 
 RING = sealing.Keyring("a", {"a": b"1" * 32, "b": b"2" * 32})

@@ -23,6 +23,7 @@ COMMAND_OF = {
     "DELETE /admin/hosts/<id>": "hosts delete",
     "GET /admin/hosts/<id>/auth": "hosts auth",
     "POST /admin/hosts/<id>/roaming": "hosts roaming",
+    "POST /admin/hosts/<id>/permit": "hosts permit",
     "POST /admin/hosts/<id>/clear": "hosts clear",
     "POST /admin/hosts/<id>/unbind": "hosts unbind",
     "POST /admin/hosts/<id>/disable": "hosts disable",
@@ -145,6 +146,7 @@ def test_the_overview_is_the_same_but_for_the_caller(seeded: Fleet) -> None:
         ("/admin/hosts/1/disable", {}, ["hosts", "disable", "1"]),
         ("/admin/hosts/1/enable", {}, ["hosts", "enable", "1"]),
         ("/admin/hosts/1/unbind", {}, ["hosts", "unbind", "1"]),
+        ("/admin/hosts/1/permit", {"store_auth": False}, ["hosts", "permit", "1", "--store-auth", "off"]),
         ("/admin/api/state", {"disabled": False}, ["state", "enable"]),
     ],
 )

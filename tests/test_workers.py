@@ -198,7 +198,7 @@ def is_stopped(process: int) -> bool:
 
 IMPATIENT = """
 from cdxsync.server import supervisor
-supervisor.HANG_SECONDS, supervisor.ALIVE_SECONDS = 4.0, 0.4
+supervisor.HANG_SECONDS, supervisor.ALIVE_SECONDS = 8.0, 0.4
 from cdxsync.cli.main import run
 run()
 """

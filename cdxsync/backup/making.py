@@ -1,5 +1,6 @@
 """Making a backup of a home while servers run on it."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from cdxsync.domain import audit, clock, keys
 from cdxsync.errors import Conflict, Failed
 from cdxsync.files import replacing, write_private
 from cdxsync.settings import CONFIG_NAME, Settings
-from cdxsync.store import database, keyring_file, sqlite_files
+from cdxsync.store import database, keyring_file, keyring_outside, sqlite_files
 from cdxsync.store.keyring_file import Content
 
 
@@ -65,6 +66,7 @@ def make(
         "schema": manifest.schema,
         "key_ids": manifest.key_ids,
         "files": sorted(manifest.files),
+        "keyring": manifest.contents == "full" and keyring_outside.find(settings.keyring, os.environ) is None,
     }
 
 
@@ -73,7 +75,8 @@ def _collect(
 ) -> tuple[Mapping[str, Path], archive.Manifest]:
     """Copies of all that goes into the backup, by member name, and the manifest."""
     ring = settings.home / KEYRING_NAME
-    before = None if database_only else keyring_file.read(ring)
+    outside = keyring_outside.find(settings.keyring, os.environ)
+    before = None if database_only or outside is not None else keyring_file.read(ring)
     created_at = clock.stamp(clock.now())
     copy = work / archive.DATABASE
     sqlite_files.copy_live(live, copy)
@@ -89,6 +92,12 @@ def _collect(
         )
         files[archive.KEYRING] = work / archive.KEYRING
         keyring_file.write(files[archive.KEYRING], both)
+    elif not database_only:
+        # No keys, only the mark that they come from outside.
+        keyring_file.read(ring, outside)
+        files[archive.KEYRING] = work / archive.KEYRING
+        keyring_file.mark(files[archive.KEYRING])
+    if not database_only:
         for name, path in _settings_and_certificates(settings.home, config).items():
             # Copied first: one that is replaced meanwhile must not differ from its checksum.
             files[name] = work / name

@@ -1,6 +1,7 @@
 """Restoring a home from a backup: everything is verified before anything is replaced, and what was there is kept."""
 
 import contextlib
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -15,7 +16,7 @@ from cdxsync.domain import audit, clock, keys
 from cdxsync.errors import Conflict, Failed, Refused
 from cdxsync.files import sync_directory
 from cdxsync.settings import CONFIG_NAME
-from cdxsync.store import database, keyring_file, migrations, sqlite_files
+from cdxsync.store import database, keyring_file, keyring_outside, migrations, sqlite_files
 from cdxsync.store.sealing import Keyring
 
 _JOURNALS = ("-wal", "-shm", "-journal")
@@ -59,8 +60,9 @@ def restore(
         with home_lock.exclusive(home) as lock, tempfile.TemporaryDirectory(dir=home, prefix=_STAGING_PREFIX) as work:
             staged = Path(work) / "content"
             manifest = _unpack(source, Path(work), staged, password)
-            target = _database_target(home, staged, config)
-            _verify(home, staged, manifest, actor)
+            in_force = _settings_in_force(home, staged, config)
+            target = _database_target(in_force)
+            _verify(in_force, staged, manifest, actor)
             with home_lock.replacing(lock):
                 kept = _swap(home, staged, target)
                 sync_directory(home)
@@ -95,17 +97,21 @@ def _unpack(source: BinaryIO, work: Path, staged: Path, password: bytes | None) 
         return archive.extract(file, staged)
 
 
-def _database_target(home: Path, staged: Path, config: Path | None) -> Path:
-    """Where the settings that will be in force say that the database lies."""
+def _settings_in_force(home: Path, staged: Path, config: Path | None) -> settings.Settings:
+    """The settings that will be in force."""
     restored = staged / archive.CONFIG
-    chosen = config or (restored if restored.exists() else None)
-    target = database.sqlite_path(settings.load(home, config=chosen).database_url, home)
+    return settings.load(home, config=config or (restored if restored.exists() else None))
+
+
+def _database_target(in_force: settings.Settings) -> Path:
+    """Where the settings say that the database lies."""
+    target = database.sqlite_path(in_force.database_url, in_force.home)
     if not target.parent.is_dir():
         raise Failed(f"{target.parent}: no such directory for the database")
     return target
 
 
-def _verify(home: Path, staged: Path, manifest: archive.Manifest, actor: str) -> None:
+def _verify(in_force: settings.Settings, staged: Path, manifest: archive.Manifest, actor: str) -> None:
     """Raise `Failed` unless the database is sound, of a known schema, and opened by the keyring; note the restore."""
     copy = staged / archive.DATABASE
     damage = sqlite_files.problems(copy)
@@ -121,10 +127,13 @@ def _verify(home: Path, staged: Path, manifest: archive.Manifest, actor: str) ->
         )
     if not sqlite_files.schema(copy):
         raise Failed("The backup's database has no tables. Nothing was changed")
+    home = in_force.home
     ring = staged / archive.KEYRING if archive.KEYRING in manifest.files else home / KEYRING_NAME
-    content = keyring_file.read(ring)
+    outside = keyring_outside.find(in_force.keyring, os.environ)
+    content = keyring_file.read(ring, outside)
     with sqlite_files.bound(copy) as other:
-        keys.check(Keyring(content.active, content.keys), f"{ring.name} of the {_origin(ring, home)}")
+        name = f"{ring.name} of the {_origin(ring, home)}" if outside is None else outside.name
+        keys.check(Keyring(content.active, content.keys), name)
         with other.atomic():
             audit.record("admin.db.restore", actor=actor, backup_of=manifest.created_at, contents=manifest.contents)
 

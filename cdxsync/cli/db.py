@@ -1,4 +1,4 @@
-"""`cdxsync db`: migrating, checking, backing up and restoring the database."""
+"""`cdxsync db`: migrating, checking, backing up and restoring the database, and moving it elsewhere."""
 
 import sys
 from pathlib import Path
@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from cdxsync.cli import output
+from cdxsync.cli import output, progress
 from cdxsync.cli.input import read_password
 from cdxsync.cli.state import AsJson, Yes, actor, confirm, state_of
 
-app = typer.Typer(help="Migrate, check, back up and restore the database.", no_args_is_help=True)
+app = typer.Typer(help="Migrate, check, back up, restore, export and import the database.", no_args_is_help=True)
 PasswordFile = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Encrypt with the password in this file, - for standard input."),
@@ -89,7 +89,7 @@ def backup(
         output.json_data(data)
         return
     output.note(state, f"Wrote {file} ({data['size_bytes']} bytes)")
-    if database_only:
+    if not data["keyring"]:
         output.note(state, f"It opens with these keys of the keyring only: {', '.join(data['key_ids']) or 'none'}")
     elif password is None:
         output.note(state, "It holds the fleet's credentials and the keys to them: keep it as safe as the server")
@@ -140,3 +140,126 @@ def restore(
     if data["kept"]:
         output.note(state, f"What was there lies in {data['kept']}; delete it when all is well")
     output.note(state, "Hosts registered since must be registered again. Next: cdxsync serve")
+
+
+@app.command()
+def export(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it; - for standard output.")],
+    with_keyring: Annotated[
+        bool, typer.Option("--with-keyring", help="Put the keys that open sealed values into it too.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write all tables as JSON lines, for a database of any engine, while servers run. Credentials stay sealed."""
+    from cdxsync.errors import Conflict, Failed
+    from cdxsync.files import replacing
+    from cdxsync.portable import exporting
+
+    state = state_of(ctx)
+    to_stdout = str(file) == "-"
+    if not to_stdout and file.exists() and not force:
+        raise Conflict(f"{file} exists already. Name another file, or replace it with --force")
+    fleet = state.fleet()
+    with progress.bar(state, "Exporting") as on_progress:
+        try:
+            if to_stdout:
+                data = exporting.export(
+                    fleet, sys.stdout.buffer, with_keyring=with_keyring, actor=actor(), on_progress=on_progress
+                )
+                sys.stdout.buffer.flush()
+            else:
+                with replacing(file, 0o600) as target:
+                    data = exporting.export(
+                        fleet, target, with_keyring=with_keyring, actor=actor(), on_progress=on_progress
+                    )
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise Failed(f"{file}: {error.strerror}. Nothing was exported") from None
+    if state.json and not to_stdout:
+        output.json_data({"file": str(file), **data})
+        return
+    output.note(state, f"Exported {sum(data['rows'].values())} rows")
+    if with_keyring:
+        output.note(state, "It holds the fleet's credentials and the keys to them: keep it as safe as the server")
+    elif data["key_ids"]:
+        output.note(state, f"It opens with these keys of the keyring only: {', '.join(data['key_ids'])}")
+
+
+@app.command("import")
+def import_(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An export; - for standard input.")],
+    as_json: AsJson = False,
+) -> None:
+    """Read an export into an empty or new home, all or nothing. The server must be stopped."""
+    from cdxsync.errors import Failed
+    from cdxsync.portable import importing
+
+    state = state_of(ctx)
+    settings = state.settings()
+    try:
+        source = sys.stdin.buffer if str(file) == "-" else file.open("rb")
+        with source, progress.bar(state, "Importing") as on_progress:
+            data = importing.load(
+                settings, source, "standard input" if str(file) == "-" else str(file), on_progress=on_progress
+            )
+    except OSError as error:
+        raise Failed(f"{error.filename or file}: {error.strerror}") from None
+    if state.json:
+        output.json_data({"home": str(settings.home), **data})
+        return
+    output.note(state, f"Imported {data['total']} rows into {settings.home}")
+    output.note(state, "Settings and certificates are not in an export: see docs/migration.md. Next: cdxsync serve")
+
+
+@app.command("import-reference")
+def import_reference(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A dump of mysqldump; - for standard input.")],
+    encryption_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The old server's AUTH_ENCRYPTION_KEY is in this file, alone or as in its .env.",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; print what would be done.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take over hosts, credentials, usage and prompts of the reference implementation. Hosts keep their keys."""
+    from cdxsync.cli.input import read_bytes
+    from cdxsync.errors import Failed, Invalid
+    from cdxsync.reference import loading, secretbox
+
+    state = state_of(ctx)
+    if str(file) == "-" and str(encryption_key_file) == "-":
+        raise Invalid({"encryption-key-file": ["cannot be standard input too"]})
+    key = None
+    if encryption_key_file is not None:
+        text = read_bytes(encryption_key_file).decode(errors="replace")
+        key = secretbox.read_key(text, str(encryption_key_file))
+    name = "standard input" if str(file) == "-" else str(file)
+    try:
+        source = sys.stdin.buffer if str(file) == "-" else file.open("rb")
+        with source, progress.bar(state, "Importing") as on_progress:
+            data = loading.load(
+                state.settings(), source, name, key=key, dry_run=dry_run, actor=actor(), on_progress=on_progress
+            )
+    except OSError as error:
+        raise Failed(f"{error.filename or name}: {error.strerror}") from None
+    if state.json:
+        output.json_data(data)
+        return
+    output.table(("Table", "Imported"), data["imported"].items(), numbers=("Imported",))
+    for skipped in data["skipped"]:
+        shown = ", ".join(skipped["examples"]) + (", …" if skipped["count"] > len(skipped["examples"]) else "")
+        output.note(state, f"Left out {skipped['count']} of {skipped['table']}: {skipped['reason']}: {shown}")
+    for text in data["notes"]:
+        output.note(state, f"Note: {text}")
+    if data["other_tables"]:
+        output.note(state, f"Not read: {', '.join(data['other_tables'])}")
+    output.note(state, "Nothing was changed" if dry_run else "Imported. Next: docs/migration.md, cdxsync serve")

@@ -68,6 +68,8 @@ def show(ctx: typer.Context, host: HostArgument, as_json: AsJson = False) -> Non
             ("Status", shown["status"]),
             ("Address", shown["ip"]),
             ("Roaming", "allowed" if shown["allow_roaming_ips"] else "no"),
+            ("May store auth", _yes_no(shown["allow_store_auth"])),
+            ("May store prompts", _yes_no(shown["allow_store_prompts"])),
             ("Registered", shown["created_at"]),
             ("Last seen", shown["last_seen_at"]),
             ("API calls", shown["api_calls"]),
@@ -250,6 +252,35 @@ def roaming(
     state.fleet()
     changed = hosts.set_roaming(hosts.find(host), wanted, actor=actor())
     _print_change(state, changed, f"may call from {'any address' if wanted else 'its own address only'}")
+
+
+@app.command()
+def permit(
+    ctx: typer.Context,
+    host: HostArgument,
+    store_auth: Annotated[
+        str | None,
+        typer.Option(metavar="on|off", help="Whether it may store auth.json for the fleet.", show_default=False),
+    ] = None,
+    store_prompts: Annotated[
+        str | None,
+        typer.Option(metavar="on|off", help="Whether it may store prompts for the fleet.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a host may store for the whole fleet; by default, all. It goes on receiving both in any case."""
+    from cdxsync.domain import hosts
+
+    state = state_of(ctx)
+    state.fleet()
+    given = {"store_auth": store_auth, "store_prompts": store_prompts}
+    changed = hosts.set_permits(hosts.find(host), given, actor=actor())
+    auth, prompts = changed.allow_store_auth, changed.allow_store_prompts
+    _print_change(state, changed, f"may store auth.json: {_yes_no(auth)}, prompts: {_yes_no(prompts)}")
+
+
+def _yes_no(value: object) -> str:
+    return "yes" if value else "no"
 
 
 @app.command()

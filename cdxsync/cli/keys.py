@@ -1,5 +1,7 @@
 """`cdxsync keys`: the keys under which credentials are sealed in the database."""
 
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -7,7 +9,7 @@ import typer
 from cdxsync.cli import output, progress
 from cdxsync.cli.state import AsJson, Yes, actor, confirm, state_of
 
-app = typer.Typer(help="List, rotate and retire the keys that seal credentials.", no_args_is_help=True)
+app = typer.Typer(help="List, rotate, export and retire the keys that seal credentials.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -24,6 +26,7 @@ def list_keys(ctx: typer.Context, as_json: AsJson = False) -> None:
         ("Key", "State", "Created", "Sealed values"),
         ((key["id"], key["state"], key["created_at"] or "-", sum(key["sealed"].values())) for key in data["keys"]),
     )
+    output.note(state, f"From {data['source']}")
     if data["resealing"]:
         output.note(state, "A rotation was cut off, or goes on elsewhere. To finish it: cdxsync keys rotate")
 
@@ -42,12 +45,42 @@ def rotate(ctx: typer.Context, as_json: AsJson = False) -> None:
     else:
         began = "Made key" if rotation.added else "Went on with key"
         output.note(state, f"{began} {rotation.key_id}; sealed {rotation.resealed} values anew with it")
-        output.note(state, f"Back up {fleet.keyring.path}. To end an old key: cdxsync keys retire KEY")
+        output.note(state, f"Back up the keyring ({fleet.keyring.where}). To end an old key: cdxsync keys retire KEY")
     if rotation.unreadable:
         output.note(state, "These could not be opened and stay as they are:")
         for problem in rotation.unreadable:
             output.note(state, f"  {problem}")
         raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it; - for standard output.")],
+    new_key: Annotated[bool, typer.Option("--new-key", help="Add a key, which is the active one.")] = False,
+    without: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Leave out a key that nothing is sealed with.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the keyring with its secret keys, to be put elsewhere. The one in use stays as it is."""
+    from cdxsync.domain import keys
+    from cdxsync.errors import Conflict
+    from cdxsync.store import keyring_file
+
+    state = state_of(ctx)
+    fleet = state.fleet()
+    if str(file) != "-" and file.exists():
+        raise Conflict(f"{file} exists already. Name another file")
+    content = keys.export(fleet, new_key=new_key, without=without, actor=actor())
+    if str(file) == "-":
+        sys.stdout.write(content.encode().decode())
+        return
+    keyring_file.write(file, content)
+    if state.json:
+        output.json_data({"file": str(file), "active": content.active, "keys": list(content.keys)})
+        return
+    output.note(state, f"Wrote {file}: key {content.active} is active of {len(content.keys)}. Keep it secret")
 
 
 @app.command()

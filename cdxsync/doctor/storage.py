@@ -11,10 +11,11 @@ from cdxsync import deployment
 from cdxsync.doctor.model import Finding, Subject, fail, ok, warn
 from cdxsync.domain import clock, keys
 from cdxsync.domain.fleet import Fleet
-from cdxsync.errors import CdxsyncError
+from cdxsync.errors import CdxsyncError, Conflict
 from cdxsync.store import database as store
-from cdxsync.store import keyring_file, migrations
-from cdxsync.store.keyring_file import KeyringFile
+from cdxsync.store import migrations
+from cdxsync.store.keyring_file import KeyringElsewhere
+from cdxsync.store.keyring_outside import PLACES
 from cdxsync.store.tables import AuthPayload, Host, LogEntry, TokenUsage, proxy
 
 RESTORE = "cdxsync db check   then, from a good backup: cdxsync db restore FILE --force"
@@ -22,8 +23,7 @@ RESTORE = "cdxsync db check   then, from a good backup: cdxsync db restore FILE 
 
 def fleet_of(subject: Subject) -> Fleet:
     """The fleet as it is stored; for checks that need `database` and `keyring`."""
-    ring = KeyringFile(subject.home / deployment.KEYRING_NAME)
-    return Fleet(settings=subject.settings, keyring=ring, host_ca_pem="")
+    return Fleet(settings=subject.settings, keyring=deployment.keyring_of(subject.settings), host_ca_pem="")
 
 
 def database(subject: Subject) -> Iterator[Finding]:
@@ -57,18 +57,31 @@ def schema(subject: Subject) -> Iterator[Finding]:
 
 
 def keyring(subject: Subject) -> Iterator[Finding]:
-    """It can be read, and opens what is stored."""
+    """It can be read, from wherever it comes, and opens what is stored."""
     path = subject.home / deployment.KEYRING_NAME
+    source = str(path)
     try:
-        content = keyring_file.read(path)
-        keys.check(KeyringFile(path), deployment.KEYRING_NAME)
+        ring = deployment.keyring_of(subject.settings)
+        source = ring.where
+        content = ring.content()
+        keys.check(ring, source)
+    except KeyringElsewhere as error:
+        wanted = ", ".join(sorted(keys.usage().keys() - {""}))
+        yield fail(
+            error.explain() + (f". Wanted: key {wanted}" if wanted else ""),
+            f"give this command the keyring that the server has: run it with {PLACES}",
+        )
+        return
+    except Conflict as error:
+        yield fail(error.explain(), "keep one keyring")
+        return
     except CdxsyncError as error:
-        yield fail(error.explain(), f"put the right {path} back from a backup")
+        yield fail(error.explain(), f"put the right {source} back from a backup")
         return
     if content.resealing:
         yield warn("a change of keys was not finished", "cdxsync keys rotate")
     else:
-        yield ok(f"key {content.active} is active; it opens what is stored")
+        yield ok(f"key {content.active} is active; it opens what is stored; from {source}")
 
 
 def clock_of_rows(subject: Subject) -> Iterator[Finding]:

@@ -6,20 +6,20 @@ from cdxsync.domain import audit
 from cdxsync.store import named_values
 from cdxsync.store.database import reachable, write
 
-_NAME = "api_disabled"
+NAME = "api_disabled"
 
 
 def get() -> dict[str, Any]:
     """`disabled`, as `GET /admin/api/state` answers."""
     with reachable():
-        return {"disabled": named_values.get(_NAME) == "1"}
+        return {"disabled": named_values.get(NAME) == "1"}
 
 
 def put(disabled: bool, *, actor: str) -> dict[str, Any]:
     """Set the flag; returns what `get` does."""
 
     def work() -> None:
-        named_values.put(_NAME, "1" if disabled else "0")
+        named_values.put(NAME, "1" if disabled else "0")
         audit.record("admin.api.state", actor=actor, disabled=disabled)
 
     write(work)

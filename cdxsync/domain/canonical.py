@@ -79,15 +79,37 @@ def replace(fleet: Fleet, document: AuthDocument, *, source: str, host: Host | N
     Payloads beyond `payload_history` are dropped, oldest first.
     """
     at = clock.stamp(clock.now())
-    payload_id: int = AuthPayload.insert(
-        last_refresh=document.last_refresh,
-        last_refresh_us=document.instant.microseconds,
-        sha256=document.digest,
-        source=source,
-        source_host=host.id if host is not None else None,
-        body="",
-        created_at=at,
-    ).execute()
+    payload_id = insert(fleet, document, source=source, source_host=host.id if host is not None else None, at=at)
+    named_values.put(POINTER, str(payload_id))
+    if source != "runner":
+        jobs.mark(RUNNER_JOB, "new_document")
+    drop_old(fleet.settings.payload_history)
+    return payload_id
+
+
+def insert(
+    fleet: Fleet,
+    document: AuthDocument,
+    *,
+    source: str,
+    source_host: int | None,
+    at: str,
+    payload_id: int | None = None,
+) -> int:
+    """Keep `document`, as of `at`, with its entries, sealed; within a write transaction. Returns its id.
+
+    With `payload_id` it gets that id.
+    """
+    row = {
+        "last_refresh": document.last_refresh,
+        "last_refresh_us": document.instant.microseconds,
+        "sha256": document.digest,
+        "source": source,
+        "source_host": source_host,
+        "body": "",
+        "created_at": at,
+    }
+    payload_id = AuthPayload.insert(row if payload_id is None else {"id": payload_id, **row}).execute()
     sealed = fleet.keyring.seal(document.body, sealed_values.payload_body(payload_id))
     AuthPayload.update(body=sealed).where(AuthPayload.id == payload_id).execute()
     for target, entry in document.entries.items():
@@ -106,10 +128,6 @@ def replace(fleet: Fleet, document: AuthDocument, *, source: str, host: Host | N
             meta=json.dumps(meta, sort_keys=True) if meta else None,
             created_at=at,
         ).execute()
-    named_values.put(POINTER, str(payload_id))
-    if source != "runner":
-        jobs.mark(RUNNER_JOB, "new_document")
-    drop_old(fleet.settings.payload_history)
     return payload_id
 
 

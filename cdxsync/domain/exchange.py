@@ -13,6 +13,7 @@ from cdxsync.domain import (
     clock,
     history,
     hosts,
+    permits,
     quota,
     runner,
     sync,
@@ -22,7 +23,7 @@ from cdxsync.domain import (
 )
 from cdxsync.domain.authdoc import AuthDocument
 from cdxsync.domain.fleet import Fleet
-from cdxsync.errors import Invalid
+from cdxsync.errors import Invalid, Refused
 from cdxsync.settings import Settings
 from cdxsync.store.database import write
 from cdxsync.store.tables import Host, HostAuthState
@@ -51,7 +52,8 @@ class Claim:
 def run(fleet: Fleet, call: Call, body: dict[str, Any]) -> dict[str, Any]:
     """Carry out the `command` of a `POST /auth` body; returns the answer's `data`.
 
-    Raises `Invalid`. A call whose command is acceptable counts and reports its versions even when it then fails.
+    Raises `Invalid`, or `Refused` when the host may not store. A call whose command is acceptable counts and reports
+    its versions even when it then fails.
     """
     command = _read_command(body.get("command"))
     at = clock.now()
@@ -60,7 +62,10 @@ def run(fleet: Fleet, call: Call, body: dict[str, Any]) -> dict[str, Any]:
     except Invalid:
         write(lambda: _count(call, at))
         raise
-    return write(lambda: _exchange(fleet, call, request, at))
+    answer = write(lambda: _exchange(fleet, call, request, at))
+    if isinstance(answer, Refused):
+        raise answer
+    return answer
 
 
 def _read_command(value: object) -> str:
@@ -110,8 +115,15 @@ def _count(call: Call, at: datetime) -> Host:
     return Host.get_by_id(call.host_id)
 
 
-def _exchange(fleet: Fleet, call: Call, request: Claim | AuthDocument, at: datetime) -> dict[str, Any]:
+def _exchange(fleet: Fleet, call: Call, request: Claim | AuthDocument, at: datetime) -> dict[str, Any] | Refused:
     host = _count(call, at)
+    if isinstance(request, AuthDocument) and (refusal := permits.refusal(host, "store_auth")):
+        # Not raised: the call counts, and the audit row stays.
+        canonical_id, document = canonical.current(fleet) or (None, None)
+        outcome = _Outcome("refused", canonical_id, document)
+        more = {"client_version": host.client_version, "reason": "not permitted"}
+        _record("auth.store", outcome, request, actor=audit.host_actor(host), host=host, more=more)
+        return refusal
     summary = hosts.summary(host)
     if isinstance(request, Claim):
         outcome = _retrieve(fleet, request, host)

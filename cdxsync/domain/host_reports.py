@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from peewee import JOIN
 
-from cdxsync.domain import audit, canonical, hosts, usage_reports
+from cdxsync.domain import audit, canonical, hosts, permits, usage_reports
 from cdxsync.domain.fleet import Fleet
 from cdxsync.store.database import reachable, write
 from cdxsync.store.tables import Host, HostAuthDigest, TokenUsage
@@ -47,6 +47,7 @@ def _items(only: Host | None) -> list[dict[str, Any]]:
             "last_seen_at": host.last_seen_at,
             "created_at": host.created_at,
         }
+        | permits.shown(host)
         for host in rows
     ]
 

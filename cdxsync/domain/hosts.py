@@ -1,11 +1,12 @@
 """Hosts: registering, authenticating, the address rule, and what answers say of them (`contract.md` 2)."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from cdxsync.domain import audit, clock, versions
+from cdxsync.domain import audit, clock, permits, versions
 from cdxsync.errors import Invalid, NotFound, Refused, Unauthenticated
 from cdxsync.store.database import reachable, write
 from cdxsync.store.tables import Host, HostAuthDigest, HostAuthState, InstallToken
@@ -219,6 +220,11 @@ def set_active(host: Host, active: bool, *, actor: str) -> Host:
     return change(host, actor=actor, action=action, status=ACTIVE if active else DISABLED)
 
 
+def set_permits(host: Host, given: Mapping[str, Any], *, actor: str) -> Host:
+    """Let a host store auth documents or prompts for the fleet, or not (`permits.read_changes`). Raises `Invalid`."""
+    return change(host, actor=actor, action="admin.host.permit", **permits.read_changes(given))
+
+
 def unbind(host: Host, *, actor: str) -> Host:
     """Forget a host's address; its next call binds anew."""
     return change(host, actor=actor, action="admin.host.unbind", ip=None)
@@ -317,4 +323,4 @@ def brief(host: Host) -> dict[str, Any]:
         "status": host.status,
         "ip": host.ip,
         "allow_roaming_ips": host.allow_roaming_ips,
-    }
+    } | permits.shown(host)

@@ -10,7 +10,7 @@ from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import CdxsyncError, Conflict, Failed, NotFound
 from cdxsync.store import keyring_file
 from cdxsync.store.database import reachable, write
-from cdxsync.store.keyring_file import KeyringFile
+from cdxsync.store.keyring_file import Content, KeyringFile
 from cdxsync.store.sealed_values import COLUMNS, Column
 from cdxsync.store.sealing import Keyring, key_id_of
 
@@ -30,7 +30,7 @@ def usage() -> dict[str, Counter[str]]:
 
 def overview(fleet: Fleet) -> dict[str, Any]:
     """The keys with their state (`active`, `old`, or `missing` from the keyring) and what each has sealed."""
-    content = keyring_file.read(fleet.keyring.path)
+    content = fleet.keyring.content()
     counts = usage()
     names = list(dict.fromkeys([*content.keys, *sorted(counts.keys() - {""})]))
     keys = [
@@ -42,7 +42,7 @@ def overview(fleet: Fleet) -> dict[str, Any]:
         }
         for name in names
     ]
-    return {"keys": keys, "resealing": content.resealing}
+    return {"source": fleet.keyring.where, "keys": keys, "resealing": content.resealing}
 
 
 def check(keyring: KeyringFile | Keyring, name: str = "the keyring") -> None:
@@ -102,15 +102,21 @@ def rotate(fleet: Fleet, *, actor: str, on_progress: Callable[[int, int], None])
     Servers may run: they open what either key sealed and seal with the new one from the moment that it is in the
     file. When a former call was cut off, its key is used and no further one is added. What cannot be opened stays as
     it is and is listed. `on_progress` gets how many values are done, and of how many.
+
+    To a keyring from outside no key can be added; all is sealed with the key that is active in it. Raises `Conflict`,
+    which says how to add one, when that has been done.
     """
-    path = fleet.keyring.path
+    ring = fleet.keyring
 
     def begin() -> tuple[str, bool]:
-        content = keyring_file.read(path)
+        content = ring.content()
+        if ring.outside is not None:
+            _refuse_without_work(ring, content.active)
+            return content.active, False
         if content.resealing:
             return content.active, False
         content = replace(content.with_new_key(), resealing=True)
-        keyring_file.write(path, content)
+        keyring_file.write(ring.path, content)
         audit.record("admin.keys.rotate", actor=actor, key=content.active)
         return content.active, True
 
@@ -127,6 +133,16 @@ def rotate(fleet: Fleet, *, actor: str, on_progress: Callable[[int, int], None])
             on_progress(min(resealed + len(unreadable), total), total)
     write(lambda: _finish(fleet, key_id, resealed, unreadable, actor))
     return Rotation(key_id, added, resealed, tuple(unreadable))
+
+
+def _refuse_without_work(ring: KeyringFile, active: str) -> None:
+    if not any(column.count(not_under=active) for column in COLUMNS):
+        raise Conflict(
+            f"The keyring comes from {ring.where}, which cdxsync cannot write, and all is sealed with its active key"
+            f" {active}. Nothing was changed. To change keys: write a keyring with a further key with"
+            " `cdxsync keys export FILE --new-key`, put it in the place of the old one, restart every server, and run"
+            " this again"
+        )
 
 
 def _reseal(fleet: Fleet, column: Column, key_id: str) -> Iterable[tuple[int, list[str]]]:
@@ -156,30 +172,60 @@ def _reseal(fleet: Fleet, column: Column, key_id: str) -> Iterable[tuple[int, li
 
 
 def _finish(fleet: Fleet, key_id: str, resealed: int, unreadable: list[str], actor: str) -> None:
-    content = keyring_file.read(fleet.keyring.path)
-    if content.active == key_id and content.resealing:
+    content = fleet.keyring.content()
+    if fleet.keyring.outside is None and content.active == key_id and content.resealing:
         keyring_file.write(fleet.keyring.path, replace(content, resealing=False))
     audit.record("admin.keys.reseal", actor=actor, key=key_id, resealed=resealed, unreadable=len(unreadable))
 
 
 def retire(fleet: Fleet, key_id: str, *, actor: str) -> None:
-    """Remove a key with which nothing is sealed any more. Raises `NotFound` or `Conflict`.
+    """Remove a key with which nothing is sealed any more. Raises `NotFound`, or `Conflict`: also for a keyring from
+    outside, with what to do instead.
 
     Looking and removing happen in one write transaction, and nobody seals outside of one.
     """
 
     def work() -> None:
-        content = keyring_file.read(fleet.keyring.path)
-        if key_id not in content.keys:
-            raise NotFound(f"No key {key_id!r} in the keyring. See: cdxsync keys list")
-        if key_id == content.active:
-            raise Conflict(f"Key {key_id} is the active one. Make a new one first: cdxsync keys rotate")
-        used = usage().get(key_id)
-        if used:
+        content = fleet.keyring.content()
+        _refuse_needed(content, key_id)
+        if fleet.keyring.outside is not None:
             raise Conflict(
-                f"Key {key_id} has sealed {describe_counts(used)}. Seal them anew first: cdxsync keys rotate"
+                f"Key {key_id} is not needed any more, but the keyring comes from {fleet.keyring.where}, which cdxsync"
+                f" cannot write. Nothing was changed. Write one without it with `cdxsync keys export FILE --without"
+                f" {key_id}`, put it in the place of the old one, and restart every server"
             )
         keyring_file.write(fleet.keyring.path, content.without(key_id))
         audit.record("admin.keys.retire", actor=actor, key=key_id)
 
     write(work)
+
+
+def _refuse_needed(content: Content, key_id: str) -> None:
+    """Raise `NotFound` for a key that is not there, `Conflict` for one that is still needed."""
+    if key_id not in content.keys:
+        raise NotFound(f"No key {key_id!r} in the keyring. See: cdxsync keys list")
+    if key_id == content.active:
+        raise Conflict(f"Key {key_id} is the active one. Make a new one first: cdxsync keys rotate")
+    used = usage().get(key_id)
+    if used:
+        raise Conflict(f"Key {key_id} has sealed {describe_counts(used)}. Seal them anew first: cdxsync keys rotate")
+
+
+def export(fleet: Fleet, *, new_key: bool = False, without: str | None = None, actor: str) -> Content:
+    """The keyring to be put elsewhere, with a further key that is the active one, or without one that is not needed.
+
+    The keyring in use stays as it is. Raises `NotFound` or `Conflict`.
+    """
+
+    def work() -> Content:
+        content = fleet.keyring.content()
+        if without is not None:
+            _refuse_needed(content, without)
+            content = content.without(without)
+        if new_key:
+            content = content.with_new_key()
+        content = replace(content, resealing=False)
+        audit.record("admin.keys.export", actor=actor, active=content.active, keys=list(content.keys))
+        return content
+
+    return write(work)

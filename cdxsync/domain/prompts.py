@@ -9,8 +9,8 @@ from typing import Any
 import frontmatter
 import yaml
 
-from cdxsync.domain import audit, authdoc, clock, texts
-from cdxsync.errors import Invalid, NotFound
+from cdxsync.domain import audit, authdoc, clock, hosts, permits, texts
+from cdxsync.errors import Invalid, NotFound, Refused
 from cdxsync.store import named_values
 from cdxsync.store.database import reachable, write
 from cdxsync.store.tables import Host, SlashCommand
@@ -182,8 +182,23 @@ def retrieve(body: dict[str, Any], host: Host) -> dict[str, Any]:
 
 
 def store(prompt: Prompt, *, actor: str, host: Host | None = None) -> dict[str, Any]:
-    """Store a prompt; the last writer wins. Returns the answer's `data` of `POST /slash-commands/store`."""
-    return write(lambda: _put(prompt, actor, host))
+    """Store a prompt; the last writer wins. Returns the answer's `data` of `POST /slash-commands/store`.
+
+    Raises `Refused` when the host may not store prompts.
+    """
+
+    def work() -> dict[str, Any] | Refused:
+        refusal = permits.refusal(hosts.by_id(host.id), "store_prompts") if host is not None else None
+        if refusal is None:
+            return _put(prompt, actor, host)
+        # Not raised: the audit row stays.
+        audit.record("slash.store", actor=actor, host=host, filename=prompt.filename, status="refused")
+        return refusal
+
+    answer = write(work)
+    if isinstance(answer, Refused):
+        raise answer
+    return answer
 
 
 def store_all(prompts: list[Prompt], *, actor: str) -> list[dict[str, Any]]:
@@ -211,9 +226,14 @@ def _put(prompt: Prompt, actor: str, host: Host | None) -> dict[str, Any]:
         else:
             status = "updated"
             SlashCommand.update(changes).where(SlashCommand.id == row.id).execute()
-        named_values.put(_REVISION, secrets.token_hex(8))
+        note_changed()
     audit.record("slash.store", actor=actor, host=host, filename=prompt.filename, status=status)
     return {"status": status, "filename": prompt.filename, "sha256": prompt.sha256, "updated_at": at}
+
+
+def note_changed() -> None:
+    """Give the list a new revision, within the caller's write transaction."""
+    named_values.put(_REVISION, secrets.token_hex(8))
 
 
 def delete(filename: str, *, actor: str) -> str:
@@ -222,7 +242,7 @@ def delete(filename: str, *, actor: str) -> str:
     def work() -> str:
         row = find(filename)
         row.delete_instance()
-        named_values.put(_REVISION, secrets.token_hex(8))
+        note_changed()
         audit.record("slash.delete", actor=actor, filename=row.filename, sha256=row.sha256)
         return str(row.filename)
 

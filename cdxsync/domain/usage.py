@@ -51,7 +51,7 @@ def _store(host: Host, entries: list[Entry]) -> dict[str, Any]:
         given = {name: value for name, value in shown.items() if value is not None}
         audit.record("token.usage", actor=audit.host_actor(host), host=host, **given)
         rows.append({"recorded_at": stamp, **shown})
-    _roll_up(host, at, entries)
+    roll_up(host.id, at, entries)
     used = sum(entry.total or 0 for entry in entries)
     Host.update(last_seen_at=stamp, latest_usage_id=newest, usage_total=Host.usage_total + used).where(
         Host.id == host.id
@@ -60,11 +60,14 @@ def _store(host: Host, entries: list[Entry]) -> dict[str, Any]:
     return data | rows[0] if len(rows) == 1 else data
 
 
-def _roll_up(host: Host, at: datetime, entries: list[Entry]) -> None:
-    """Add entries to all totals that they belong to, in the transaction that stores them."""
+def roll_up(host_id: int | None, at: datetime, entries: list[Entry]) -> None:
+    """Add entries of one host, or of one that is gone, and one day to all totals that they belong to.
+
+    In the transaction that stores them.
+    """
     day = at.strftime("%Y-%m-%d")
     for model, mine in _grouped(entries, lambda entry: entry.model or ""):
-        _add(UsageDay, {"host": host.id, "day": day, "model": model}, mine)
+        _add(UsageDay, {"host": host_id, "day": day, "model": model}, mine)
         _add(UsageFleetDay, {"day": day, "model": model}, mine)
     for line, mine in _grouped(entries, lambda entry: entry.line or ""):
         if line:

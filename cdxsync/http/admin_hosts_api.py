@@ -41,6 +41,11 @@ def mount(app: Bottle, fleet: Fleet) -> None:
         host, allow = hosts.by_id(host_id), params.boolean(bodies.body_object(limit), "allow")
         return _changed(hosts.set_roaming(host, allow, actor=access.actor()))
 
+    @app.post("/admin/hosts/<host_id:int>/permit")
+    def permit(host_id: int) -> HTTPResponse:
+        host = hosts.by_id(host_id)
+        return _changed(hosts.set_permits(host, bodies.body_object(limit), actor=access.actor()))
+
     @app.post("/admin/hosts/<host_id:int>/clear")
     def clear(host_id: int) -> HTTPResponse:
         return envelope.answer(hosts.clear(hosts.by_id(host_id), actor=access.actor()).data())

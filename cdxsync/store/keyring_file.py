@@ -3,7 +3,7 @@
     {"active": "<id>", "keys": {"<id>": "<base64 of 32 bytes>"}, "created": {"<id>": "<stamp>"}, "resealing": false}
 
 `resealing` stays true from adding a key until all that the older ones sealed has been sealed anew. The file is 0600
-and replaced atomically.
+and replaced atomically. A keyring from outside (`cdxsync.store.keyring_outside`) has the same format and is only read.
 """
 
 import base64
@@ -17,12 +17,17 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from cdxsync.errors import CdxsyncError, Failed
+from cdxsync.errors import CdxsyncError, Conflict, Failed
 from cdxsync.files import write_private
+from cdxsync.store.keyring_outside import MARK, PLACES, Outside
 from cdxsync.store.sealing import Keyring, UnknownKey
 
 KEY_BYTES = 32
 _log = logging.getLogger("cdxsync.store")
+
+
+class KeyringElsewhere(Failed):
+    """The keyring comes from outside the home, and is not here."""
 
 
 @dataclass(frozen=True)
@@ -67,16 +72,38 @@ def write(path: Path, content: Content) -> None:
         raise Failed(f"{path}: the keyring cannot be written: {error.strerror}") from None
 
 
-def read(path: Path) -> Content:
-    """Read a keyring file. Raises `Failed` when it is missing or not one."""
+def mark(path: Path) -> None:
+    """Write a keyring file that says that the keys come from outside."""
+    write_private(path, MARK)
+
+
+def read(path: Path, outside: Outside | None = None) -> Content:
+    """The keyring of a home with the keyring file `path`, and `outside` when there is one.
+
+    Raises `Failed` when it is missing or not one, `KeyringElsewhere` when it comes from outside and `outside` is None,
+    and `Conflict` when there are two: they would drift apart at the next change of keys.
+    """
     try:
-        return decode(path.read_bytes(), str(path))
+        text = path.read_bytes()
     except FileNotFoundError:
         raise Failed(
             f"{path}: the keyring is missing; without it stored credentials cannot be read. Restore it"
         ) from None
     except OSError as error:
         raise Failed(f"{path}: the keyring cannot be read: {error.strerror}") from None
+    if text.strip() == MARK.strip():
+        if outside is None:
+            raise KeyringElsewhere(
+                f"{path} says that the keyring comes from outside, and none is here: neither {PLACES}"
+            )
+        return decode(outside.read(), outside.name)
+    content = decode(text, str(path))
+    if outside is not None:
+        raise Conflict(
+            f"There are two keyrings: {path}, and {outside.name}. Keep one. To keep the second, see that it has key"
+            f" {', '.join(content.keys)}, then move {path} away"
+        )
+    return content
 
 
 def decode(text: bytes, name: str) -> Content:
@@ -95,17 +122,34 @@ def decode(text: bytes, name: str) -> Content:
 
 
 class KeyringFile:
-    """The keyring of a home, always as its file stands now; safe for threads.
+    """The keyring of a home, always as its file, or what comes from outside, stands now; safe for threads.
+
+    One that comes from outside and is not here seals and opens nothing; all that needs neither goes on.
 
     Whoever seals does it within the write transaction that stores the result. So a key that nothing in the database
     needs any more is sealed with by nobody either (`cdxsync.domain.keys.retire`).
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, outside: Outside | None = None) -> None:
         self.path = path
+        self.outside = outside
         self._lock = threading.Lock()
         self._stat = self._identity()
-        self._ring = self._load()
+        self._ring: Keyring | None = None
+        self._absence = ""
+        try:
+            self._ring = self._load()
+        except KeyringElsewhere as error:
+            self._absence = error.message
+
+    @property
+    def where(self) -> str:
+        """Where the keys come from, for people."""
+        return str(self.path) if self.outside is None else self.outside.name
+
+    def content(self) -> Content:
+        """All that is in the keyring. Raises `Failed` or `Conflict`."""
+        return read(self.path, self.outside)
 
     def seal(self, plaintext: bytes, context: str) -> str:
         """Seal with the key that is active now, within a write transaction."""
@@ -128,15 +172,22 @@ class KeyringFile:
                     self._stat = identity
             except CdxsyncError as error:
                 _log.error("the keyring as it was goes on being used: %s", error.message)
+            if self._ring is None:
+                raise KeyringElsewhere(self._absence)
             return self._ring
 
     def _load(self) -> Keyring:
-        content = read(self.path)
+        content = self.content()
         return Keyring(content.active, content.keys)
 
-    def _identity(self) -> tuple[int, int, int]:
-        try:
-            stat = self.path.stat()
-        except OSError:
-            return (0, 0, 0)
-        return (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+    def _identity(self) -> tuple[int, ...]:
+        paths = [self.path] if self.outside is None or self.outside.path is None else [self.path, self.outside.path]
+        found: tuple[int, ...] = ()
+        for path in paths:
+            try:
+                stat = path.stat()
+            except OSError:
+                found += (0, 0, 0)
+            else:
+                found += (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        return found

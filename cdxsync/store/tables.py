@@ -47,6 +47,9 @@ class Host(Table):
     """All tokens that the host has reported."""
     latest_usage_id = IntegerField(null=True)
     """The host's newest row in `token_usages`; that row may have been pruned since."""
+    allow_store_auth = BooleanField(default=True)
+    """Whether the host may store auth documents for the fleet."""
+    allow_store_prompts = BooleanField(default=True)
 
     class Meta:
         table_name = "hosts"

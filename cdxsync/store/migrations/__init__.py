@@ -15,7 +15,7 @@ from cdxsync.errors import Failed
 from cdxsync.store.database import reachable, write
 from cdxsync.store.tables import proxy
 
-_SQLITE = {"id": "INTEGER NOT NULL PRIMARY KEY", "bigint": "BIGINT", "bool": "INTEGER", "longtext": "TEXT"}
+_SQLITE = {"id": "INTEGER NOT NULL PRIMARY KEY", "bigint": "BIGINT", "bool": "INTEGER", "true": "1", "longtext": "TEXT"}
 _LEDGER = (
     "CREATE TABLE IF NOT EXISTS schema_migrations (name VARCHAR(191) NOT NULL PRIMARY KEY, applied_at TEXT NOT NULL)"
 )

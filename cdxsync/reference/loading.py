@@ -1,0 +1,107 @@
+"""The whole import: reading the dump, and putting what it holds into a home without hosts, in one transaction."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from cdxsync import deployment
+from cdxsync.domain import audit, consistency
+from cdxsync.domain.fleet import Fleet
+from cdxsync.errors import Failed
+from cdxsync.portable.importing import empty_home, refuse_rows
+from cdxsync.reference import activity_rows, fleet_rows
+from cdxsync.reference.dump import Dump
+from cdxsync.reference.secretbox import SecretBox
+from cdxsync.reference.stage import KEYS, Report, Stage
+from cdxsync.reference.tokens import Tokens
+from cdxsync.settings import Settings
+from cdxsync.store import database
+
+Progress = Callable[[int, int], None]
+FREE = ("versions", "jobs", "logs")
+"""Tables that may have rows before the import."""
+_TICK = 500
+
+
+def load(
+    settings: Settings,
+    source: BinaryIO,
+    name: str,
+    *,
+    key: bytes | None,
+    dry_run: bool,
+    actor: str,
+    on_progress: Progress,
+) -> dict[str, Any]:
+    """Import the dump `source`, `name` for messages, whose values the `key` opens; returns what `Report.data` does.
+
+    With `dry_run` all is done in a home that is thrown away. Raises `Failed` for what cannot be read, with its line,
+    and `Conflict` when the home has hosts; then nothing has changed.
+    """
+    box = SecretBox(key)
+    stage = Stage()
+    try:
+        skipped = _read(stage, source, name, on_progress)
+        if not dry_run:
+            report = _put(settings, stage, box, actor, on_progress)
+        else:
+            _refuse_filled(settings)
+            with tempfile.TemporaryDirectory(prefix="cdxsync-dry-run-") as folder:
+                elsewhere = replace(settings, home=Path(folder) / "home", database_url="", keyring="")
+                report = _put(elsewhere, stage, box, actor, on_progress)
+                database.close_database()
+    finally:
+        stage.close()
+    return {"dry_run": dry_run, **report.data(), "other_tables": sorted(skipped)}
+
+
+def _read(stage: Stage, source: BinaryIO, name: str, on_progress: Progress) -> set[str]:
+    dump = Dump(Tokens(source, name), KEYS)
+    for done, row in enumerate(dump.rows(), 1):
+        stage.add(row)
+        if done % _TICK == 0:
+            on_progress(done, done)
+    stage.finish()
+    if not stage.count("hosts"):
+        raise Failed(f"{name} has no row of the table hosts: not a dump of the reference implementation's database")
+    return dump.skipped_tables
+
+
+def _refuse_filled(settings: Settings) -> None:
+    if deployment.is_initialised(settings.home):
+        deployment.open_unmigrated(settings)
+        refuse_rows(settings.home, FREE)
+        database.close_database()
+
+
+def _put(settings: Settings, stage: Stage, box: SecretBox, actor: str, on_progress: Progress) -> Report:
+    with empty_home(settings, may_have=FREE) as home:
+        return database.write(lambda: _all(home.fleet, stage, box, actor, on_progress))
+
+
+def _all(fleet: Fleet, stage: Stage, box: SecretBox, actor: str, on_progress: Progress) -> Report:
+    report = Report()
+    done, total = 0, stage.count("token_usages") + stage.count("logs")
+
+    def tick() -> None:
+        nonlocal done
+        done += 1
+        if done % _TICK == 0 or done == total:
+            on_progress(done, total)
+
+    names = fleet_rows.import_hosts(stage, report)
+    kept = fleet_rows.import_documents(fleet, stage, report, box, names)
+    fleet_rows.import_states(stage, report, names, kept)
+    fleet_rows.import_digests(stage, report, names)
+    fleet_rows.import_installers(fleet, stage, report, names)
+    activity_rows.import_usage(stage, report, names, tick)
+    activity_rows.import_prompts(fleet, stage, report, names)
+    activity_rows.import_logs(fleet, stage, report, names, tick)
+    activity_rows.import_flag(stage, report)
+    audit.record("admin.db.import_reference", actor=actor, host=None, imported=dict(report.imported))
+    findings = consistency.check(fleet).findings
+    if findings:
+        raise Failed(f"{findings[0].check}: {findings[0].problem} ({len(findings)} findings). Nothing was imported")
+    return report
