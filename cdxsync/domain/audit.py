@@ -7,11 +7,17 @@ from peewee import JOIN
 
 from cdxsync.domain import clock, pages
 from cdxsync.store.database import reachable, write
+from cdxsync.store.prepared import Prepared
 from cdxsync.store.tables import Host, LogEntry
 
 ANYONE = "anyone"
 """Actor of a call that proves nothing but a single-use token."""
 MAX_ROWS = 500
+_INSERT = Prepared(
+    lambda host, actor, action, details, created_at: LogEntry.insert(
+        host=host, actor=actor, action=action, details=details, created_at=created_at
+    )
+)
 
 
 def host_actor(host: Host) -> str:
@@ -21,13 +27,13 @@ def host_actor(host: Host) -> str:
 
 def record(action: str, *, actor: str, host: Host | None = None, **details: object) -> None:
     """Add a row, within the caller's transaction. `details` must hold no secret."""
-    LogEntry.insert(
+    _INSERT.execute(
         host=host.id if host is not None else None,
         actor=actor[:255],
         action=action,
         details=json.dumps(details, ensure_ascii=False) if details else None,
         created_at=clock.stamp(clock.now()),
-    ).execute()
+    )
 
 
 def note(action: str, *, host: Host | None = None, actor: str | None = None, **details: object) -> None:

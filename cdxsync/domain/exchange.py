@@ -25,8 +25,24 @@ from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import Invalid
 from cdxsync.settings import Settings
 from cdxsync.store.database import write
+from cdxsync.store.prepared import Prepared
 from cdxsync.store.tables import Host, HostAuthState
 from cdxsync.trust import apikeys
+
+_COUNT = Prepared(
+    lambda host, client_version, wrapper_version, stamp: Host.update(
+        api_calls=Host.api_calls + 1,
+        client_version=client_version,
+        wrapper_version=wrapper_version,
+        last_seen_at=stamp,
+        updated_at=stamp,
+    ).where(Host.id == host)
+)
+_HOLDS = Prepared(
+    lambda host, payload, digest, stamp: HostAuthState.update(
+        payload=payload, seen_digest=digest, seen_at=stamp
+    ).where(HostAuthState.host == host)
+)
 
 
 @dataclass(frozen=True)
@@ -98,16 +114,17 @@ def _read_document(fleet: Fleet, value: object, at: datetime) -> AuthDocument:
 def _count(call: Call, at: datetime) -> Host:
     """Count the call and keep the versions that it reports; returns the host as it is then."""
     stamp = clock.stamp(at)
-    before = hosts.still_valid(call.host_id, apikeys.fingerprint(call.api_key))
-    Host.update(
-        api_calls=Host.api_calls + 1,
-        client_version=call.client_version,
-        wrapper_version=call.wrapper_version,
-        last_seen_at=stamp,
-        updated_at=stamp,
-    ).where(Host.id == call.host_id).execute()
-    versions.note_reported(before.client_version, call.client_version)
-    return Host.get_by_id(call.host_id)
+    host = hosts.still_valid(call.host_id, apikeys.fingerprint(call.api_key))
+    before = host.client_version
+    _COUNT.execute(
+        host=host.id, client_version=call.client_version, wrapper_version=call.wrapper_version, stamp=stamp
+    )
+    versions.note_reported(before, call.client_version)
+    # Nobody else can have changed the row: to read it again would find just this.
+    host.api_calls += 1
+    host.client_version, host.wrapper_version = call.client_version, call.wrapper_version
+    host.last_seen_at = host.updated_at = stamp
+    return host
 
 
 def _exchange(fleet: Fleet, call: Call, request: Claim | AuthDocument, at: datetime) -> dict[str, Any]:
@@ -214,9 +231,9 @@ def _note_host_state(host: Host, request: Claim | AuthDocument, outcome: _Outcom
     if (host.last_refresh, host.auth_digest) != held:
         Host.update(last_refresh=held[0], auth_digest=held[1]).where(Host.id == host.id).execute()
     if in_sync:
-        state = {"payload": outcome.payload_id, "seen_digest": document.digest, "seen_at": clock.stamp(at)}
-        if not HostAuthState.update(state).where(HostAuthState.host == host.id).execute():
-            HostAuthState.insert(host=host.id, **state).execute()
+        payload, digest, stamp = outcome.payload_id, document.digest, clock.stamp(at)
+        if not _HOLDS.changed(host=host.id, payload=payload, digest=digest, stamp=stamp):
+            HostAuthState.insert(host=host.id, payload=payload, seen_digest=digest, seen_at=stamp).execute()
 
 
 def upload(fleet: Fleet, document: object, *, host: Host | None, actor: str, force: bool = False) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from cdxsync.domain import audit, clock, versions
 from cdxsync.errors import Invalid, NotFound, Refused, Unauthenticated
 from cdxsync.store.database import reachable, write
+from cdxsync.store.prepared import Prepared
 from cdxsync.store.tables import Host, HostAuthDigest, HostAuthState, InstallToken
 from cdxsync.trust import apikeys
 from cdxsync.trust.addresses import Address
@@ -15,6 +16,12 @@ from cdxsync.trust.addresses import Address
 ACTIVE = "active"
 DISABLED = "disabled"
 RECENT_DIGESTS = 3
+_BY_KEY = Prepared(lambda fingerprint: Host.select().where(Host.api_key_sha256 == fingerprint))
+_HAS_DIGEST = Prepared(
+    lambda host, digest: HostAuthDigest.select(HostAuthDigest.id).where(
+        (HostAuthDigest.host == host) & (HostAuthDigest.digest == digest)
+    )
+)
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -71,7 +78,7 @@ def authenticate(api_key: str | None) -> Host:
     if len(api_key) > apikeys.MAX_LENGTH:
         raise Unauthenticated("Invalid API key")
     with reachable():
-        host = Host.get_or_none(Host.api_key_sha256 == apikeys.fingerprint(api_key))
+        host: Host | None = _BY_KEY.model(fingerprint=apikeys.fingerprint(api_key))
     if host is None:
         raise Unauthenticated("Invalid API key")
     return host
@@ -89,8 +96,8 @@ def still_valid(host_id: int, api_key_sha256: str) -> Host:
     A rotation may have come in between; what it ended must neither bind an address nor store anything any more.
     Raises `Unauthenticated`.
     """
-    host = Host.get_or_none((Host.id == host_id) & (Host.api_key_sha256 == api_key_sha256))
-    if host is None:
+    host: Host | None = _BY_KEY.model(fingerprint=api_key_sha256)
+    if host is None or host.id != host_id:
         raise Unauthenticated("Invalid API key")
     return host
 
@@ -281,11 +288,11 @@ def note_digest(host: Host, digest: str, *, refresh: bool) -> None:
 
     With `refresh` a digest that is listed already counts as seen again (`contract.md` 3.6).
     """
-    at = clock.stamp(clock.now())
-    mine = HostAuthDigest.host == host.id
-    listed = HostAuthDigest.select(HostAuthDigest.id).where(mine & (HostAuthDigest.digest == digest)).exists()
+    listed = _HAS_DIGEST.row(host=host.id, digest=digest) is not None
     if listed and not refresh:
         return
+    at = clock.stamp(clock.now())
+    mine = HostAuthDigest.host == host.id
     if listed:
         HostAuthDigest.update(last_seen=at).where(mine & (HostAuthDigest.digest == digest)).execute()
     else:

@@ -1,0 +1,197 @@
+"""The one thread of a process that writes: what many threads want written at once shares a commit.
+
+A commit costs a wait for the disk, and SQLite has one writer at a time. So all write work of a process goes through one
+queue, in order. Its thread runs what has come in one transaction, each in a savepoint of its own, commits, and only
+then lets those who wait go on: a request is answered after the commit that holds what it wrote.
+"""
+
+import logging
+import random
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import peewee
+
+from cdxsync.errors import DatabaseAway
+from cdxsync.store.away import away, reachable
+
+Result = TypeVar("Result")
+
+BUSY_TIMEOUT_SECONDS = 15.0
+"""How long work may wait for a database that another process has locked."""
+BATCH_SECONDS = 0.02
+"""After this long a batch takes in no more, so that quick work waits for slow work ahead of it, and for no more."""
+_FIRST_POLL_SECONDS, _LAST_POLL_SECONDS = 0.0005, 0.02
+_CACHE_KIB = 16000
+_STOP_SECONDS = 10.0
+_LOOK_SECONDS = 5.0
+_log = logging.getLogger("cdxsync.store")
+
+
+class _Item:
+    """Work that waits, is done or has failed; `done` is held until then."""
+
+    __slots__ = ("done", "error", "result", "since", "work")
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self.work = work
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.since = time.monotonic()
+        self.done = threading.Lock()
+        self.done.acquire()
+
+
+class Writer:
+    """The queue and the thread; `database` is used in that thread through a connection of its own."""
+
+    def __init__(self, database: peewee.SqliteDatabase) -> None:
+        self.database = database
+        self._queue: deque[_Item] = deque()
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._serve, name="writer", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Callable[[], Result]) -> Result:
+        """Run `work` in the writer's thread; returns or raises what it does, after the commit."""
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("a write within a write would wait for itself")
+        item = _Item(work)
+        with self._changed:
+            if self._stopping:
+                raise DatabaseAway("The server is stopping")
+            self._queue.append(item)
+            self._changed.notify()
+        while not item.done.acquire(timeout=_LOOK_SECONDS):
+            if not self._thread.is_alive():
+                raise DatabaseAway("The thread that writes has ended; nobody knows whether this was written")
+        if item.error is not None:
+            raise item.error
+        result: Result = item.result
+        return result
+
+    def is_alive(self) -> bool:
+        """Whether it takes work."""
+        return self._thread.is_alive() and not self._stopping
+
+    def stop(self) -> None:
+        """Take no more work, finish what is queued, and close the connection."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(_STOP_SECONDS)
+
+    def _serve(self) -> None:
+        try:
+            while self._wait():
+                try:
+                    self._serve_batch()
+                except BaseException as error:
+                    _log.exception("the writer goes on after a failure")
+                    self._fail_queued(error)
+                    self._disconnect()
+        finally:
+            self._disconnect()
+
+    def _wait(self) -> bool:
+        with self._changed:
+            while not self._queue and not self._stopping:
+                self._changed.wait()
+            return bool(self._queue)
+
+    def _serve_batch(self) -> None:
+        try:
+            connection = self._begin()
+        except (peewee.DatabaseError, peewee.InterfaceError, sqlite3.Error) as error:
+            # Whoever waits now has waited behind the same lock, or wants the same absent file.
+            self._fail_queued(error)
+            self._disconnect()
+            return
+        batch: list[_Item] = []
+        try:
+            end = time.monotonic() + BATCH_SECONDS
+            while self._queue:
+                batch.append(item := self._queue.popleft())
+                self._perform(item, connection)
+                if time.monotonic() >= end:
+                    break
+            connection.execute("COMMIT")
+        except BaseException as error:
+            # Nothing of the batch is kept. SQLite itself has rolled back when the disk was full or failed.
+            failure = away(error)
+            for item in batch:
+                item.error = item.error or DatabaseAway(failure.message)
+            self._disconnect()
+        else:
+            _committed(len(batch))
+        finally:
+            for item in batch:
+                item.done.release()
+
+    def _begin(self) -> sqlite3.Connection:
+        """Begin a transaction that no other process can write beside.
+
+        SQLite's own way of waiting sleeps longer and longer, up to 0.1 s, so that a process that writes often would
+        keep the others out; here each looks again within 20 ms at most, at times of its own.
+        """
+        if self.database.is_closed():
+            self.database.connect()
+            self.database.execute_sql(f"PRAGMA cache_size = -{_CACHE_KIB}")
+            self.database.execute_sql("PRAGMA busy_timeout = 0")
+        connection: sqlite3.Connection = self.database.connection()
+        until = self._queue[0].since + BUSY_TIMEOUT_SECONDS
+        pause = _FIRST_POLL_SECONDS
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                return connection
+            except sqlite3.OperationalError as error:
+                if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() >= until:
+                    raise
+            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+            pause = min(_LAST_POLL_SECONDS, pause * 1.5)
+
+    def _perform(self, item: _Item, connection: sqlite3.Connection) -> None:
+        """Run one item; what it raises undoes its own changes only. Raises when the whole transaction has gone."""
+        connection.execute("SAVEPOINT item")
+        try:
+            with reachable():
+                item.result = item.work()
+        except BaseException as error:
+            item.error = error
+            if not connection.in_transaction:
+                raise
+            connection.execute("ROLLBACK TO item")
+        connection.execute("RELEASE item")
+
+    def _fail_queued(self, error: BaseException) -> None:
+        failure = away(error)
+        with self._changed:
+            queued = list(self._queue)
+            self._queue.clear()
+        _fail(queued, failure.message)
+
+    def _disconnect(self) -> None:
+        """Give up the connection, and with it a transaction that may be open; the next batch makes a new one."""
+        try:
+            if not self.database.is_closed():
+                self.database.close()
+        except (peewee.DatabaseError, peewee.InterfaceError, sqlite3.Error) as error:
+            _log.error("closing the writer's connection: %s", error)
+
+
+def _fail(items: Iterable[_Item], message: str) -> None:
+    for item in items:
+        item.error = DatabaseAway(message)
+        item.done.release()
+
+
+def _committed(size: int) -> None:
+    """A batch of `size` works has been committed: the place to count batches from."""
+    _log.debug("committed %d", size)
