@@ -50,7 +50,13 @@ def wrk(server: Running, where: Home, call: Call, *, seconds: float, connections
         keys, body = Path(folder) / "keys", Path(folder) / "body"
         keys.write_text("\n".join(where.keys) + "\n")
         body.write_text(call.body)
-        command = ["wrk", "--threads=1", f"--connections={connections}", f"--duration={round(seconds)}s", "--timeout=30s"]
+        command = [
+            "wrk",
+            "--threads=1",
+            f"--connections={connections}",
+            f"--duration={round(seconds)}s",
+            "--timeout=30s",
+        ]
         command += [f"--script={_SCRIPT}", f"{server.url}{call.path}", "--", call.method, str(keys), str(body)]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
     found = json.loads(done.stdout.splitlines()[-1])

@@ -13,6 +13,7 @@ from cdxsync.store.tables import Host, LogEntry
 ANYONE = "anyone"
 """Actor of a call that proves nothing but a single-use token."""
 MAX_ROWS = 500
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 _INSERT = Prepared(
     lambda host, actor, action, details, created_at: LogEntry.insert(
         host=host, actor=actor, action=action, details=details, created_at=created_at
@@ -31,7 +32,7 @@ def record(action: str, *, actor: str, host: Host | None = None, **details: obje
         host=host.id if host is not None else None,
         actor=actor[:255],
         action=action,
-        details=json.dumps(details, ensure_ascii=False) if details else None,
+        details=_encode(details) if details else None,
         created_at=clock.stamp(clock.now()),
     )
 

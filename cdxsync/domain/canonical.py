@@ -17,6 +17,7 @@ from cdxsync.errors import CdxsyncError, Invalid, NotFound
 from cdxsync.store import named_values, sealed_values
 from cdxsync.store.database import write
 from cdxsync.store.prepared import Prepared
+from cdxsync.store.standing import Standing
 from cdxsync.store.tables import AuthEntry, AuthPayload, Host
 
 POINTER = "canonical_payload_id"
@@ -34,7 +35,7 @@ def current(fleet: Fleet) -> tuple[int, AuthDocument] | None:
     A stored document that no longer passes (altered, or under rules that were tightened since) counts as none; an
     audit row `auth.canonical_invalid` says so, once per process (`contract.md` 3.5).
     """
-    found = pointed_payload()
+    found = _pointed.get()
     if found is None:
         return None
     document = _load(fleet, found.id, found.sha256)
@@ -56,6 +57,9 @@ def pointed_payload() -> Pointed | None:
         newest_first = (AuthPayload.last_refresh_us.desc(), AuthPayload.id.desc())
         row = AuthPayload.select(AuthPayload.id, AuthPayload.sha256).order_by(*newest_first).tuples().first()
     return None if row is None else Pointed(*row)
+
+
+_pointed = Standing(pointed_payload)
 
 
 @functools.lru_cache(maxsize=8)

@@ -1,5 +1,6 @@
 """`POST /auth` and the admin's upload: the sync rule with its reading and writing around it (`contract.md` 4)."""
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -27,7 +28,6 @@ from cdxsync.settings import Settings
 from cdxsync.store.database import write
 from cdxsync.store.prepared import Prepared
 from cdxsync.store.tables import Host, HostAuthState
-from cdxsync.trust import apikeys
 
 _COUNT = Prepared(
     lambda host, client_version, wrapper_version, stamp: Host.update(
@@ -39,9 +39,9 @@ _COUNT = Prepared(
     ).where(Host.id == host)
 )
 _HOLDS = Prepared(
-    lambda host, payload, digest, stamp: HostAuthState.update(
-        payload=payload, seen_digest=digest, seen_at=stamp
-    ).where(HostAuthState.host == host)
+    lambda host, payload, digest, stamp: HostAuthState.update(payload=payload, seen_digest=digest, seen_at=stamp).where(
+        HostAuthState.host == host
+    )
 )
 
 
@@ -51,6 +51,7 @@ class Call:
 
     host_id: int
     api_key: str = field(repr=False)
+    api_key_sha256: str
     client_version: str
     wrapper_version: str
 
@@ -114,11 +115,9 @@ def _read_document(fleet: Fleet, value: object, at: datetime) -> AuthDocument:
 def _count(call: Call, at: datetime) -> Host:
     """Count the call and keep the versions that it reports; returns the host as it is then."""
     stamp = clock.stamp(at)
-    host = hosts.still_valid(call.host_id, apikeys.fingerprint(call.api_key))
+    host = hosts.still_valid(call.host_id, call.api_key_sha256)
     before = host.client_version
-    _COUNT.execute(
-        host=host.id, client_version=call.client_version, wrapper_version=call.wrapper_version, stamp=stamp
-    )
+    _COUNT.execute(host=host.id, client_version=call.client_version, wrapper_version=call.wrapper_version, stamp=stamp)
     versions.note_reported(before, call.client_version)
     # Nobody else can have changed the row: to read it again would find just this.
     host.api_calls += 1
@@ -135,16 +134,32 @@ def _exchange(fleet: Fleet, call: Call, request: Claim | AuthDocument, at: datet
     else:
         outcome = _store(fleet, request, host=host, source="host", actor=audit.host_actor(host), force=False)
     _note_host_state(host, request, outcome, at)
-    baked = wrapper.bake(fleet.settings.public_url, call.api_key, host.fqdn, fleet.host_ca_pem)
     return (
         outcome.data(fleet.settings, summary)
         | {
             "api_calls": host.api_calls,
             "token_usage_month": usage_reports.host_month_totals(at, host),
-            "versions": versions.block(baked.sha256),
+            "versions": versions.block(_wrapper_sha256(fleet, call, host.fqdn)),
         }
         | quota.for_host(fleet.settings, at)
     )
+
+
+_wrapper_hashes: OrderedDict[tuple[str, ...], str] = OrderedDict()
+"""By what a wrapper is baked from, with the key's SHA-256 in the key's place; used by the writer's thread alone."""
+_MAX_HASHES = 20_000
+
+
+def _wrapper_sha256(fleet: Fleet, call: Call, fqdn: str) -> str:
+    """The SHA-256 of the host's wrapper, which is only baked to learn it when it is not known yet."""
+    made_of = (fleet.settings.public_url, call.api_key_sha256, fqdn, fleet.host_ca_pem)
+    known = _wrapper_hashes.get(made_of)
+    if known is None:
+        known = wrapper.bake(fleet.settings.public_url, call.api_key, fqdn, fleet.host_ca_pem).sha256
+        _wrapper_hashes[made_of] = known
+        if len(_wrapper_hashes) > _MAX_HASHES:
+            _wrapper_hashes.popitem(last=False)
+    return known
 
 
 @dataclass(frozen=True)
@@ -225,7 +240,8 @@ def _note_host_state(host: Host, request: Claim | AuthDocument, outcome: _Outcom
     document = outcome.document
     if document is None:
         return
-    hosts.note_digest(host, document.digest, refresh=False)
+    if host.auth_digest != document.digest:  # else it was noted with that
+        hosts.note_digest(host, document.digest, refresh=False)
     in_sync = outcome.status in sync.HOLDS_CANONICAL
     held = (document.last_refresh, document.digest) if in_sync else (request.last_refresh, request.digest)
     if (host.last_refresh, host.auth_digest) != held:

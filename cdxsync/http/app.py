@@ -31,8 +31,7 @@ WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Any]
 
 def assemble(fleet: Fleet, revocations: Revocations | None) -> Bottle:
     """All routes, with the gate before those of admins."""
-    app = Bottle()
-    app.config["json.enable"] = False
+    app = Bottle(autojson=False)
     settings = fleet.settings
     throttle = Throttle(
         settings.home / "throttle.db",

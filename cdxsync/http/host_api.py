@@ -19,6 +19,7 @@ def mount(app: Bottle, fleet: Fleet, gate: access.HostGate) -> None:
         call = exchange.Call(
             host_id=host.id,
             api_key=key,
+            api_key_sha256=host.api_key_sha256,
             client_version=_reported_version(body, "client_version", "cdx_version"),
             wrapper_version=_reported_version(body, "wrapper_version"),
         )
@@ -70,5 +71,8 @@ def _bake(fleet: Fleet, gate: access.HostGate) -> wrapper.Baked:
 
 def _reported_version(body: dict[str, Any], *names: str) -> str:
     """A version from the body or else the query; only texts that are not blank count (`contract.md` 1.8)."""
-    candidates = [body.get(names[0]), *(request.query.get(name) for name in names)]
+    given = body.get(names[0])
+    if isinstance(given, str) and given.strip():
+        return versions.reported(given)
+    candidates = (request.query.get(name) for name in names)
     return versions.reported(next((text for text in candidates if isinstance(text, str) and text.strip()), None))

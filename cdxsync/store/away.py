@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import sqlite3
 from collections.abc import Iterator
 
 import peewee
@@ -16,8 +17,9 @@ def reachable() -> Iterator[None]:
     """Turn the driver's errors about the state of the database into `DatabaseAway`."""
     try:
         yield
-    except (peewee.OperationalError, peewee.InterfaceError) as error:
-        if getattr(error.__context__, "sqlite_errorname", "") == "SQLITE_ERROR":
+    except (peewee.OperationalError, peewee.InterfaceError, sqlite3.OperationalError, sqlite3.InterfaceError) as error:
+        cause = error if isinstance(error, sqlite3.Error) else error.__context__
+        if getattr(cause, "sqlite_errorname", "") == "SQLITE_ERROR":
             raise  # a statement that SQLite does not take: our mistake, not the database's state
         raise away(error) from error
 

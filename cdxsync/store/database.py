@@ -80,6 +80,18 @@ def _the_writer() -> Writer:
         return _writer
 
 
+def generation() -> object | None:
+    """Within write work: a value that is another one when what was read before may not be current any more."""
+    writer = _writer
+    return (writer, writer.generation) if writer is not None and writer.is_current() else None
+
+
+def outdate() -> None:
+    """Within write work: say that it has changed what `Standing` values are read from."""
+    if _writer is not None and _writer.is_current():
+        _writer.generation += 1
+
+
 def stop_writer() -> None:
     """Let the writer finish what is queued, and close its connection; the next write starts another."""
     global _writer

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+from cdxsync.store import database
 from cdxsync.store.prepared import Prepared
 from cdxsync.store.tables import Version
 
@@ -26,8 +27,10 @@ def put(name: str, value: str) -> None:
     changes = {"version": value, "updated_at": datetime.now(UTC).isoformat(timespec="seconds")}
     if not Version.update(changes).where(Version.name == name).execute():
         Version.insert(name=name, **changes).execute()
+    database.outdate()
 
 
 def drop(name: str) -> None:
     """Forget `name`, within the caller's write transaction."""
     Version.delete().where(Version.name == name).execute()
+    database.outdate()

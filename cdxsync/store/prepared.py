@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from peewee import Value
+from peewee import BooleanField, Value
 
 
 class _Slot:
@@ -32,10 +32,10 @@ class Prepared:
         return query.model, sql, parameters
 
     def execute(self, **values: Any) -> Any:
-        """Run it; returns the driver's cursor."""
+        """Run it past Peewee; returns the driver's cursor. Raises the driver's errors, which `reachable` knows too."""
         model, sql, parameters = self._parts
-        given = [values[one.name] if isinstance(one, _Slot) else one for one in parameters]
-        return model._meta.database.execute_sql(sql, given)
+        given = [values[one.name] if type(one) is _Slot else one for one in parameters]
+        return model._meta.database.connection().execute(sql, given)
 
     def row(self, **values: Any) -> Any:
         """The first row as a tuple, or None."""
@@ -54,15 +54,19 @@ class Prepared:
         return int(self.execute(**values).rowcount)
 
     @functools.cached_property
-    def _fields(self) -> list[tuple[str, Callable[[Any], Any]]]:
-        return [(field.name, field.python_value) for field in self._parts[0]._meta.sorted_fields]
+    def _fields(self) -> tuple[list[str], list[str]]:
+        fields = self._parts[0]._meta.sorted_fields
+        return [field.name for field in fields], [field.name for field in fields if isinstance(field, BooleanField)]
 
     def model(self, **values: Any) -> Any:
-        """The first row as a model, or None; for a query that selects whole rows of one table."""
+        """The first row as a model, or None; for a query that selects whole rows of one table without foreign keys."""
         row = self.row(**values)
         if row is None:
             return None
-        data = {name: read(value) for (name, read), value in zip(self._fields, row, strict=True)}
-        found = self._parts[0](__no_default__=1, **data)
-        found._dirty.clear()
+        names, booleans = self._fields
+        found = self._parts[0](__no_default__=True)
+        data = found.__data__  # set as one: attribute by attribute takes longer than the query
+        data.update(zip(names, row, strict=True))
+        for name in booleans:
+            data[name] = bool(data[name])
         return found

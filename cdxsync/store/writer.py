@@ -6,12 +6,12 @@ then lets those who wait go on: a request is answered after the commit that hold
 """
 
 import logging
+import queue
 import random
 import sqlite3
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import peewee
@@ -51,22 +51,20 @@ class Writer:
 
     def __init__(self, database: peewee.SqliteDatabase) -> None:
         self.database = database
-        self._queue: deque[_Item] = deque()
-        self._changed = threading.Condition()
+        self.generation = 0
+        """Another number whenever something may have changed that work has read before; see `Standing`."""
+        self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._stopping = False
+        self._data_version = -1
         self._thread = threading.Thread(target=self._serve, name="writer", daemon=True)
         self._thread.start()
 
     def run(self, work: Callable[[], Result]) -> Result:
         """Run `work` in the writer's thread; returns or raises what it does, after the commit."""
-        if threading.current_thread() is self._thread:
+        if self.is_current():
             raise RuntimeError("a write within a write would wait for itself")
         item = _Item(work)
-        with self._changed:
-            if self._stopping:
-                raise DatabaseAway("The server is stopping")
-            self._queue.append(item)
-            self._changed.notify()
+        self._queue.put(item)
         while not item.done.acquire(timeout=_LOOK_SECONDS):
             if not self._thread.is_alive():
                 raise DatabaseAway("The thread that writes has ended; nobody knows whether this was written")
@@ -75,52 +73,55 @@ class Writer:
         result: Result = item.result
         return result
 
+    def is_current(self) -> bool:
+        """Whether the caller is write work."""
+        return threading.get_ident() == self._thread.ident
+
     def is_alive(self) -> bool:
         """Whether it takes work."""
-        return self._thread.is_alive() and not self._stopping
+        return not self._stopping and self._thread.is_alive()
 
     def stop(self) -> None:
         """Take no more work, finish what is queued, and close the connection."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(_STOP_SECONDS)
+        self._stopping = True
+        self._queue.put(None)
+        self._thread.join(_STOP_SECONDS)
 
     def _serve(self) -> None:
-        try:
-            while self._wait():
-                try:
-                    self._serve_batch()
-                except BaseException as error:
-                    _log.exception("the writer goes on after a failure")
-                    self._fail_queued(error)
-                    self._disconnect()
-        finally:
-            self._disconnect()
+        while (first := self._queue.get()) is not None:
+            try:
+                self._serve_batch(first)
+            except BaseException:
+                _log.exception("the writer goes on after a failure")
+                self._disconnect()
+        self._fail([], DatabaseAway("The server is stopping"))
+        self._disconnect()
 
-    def _wait(self) -> bool:
-        with self._changed:
-            while not self._queue and not self._stopping:
-                self._changed.wait()
-            return bool(self._queue)
-
-    def _serve_batch(self) -> None:
+    def _next(self) -> _Item | None:
         try:
-            connection = self._begin()
-        except (peewee.DatabaseError, peewee.InterfaceError, sqlite3.Error) as error:
+            item = self._queue.get_nowait()
+        except queue.Empty:
+            return None
+        if item is None:
+            self._queue.put(None)  # the end, after what has come
+        return item
+
+    def _serve_batch(self, first: _Item) -> None:
+        """Run `first` and what else has come, in one transaction, and let all go on that wait for it."""
+        batch = [first]
+        try:
+            connection = self._begin(first.since + BUSY_TIMEOUT_SECONDS)
+        except BaseException as error:
             # Whoever waits now has waited behind the same lock, or wants the same absent file.
-            self._fail_queued(error)
             self._disconnect()
+            self._fail(batch, away(error))
             return
-        batch: list[_Item] = []
         try:
             end = time.monotonic() + BATCH_SECONDS
-            while self._queue:
-                batch.append(item := self._queue.popleft())
+            self._perform(first, connection)
+            while time.monotonic() < end and (item := self._next()) is not None:
+                batch.append(item)
                 self._perform(item, connection)
-                if time.monotonic() >= end:
-                    break
             connection.execute("COMMIT")
         except BaseException as error:
             # Nothing of the batch is kept. SQLite itself has rolled back when the disk was full or failed.
@@ -134,8 +135,8 @@ class Writer:
             for item in batch:
                 item.done.release()
 
-    def _begin(self) -> sqlite3.Connection:
-        """Begin a transaction that no other process can write beside.
+    def _begin(self, until: float) -> sqlite3.Connection:
+        """Begin a transaction that no other process can write beside; wait for theirs until the time `until`.
 
         SQLite's own way of waiting sleeps longer and longer, up to 0.1 s, so that a process that writes often would
         keep the others out; here each looks again within 20 ms at most, at times of its own.
@@ -145,17 +146,21 @@ class Writer:
             self.database.execute_sql(f"PRAGMA cache_size = -{_CACHE_KIB}")
             self.database.execute_sql("PRAGMA busy_timeout = 0")
         connection: sqlite3.Connection = self.database.connection()
-        until = self._queue[0].since + BUSY_TIMEOUT_SECONDS
         pause = _FIRST_POLL_SECONDS
         while True:
             try:
                 connection.execute("BEGIN IMMEDIATE")
-                return connection
+                break
             except sqlite3.OperationalError as error:
                 if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() >= until:
                     raise
             time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
             pause = min(_LAST_POLL_SECONDS, pause * 1.5)
+        data_version = connection.execute("PRAGMA data_version").fetchone()[0]
+        if data_version != self._data_version:  # another connection has written
+            self._data_version = data_version
+            self.generation += 1
+        return connection
 
     def _perform(self, item: _Item, connection: sqlite3.Connection) -> None:
         """Run one item; what it raises undoes its own changes only. Raises when the whole transaction has gone."""
@@ -168,28 +173,26 @@ class Writer:
             if not connection.in_transaction:
                 raise
             connection.execute("ROLLBACK TO item")
+            self.generation += 1
         connection.execute("RELEASE item")
 
-    def _fail_queued(self, error: BaseException) -> None:
-        failure = away(error)
-        with self._changed:
-            queued = list(self._queue)
-            self._queue.clear()
-        _fail(queued, failure.message)
+    def _fail(self, items: list[_Item], failure: DatabaseAway) -> None:
+        """Fail these, and all that are queued."""
+        while (item := self._next()) is not None:
+            items.append(item)
+        for item in items:
+            item.error = DatabaseAway(failure.message)
+            item.done.release()
 
     def _disconnect(self) -> None:
         """Give up the connection, and with it a transaction that may be open; the next batch makes a new one."""
+        self.generation += 1
+        self._data_version = -1
         try:
             if not self.database.is_closed():
                 self.database.close()
         except (peewee.DatabaseError, peewee.InterfaceError, sqlite3.Error) as error:
             _log.error("closing the writer's connection: %s", error)
-
-
-def _fail(items: Iterable[_Item], message: str) -> None:
-    for item in items:
-        item.error = DatabaseAway(message)
-        item.done.release()
 
 
 def _committed(size: int) -> None:
