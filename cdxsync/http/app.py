@@ -31,7 +31,8 @@ WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Any]
 
 def assemble(fleet: Fleet, revocations: Revocations | None) -> Bottle:
     """All routes, with the gate before those of admins."""
-    app = Bottle(autojson=False)
+    app = Bottle()
+    app.config["json.enable"] = False
     settings = fleet.settings
     throttle = Throttle(
         settings.home / "throttle.db",

@@ -5,6 +5,7 @@ queue, in order. Its thread runs what has come in one transaction, each in a sav
 then lets those who wait go on: a request is answered after the commit that holds what it wrote.
 """
 
+import itertools
 import logging
 import queue
 import random
@@ -25,6 +26,9 @@ BUSY_TIMEOUT_SECONDS = 15.0
 """How long work may wait for a database that another process has locked."""
 BATCH_SECONDS = 0.02
 """After this long a batch takes in no more, so that quick work waits for slow work ahead of it, and for no more."""
+GATHER_SECONDS = 0.005
+"""How long a batch waits at most for those who shared the last one to come again."""
+_GATHER_STEP_SECONDS = 0.0005
 _FIRST_POLL_SECONDS, _LAST_POLL_SECONDS = 0.0005, 0.02
 _CACHE_KIB = 16000
 _STOP_SECONDS = 10.0
@@ -33,17 +37,29 @@ _log = logging.getLogger("cdxsync.store")
 
 
 class _Item:
-    """Work that waits, is done or has failed; `done` is held until then."""
+    """Work that waits, and then is done or has failed; the lock `go` is held until its thread may go on."""
 
-    __slots__ = ("done", "error", "result", "since", "work")
+    __slots__ = ("after", "error", "finished", "go", "result", "since", "work")
 
     def __init__(self, work: Callable[[], Any]) -> None:
         self.work = work
         self.result: Any = None
         self.error: BaseException | None = None
+        self.finished = False
+        self.after: _Item | None = None
+        """Whose thread this one's wakes: all at once they would fight for the interpreter's lock."""
         self.since = time.monotonic()
-        self.done = threading.Lock()
-        self.done.acquire()
+        self.go = threading.Lock()
+        self.go.acquire()
+
+
+def _let_go(items: list[_Item]) -> None:
+    for item in items:
+        item.finished = True
+    for item, after in itertools.pairwise(items):
+        item.after = after
+    if items:
+        items[0].go.release()
 
 
 class Writer:
@@ -54,6 +70,7 @@ class Writer:
         self.generation = 0
         """Another number whenever something may have changed that work has read before; see `Standing`."""
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
+        self._expected = 1
         self._stopping = False
         self._data_version = -1
         self._thread = threading.Thread(target=self._serve, name="writer", daemon=True)
@@ -65,9 +82,11 @@ class Writer:
             raise RuntimeError("a write within a write would wait for itself")
         item = _Item(work)
         self._queue.put(item)
-        while not item.done.acquire(timeout=_LOOK_SECONDS):
+        while not item.go.acquire(timeout=_LOOK_SECONDS) and not item.finished:
             if not self._thread.is_alive():
                 raise DatabaseAway("The thread that writes has ended; nobody knows whether this was written")
+        if item.after is not None:
+            item.after.go.release()
         if item.error is not None:
             raise item.error
         result: Result = item.result
@@ -89,13 +108,56 @@ class Writer:
 
     def _serve(self) -> None:
         while (first := self._queue.get()) is not None:
+            self._gather()
+            batch = [first]
             try:
-                self._serve_batch(first)
-            except BaseException:
-                _log.exception("the writer goes on after a failure")
+                self._write(batch)
+            except BaseException as error:
+                # Nothing of the batch is kept. SQLite itself has rolled back when the disk was full or failed.
+                if not isinstance(error, sqlite3.Error | peewee.PeeweeException):
+                    _log.exception("the writer goes on after a failure of its own")
                 self._disconnect()
-        self._fail([], DatabaseAway("The server is stopping"))
+                self._fail(batch, error)
+            else:
+                self._expected = len(batch)
+                _committed(len(batch))
+            _let_go(batch)
+        late = self._queued()
+        self._fail(late, DatabaseAway("The server is stopping"))
+        _let_go(late)
         self._disconnect()
+
+    def _gather(self) -> None:
+        """Wait a moment for those who shared the last batch, while they come: a commit costs the same for all.
+
+        It also lets them get to their next write undisturbed. The interpreter runs one thread at a time, and SQLite
+        lets go of it at every step: beside threads that are busy, each step would cost the writer a change of threads.
+        """
+        end = time.monotonic() + GATHER_SECONDS
+        seen, steps_since = 0, 0
+        while (here := self._queue.qsize() + 1) < self._expected and time.monotonic() < end:
+            steps_since = 0 if here != seen else steps_since + 1
+            if steps_since > 1:
+                return
+            seen = here
+            time.sleep(_GATHER_STEP_SECONDS)
+
+    def _write(self, batch: list[_Item]) -> None:
+        """Run the first item of `batch` and what else has come, which is added to it, in one transaction.
+
+        Raises when nothing was committed.
+        """
+        try:
+            connection = self._begin(batch[0].since + BUSY_TIMEOUT_SECONDS)
+        except BaseException:
+            batch += self._queued()  # they wait behind the same lock, or for the same file
+            raise
+        end = time.monotonic() + BATCH_SECONDS
+        self._perform(batch[0], connection)
+        while time.monotonic() < end and (item := self._next()) is not None:
+            batch.append(item)
+            self._perform(item, connection)
+        connection.execute("COMMIT")
 
     def _next(self) -> _Item | None:
         try:
@@ -103,37 +165,17 @@ class Writer:
         except queue.Empty:
             return None
         if item is None:
-            self._queue.put(None)  # the end, after what has come
+            self._queue.put(None)  # the end, which comes after all that is queued
         return item
 
-    def _serve_batch(self, first: _Item) -> None:
-        """Run `first` and what else has come, in one transaction, and let all go on that wait for it."""
-        batch = [first]
-        try:
-            connection = self._begin(first.since + BUSY_TIMEOUT_SECONDS)
-        except BaseException as error:
-            # Whoever waits now has waited behind the same lock, or wants the same absent file.
-            self._disconnect()
-            self._fail(batch, away(error))
-            return
-        try:
-            end = time.monotonic() + BATCH_SECONDS
-            self._perform(first, connection)
-            while time.monotonic() < end and (item := self._next()) is not None:
-                batch.append(item)
-                self._perform(item, connection)
-            connection.execute("COMMIT")
-        except BaseException as error:
-            # Nothing of the batch is kept. SQLite itself has rolled back when the disk was full or failed.
-            failure = away(error)
-            for item in batch:
-                item.error = item.error or DatabaseAway(failure.message)
-            self._disconnect()
-        else:
-            _committed(len(batch))
-        finally:
-            for item in batch:
-                item.done.release()
+    def _queued(self) -> list[_Item]:
+        return list(iter(self._next, None))
+
+    def _fail(self, items: list[_Item], error: BaseException) -> None:
+        """Tell those who have not failed by themselves."""
+        failure = error if isinstance(error, DatabaseAway) else away(error)
+        for item in items:
+            item.error = item.error or DatabaseAway(failure.message)
 
     def _begin(self, until: float) -> sqlite3.Connection:
         """Begin a transaction that no other process can write beside; wait for theirs until the time `until`.
@@ -175,14 +217,6 @@ class Writer:
             connection.execute("ROLLBACK TO item")
             self.generation += 1
         connection.execute("RELEASE item")
-
-    def _fail(self, items: list[_Item], failure: DatabaseAway) -> None:
-        """Fail these, and all that are queued."""
-        while (item := self._next()) is not None:
-            items.append(item)
-        for item in items:
-            item.error = DatabaseAway(failure.message)
-            item.done.release()
 
     def _disconnect(self) -> None:
         """Give up the connection, and with it a transaction that may be open; the next batch makes a new one."""
