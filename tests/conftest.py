@@ -53,12 +53,13 @@ class Fleet:
         self.ca_file = home / "pki" / "ca.pem"
         self.env = BASE_ENVIRONMENT | (env or {})
         self.serve_args = serve_args
+        self.program = ("-m", "cdxsync")
         self.output: list[str] = []
         self.processes: list[subprocess.Popen[str]] = []
 
     def start(self, port: int | None = None) -> subprocess.Popen[str]:
         """Start a server on this home and wait until it listens."""
-        command = [sys.executable, "-m", "cdxsync", "--home", str(self.home), "serve"]
+        command = [sys.executable, *self.program, "--home", str(self.home), "serve"]
         command += ["--listen", f"127.0.0.1:{port or self.port}", "--public-url", self.url, *self.serve_args]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=self.env)
         settled = threading.Event()

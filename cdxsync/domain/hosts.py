@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from peewee import fn
+
 from cdxsync.domain import audit, clock, versions
 from cdxsync.errors import Invalid, NotFound, Refused, Unauthenticated
 from cdxsync.store.database import reachable, write
@@ -291,8 +293,10 @@ def note_digest(host: Host, digest: str, *, refresh: bool) -> None:
     listed = _HAS_DIGEST.row(host=host.id, digest=digest) is not None
     if listed and not refresh:
         return
-    at = clock.stamp(clock.now())
     mine = HostAuthDigest.host == host.id
+    newest = HostAuthDigest.select(fn.MAX(HostAuthDigest.last_seen)).where(mine).scalar()
+    # What is seen now is the newest, also after the clock was set back: else it would be dropped at once.
+    at = max(clock.stamp(clock.now()), str(newest or ""))
     if listed:
         HostAuthDigest.update(last_seen=at).where(mine & (HostAuthDigest.digest == digest)).execute()
     else:

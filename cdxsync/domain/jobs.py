@@ -19,6 +19,8 @@ from cdxsync.store.tables import Job
 
 FIRST_BACKOFF_SECONDS = 60
 LEASE_MARGIN_SECONDS = 5
+CLOCK_TOLERANCE_SECONDS = 60
+"""How far the clocks of servers may differ without one doubting what another has written."""
 MANUAL = "manual"
 """The reason of a run that an admin asked for."""
 
@@ -65,17 +67,28 @@ class State(StrEnum):
     IDLE = "idle"
 
 
+def clock_went_back(spec: Spec, row: Job, at: datetime) -> bool:
+    """Whether the row is of a clock that was ahead: it says that the job ran in the future, or will run until later
+    than it may. What it says of the time to come is worth nothing then.
+    """
+    latest_lease = clock.stamp(at + timedelta(seconds=spec.time_limit + LEASE_MARGIN_SECONDS + CLOCK_TOLERANCE_SECONDS))
+    latest_end = clock.stamp(at + timedelta(seconds=CLOCK_TOLERANCE_SECONDS))
+    leased_too_long = row.lease_until is not None and row.lease_until > latest_lease
+    return leased_too_long or (row.last_finished_at is not None and row.last_finished_at > latest_end)
+
+
 def state_of(spec: Spec, row: Job, at: datetime) -> State:
     """What the job does at the time `at`: due when it may be started now."""
     now = clock.stamp(at)
     if spec.off:
         return State.OFF
-    if row.lease_until is not None and row.lease_until > now:
+    went_back = clock_went_back(spec, row, at)
+    if row.lease_until is not None and row.lease_until > now and not went_back:
         return State.RUNNING
-    scheduled = spec.interval is not None and (row.next_run is None or row.next_run <= now)
+    scheduled = spec.interval is not None and (row.next_run is None or row.next_run <= now or went_back)
     if row.wanted is None and not scheduled:
         return State.IDLE
-    return State.HELD if row.not_before is not None and row.not_before > now else State.DUE
+    return State.HELD if row.not_before is not None and row.not_before > now and not went_back else State.DUE
 
 
 def next_delay(spec: Spec, outcome: Outcome, failures: int, spread: float) -> float:

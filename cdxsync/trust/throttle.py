@@ -66,9 +66,10 @@ class _FileStorage(Storage):
         now = time.time()
         row = self._connection.execute(
             "INSERT INTO counters VALUES (?1, ?2, ?3) ON CONFLICT (name) DO UPDATE SET"
-            # A counter that expires later than a new one would is of a clock that has been set back since.
-            " amount = CASE WHEN expires <= ?4 OR expires > ?3 THEN excluded.amount ELSE amount + excluded.amount END,"
-            " expires = CASE WHEN expires <= ?4 OR expires > ?3 THEN excluded.expires ELSE expires END"
+            # A counter that expires much later than a new one would is of a clock that has been set back since.
+            " amount = CASE WHEN expires <= ?4 OR expires > ?3 + 5"
+            " THEN excluded.amount ELSE amount + excluded.amount END,"
+            " expires = CASE WHEN expires <= ?4 OR expires > ?3 + 5 THEN excluded.expires ELSE expires END"
             " RETURNING amount",
             (key, amount, now + expiry, now),
         ).fetchone()
