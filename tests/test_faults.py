@@ -7,13 +7,15 @@ import contextlib
 import ctypes
 import ctypes.util
 import hashlib
-import json
 import os
 import random
 import resource
+import socket
 import sqlite3
+import ssl
 import threading
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,12 @@ import pytest
 import requests
 from conftest import BASE_ENVIRONMENT, Fleet, running_fleet
 from documents import make_auth, with_auths
+from running import RESET, Running, ask, open_tls, read_all, running, trusting
 from together import at_once, until
 
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "5"))
 HOSTS = 4
+FIRST_DAY = datetime(2024, 1, 1)
 
 
 def rows(fleet: Fleet, statement: str) -> list[Any]:
@@ -65,8 +69,8 @@ class Load:
                 turn += 1
 
     def _host(self, client: Any, number: int, turn: int) -> None:
-        second = turn * HOSTS + number
-        stamp = f"2026-01-{self.turn + 1:02}T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}.{number + 1}Z"
+        moment = FIRST_DAY + timedelta(days=self.turn, seconds=turn, microseconds=number)
+        stamp = moment.isoformat(timespec="microseconds") + "Z"
         document = make_auth(stamp, f"{self.turn}/{turn}/{number}")
         with self._lock:
             self.sent.append(document)
@@ -101,10 +105,10 @@ def test_what_was_acknowledged_outlives_a_kill(fresh_fleet: Fleet) -> None:
     keys = [fleet.key(f"load{number}.example.net") for number in range(HOSTS)]
     sent: list[dict[str, Any]] = []
     for turn in range(ROUNDS):
-        load = Load(fleet, keys, turn % 28, kill_after=random.randint(5, 60))
+        load = Load(fleet, keys, turn, kill_after=random.randint(5, 60))
         load.run()
         fleet.processes.pop().wait(30)
-        sent = sent + load.sent if turn % 28 else load.sent
+        sent += load.sent
         assert load.unexpected == []
         check = fleet.cli("db", "check", check=False)
         assert (check.returncode, check.stdout) == (0, ""), check
@@ -120,13 +124,6 @@ def test_what_was_acknowledged_outlives_a_kill(fresh_fleet: Fleet) -> None:
         kept = dict(rows(fleet, "SELECT fqdn, api_key_sha256 FROM hosts"))
         for fqdn, key in load.registered.items():
             assert kept[fqdn] == hashlib.sha256(key.encode()).hexdigest()
-        if turn % 28 == 27:  # the days of the documents begin again
-            fleet.cli("auth", "upload", "-", "--force", input=json.dumps(make_auth("2025-01-01T00:00:00Z", "anew")))
-            fleet.stop()
-            with contextlib.closing(sqlite3.connect(fleet.home / "cdxsync.db")) as database, database:
-                database.execute("DELETE FROM auth_payloads")
-                database.execute("DELETE FROM versions WHERE name = 'canonical_payload_id'")
-            fleet.start()
 
 
 def refused(answer: requests.Response) -> str:
@@ -287,3 +284,28 @@ def test_clock_jumps(tmp_path: Path) -> None:
         assert fleet.canonical() == with_auths(document)
         newest = [row[0] for row in rows(fleet, "SELECT last_refresh FROM auth_payloads ORDER BY id DESC")]
         assert newest == sorted(newest, reverse=True)
+
+
+def test_a_thousand_connections_opened_and_dropped(tls_server: Running, pki_folder: Path) -> None:
+    for number in range(1000):
+        with tls_server.connect() as connection:
+            if number % 2:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    with open_tls(tls_server, trusting(pki_folder)) as connection:
+        ask(connection)
+
+
+@pytest.mark.parametrize("secured", [False, True], ids=["plain", "tls"])
+def test_random_bytes_on_the_port(secured: bool, server_context: ssl.SSLContext, pki_folder: Path) -> None:
+    source = random.Random(7)
+    context = trusting(pki_folder)
+    with running(server_context if secured else None) as server:
+        for _ in range(100):
+            noise = source.randbytes(source.randint(1, 3000))
+            with server.connect() as connection, contextlib.suppress(OSError):
+                connection.sendall(noise)
+                connection.shutdown(socket.SHUT_WR)
+                assert not read_all(connection).startswith(b"HTTP/1.1 2")
+        assert server.app.paths == []
+        with open_tls(server, context) if secured else server.connect() as connection:
+            ask(connection)
