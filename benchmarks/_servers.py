@@ -9,14 +9,12 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 THREADS = 16
 HOSTS = 100
 """Hosts that call in turn, as a fleet does."""
-_ROWS_AT_ONCE = 5000
 
 
 @dataclass
@@ -133,8 +131,3 @@ def memory_mb(pid: int) -> float:
     text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
     found = {line.split(":")[0]: line.split()[1] for line in text.splitlines()[1:]}
     return (int(found["Private_Clean"]) + int(found["Private_Dirty"])) / 1024
-
-
-def days_ago(count: int) -> str:
-    """A stamp as the server writes it."""
-    return (datetime.now(UTC) - timedelta(days=count)).isoformat(timespec="seconds")
