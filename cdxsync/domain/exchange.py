@@ -47,11 +47,12 @@ _HOLDS = Prepared(
 
 @dataclass(frozen=True)
 class Call:
-    """One authenticated call of a host: who, with which key, running what."""
+    """One authenticated call of a host: who, with which key, from where, running what."""
 
     host_id: int
     api_key: str = field(repr=False)
     api_key_sha256: str
+    address: str
     client_version: str
     wrapper_version: str
 
@@ -115,7 +116,7 @@ def _read_document(fleet: Fleet, value: object, at: datetime) -> AuthDocument:
 def _count(call: Call, at: datetime) -> Host:
     """Count the call and keep the versions that it reports; returns the host as it is then."""
     stamp = clock.stamp(at)
-    host = hosts.still_valid(call.host_id, call.api_key_sha256)
+    host = hosts.still_admitted(call.host_id, call.api_key_sha256, call.address)
     before = host.client_version
     _COUNT.execute(host=host.id, client_version=call.client_version, wrapper_version=call.wrapper_version, stamp=stamp)
     versions.note_reported(before, call.client_version)

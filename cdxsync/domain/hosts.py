@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from peewee import fn
 
@@ -101,6 +101,49 @@ def still_valid(host_id: int, api_key_sha256: str) -> Host:
     host: Host | None = _BY_KEY.model(fingerprint=api_key_sha256)
     if host is None or host.id != host_id:
         raise Unauthenticated("Invalid API key")
+    return host
+
+
+class Known(NamedTuple):
+    """An active host with the address that it is bound to, as it was when it last called."""
+
+    id: int
+    ip: str
+
+
+class Outdated(Refused):
+    """A caller that was let pass by what was known of its host is not to pass by what the host is now."""
+
+
+_known: dict[str, Known] = {}
+"""By the SHA-256 of the API key."""
+_MAX_KNOWN = 20_000
+
+
+def known(api_key_sha256: str) -> Known | None:
+    """What is known of a host from its last call through this process; good for calls that use `still_admitted`."""
+    return _known.get(api_key_sha256)
+
+
+def forget(api_key_sha256: str) -> None:
+    """Look at the row again next time."""
+    _known.pop(api_key_sha256, None)
+
+
+def still_admitted(host_id: int, api_key_sha256: str, address: str) -> Host:
+    """The host as it is now, within a write transaction, when it may call with this key from this address.
+
+    So a call needs no look at the row before its write. Raises `Unauthenticated` or `Outdated`.
+    """
+    host = still_valid(host_id, api_key_sha256)
+    if host.status != ACTIVE:
+        raise Outdated("Host is disabled")
+    if host.ip == address:
+        if len(_known) >= _MAX_KNOWN:
+            _known.clear()
+        _known[api_key_sha256] = Known(host.id, address)
+    elif not host.ip or not host.allow_roaming_ips:  # without an address it is to be bound first
+        raise Outdated("API key not allowed from this IP")
     return host
 
 

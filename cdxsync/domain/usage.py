@@ -71,16 +71,19 @@ _ADD = {
 """By table: adds sums to the row of a place."""
 
 
-def record(caller: Host, body: dict[str, Any], raw_body: bytes, key: str | None) -> dict[str, Any]:
+def record(
+    host_id: int, api_key_sha256: str, address: str, body: dict[str, Any], raw_body: bytes, key: str | None
+) -> dict[str, Any]:
     """Store the entries of a `POST /usage` body, all or none; returns the answer's `data` (`contract.md` 4.6).
 
-    `key` is the call's `Idempotency-Key`. Raises `Invalid`.
+    The first three say which host calls, with which key and from where. `key` is the call's `Idempotency-Key`.
+    Raises `Invalid`.
     """
     key = idempotency.check_key(key)
     entries = usage_entries.read_body(body)
 
     def work() -> dict[str, Any]:
-        host = hosts.still_valid(caller.id, caller.api_key_sha256)
+        host = hosts.still_admitted(host_id, api_key_sha256, address)
         return idempotency.once(host, key, raw_body, lambda: _store(host, entries))
 
     return write(work)
