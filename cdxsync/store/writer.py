@@ -5,7 +5,6 @@ queue, in order. Its thread runs what has come in one transaction, each in a sav
 then lets those who wait go on: a request is answered after the commit that holds what it wrote.
 """
 
-import itertools
 import logging
 import queue
 import random
@@ -28,7 +27,7 @@ BATCH_SECONDS = 0.02
 """After this long a batch takes in no more, so that quick work waits for slow work ahead of it, and for no more."""
 GATHER_SECONDS = 0.005
 """How long a batch waits at most for those who shared the last one to come again."""
-_GATHER_STEP_SECONDS = 0.0005
+_GATHER_STEP_SECONDS = 0.001
 _FIRST_POLL_SECONDS, _LAST_POLL_SECONDS = 0.0005, 0.02
 _CACHE_KIB = 16000
 _STOP_SECONDS = 10.0
@@ -39,27 +38,15 @@ _log = logging.getLogger("cdxsync.store")
 class _Item:
     """Work that waits, and then is done or has failed; the lock `go` is held until its thread may go on."""
 
-    __slots__ = ("after", "error", "finished", "go", "result", "since", "work")
+    __slots__ = ("error", "go", "result", "since", "work")
 
     def __init__(self, work: Callable[[], Any]) -> None:
         self.work = work
         self.result: Any = None
         self.error: BaseException | None = None
-        self.finished = False
-        self.after: _Item | None = None
-        """Whose thread this one's wakes: all at once they would fight for the interpreter's lock."""
         self.since = time.monotonic()
         self.go = threading.Lock()
         self.go.acquire()
-
-
-def _let_go(items: list[_Item]) -> None:
-    for item in items:
-        item.finished = True
-    for item, after in itertools.pairwise(items):
-        item.after = after
-    if items:
-        items[0].go.release()
 
 
 class Writer:
@@ -82,11 +69,9 @@ class Writer:
             raise RuntimeError("a write within a write would wait for itself")
         item = _Item(work)
         self._queue.put(item)
-        while not item.go.acquire(timeout=_LOOK_SECONDS) and not item.finished:
+        while not item.go.acquire(timeout=_LOOK_SECONDS):
             if not self._thread.is_alive():
                 raise DatabaseAway("The thread that writes has ended; nobody knows whether this was written")
-        if item.after is not None:
-            item.after.go.release()
         if item.error is not None:
             raise item.error
         result: Result = item.result
@@ -121,10 +106,12 @@ class Writer:
             else:
                 self._expected = len(batch)
                 _committed(len(batch))
-            _let_go(batch)
+            for item in batch:
+                item.go.release()
         late = self._queued()
         self._fail(late, DatabaseAway("The server is stopping"))
-        _let_go(late)
+        for item in late:
+            item.go.release()
         self._disconnect()
 
     def _gather(self) -> None:
