@@ -99,7 +99,7 @@ class Writer:
                 self._write(batch)
             except BaseException as error:
                 # Nothing of the batch is kept. SQLite itself has rolled back when the disk was full or failed.
-                if not isinstance(error, sqlite3.Error | peewee.PeeweeException):
+                if not isinstance(error, DatabaseAway | sqlite3.Error | peewee.PeeweeException):
                     _log.exception("the writer goes on after a failure of its own")
                 self._disconnect()
                 self._fail(batch, error)
