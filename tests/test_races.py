@@ -126,3 +126,40 @@ def test_a_rotated_key_neither_binds_nor_stores_any_more(fleet: Fleet) -> None:
         with fleet.client(key) as client:
             assert client.call("GET", "/wrapper").status_code == 200, turn
         assert fleet.host(name)["ip"] == "127.0.0.1"
+
+
+def test_what_is_known_of_a_host_never_lets_it_pass(fleet: Fleet) -> None:
+    """A call passes by what its last one found; what has changed since counts all the same, at once."""
+    import http.client
+    import ssl
+
+    data = fleet.register("known.example.net")
+    context = ssl.create_default_context(cafile=str(fleet.ca_file))
+
+    def call(key: str, address: str = "127.0.0.1") -> tuple[int, str]:
+        connection = http.client.HTTPSConnection("localhost", fleet.port, context=context, source_address=(address, 0))
+        connection.request("POST", "/usage", '{"total":1}', {"X-API-Key": key})
+        response = connection.getresponse()
+        text = response.read().decode()
+        connection.close()
+        return response.status, text
+
+    key = data["host"]["api_key"]
+    assert [call(key)[0] for _ in range(2)] == [200, 200]
+    assert call(key, "127.0.3.1")[0] == 403
+    fleet.cli("hosts", "disable", "known.example.net")
+    assert "Host is disabled" in call(key)[1]
+    fleet.cli("hosts", "enable", "known.example.net")
+    assert [call(key)[0] for _ in range(2)] == [200, 200]
+    for _ in range(2):
+        fleet.cli("hosts", "unbind", "known.example.net")
+        assert call(key)[0] == 200
+        assert fleet.host("known.example.net")["ip"] == "127.0.0.1"
+    fleet.cli("hosts", "unbind", "known.example.net")
+    assert call(key, "127.0.3.1")[0] == 200  # which binds this one
+    status, text = call(key)
+    assert (status, "not allowed from this IP" in text) == (403, True)
+    fresh = fleet.key("known.example.net")
+    assert call(key, "127.0.3.1")[0] == 401
+    assert call(fresh, "127.0.3.1")[0] == 200
+    assert fleet.cli("logs", "--host", "known.example.net", check=False).stdout.count("access.refused") >= 2

@@ -167,6 +167,7 @@ def test_queries_do_not_grow_with_hosts(tmp_path: Path, caplog: pytest.LogCaptur
     from cdxsync.domain import host_reports, hosts, overview, usage
     from cdxsync.store.database import close_database, write
     from cdxsync.store.tables import Host
+    from cdxsync.trust import addresses
 
     home = tmp_path / "home"
     run_cli("--home", str(home), "init")
@@ -176,7 +177,9 @@ def test_queries_do_not_grow_with_hosts(tmp_path: Path, caplog: pytest.LogCaptur
         for index in range(number):
             fqdn = f"h{number}-{index}.example.net"
             host = write(lambda fqdn=fqdn: hosts.mint_key(fqdn, "test")).host
-            usage.record(host, {"total": index + 1, "line": fqdn}, b"", None)
+            hosts.admit(host, addresses.parse("192.0.2.1"))
+            entry = {"total": index + 1, "line": fqdn}
+            usage.record(host.id, host.api_key_sha256, "192.0.2.1", entry, b"", None)
             write(lambda host=host: hosts.note_digest(host, "0" * 64, refresh=False))
         counts = []
         for report in (host_reports.listing, lambda: overview.build(opened, None)):

@@ -57,7 +57,7 @@ def access_token(subject: Subject) -> Iterator[Finding]:
         yield ok(f"it expires at {clock.stamp(first)}")
 
 
-def _document(fleet: Fleet, row: AuthPayload) -> AuthDocument:
+def _document(fleet: Fleet, row: canonical.Pointed) -> AuthDocument:
     return canonical.open_payload(fleet, AuthPayload.get_by_id(row.id))
 
 

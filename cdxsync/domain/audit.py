@@ -2,12 +2,13 @@
 
 import json
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Protocol
 
 from peewee import JOIN
 
 from cdxsync.domain import clock, pages
 from cdxsync.store.database import reachable, write
+from cdxsync.store.prepared import Prepared
 from cdxsync.store.tables import Host, LogEntry
 
 ANYONE = "anyone"
@@ -15,23 +16,34 @@ ANYONE = "anyone"
 MAX_ROWS = 500
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The id of the HTTP request that this context works for; rows carry it."""
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+_INSERT = Prepared(
+    lambda host, actor, action, details, created_at, request_id: LogEntry.insert(
+        host=host, actor=actor, action=action, details=details, created_at=created_at, request_id=request_id
+    )
+)
 
 
-def host_actor(host: Host) -> str:
+class _Named(Protocol):
+    @property
+    def fqdn(self) -> Any: ...
+
+
+def host_actor(host: _Named) -> str:
     """The actor of a call that a host made with its key."""
     return f"host:{host.fqdn}"
 
 
 def record(action: str, *, actor: str, host: Host | None = None, **details: object) -> None:
     """Add a row, within the caller's transaction. `details` must hold no secret."""
-    LogEntry.insert(
+    _INSERT.execute(
         host=host.id if host is not None else None,
         actor=actor[:255],
         action=action,
-        details=json.dumps(details, ensure_ascii=False) if details else None,
+        details=_encode(details) if details else None,
         created_at=clock.stamp(clock.now()),
         request_id=request_id.get(),
-    ).execute()
+    )
 
 
 def note(action: str, *, host: Host | None = None, actor: str | None = None, **details: object) -> None:

@@ -6,7 +6,7 @@ A payload row never changes, so each is opened, checked and kept in memory once 
 import functools
 import json
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -16,11 +16,16 @@ from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import CdxsyncError, Invalid, NotFound
 from cdxsync.store import named_values, sealed_values
 from cdxsync.store.database import write
+from cdxsync.store.prepared import Prepared
+from cdxsync.store.standing import Standing
 from cdxsync.store.tables import AuthEntry, AuthPayload, Host
 
 POINTER = "canonical_payload_id"
 RUNNER_JOB = "runner"
 """The job that checks a new document; it runs in the background, after the answer."""
+_IDENTITY = Prepared(
+    lambda payload: AuthPayload.select(AuthPayload.id, AuthPayload.sha256).where(AuthPayload.id == payload)
+)
 NONE_YET = "The fleet has no auth.json yet. Log in on one host with `cdx login`, or run: cdxsync auth upload FILE"
 
 
@@ -30,22 +35,31 @@ def current(fleet: Fleet) -> tuple[int, AuthDocument] | None:
     A stored document that no longer passes (altered, or under rules that were tightened since) counts as none; an
     audit row `auth.canonical_invalid` says so, once per process (`contract.md` 3.5).
     """
-    row = pointed_payload()
-    if row is None:
+    found = _pointed.get()
+    if found is None:
         return None
-    document = _load(fleet, row.id, row.sha256)
-    return None if document is None else (row.id, document)
+    document = _load(fleet, found.id, found.sha256)
+    return None if document is None else (found.id, document)
 
 
-def pointed_payload() -> AuthPayload | None:
+class Pointed(NamedTuple):
+    """Which payload is the canonical one."""
+
+    id: int
+    sha256: str
+
+
+def pointed_payload() -> Pointed | None:
     """The id and digest of the payload that the pointer names, or of the newest when it names none that exists."""
-    columns = AuthPayload.select(AuthPayload.id, AuthPayload.sha256)
     pointer = named_values.get(POINTER)
-    row: AuthPayload | None = columns.where(AuthPayload.id == int(pointer)).first() if pointer is not None else None
-    if row is not None:
-        return row
-    row = columns.order_by(AuthPayload.last_refresh_us.desc(), AuthPayload.id.desc()).first()
-    return row
+    row = _IDENTITY.row(payload=int(pointer)) if pointer is not None else None
+    if row is None:
+        newest_first = (AuthPayload.last_refresh_us.desc(), AuthPayload.id.desc())
+        row = AuthPayload.select(AuthPayload.id, AuthPayload.sha256).order_by(*newest_first).tuples().first()
+    return None if row is None else Pointed(*row)
+
+
+_pointed = Standing(pointed_payload)
 
 
 @functools.lru_cache(maxsize=8)
@@ -144,10 +158,10 @@ def drop_old(history: int) -> int:
 
 def pointed() -> dict[str, Any] | None:
     """What is kept of the canonical document beside its content, which is not opened: cheap, and needs no keyring."""
-    row = pointed_payload()
-    if row is None:
+    found = pointed_payload()
+    if found is None:
         return None
-    kept = AuthPayload.get_by_id(row.id)
+    kept = AuthPayload.get_by_id(found.id)
     return {
         "last_refresh": kept.last_refresh,
         "digest": kept.sha256,

@@ -1,5 +1,6 @@
 """Time: the server's own stamps, and RFC 3339 texts as clients send them."""
 
+import functools
 import re
 from datetime import UTC, datetime, timedelta, timezone
 from typing import NamedTuple
@@ -49,6 +50,7 @@ def rfc3339(instant: Instant) -> str:
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+@functools.lru_cache(maxsize=1024)
 def parse_rfc3339(text: str) -> Instant:
     """The instant of an RFC 3339 date-time with any number of fraction digits.
 

@@ -1,5 +1,6 @@
 """`POST /auth` and the admin's upload: the sync rule with its reading and writing around it (`contract.md` 4)."""
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -26,16 +27,33 @@ from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import Invalid, Refused
 from cdxsync.settings import Settings
 from cdxsync.store.database import write
+from cdxsync.store.prepared import Prepared
 from cdxsync.store.tables import Host, HostAuthState
-from cdxsync.trust import apikeys
+
+_COUNT = Prepared(
+    lambda host, client_version, wrapper_version, stamp: Host.update(
+        api_calls=Host.api_calls + 1,
+        client_version=client_version,
+        wrapper_version=wrapper_version,
+        last_seen_at=stamp,
+        updated_at=stamp,
+    ).where(Host.id == host)
+)
+_HOLDS = Prepared(
+    lambda host, payload, digest, stamp: HostAuthState.update(payload=payload, seen_digest=digest, seen_at=stamp).where(
+        HostAuthState.host == host
+    )
+)
 
 
 @dataclass(frozen=True)
 class Call:
-    """One authenticated call of a host: who, with which key, running what."""
+    """One authenticated call of a host: who, with which key, from where, running what."""
 
     host_id: int
     api_key: str = field(repr=False)
+    api_key_sha256: str
+    address: str
     client_version: str
     wrapper_version: str
 
@@ -103,16 +121,15 @@ def _read_document(fleet: Fleet, value: object, at: datetime) -> AuthDocument:
 def _count(call: Call, at: datetime) -> Host:
     """Count the call and keep the versions that it reports; returns the host as it is then."""
     stamp = clock.stamp(at)
-    before = hosts.still_valid(call.host_id, apikeys.fingerprint(call.api_key))
-    Host.update(
-        api_calls=Host.api_calls + 1,
-        client_version=call.client_version,
-        wrapper_version=call.wrapper_version,
-        last_seen_at=stamp,
-        updated_at=stamp,
-    ).where(Host.id == call.host_id).execute()
-    versions.note_reported(before.client_version, call.client_version)
-    return Host.get_by_id(call.host_id)
+    host = hosts.still_admitted(call.host_id, call.api_key_sha256, call.address)
+    before = host.client_version
+    _COUNT.execute(host=host.id, client_version=call.client_version, wrapper_version=call.wrapper_version, stamp=stamp)
+    versions.note_reported(before, call.client_version)
+    # Nobody else can have changed the row: to read it again would find just this.
+    host.api_calls += 1
+    host.client_version, host.wrapper_version = call.client_version, call.wrapper_version
+    host.last_seen_at = host.updated_at = stamp
+    return host
 
 
 def _exchange(fleet: Fleet, call: Call, request: Claim | AuthDocument, at: datetime) -> dict[str, Any] | Refused:
@@ -130,18 +147,34 @@ def _exchange(fleet: Fleet, call: Call, request: Claim | AuthDocument, at: datet
     else:
         outcome = _store(fleet, request, host=host, source="host", actor=audit.host_actor(host), force=False)
     _note_host_state(host, request, outcome, at)
-    baked = wrapper.bake(
-        fleet.settings.public_url, call.api_key, host.fqdn, fleet.host_ca_pem, fleet.settings.github_api_url
-    )
     return (
         outcome.data(fleet.settings, summary)
         | {
             "api_calls": host.api_calls,
             "token_usage_month": usage_reports.host_month_totals(at, host),
-            "versions": versions.block(baked.sha256),
+            "versions": versions.block(_wrapper_sha256(fleet, call, host.fqdn)),
         }
         | quota.for_host(fleet.settings, at)
     )
+
+
+_wrapper_hashes: OrderedDict[tuple[str, ...], str] = OrderedDict()
+"""By what a wrapper is baked from, with the key's SHA-256 in the key's place; used by the writer's thread alone."""
+_MAX_HASHES = 20_000
+
+
+def _wrapper_sha256(fleet: Fleet, call: Call, fqdn: str) -> str:
+    """The SHA-256 of the host's wrapper, which is only baked to learn it when it is not known yet."""
+    settings = fleet.settings
+    made_of = (settings.public_url, call.api_key_sha256, fqdn, fleet.host_ca_pem, settings.github_api_url)
+    known = _wrapper_hashes.get(made_of)
+    if known is None:
+        baked = wrapper.bake(settings.public_url, call.api_key, fqdn, fleet.host_ca_pem, settings.github_api_url)
+        known = baked.sha256
+        _wrapper_hashes[made_of] = known
+        if len(_wrapper_hashes) > _MAX_HASHES:
+            _wrapper_hashes.popitem(last=False)
+    return known
 
 
 @dataclass(frozen=True)
@@ -222,15 +255,16 @@ def _note_host_state(host: Host, request: Claim | AuthDocument, outcome: _Outcom
     document = outcome.document
     if document is None:
         return
-    hosts.note_digest(host, document.digest, refresh=False)
+    if host.auth_digest != document.digest:  # else it was noted with that
+        hosts.note_digest(host, document.digest, refresh=False)
     in_sync = outcome.status in sync.HOLDS_CANONICAL
     held = (document.last_refresh, document.digest) if in_sync else (request.last_refresh, request.digest)
     if (host.last_refresh, host.auth_digest) != held:
         Host.update(last_refresh=held[0], auth_digest=held[1]).where(Host.id == host.id).execute()
     if in_sync:
-        state = {"payload": outcome.payload_id, "seen_digest": document.digest, "seen_at": clock.stamp(at)}
-        if not HostAuthState.update(state).where(HostAuthState.host == host.id).execute():
-            HostAuthState.insert(host=host.id, **state).execute()
+        payload, digest, stamp = outcome.payload_id, document.digest, clock.stamp(at)
+        if not _HOLDS.changed(host=host.id, payload=payload, digest=digest, stamp=stamp):
+            HostAuthState.insert(host=host.id, payload=payload, seen_digest=digest, seen_at=stamp).execute()
 
 
 def upload(fleet: Fleet, document: object, *, host: Host | None, actor: str, force: bool = False) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def _payload(payload_id: int) -> AuthPayload:
     return row
 
 
-def _pointed() -> AuthPayload:
+def _pointed() -> canonical.Pointed:
     row = canonical.pointed_payload()
     if row is None:
         raise NotFound(canonical.NONE_YET)

@@ -4,11 +4,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
+
+from peewee import fn
 
 from cdxsync.domain import audit, clock, permits, versions
 from cdxsync.errors import Invalid, NotFound, Refused, Unauthenticated
 from cdxsync.store.database import reachable, write
+from cdxsync.store.prepared import Prepared
 from cdxsync.store.tables import Host, HostAuthDigest, HostAuthState, InstallToken
 from cdxsync.trust import apikeys
 from cdxsync.trust.addresses import Address
@@ -16,6 +19,12 @@ from cdxsync.trust.addresses import Address
 ACTIVE = "active"
 DISABLED = "disabled"
 RECENT_DIGESTS = 3
+_BY_KEY = Prepared(lambda fingerprint: Host.select().where(Host.api_key_sha256 == fingerprint))
+_HAS_DIGEST = Prepared(
+    lambda host, digest: HostAuthDigest.select(HostAuthDigest.id).where(
+        (HostAuthDigest.host == host) & (HostAuthDigest.digest == digest)
+    )
+)
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -72,7 +81,7 @@ def authenticate(api_key: str | None) -> Host:
     if len(api_key) > apikeys.MAX_LENGTH:
         raise Unauthenticated("Invalid API key")
     with reachable():
-        host = Host.get_or_none(Host.api_key_sha256 == apikeys.fingerprint(api_key))
+        host: Host | None = _BY_KEY.model(fingerprint=apikeys.fingerprint(api_key))
     if host is None:
         raise Unauthenticated("Invalid API key")
     return host
@@ -90,9 +99,53 @@ def still_valid(host_id: int, api_key_sha256: str) -> Host:
     A rotation may have come in between; what it ended must neither bind an address nor store anything any more.
     Raises `Unauthenticated`.
     """
-    host = Host.get_or_none((Host.id == host_id) & (Host.api_key_sha256 == api_key_sha256))
-    if host is None:
+    host: Host | None = _BY_KEY.model(fingerprint=api_key_sha256)
+    if host is None or host.id != host_id:
         raise Unauthenticated("Invalid API key")
+    return host
+
+
+class Known(NamedTuple):
+    """An active host with the address that it is bound to, as it was when it last called."""
+
+    id: int
+    ip: str
+    fqdn: str
+
+
+class Outdated(Refused):
+    """A caller that was let pass by what was known of its host is not to pass by what the host is now."""
+
+
+_known: dict[str, Known] = {}
+"""By the SHA-256 of the API key."""
+_MAX_KNOWN = 20_000
+
+
+def known(api_key_sha256: str) -> Known | None:
+    """What is known of a host from its last call through this process; good for calls that use `still_admitted`."""
+    return _known.get(api_key_sha256)
+
+
+def forget(api_key_sha256: str) -> None:
+    """Look at the row again next time."""
+    _known.pop(api_key_sha256, None)
+
+
+def still_admitted(host_id: int, api_key_sha256: str, address: str) -> Host:
+    """The host as it is now, within a write transaction, when it may call with this key from this address.
+
+    So a call needs no look at the row before its write. Raises `Unauthenticated` or `Outdated`.
+    """
+    host = still_valid(host_id, api_key_sha256)
+    if host.status != ACTIVE:
+        raise Outdated("Host is disabled")
+    if host.ip == address:
+        if len(_known) >= _MAX_KNOWN:
+            _known.clear()
+        _known[api_key_sha256] = Known(host.id, address, host.fqdn)
+    elif not host.ip or not host.allow_roaming_ips:  # without an address it is to be bound first
+        raise Outdated("API key not allowed from this IP")
     return host
 
 
@@ -287,11 +340,13 @@ def note_digest(host: Host, digest: str, *, refresh: bool) -> None:
 
     With `refresh` a digest that is listed already counts as seen again (`contract.md` 3.6).
     """
-    at = clock.stamp(clock.now())
-    mine = HostAuthDigest.host == host.id
-    listed = HostAuthDigest.select(HostAuthDigest.id).where(mine & (HostAuthDigest.digest == digest)).exists()
+    listed = _HAS_DIGEST.row(host=host.id, digest=digest) is not None
     if listed and not refresh:
         return
+    mine = HostAuthDigest.host == host.id
+    newest = HostAuthDigest.select(fn.MAX(HostAuthDigest.last_seen)).where(mine).scalar()
+    # What is seen now is the newest, also after the clock was set back: else it would be dropped at once.
+    at = max(clock.stamp(clock.now()), str(newest or ""))
     if listed:
         HostAuthDigest.update(last_seen=at).where(mine & (HostAuthDigest.digest == digest)).execute()
     else:

@@ -13,6 +13,7 @@ from cdxsync.domain import audit, authdoc, clock, hosts, permits, texts
 from cdxsync.errors import Invalid, NotFound, Refused
 from cdxsync.store import named_values
 from cdxsync.store.database import reachable, write
+from cdxsync.store.prepared import Prepared
 from cdxsync.store.tables import Host, SlashCommand
 
 MAX_HINT_LENGTH = 255
@@ -112,6 +113,13 @@ def front_matter(text: str) -> dict[str, str]:
 _SHOWN = ("filename", "sha256", "description", "argument_hint", "updated_at")
 
 
+_LIST = Prepared(
+    lambda: SlashCommand.select(*(SlashCommand._meta.fields[name] for name in ("id", *_SHOWN))).order_by(
+        SlashCommand.filename
+    )
+)
+
+
 def summary(row: SlashCommand) -> dict[str, Any]:
     """What is shown of a prompt beside its text."""
     return {name: getattr(row, name) for name in _SHOWN}
@@ -130,9 +138,8 @@ def revision() -> str:
 
 def listing() -> list[dict[str, Any]]:
     """All prompts by file name, without their texts."""
-    columns = [SlashCommand._meta.fields[name] for name in ("id", *_SHOWN)]
     with reachable():
-        return [{"id": row.id} | summary(row) for row in SlashCommand.select(*columns).order_by(SlashCommand.filename)]
+        return [dict(zip(("id", *_SHOWN), row, strict=True)) for row in _LIST.rows()]
 
 
 def note_listed(host: Host, count: int) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from cdxsync.domain import audit, clock, hosts, idempotency, usage_entries
 from cdxsync.domain.usage_entries import Entry
 from cdxsync.store.database import write
+from cdxsync.store.prepared import Prepared
 from cdxsync.store.tables import Counters, Host, TokenUsage, UsageDay, UsageFleetDay, UsageLine
 
 COLUMNS = {
@@ -17,18 +18,72 @@ COLUMNS = {
     "reasoning": "reasoning_tokens",
 }
 """The five counts, by their names in the API, with their columns."""
+_INSERT = Prepared(
+    lambda host, model, line, created_at, total, input, output, cached, reasoning: TokenUsage.insert(
+        host=host,
+        model=model,
+        line=line,
+        created_at=created_at,
+        total=total,
+        input_tokens=input,
+        output_tokens=output,
+        cached_tokens=cached,
+        reasoning_tokens=reasoning,
+    )
+)
+_HOST = Prepared(
+    lambda host, stamp, newest, used: Host.update(
+        last_seen_at=stamp, latest_usage_id=newest, usage_total=Host.usage_total + used
+    ).where(Host.id == host)
+)
 
 
-def record(caller: Host, body: dict[str, Any], raw_body: bytes, key: str | None) -> dict[str, Any]:
+_COUNTERS = COLUMNS | {"events": "events"}
+
+
+def _added(table: type[Counters], *counts: Any) -> dict[Any, Any]:
+    """The counters of a row with `counts` added, in the order of `_COUNTERS`."""
+    columns = [getattr(table, column) for column in _COUNTERS.values()]
+    return {column: column + count for column, count in zip(columns, counts, strict=True)}
+
+
+_ADD = {
+    UsageDay: Prepared(
+        lambda host, day, model, total, input, output, cached, reasoning, events: UsageDay.update(
+            _added(UsageDay, total, input, output, cached, reasoning, events)
+        ).where((UsageDay.host == host) & (UsageDay.day == day) & (UsageDay.model == model))
+    ),
+    UsageFleetDay: Prepared(
+        lambda day, model, total, input, output, cached, reasoning, events: UsageFleetDay.update(
+            _added(UsageFleetDay, total, input, output, cached, reasoning, events)
+        ).where((UsageFleetDay.day == day) & (UsageFleetDay.model == model))
+    ),
+    UsageLine: Prepared(
+        lambda line_sha256, line, last_used_at, total, input, output, cached, reasoning, events: UsageLine.update(
+            {
+                UsageLine.line: line,
+                UsageLine.last_used_at: last_used_at,
+                **_added(UsageLine, total, input, output, cached, reasoning, events),
+            }
+        ).where(UsageLine.line_sha256 == line_sha256)
+    ),
+}
+"""By table: adds sums to the row of a place."""
+
+
+def record(
+    host_id: int, api_key_sha256: str, address: str, body: dict[str, Any], raw_body: bytes, key: str | None
+) -> dict[str, Any]:
     """Store the entries of a `POST /usage` body, all or none; returns the answer's `data` (`contract.md` 4.6).
 
-    `key` is the call's `Idempotency-Key`. Raises `Invalid`.
+    The first three say which host calls, with which key and from where. `key` is the call's `Idempotency-Key`.
+    Raises `Invalid`.
     """
     key = idempotency.check_key(key)
     entries = usage_entries.read_body(body)
 
     def work() -> dict[str, Any]:
-        host = hosts.still_valid(caller.id, caller.api_key_sha256)
+        host = hosts.still_admitted(host_id, api_key_sha256, address)
         return idempotency.once(host, key, raw_body, lambda: _store(host, entries))
 
     return write(work)
@@ -40,22 +95,17 @@ def _store(host: Host, entries: list[Entry]) -> dict[str, Any]:
     newest = None
     rows = []
     for entry in entries:
-        newest = TokenUsage.insert(
-            host=host.id,
-            model=entry.model,
-            line=entry.line,
-            created_at=stamp,
-            **{COLUMNS[name]: count for name, count in entry.numbers().items()},
-        ).execute()
-        shown = {"line": entry.line, **entry.numbers(), "model": entry.model}
+        numbers = entry.numbers()
+        newest = _INSERT.execute(
+            host=host.id, model=entry.model, line=entry.line, created_at=stamp, **numbers
+        ).lastrowid
+        shown = {"line": entry.line, **numbers, "model": entry.model}
         given = {name: value for name, value in shown.items() if value is not None}
         audit.record("token.usage", actor=audit.host_actor(host), host=host, **given)
         rows.append({"recorded_at": stamp, **shown})
     roll_up(host.id, at, entries)
     used = sum(entry.total or 0 for entry in entries)
-    Host.update(last_seen_at=stamp, latest_usage_id=newest, usage_total=Host.usage_total + used).where(
-        Host.id == host.id
-    ).execute()
+    _HOST.execute(host=host.id, stamp=stamp, newest=newest, used=used)
     data: dict[str, Any] = {"host_id": host.id, "recorded": len(rows), "usages": rows}
     return data | rows[0] if len(rows) == 1 else data
 
@@ -86,11 +136,6 @@ def _add(
     table: type[Counters], place: dict[str, Any], entries: list[Entry], values: dict[str, Any] | None = None
 ) -> None:
     """Add `entries` to the row at `place`, which is made when it is not there; `values` are set either way."""
-    sums = {column: sum(getattr(entry, name) or 0 for entry in entries) for name, column in COLUMNS.items()}
-    sums["events"] = len(entries)
-    added = {column: getattr(table, column) + count for column, count in sums.items()}
-    update = table.update({**added, **(values or {})})
-    for name, value in place.items():
-        update = update.where(getattr(table, name) == value)
-    if not update.execute():
-        table.insert(**place, **(values or {}), **sums).execute()
+    sums = {name: sum(getattr(entry, name) or 0 for entry in entries) for name in COLUMNS} | {"events": len(entries)}
+    if not _ADD[table].changed(**place, **(values or {}), **sums):
+        table.insert(**place, **(values or {}), **{_COUNTERS[name]: count for name, count in sums.items()}).execute()

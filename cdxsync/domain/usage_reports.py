@@ -11,6 +11,7 @@ from cdxsync.domain import clock, pages
 from cdxsync.domain.usage import COLUMNS
 from cdxsync.errors import Invalid
 from cdxsync.store.database import reachable
+from cdxsync.store.prepared import Prepared
 from cdxsync.store.tables import Counters, Host, TokenUsage, UsageDay, UsageFleetDay, UsageLine
 
 MAX_ROWS = 500
@@ -21,26 +22,35 @@ def _columns(table: type[Counters]) -> dict[str, Any]:
     return {name: getattr(table, column) for name, column in COLUMNS.items()} | {"events": table.events}
 
 
-def _totals(table: type[Counters], where: Any) -> dict[str, int]:
-    """TokenTotals (`contract.md` 1.7) over the rows of a roll-up."""
-    columns = _columns(table)
-    sums = [fn.COALESCE(fn.SUM(column), 0) for column in columns.values()]
-    row: Any = table.select(*sums).where(where).tuples().get()
-    return {name: int(value) for name, value in zip(columns, row, strict=True)}
+def _sums(table: type[Counters]) -> Any:
+    return table.select(*(fn.COALESCE(fn.SUM(column), 0) for column in _columns(table).values()))
+
+
+def _totals(row: Any) -> dict[str, int]:
+    """TokenTotals (`contract.md` 1.7) of the sums over rows of a roll-up."""
+    return {name: int(value) for name, value in zip((*COLUMNS, "events"), row, strict=True)}
 
 
 def _in_month(day: Any, month: str) -> Any:
     return (day >= f"{month}-01") & (day <= f"{month}-31")
 
 
+_HOST_SPAN = Prepared(
+    lambda host, first, last: _sums(UsageDay).where(
+        (UsageDay.host == host) & (UsageDay.day >= first) & (UsageDay.day <= last)
+    )
+)
+
+
 def host_month_totals(at: datetime, host: Host) -> dict[str, int]:
     """TokenTotals of one host in the UTC month of `at`."""
-    return _totals(UsageDay, _in_month(UsageDay.day, at.strftime("%Y-%m")) & (UsageDay.host == host.id))
+    month = at.strftime("%Y-%m")
+    return _totals(_HOST_SPAN.row(host=host.id, first=f"{month}-01", last=f"{month}-31"))
 
 
 def fleet_month_totals(at: datetime) -> dict[str, int]:
     """TokenTotals of the whole fleet in the UTC month of `at`."""
-    return _totals(UsageFleetDay, _in_month(UsageFleetDay.day, at.strftime("%Y-%m")))
+    return _totals(_sums(UsageFleetDay).where(_in_month(UsageFleetDay.day, at.strftime("%Y-%m"))).tuples().get())
 
 
 def fleet_totals() -> dict[str, Any]:
@@ -48,7 +58,7 @@ def fleet_totals() -> dict[str, Any]:
     top = Host.select(Host.id, Host.fqdn, Host.usage_total).where(Host.usage_total > 0)
     row = top.order_by(Host.usage_total.desc(), Host.id).first()
     shown = None if row is None else {"host_id": row.id, "fqdn": row.fqdn, "total": row.usage_total}
-    return {**_totals(UsageFleetDay, UsageFleetDay.day >= ""), "top_host": shown}
+    return {**_totals(_sums(UsageFleetDay).tuples().get()), "top_host": shown}
 
 
 def month_models(month: str) -> list[dict[str, Any]]:

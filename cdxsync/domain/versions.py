@@ -9,6 +9,7 @@ from packaging.version import InvalidVersion, Version
 from cdxsync.domain import clock, wrapper
 from cdxsync.store import named_values
 from cdxsync.store.database import write
+from cdxsync.store.standing import Standing
 from cdxsync.store.tables import Host
 
 JOB = "versions"
@@ -140,12 +141,15 @@ def wrapper_metadata(sha256: str, size_bytes: int) -> dict[str, Any]:
     }
 
 
+_kept = Standing(lambda: named_values.get_dated(_AVAILABLE, _REPORTED))
+
+
 def block(wrapper_sha256: str, *, fetched: bool = False) -> dict[str, Any]:
     """The `versions` block; `wrapper_sha256` is of the script baked for the calling host, or of the unbaked one.
 
     `fetched` says that the newest release was read from GitHub for this very call.
     """
-    values = named_values.get_dated(_AVAILABLE, _REPORTED)
+    values = _kept.get()
     version, checked_at, source = available(values.get(_AVAILABLE), fetched=fetched)
     reported, _ = values.get(_REPORTED) or (None, None)
     return {

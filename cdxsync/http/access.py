@@ -1,6 +1,9 @@
 """Who calls: the client's address, the host's key, the admin's certificate."""
 
+import contextlib
 import hmac
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from bottle import request
@@ -14,10 +17,10 @@ from cdxsync.errors import (
     TooManyRequests,
     Unauthenticated,
 )
-from cdxsync.http import access_log
+from cdxsync.http import access_log, bodies
 from cdxsync.http.observing import ACTOR
 from cdxsync.store.tables import Host
-from cdxsync.trust import addresses
+from cdxsync.trust import addresses, apikeys
 from cdxsync.trust.revocation import Revocations
 from cdxsync.trust.throttle import Throttle, source_of
 
@@ -98,6 +101,16 @@ class Guard:
             audit.note("access.refused", host=host, reason=reason, ip=str(address), path=public_path())
 
 
+@dataclass(frozen=True)
+class Caller:
+    """A host that calls: who, with which key, and from where."""
+
+    host_id: int
+    api_key: str = field(repr=False)
+    api_key_sha256: str
+    address: str
+
+
 class HostGate:
     """Lets an active host pass that calls with its key, from its address, within its rate."""
 
@@ -127,6 +140,39 @@ class HostGate:
             guard.refused(error.message, host)
             raise
         return host, str(key)
+
+    def run(self, work: Callable[[Caller, bytes], dict[str, Any]]) -> dict[str, Any]:
+        """Let the host pass, read the body, and do `work`, which writes and there uses `hosts.still_admitted`.
+
+        That looks at the row anyway. So a host that is known from an earlier call passes without a look before, and
+        only when it turns out to have changed is it asked for as by `admit`, whose errors this raises.
+        """
+        limit = self._guard.fleet.settings.max_body_bytes
+        caller = self._known()
+        if caller is None:
+            caller = self._admitted()
+            return work(caller, bodies.body_bytes(limit))
+        body = bodies.body_bytes(limit)
+        try:
+            return work(caller, body)
+        except (hosts.Outdated, Unauthenticated):
+            hosts.forget(caller.api_key_sha256)
+        return work(self._admitted(), body)
+
+    def _known(self) -> Caller | None:
+        with contextlib.suppress(Unauthenticated):
+            key = (api_key() or "")[: apikeys.MAX_LENGTH + 1]  # of longer ones none is known
+            fingerprint = apikeys.fingerprint(key)
+            known = hosts.known(fingerprint)
+            address = str(client_address(self._guard.fleet))
+            if known is not None and known.ip == address and self._guard.throttle.called(known.id) is None:
+                request.environ[ACTOR] = audit.host_actor(known)
+                return Caller(known.id, key, fingerprint, address)
+        return None
+
+    def _admitted(self) -> Caller:
+        host, key = self.admit()
+        return Caller(host.id, key, host.api_key_sha256, str(client_address(self._guard.fleet)))
 
 
 class AdminGate:

@@ -14,15 +14,19 @@ def mount(app: Bottle, fleet: Fleet, gate: access.HostGate) -> None:
 
     @app.post("/auth")
     def sync_auth() -> HTTPResponse:
-        host, key = gate.admit()
-        body = bodies.body_object(fleet.settings.max_body_bytes)
-        call = exchange.Call(
-            host_id=host.id,
-            api_key=key,
-            client_version=_reported_version(body, "client_version", "cdx_version"),
-            wrapper_version=_reported_version(body, "wrapper_version"),
-        )
-        return envelope.answer(exchange.run(fleet, call, body))
+        def run(caller: access.Caller, raw: bytes) -> dict[str, Any]:
+            body = bodies.object_of(raw)
+            call = exchange.Call(
+                host_id=caller.host_id,
+                api_key=caller.api_key,
+                api_key_sha256=caller.api_key_sha256,
+                address=caller.address,
+                client_version=_reported_version(body, "client_version", "cdx_version"),
+                wrapper_version=_reported_version(body, "wrapper_version"),
+            )
+            return exchange.run(fleet, call, body)
+
+        return envelope.answer(gate.run(run))
 
     @app.delete("/auth")
     def deregister() -> HTTPResponse:
@@ -32,10 +36,12 @@ def mount(app: Bottle, fleet: Fleet, gate: access.HostGate) -> None:
 
     @app.post("/usage")
     def report_usage() -> HTTPResponse:
-        host, _ = gate.admit()
-        raw = bodies.body_bytes(fleet.settings.max_body_bytes)
-        key = request.environ.get("HTTP_IDEMPOTENCY_KEY")
-        return envelope.answer(usage.record(host, bodies.object_of(raw), raw, key))
+        def run(caller: access.Caller, raw: bytes) -> dict[str, Any]:
+            key = request.environ.get("HTTP_IDEMPOTENCY_KEY")
+            body = bodies.object_of(raw)
+            return usage.record(caller.host_id, caller.api_key_sha256, caller.address, body, raw, key)
+
+        return envelope.answer(gate.run(run))
 
     @app.get("/versions")
     def show_versions() -> HTTPResponse:
@@ -70,5 +76,8 @@ def _bake(fleet: Fleet, gate: access.HostGate) -> wrapper.Baked:
 
 def _reported_version(body: dict[str, Any], *names: str) -> str:
     """A version from the body or else the query; only texts that are not blank count (`contract.md` 1.8)."""
-    candidates = [body.get(names[0]), *(request.query.get(name) for name in names)]
+    given = body.get(names[0])
+    if isinstance(given, str) and given.strip():
+        return versions.reported(given)
+    candidates = (request.query.get(name) for name in names)
     return versions.reported(next((text for text in candidates if isinstance(text, str) and text.strip()), None))

@@ -117,7 +117,13 @@ def _open_once(open_fleet: OpenFleet, settings: Settings) -> None:
     try:
         open_fleet(settings)
     finally:
-        database.close_database()
+        _close_database()
+
+
+def _close_database() -> None:
+    """What a forked process must do itself: it ends past the interpreter's own end."""
+    database.stop_writer()
+    database.close_database()
 
 
 def _finish(process: int) -> None:
@@ -301,7 +307,7 @@ class _Supervisor:
         try:
             worker.run()
         finally:
-            database.close_database()
+            _close_database()
 
     def _end_with_supervisor(self, worker: service.Process) -> None:
         os.read(self._lifeline, 1)  # nothing is ever written: it returns when the supervisor has ended, however

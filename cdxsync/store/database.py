@@ -1,22 +1,26 @@
 """The database: opening it by URL, and serialised write transactions."""
 
-import contextlib
-import logging
+import atexit
+import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 import peewee
 
 from cdxsync.errors import DatabaseAway, Failed, SettingError
+from cdxsync.store.away import reachable as reachable
 from cdxsync.store.tables import proxy
+from cdxsync.store.writer import Writer
 
 Result = TypeVar("Result")
 
-BUSY_TIMEOUT_SECONDS = 30
-_log = logging.getLogger("cdxsync.store")
-_writer = threading.Lock()
+READ_TIMEOUT_SECONDS = 15
+"""How long a reader waits for a database that is locked against reading too, which happens in passing only."""
+_CACHE_KIB = 2000
+_lock = threading.Lock()
+_writer: Writer | None = None
 
 
 def sqlite_path(url: str, home: Path) -> Path:
@@ -39,8 +43,9 @@ def open_database(url: str, home: Path) -> None:
         raise Failed(f"{path.parent}: no such directory for the database")
     # Journals take the mode of the database file, so creating it tight keeps the whole set tight.
     path.touch(mode=0o600, exist_ok=True)
-    pragmas = {"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1, "cache_size": -16000}
-    proxy.initialize(peewee.SqliteDatabase(str(path), pragmas=pragmas, timeout=BUSY_TIMEOUT_SECONDS))
+    stop_writer()
+    pragmas = {"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1, "cache_size": -_CACHE_KIB}
+    proxy.initialize(peewee.SqliteDatabase(str(path), pragmas=pragmas, timeout=READ_TIMEOUT_SECONDS))
     try:
         with reachable():
             proxy.connect(reuse_if_open=True)
@@ -54,24 +59,53 @@ def close_database() -> None:
         proxy.close()
 
 
-@contextlib.contextmanager
-def reachable() -> Iterator[None]:
-    """Turn the driver's errors about an absent, locked or full database into `DatabaseAway`."""
-    try:
-        yield
-    except (peewee.OperationalError, peewee.InterfaceError) as error:
-        if getattr(error.__context__, "sqlite_errorname", "") == "SQLITE_ERROR":
-            raise  # a statement that SQLite does not take: our mistake, not the database's state
-        _log.error("database: %s", error)
-        raise DatabaseAway(f"The database cannot be used now: {error}") from error
-
-
 def write(work: Callable[[], Result]) -> Result:
-    """Run `work` in a write transaction of its own and return its result after the commit.
+    """Run `work` in a write transaction and return its result after the commit.
 
-    Write transactions are serialised: within the process by a queue on a lock, so that threads do not wait for
-    SQLite's single writer by polling, and between processes by BEGIN IMMEDIATE. What `work` reads is therefore
-    current until the commit. Any exception rolls everything back. Must not be nested.
+    Write work is serialised: within the process by the queue of `cdxsync.store.writer`, in whose thread it runs, and
+    between processes by BEGIN IMMEDIATE. What `work` reads is therefore current until the commit. Any exception rolls
+    back all that it did, and nothing else. Must not be nested. Raises `DatabaseAway` when nothing was committed.
     """
-    with reachable(), _writer, proxy.atomic("IMMEDIATE"):
-        return work()
+    return _the_writer().run(work)
+
+
+def _the_writer() -> Writer:
+    global _writer
+    writer = _writer
+    if writer is not None and writer.is_alive():
+        return writer
+    with _lock:
+        if _writer is None or not _writer.is_alive():
+            _writer = Writer(proxy.obj)
+        return _writer
+
+
+def generation() -> object | None:
+    """Within write work: a value that is another one when what was read before may not be current any more."""
+    writer = _writer
+    return (writer, writer.generation) if writer is not None and writer.is_current() else None
+
+
+def outdate() -> None:
+    """Within write work: say that it has changed what `Standing` values are read from."""
+    if _writer is not None and _writer.is_current():
+        _writer.generation += 1
+
+
+def stop_writer() -> None:
+    """Let the writer finish what is queued, and close its connection; the next write starts another."""
+    global _writer
+    with _lock:
+        writer, _writer = _writer, None
+    if writer is not None:
+        writer.stop()
+
+
+def _forget_writer() -> None:
+    """A forked process has the queue, but not its thread."""
+    global _writer, _lock
+    _writer, _lock = None, threading.Lock()
+
+
+atexit.register(stop_writer)
+os.register_at_fork(after_in_child=_forget_writer)

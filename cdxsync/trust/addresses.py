@@ -1,5 +1,6 @@
 """The client's address: the rightmost hop that is not a trusted proxy."""
 
+import functools
 import ipaddress
 from collections.abc import Iterable
 
@@ -7,6 +8,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
+@functools.lru_cache(maxsize=4096)
 def parse(text: str) -> Address:
     """An address without its zone, port or brackets; an IPv4-mapped IPv6 address is its IPv4 address.
 

@@ -1,7 +1,8 @@
 """Throttling: failed authentication by address, calls by host, and audit rows about both.
 
 The counts live in a small SQLite file beside the database, so that they hold over all processes of a server. It is
-not durable and need not be: after a crash the counting starts again.
+not durable and need not be: after a crash the counting starts again. Calls of known hosts are counted in memory and
+added to the file a few at a time, as they are many.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import logging
 import sqlite3
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,9 @@ from limits.strategies import FixedWindowRateLimiter
 
 from cdxsync.trust.addresses import Address
 
+MAX_PENDING = 50
+"""Calls of a host that a process counts by itself; at most a twentieth of the limit. One process alone is exact."""
+_MAX_WINDOWS = 20_000
 AUDIT_ROWS_PER_MINUTE = 60
 """About refused calls, from all sources together; each source has one row a minute."""
 
@@ -61,8 +66,11 @@ class _FileStorage(Storage):
         now = time.time()
         row = self._connection.execute(
             "INSERT INTO counters VALUES (?1, ?2, ?3) ON CONFLICT (name) DO UPDATE SET"
-            " amount = CASE WHEN expires <= ?4 THEN excluded.amount ELSE amount + excluded.amount END,"
-            " expires = CASE WHEN expires <= ?4 THEN excluded.expires ELSE expires END RETURNING amount",
+            # A counter that expires much later than a new one would is of a clock that has been set back since.
+            " amount = CASE WHEN expires <= ?4 OR expires > ?3 + 5"
+            " THEN excluded.amount ELSE amount + excluded.amount END,"
+            " expires = CASE WHEN expires <= ?4 OR expires > ?3 + 5 THEN excluded.expires ELSE expires END"
+            " RETURNING amount",
             (key, amount, now + expiry, now),
         ).fetchone()
         if row[0] == amount:
@@ -104,6 +112,48 @@ def source_of(address: Address) -> str:
     return str(address)
 
 
+@dataclass
+class _Window:
+    """The calls of one host in its present minute, which ends at `until` of the monotonic clock."""
+
+    until: float
+    known: int
+    """As the file had them when last looked at, those of this process included."""
+    pending: int = 0
+    """Those since."""
+
+
+class _Calls:
+    """Counts the calls of hosts."""
+
+    def __init__(self, storage: _FileStorage, item: RateLimitItem) -> None:
+        self._storage = storage
+        self._item = item
+        self._step = min(MAX_PENDING, max(1, item.amount // 20))
+        self._windows: dict[int, _Window] = {}
+        self._lock = threading.Lock()
+
+    def hit(self, host_id: int) -> float | None:
+        """Count a call; seconds to wait when there were too many. Raises sqlite3.Error."""
+        with self._lock:
+            window = self._windows.get(host_id)
+            if window is not None and time.monotonic() < window.until:
+                window.pending += 1
+                if window.pending < self._step and window.known + window.pending <= self._item.amount:
+                    return None
+                pending, window.pending = window.pending, 0
+            else:
+                pending = 1
+        key = self._item.key_for("called", str(host_id))
+        known = self._storage.incr(key, self._item.get_expiry(), pending)
+        left = min(float(self._item.get_expiry()), self._storage.get_expiry(key) - time.time())
+        with self._lock:
+            if len(self._windows) >= _MAX_WINDOWS:
+                self._windows.clear()
+            self._windows[host_id] = _Window(time.monotonic() + left, known)
+        return left if known > self._item.amount else None
+
+
 class Throttle:
     """The limits of one server; a limit of 0 is off.
 
@@ -112,9 +162,10 @@ class Throttle:
     """
 
     def __init__(self, path: Path, *, failures_per_minute: int, calls_per_minute: int) -> None:
-        self._limiter = FixedWindowRateLimiter(_FileStorage(path))
+        storage = _FileStorage(path)
+        self._limiter = FixedWindowRateLimiter(storage)
         self._failures = RateLimitItemPerMinute(failures_per_minute) if failures_per_minute else None
-        self._calls = RateLimitItemPerMinute(calls_per_minute) if calls_per_minute else None
+        self._calls = _Calls(storage, RateLimitItemPerMinute(calls_per_minute)) if calls_per_minute else None
         self._audit_each = RateLimitItemPerMinute(1)
         self._audit_all = RateLimitItemPerMinute(AUDIT_ROWS_PER_MINUTE)
 
@@ -124,7 +175,14 @@ class Throttle:
 
     def called(self, host_id: int) -> int | None:
         """Count a call of a host; seconds to wait when there were too many."""
-        return self._hit(self._calls, "called", str(host_id))
+        if self._calls is None:
+            return None
+        try:
+            wait = self._calls.hit(host_id)
+        except sqlite3.Error as error:
+            _log.error("throttling is off: %s", error)
+            return None
+        return None if wait is None else max(1, round(wait))
 
     def may_audit(self, action: str, source: str) -> bool:
         """Whether an audit row about a refused call may be written: one a minute for each source and action."""

@@ -1,0 +1,133 @@
+"""Servers to measure, as processes of their own: cdxsync on a home made for it, and the bare one."""
+
+import contextlib
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+THREADS = 16
+HOSTS = 100
+"""Hosts that call in turn, as a fleet does."""
+
+
+@dataclass
+class Home:
+    """An initialised home with hosts, a canonical document and usage rows."""
+
+    path: Path
+    keys: list[str] = field(repr=False, default_factory=list)
+    digest: str = ""
+
+    @property
+    def pki(self) -> Path:
+        """Its certificates."""
+        return self.path / "pki"
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that listens."""
+
+    port: int
+    pid: int
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"https://localhost:{self.port}"
+
+
+def environment() -> dict[str, str]:
+    """This one without settings of cdxsync, calling nobody, and with a throttle that counts but never refuses."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CDXSYNC_", "OPENAI_"))}
+    quiet = {"GITHUB_API_URL": "", "CHATGPT_BASE_URL": "", "CDXSYNC_RUNNER": "off"}
+    return kept | quiet | {"CDXSYNC_CALLS_PER_MINUTE": "1000000"}
+
+
+def document() -> dict[str, Any]:
+    """A document as Codex writes it."""
+    access = ".".join(secrets.token_urlsafe(size) for size in (30, 900, 40))
+    return {
+        "auth_mode": "chatgpt",
+        "OPENAI_API_KEY": None,
+        "tokens": {
+            "id_token": ".".join(secrets.token_urlsafe(size) for size in (30, 900, 40)),
+            "access_token": access,
+            "refresh_token": secrets.token_urlsafe(60),
+            "account_id": secrets.token_hex(16),
+        },
+        "last_refresh": "2026-01-01T00:00:00.123456789Z",
+    }
+
+
+@contextlib.contextmanager
+def home(*, hosts: int = HOSTS, usage_rows: int = 0, prompts: int = 0) -> Iterator[Home]:
+    """A home in a folder that goes at the end."""
+    with tempfile.TemporaryDirectory(prefix="cdxsync-bench-") as folder:
+        path = Path(folder) / "home"
+        command = [sys.executable, "-m", "benchmarks._fill", str(path)]
+        command += [f"--hosts={hosts}", f"--usage-rows={usage_rows}", f"--prompts={prompts}"]
+        done = subprocess.run(command, env=environment(), check=True, capture_output=True, text=True)
+        digest, *keys = done.stdout.split()
+        yield Home(path, keys, digest)
+
+
+def free_port() -> int:
+    """A TCP port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def _stopped_at_end(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(60)
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+@contextlib.contextmanager
+def cdxsync(where: Home, *arguments: str) -> Iterator[Running]:
+    """`cdxsync serve` on a home."""
+    port = free_port()
+    command = [sys.executable, "-m", "cdxsync", "--home", str(where.path), "serve", "--listen", f"127.0.0.1:{port}"]
+    log = (where.path / "server.log").open("w")
+    process = subprocess.Popen([*command, *arguments], env=environment(), stderr=subprocess.PIPE, text=True)
+    with log, _stopped_at_end(process):
+        assert process.stderr is not None
+        for line in process.stderr:
+            log.write(line)
+            if line.startswith("Listening on "):
+                yield Running(port, process.pid)
+                return
+        raise RuntimeError(f"the server did not start; see {log.name}:\n{(where.path / 'server.log').read_text()}")
+
+
+@contextlib.contextmanager
+def bare(where: Home, *, size: int) -> Iterator[Running]:
+    """The baseline with the same certificate and as many threads; its answers have `size` bytes."""
+    command = [sys.executable, "-m", "benchmarks._bare", f"--threads={THREADS}", f"--size={size}"]
+    command += [f"--certificate={where.pki / 'server.pem'}", f"--key={where.pki / 'server.key'}"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    with _stopped_at_end(process):
+        assert process.stdout is not None
+        yield Running(int(process.stdout.readline()), process.pid)
+
+
+def memory_mb(pid: int) -> float:
+    """The resident memory of a process, in MB, without what it shares with others."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+    found = {line.split(":")[0]: line.split()[1] for line in text.splitlines()[1:]}
+    return (int(found["Private_Clean"]) + int(found["Private_Dirty"])) / 1024

@@ -1,0 +1,225 @@
+"""The one thread of a process that writes: what many threads want written at once shares a commit.
+
+A commit costs a wait for the disk, and SQLite has one writer at a time. So all write work of a process goes through one
+queue, in order. Its thread runs what has come in one transaction, each in a savepoint of its own, commits, and only
+then lets those who wait go on: a request is answered after the commit that holds what it wrote.
+"""
+
+import contextvars
+import functools
+import logging
+import queue
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import peewee
+
+from cdxsync import metrics
+from cdxsync.errors import DatabaseAway
+from cdxsync.store.away import away, reachable
+
+Result = TypeVar("Result")
+
+BUSY_TIMEOUT_SECONDS = 15.0
+"""How long work may wait for a database that another process has locked."""
+BATCH_SECONDS = 0.02
+"""After this long a batch takes in no more, so that quick work waits for slow work ahead of it, and for no more."""
+GATHER_SECONDS = 0.005
+"""How long a batch waits at most for those who shared the last one to come again."""
+_GATHER_STEP_SECONDS = 0.001
+_FIRST_POLL_SECONDS, _LAST_POLL_SECONDS = 0.0005, 0.02
+_CACHE_KIB = 16000
+_STOP_SECONDS = 10.0
+_LOOK_SECONDS = 5.0
+_log = logging.getLogger("cdxsync.store")
+
+
+class _Item:
+    """Work that waits, and then is done or has failed; the lock `go` is held until its thread may go on."""
+
+    __slots__ = ("error", "go", "result", "since", "work")
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self.work = functools.partial(contextvars.copy_context().run, work)  # audit rows name the request
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.since = time.monotonic()
+        self.go = threading.Lock()
+        self.go.acquire()
+
+
+class Writer:
+    """The queue and the thread; `database` is used in that thread through a connection of its own."""
+
+    def __init__(self, database: peewee.SqliteDatabase) -> None:
+        self.database = database
+        self.generation = 0
+        """Another number whenever something may have changed that work has read before; see `Standing`."""
+        self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
+        self._expected = 1
+        self._stopping = False
+        self._data_version = -1
+        self._thread = threading.Thread(target=self._serve, name="writer", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Callable[[], Result]) -> Result:
+        """Run `work` in the writer's thread; returns or raises what it does, after the commit."""
+        if self.is_current():
+            raise RuntimeError("a write within a write would wait for itself")
+        item = _Item(work)
+        self._queue.put(item)
+        while not item.go.acquire(timeout=_LOOK_SECONDS):
+            if not self._thread.is_alive():
+                raise DatabaseAway("The thread that writes has ended; nobody knows whether this was written")
+        if item.error is not None:
+            raise item.error
+        result: Result = item.result
+        return result
+
+    def is_current(self) -> bool:
+        """Whether the caller is write work."""
+        return threading.get_ident() == self._thread.ident
+
+    def is_alive(self) -> bool:
+        """Whether it takes work."""
+        return not self._stopping and self._thread.is_alive()
+
+    def stop(self) -> None:
+        """Take no more work, finish what is queued, and close the connection."""
+        self._stopping = True
+        self._queue.put(None)
+        self._thread.join(_STOP_SECONDS)
+
+    def _serve(self) -> None:
+        while (first := self._queue.get()) is not None:
+            self._gather()
+            batch = [first]
+            try:
+                self._write(batch)
+            except BaseException as error:
+                # Nothing of the batch is kept. SQLite itself has rolled back when the disk was full or failed.
+                if not isinstance(error, DatabaseAway | sqlite3.Error | peewee.PeeweeException):
+                    _log.exception("the writer goes on after a failure of its own")
+                self._disconnect()
+                self._fail(batch, error)
+            else:
+                self._expected = len(batch)
+                _committed(len(batch))
+            for item in batch:
+                item.go.release()
+        late = self._queued()
+        self._fail(late, DatabaseAway("The server is stopping"))
+        for item in late:
+            item.go.release()
+        self._disconnect()
+
+    def _gather(self) -> None:
+        """Wait a moment for those who shared the last batch, while they come: a commit costs the same for all.
+
+        It also lets them get to their next write undisturbed. The interpreter runs one thread at a time, and SQLite
+        lets go of it at every step: beside threads that are busy, each step would cost the writer a change of threads.
+        """
+        end = time.monotonic() + GATHER_SECONDS
+        seen, steps_since = 0, 0
+        while (here := self._queue.qsize() + 1) < self._expected and time.monotonic() < end:
+            steps_since = 0 if here != seen else steps_since + 1
+            if steps_since > 1:
+                return
+            seen = here
+            time.sleep(_GATHER_STEP_SECONDS)
+
+    def _write(self, batch: list[_Item]) -> None:
+        """Run the first item of `batch` and what else has come, which is added to it, in one transaction.
+
+        Raises when nothing was committed.
+        """
+        try:
+            connection = self._begin(batch[0].since + BUSY_TIMEOUT_SECONDS)
+        except BaseException:
+            batch += self._queued()  # they wait behind the same lock, or for the same file
+            raise
+        end = time.monotonic() + BATCH_SECONDS
+        self._perform(batch[0], connection)
+        while time.monotonic() < end and (item := self._next()) is not None:
+            batch.append(item)
+            self._perform(item, connection)
+        connection.execute("COMMIT")
+
+    def _next(self) -> _Item | None:
+        try:
+            item = self._queue.get_nowait()
+        except queue.Empty:
+            return None
+        if item is None:
+            self._queue.put(None)  # the end, which comes after all that is queued
+        return item
+
+    def _queued(self) -> list[_Item]:
+        return list(iter(self._next, None))
+
+    def _fail(self, items: list[_Item], error: BaseException) -> None:
+        """Tell those who have not failed by themselves."""
+        failure = error if isinstance(error, DatabaseAway) else away(error)
+        for item in items:
+            item.error = item.error or DatabaseAway(failure.message)
+
+    def _begin(self, until: float) -> sqlite3.Connection:
+        """Begin a transaction that no other process can write beside; wait for theirs until the time `until`.
+
+        SQLite's own way of waiting sleeps longer and longer, up to 0.1 s, so that a process that writes often would
+        keep the others out; here each looks again within 20 ms at most, at times of its own.
+        """
+        if self.database.is_closed():
+            self.database.connect()
+            self.database.execute_sql(f"PRAGMA cache_size = -{_CACHE_KIB}")
+            self.database.execute_sql("PRAGMA busy_timeout = 0")
+        connection: sqlite3.Connection = self.database.connection()
+        pause = _FIRST_POLL_SECONDS
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                break
+            except sqlite3.OperationalError as error:
+                if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() >= until:
+                    raise
+            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+            pause = min(_LAST_POLL_SECONDS, pause * 1.5)
+        data_version = connection.execute("PRAGMA data_version").fetchone()[0]
+        if data_version != self._data_version:  # another connection has written
+            self._data_version = data_version
+            self.generation += 1
+        return connection
+
+    def _perform(self, item: _Item, connection: sqlite3.Connection) -> None:
+        """Run one item; what it raises undoes its own changes only. Raises when the whole transaction has gone."""
+        connection.execute("SAVEPOINT item")
+        try:
+            with reachable():
+                item.result = item.work()
+        except BaseException as error:
+            item.error = error
+            if not connection.in_transaction:
+                raise
+            connection.execute("ROLLBACK TO item")
+            self.generation += 1
+        connection.execute("RELEASE item")
+
+    def _disconnect(self) -> None:
+        """Give up the connection, and with it a transaction that may be open; the next batch makes a new one."""
+        self.generation += 1
+        self._data_version = -1
+        try:
+            if not self.database.is_closed():
+                self.database.close()
+        except (peewee.DatabaseError, peewee.InterfaceError, sqlite3.Error) as error:
+            _log.error("closing the writer's connection: %s", error)
+
+
+def _committed(size: int) -> None:
+    """A batch of `size` works has been committed."""
+    metrics.commits.inc()
+    metrics.batch_size.observe(size)
