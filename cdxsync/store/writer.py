@@ -44,7 +44,9 @@ class _Item:
     __slots__ = ("error", "go", "result", "since", "work")
 
     def __init__(self, work: Callable[[], Any]) -> None:
-        self.work = functools.partial(contextvars.copy_context().run, work)  # audit rows name the request
+        self.work: Callable[[], Any] = functools.partial(
+            contextvars.copy_context().run, work
+        )  # audit rows name the request
         self.result: Any = None
         self.error: BaseException | None = None
         self.since = time.monotonic()
