@@ -146,6 +146,9 @@ def still_admitted(host_id: int, api_key_sha256: str, address: str) -> Host:
         _known[api_key_sha256] = Known(host.id, address, host.fqdn)
     elif not host.ip or not host.allow_roaming_ips:  # without an address it is to be bound first
         raise Outdated("API key not allowed from this IP")
+    else:  # another process, or a call at the same time, has bound the address that the host roamed to
+        _bind(host, address, False)
+        host.ip = address
     return host
 
 
