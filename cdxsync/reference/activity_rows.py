@@ -14,7 +14,7 @@ from cdxsync.reference import values
 from cdxsync.reference.dump import Row
 from cdxsync.reference.stage import Report, Stage
 from cdxsync.store import named_values
-from cdxsync.store.tables import Host, LogEntry, SlashCommand, TokenUsage
+from cdxsync.store.tables import Host, LogEntry, SlashCommand, TokenUsage, UsageDay, UsageFleetDay, UsageLine
 from cdxsync.trust import apikeys
 
 ACTOR = "import"
@@ -33,7 +33,7 @@ Tick = Callable[[], None]
 
 def import_usage(stage: Stage, report: Report, names: dict[int, str], tick: Tick) -> None:
     """Usage rows by id, with all totals that they belong to."""
-    batch: list[tuple[int, int | None, str, Entry]] = []
+    batch: list[dict[str, Any]] = []
     last = 0
     for row in stage.rows("token_usages"):
         tick()
@@ -47,11 +47,46 @@ def import_usage(stage: Stage, report: Report, names: dict[int, str], tick: Tick
             continue
         host_id = row.values.get("host_id")
         known = host_id if isinstance(host_id, int) and host_id in names else None
-        batch.append((usage_id, known, at, entry))
+        numbers = {usage.COLUMNS[name]: count for name, count in entry.numbers().items()}
+        shown = {"id": usage_id, "host": known, "model": entry.model, "line": entry.line, "created_at": at}
+        batch.append(shown | numbers)
+        _sum_up(stage, known, usage_id, at, entry)
         last = usage_id
+        report.imported["token_usages"] += 1
         if len(batch) >= _BATCH:
-            _store_usage(batch, report)
-    _store_usage(batch, report)
+            TokenUsage.insert_many(batch).execute()
+            batch.clear()
+    if batch:
+        TokenUsage.insert_many(batch).execute()
+    _store_totals(stage)
+
+
+def _sum_up(stage: Stage, host_id: int | None, usage_id: int, at: str, entry: Entry) -> None:
+    """Add to the sums aside: one write for each total at the end, instead of some for each row."""
+    numbers = (*(count or 0 for count in entry.numbers().values()), 1)
+    for table, place, extra in usage.totals_of(host_id, at, entry):
+        name = table._meta.table_name
+        stage.add_to_total(name, json.dumps(place | {"line": extra["line"]} if extra else place), at, numbers)
+    if host_id is not None:
+        # As texts of one length, the greatest id is the greatest text.
+        stage.add_to_total("hosts", str(host_id), f"{usage_id:010}", numbers)
+
+
+def _store_totals(stage: Stage) -> None:
+    columns = [*usage.COLUMNS.values(), "events"]
+    for table in (UsageDay, UsageFleetDay, UsageLine):
+        batch: list[dict[str, Any]] = []
+        for place, last, numbers in stage.totals(table._meta.table_name):
+            extra = {"last_used_at": last} if table is UsageLine else {}
+            batch.append(json.loads(place) | extra | dict(zip(columns, numbers, strict=True)))
+            if len(batch) >= _BATCH:
+                table.insert_many(batch).execute()
+                batch.clear()
+        if batch:
+            table.insert_many(batch).execute()
+    for place, last, numbers in stage.totals("hosts"):
+        changes = {"latest_usage_id": int(last), "usage_total": numbers[0]}
+        Host.update(changes).where(Host.id == int(place)).execute()
 
 
 def _entry(row: Row) -> Entry:
@@ -64,34 +99,6 @@ def _entry(row: Row) -> Entry:
         name, texts = next(iter(errors.items()))
         raise ValueError(f"{name} {texts[0]}")
     return entry
-
-
-def _store_usage(batch: list[tuple[int, int | None, str, Entry]], report: Report) -> None:
-    rows = [
-        {
-            "id": usage_id,
-            "host": host_id,
-            "model": entry.model,
-            "line": entry.line,
-            "created_at": at,
-            **{usage.COLUMNS[name]: count for name, count in entry.numbers().items()},
-        }
-        for usage_id, host_id, at, entry in batch
-    ]
-    if rows:
-        TokenUsage.insert_many(rows).execute()
-    groups: dict[tuple[int | None, str], list[tuple[int, str, Entry]]] = {}
-    for usage_id, host_id, at, entry in batch:
-        groups.setdefault((host_id, at[:10]), []).append((usage_id, at, entry))
-    for (host_id, _), mine in groups.items():
-        entries = [entry for _, _, entry in mine]
-        usage.roll_up(host_id, clock.read_stamp(max(at for _, at, _ in mine)), entries)
-        if host_id is not None:
-            used = sum(entry.total or 0 for entry in entries)
-            changes = {"latest_usage_id": mine[-1][0], "usage_total": Host.usage_total + used}
-            Host.update(changes).where(Host.id == host_id).execute()
-    report.imported["token_usages"] += len(rows)
-    batch.clear()
 
 
 def import_prompts(fleet: Fleet, stage: Stage, report: Report, names: dict[int, str]) -> None:
