@@ -25,7 +25,8 @@ KEYS = {
 _EXAMPLES = 5
 _ADD = (
     "INSERT INTO totals VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-    " extra = MAX(extra, excluded.extra), a = a + excluded.a, b = b + excluded.b, c = c + excluded.c, d = d + excluded.d, e = e + excluded.e,"
+    " extra = MAX(extra, excluded.extra),"
+    " a = a + excluded.a, b = b + excluded.b, c = c + excluded.c, d = d + excluded.d, e = e + excluded.e,"
     " f = f + excluded.f"
 )
 
