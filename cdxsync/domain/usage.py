@@ -1,12 +1,13 @@
 """Token usage: recording it, with the roll-ups that make every total a look-up."""
 
 import hashlib
+from datetime import datetime
 from typing import Any
 
 from cdxsync.domain import audit, clock, hosts, idempotency, usage_entries
 from cdxsync.domain.usage_entries import Entry
 from cdxsync.store.database import write
-from cdxsync.store.tables import Host, TokenUsage, UsageDay, UsageFleetDay, UsageLine
+from cdxsync.store.tables import Counters, Host, TokenUsage, UsageDay, UsageFleetDay, UsageLine
 
 COLUMNS = {
     "total": "total",
@@ -16,8 +17,6 @@ COLUMNS = {
     "reasoning": "reasoning_tokens",
 }
 """The five counts, by their names in the API, with their columns."""
-Total = tuple[Any, dict[str, Any], dict[str, Any]]
-"""A roll-up's table, where in it a row stands, and what else is set in that row."""
 
 
 def record(caller: Host, body: dict[str, Any], raw_body: bytes, key: str | None) -> dict[str, Any]:
@@ -52,7 +51,7 @@ def _store(host: Host, entries: list[Entry]) -> dict[str, Any]:
         given = {name: value for name, value in shown.items() if value is not None}
         audit.record("token.usage", actor=audit.host_actor(host), host=host, **given)
         rows.append({"recorded_at": stamp, **shown})
-    _roll_up(host, stamp, entries)
+    roll_up(host.id, at, entries)
     used = sum(entry.total or 0 for entry in entries)
     Host.update(last_seen_at=stamp, latest_usage_id=newest, usage_total=Host.usage_total + used).where(
         Host.id == host.id
@@ -61,37 +60,37 @@ def _store(host: Host, entries: list[Entry]) -> dict[str, Any]:
     return data | rows[0] if len(rows) == 1 else data
 
 
-def totals_of(host_id: int | None, stamp: str, entry: Entry) -> list[Total]:
-    """The totals that an entry of a host, or of one that is gone, belongs to."""
-    day, model = stamp[:10], entry.model or ""
-    totals: list[Total] = [
-        (UsageDay, {"host": host_id, "day": day, "model": model}, {}),
-        (UsageFleetDay, {"day": day, "model": model}, {}),
-    ]
-    if entry.line:
-        place = {"line_sha256": hashlib.sha256(entry.line.encode()).hexdigest()}
-        totals.append((UsageLine, place, {"line": entry.line, "last_used_at": stamp}))
-    return totals
+def roll_up(host_id: int | None, at: datetime, entries: list[Entry]) -> None:
+    """Add entries of one host, or of one that is gone, and one day to all totals that they belong to.
+
+    In the transaction that stores them.
+    """
+    day = at.strftime("%Y-%m-%d")
+    for model, mine in _grouped(entries, lambda entry: entry.model or ""):
+        _add(UsageDay, {"host": host_id, "day": day, "model": model}, mine)
+        _add(UsageFleetDay, {"day": day, "model": model}, mine)
+    for line, mine in _grouped(entries, lambda entry: entry.line or ""):
+        if line:
+            place = {"line_sha256": hashlib.sha256(line.encode()).hexdigest()}
+            _add(UsageLine, place, mine, {"line": line, "last_used_at": clock.stamp(at)})
 
 
-def _roll_up(host: Host, stamp: str, entries: list[Entry]) -> None:
-    """Add entries to all totals that they belong to, in the transaction that stores them."""
-    groups: dict[tuple[str, str], tuple[Total, list[Entry]]] = {}
+def _grouped(entries: list[Entry], name_of: Any) -> list[tuple[str, list[Entry]]]:
+    groups: dict[str, list[Entry]] = {}
     for entry in entries:
-        for total in totals_of(host.id, stamp, entry):
-            key = (total[0]._meta.table_name, repr(total[1]))
-            groups.setdefault(key, (total, []))[1].append(entry)
-    for _, ((table, place, values), mine) in sorted(groups.items(), key=lambda group: group[0]):
-        _add(table, place, mine, values)
+        groups.setdefault(name_of(entry), []).append(entry)
+    return sorted(groups.items())
 
 
-def _add(table: Any, place: dict[str, Any], entries: list[Entry], values: dict[str, Any]) -> None:
+def _add(
+    table: type[Counters], place: dict[str, Any], entries: list[Entry], values: dict[str, Any] | None = None
+) -> None:
     """Add `entries` to the row at `place`, which is made when it is not there; `values` are set either way."""
     sums = {column: sum(getattr(entry, name) or 0 for entry in entries) for name, column in COLUMNS.items()}
     sums["events"] = len(entries)
     added = {column: getattr(table, column) + count for column, count in sums.items()}
-    update = table.update({**added, **values})
+    update = table.update({**added, **(values or {})})
     for name, value in place.items():
         update = update.where(getattr(table, name) == value)
     if not update.execute():
-        table.insert(**place, **values, **sums).execute()
+        table.insert(**place, **(values or {}), **sums).execute()

@@ -1,8 +1,9 @@
 """Token usage with its roll-ups, prompts, the audit log, and the flag of the API."""
 
+import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -64,12 +65,20 @@ def import_usage(stage: Stage, report: Report, names: dict[int, str], tick: Tick
 def _sum_up(stage: Stage, host_id: int | None, usage_id: int, at: str, entry: Entry) -> None:
     """Add to the sums aside: one write for each total at the end, instead of some for each row."""
     numbers = (*(count or 0 for count in entry.numbers().values()), 1)
-    for table, place, extra in usage.totals_of(host_id, at, entry):
-        name = table._meta.table_name
-        stage.add_to_total(name, json.dumps(place | {"line": extra["line"]} if extra else place), at, numbers)
+    for table, place in _totals_of(host_id, at[:10], entry):
+        stage.add_to_total(table._meta.table_name, json.dumps(place), at, numbers)
     if host_id is not None:
         # As texts of one length, the greatest id is the greatest text.
         stage.add_to_total("hosts", str(host_id), f"{usage_id:010}", numbers)
+
+
+def _totals_of(host_id: int | None, day: str, entry: Entry) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """The totals that `usage.roll_up` adds an entry to: the tables, and where in them."""
+    model = entry.model or ""
+    yield UsageDay, {"host": host_id, "day": day, "model": model}
+    yield UsageFleetDay, {"day": day, "model": model}
+    if entry.line:
+        yield UsageLine, {"line_sha256": hashlib.sha256(entry.line.encode()).hexdigest(), "line": entry.line}
 
 
 def _store_totals(stage: Stage) -> None:
