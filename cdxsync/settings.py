@@ -100,11 +100,7 @@ class Settings:
         "", "CDXSYNC_DATABASE_URL", read_text, "Database; default: the SQLite file cdxsync.db in the home.", secret=True
     )
     keyring: str = _setting(
-        "",
-        "CDXSYNC_KEYRING",
-        read_text,
-        "Text of a keyring, instead of keyring.json or a systemd credential.",
-        secret=True,
+        "", "CDXSYNC_KEYRING", read_text, "A keyring's text, instead of keyring.json or a systemd one.", secret=True
     )
     dashboard_admin_key: str = _setting(
         "", "DASHBOARD_ADMIN_KEY", read_text, "Key that /admin/* needs beside the client certificate.", secret=True

@@ -1,8 +1,9 @@
 """Token usage with its roll-ups, prompts, the audit log, and the flag of the API."""
 
+import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +15,7 @@ from cdxsync.reference import values
 from cdxsync.reference.dump import Row
 from cdxsync.reference.stage import Report, Stage
 from cdxsync.store import named_values
-from cdxsync.store.tables import Host, LogEntry, SlashCommand, TokenUsage
+from cdxsync.store.tables import Host, LogEntry, SlashCommand, TokenUsage, UsageDay, UsageFleetDay, UsageLine
 from cdxsync.trust import apikeys
 
 ACTOR = "import"
@@ -33,7 +34,7 @@ Tick = Callable[[], None]
 
 def import_usage(stage: Stage, report: Report, names: dict[int, str], tick: Tick) -> None:
     """Usage rows by id, with all totals that they belong to."""
-    batch: list[tuple[int, int | None, str, Entry]] = []
+    batch: list[dict[str, Any]] = []
     last = 0
     for row in stage.rows("token_usages"):
         tick()
@@ -47,11 +48,54 @@ def import_usage(stage: Stage, report: Report, names: dict[int, str], tick: Tick
             continue
         host_id = row.values.get("host_id")
         known = host_id if isinstance(host_id, int) and host_id in names else None
-        batch.append((usage_id, known, at, entry))
+        numbers = {usage.COLUMNS[name]: count for name, count in entry.numbers().items()}
+        shown = {"id": usage_id, "host": known, "model": entry.model, "line": entry.line, "created_at": at}
+        batch.append(shown | numbers)
+        _sum_up(stage, known, usage_id, at, entry)
         last = usage_id
+        report.imported["token_usages"] += 1
         if len(batch) >= _BATCH:
-            _store_usage(batch, report)
-    _store_usage(batch, report)
+            TokenUsage.insert_many(batch).execute()
+            batch.clear()
+    if batch:
+        TokenUsage.insert_many(batch).execute()
+    _store_totals(stage)
+
+
+def _sum_up(stage: Stage, host_id: int | None, usage_id: int, at: str, entry: Entry) -> None:
+    """Add to the sums aside: one write for each total at the end, instead of some for each row."""
+    numbers = (*(count or 0 for count in entry.numbers().values()), 1)
+    for table, place in _totals_of(host_id, at[:10], entry):
+        stage.add_to_total(table._meta.table_name, json.dumps(place), at, numbers)
+    if host_id is not None:
+        # As texts of one length, the greatest id is the greatest text.
+        stage.add_to_total("hosts", str(host_id), f"{usage_id:010}", numbers)
+
+
+def _totals_of(host_id: int | None, day: str, entry: Entry) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """The totals that `usage.roll_up` adds an entry to: the tables, and where in them."""
+    model = entry.model or ""
+    yield UsageDay, {"host": host_id, "day": day, "model": model}
+    yield UsageFleetDay, {"day": day, "model": model}
+    if entry.line:
+        yield UsageLine, {"line_sha256": hashlib.sha256(entry.line.encode()).hexdigest(), "line": entry.line}
+
+
+def _store_totals(stage: Stage) -> None:
+    columns = [*usage.COLUMNS.values(), "events"]
+    for table in (UsageDay, UsageFleetDay, UsageLine):
+        batch: list[dict[str, Any]] = []
+        for place, last, numbers in stage.totals(table._meta.table_name):
+            extra = {"last_used_at": last} if table is UsageLine else {}
+            batch.append(json.loads(place) | extra | dict(zip(columns, numbers, strict=True)))
+            if len(batch) >= _BATCH:
+                table.insert_many(batch).execute()
+                batch.clear()
+        if batch:
+            table.insert_many(batch).execute()
+    for place, last, numbers in stage.totals("hosts"):
+        changes = {"latest_usage_id": int(last), "usage_total": numbers[0]}
+        Host.update(changes).where(Host.id == int(place)).execute()
 
 
 def _entry(row: Row) -> Entry:
@@ -64,34 +108,6 @@ def _entry(row: Row) -> Entry:
         name, texts = next(iter(errors.items()))
         raise ValueError(f"{name} {texts[0]}")
     return entry
-
-
-def _store_usage(batch: list[tuple[int, int | None, str, Entry]], report: Report) -> None:
-    rows = [
-        {
-            "id": usage_id,
-            "host": host_id,
-            "model": entry.model,
-            "line": entry.line,
-            "created_at": at,
-            **{usage.COLUMNS[name]: count for name, count in entry.numbers().items()},
-        }
-        for usage_id, host_id, at, entry in batch
-    ]
-    if rows:
-        TokenUsage.insert_many(rows).execute()
-    groups: dict[tuple[int | None, str], list[tuple[int, str, Entry]]] = {}
-    for usage_id, host_id, at, entry in batch:
-        groups.setdefault((host_id, at[:10]), []).append((usage_id, at, entry))
-    for (host_id, _), mine in groups.items():
-        entries = [entry for _, _, entry in mine]
-        usage.roll_up(host_id, clock.read_stamp(max(at for _, at, _ in mine)), entries)
-        if host_id is not None:
-            used = sum(entry.total or 0 for entry in entries)
-            changes = {"latest_usage_id": mine[-1][0], "usage_total": Host.usage_total + used}
-            Host.update(changes).where(Host.id == host_id).execute()
-    report.imported["token_usages"] += len(rows)
-    batch.clear()
 
 
 def import_prompts(fleet: Fleet, stage: Stage, report: Report, names: dict[int, str]) -> None:

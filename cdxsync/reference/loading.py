@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 from cdxsync import deployment
 from cdxsync.domain import audit, consistency
 from cdxsync.domain.fleet import Fleet
-from cdxsync.errors import Failed
+from cdxsync.errors import Conflict, Failed
 from cdxsync.portable.importing import empty_home, refuse_rows
 from cdxsync.reference import activity_rows, fleet_rows
 from cdxsync.reference.dump import Dump
@@ -17,7 +17,7 @@ from cdxsync.reference.secretbox import SecretBox
 from cdxsync.reference.stage import KEYS, Report, Stage
 from cdxsync.reference.tokens import Tokens
 from cdxsync.settings import Settings
-from cdxsync.store import database
+from cdxsync.store import database, migrations
 
 Progress = Callable[[int, int], None]
 FREE = ("versions", "jobs", "logs")
@@ -72,6 +72,8 @@ def _read(stage: Stage, source: BinaryIO, name: str, on_progress: Progress) -> s
 def _refuse_filled(settings: Settings) -> None:
     if deployment.is_initialised(settings.home):
         deployment.open_unmigrated(settings)
+        if migrations.pending():
+            raise Conflict(f"The schema of {settings.home} is not up to date. Run: cdxsync db migrate")
         refuse_rows(settings.home, FREE)
         database.close_database()
 

@@ -23,6 +23,12 @@ KEYS = {
 }
 """The tables that are read, each with the column by which its rows are read again."""
 _EXAMPLES = 5
+_ADD = (
+    "INSERT INTO totals VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+    " extra = MAX(extra, excluded.extra),"
+    " a = a + excluded.a, b = b + excluded.b, c = c + excluded.c, d = d + excluded.d, e = e + excluded.e,"
+    " f = f + excluded.f"
+)
 
 
 class Stage:
@@ -32,6 +38,10 @@ class Stage:
         self._database = sqlite3.connect("", isolation_level=None)
         self._database.execute("PRAGMA journal_mode = OFF")
         self._database.execute("CREATE TABLE rows (tbl TEXT, place INTEGER, name TEXT, line INTEGER, data TEXT)")
+        self._database.execute(
+            "CREATE TABLE totals (kind TEXT, place TEXT, extra TEXT, a INTEGER, b INTEGER, c INTEGER, d INTEGER,"
+            " e INTEGER, f INTEGER, PRIMARY KEY (kind, place)) WITHOUT ROWID"
+        )
         self._counts: Counter[str] = Counter()
 
     def add(self, row: Row) -> None:
@@ -61,6 +71,15 @@ class Stage:
         query = f"SELECT line, data FROM rows WHERE {where} ORDER BY {order}"  # noqa: S608 - of constants
         for line, data in self._database.execute(query, values):
             yield Row(table, json.loads(data), line)
+
+    def add_to_total(self, kind: str, place: str, extra: str, numbers: tuple[int, ...]) -> None:
+        """Add six `numbers` to the sums of a `kind` at a `place`; of several `extra` the greatest stays."""
+        self._database.execute(_ADD, (kind, place, extra, *numbers))
+
+    def totals(self, kind: str) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+        """The sums of a kind: place, extra and numbers, by place."""
+        for row in self._database.execute("SELECT * FROM totals WHERE kind = ? ORDER BY place", (kind,)):
+            yield row[1], row[2], tuple(row[3:])
 
     def close(self) -> None:
         """Forget everything."""
