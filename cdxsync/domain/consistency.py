@@ -13,6 +13,7 @@ from cdxsync.domain import canonical
 from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import CdxsyncError
 from cdxsync.store import named_values, sealed_values
+from cdxsync.store.database import snapshot
 from cdxsync.store.sealing import UnknownKey
 from cdxsync.store.tables import (
     AuthEntry,
@@ -55,7 +56,7 @@ def check(fleet: Fleet) -> Report:
     checked: dict[str, Any] = {}
     # Rules that were tightened since are no damage: what was stored by the rules of its time is in order.
     fleet = replace(fleet, settings=replace(fleet.settings, token_min_length=8))
-    with proxy.atomic("DEFERRED"):
+    with snapshot():
         for name, run in CHECKS.items():
             try:
                 findings += [Finding(name, problem) for problem in run(fleet, checked)]

@@ -9,8 +9,7 @@ from cdxsync.domain import audit, keys
 from cdxsync.domain.fleet import Fleet
 from cdxsync.portable import schema
 from cdxsync.portable.lines import FORMAT, Header, Keys, Row, Writer
-from cdxsync.store.database import reachable
-from cdxsync.store.tables import proxy
+from cdxsync.store.database import reachable, snapshot
 
 
 def export(
@@ -21,7 +20,7 @@ def export(
     `on_progress` gets how many rows are written, and of how many. Raises `Failed`, `Conflict`, `DatabaseAway`.
     """
     writer = Writer(target)
-    with reachable(), proxy.atomic("DEFERRED"):
+    with reachable(), snapshot():
         # The first look fixes the state that all later ones see. The keys come after it: they open all of it.
         counts = {schema.name_of(table): int(table.select().count()) for table in schema.tables()}
         header = Header(

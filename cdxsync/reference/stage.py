@@ -35,7 +35,8 @@ class Stage:
     """Rows by table and key, in a private temporary database that ends with the process (SQLite's name "")."""
 
     def __init__(self) -> None:
-        self._database = sqlite3.connect("", isolation_level=None)
+        # Filled in one thread, then read within write work, which has a thread of its own; never in both at once.
+        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._database.execute("PRAGMA journal_mode = OFF")
         self._database.execute("CREATE TABLE rows (tbl TEXT, place INTEGER, name TEXT, line INTEGER, data TEXT)")
         self._database.execute(

@@ -1,9 +1,10 @@
 """The database: opening it by URL, and serialised write transactions."""
 
 import atexit
+import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -67,6 +68,16 @@ def write(work: Callable[[], Result]) -> Result:
     back all that it did, and nothing else. Must not be nested. Raises `DatabaseAway` when nothing was committed.
     """
     return _the_writer().run(work)
+
+
+@contextlib.contextmanager
+def snapshot() -> Iterator[None]:
+    """Read in one state of the database, whatever is written meanwhile; within write work, in its transaction."""
+    if _writer is not None and _writer.is_current():
+        yield
+        return
+    with proxy.atomic("DEFERRED"):
+        yield
 
 
 def _the_writer() -> Writer:
