@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import socket
 import sys
 import threading
@@ -115,8 +116,16 @@ class TerminalWatch:
         self._had_one = sys.stderr.isatty()
 
     def is_gone(self) -> bool:
-        """Whether the terminal from which the server was started has been closed."""
-        return self._had_one and not sys.stderr.isatty()
+        """Whether the terminal from which the server was started has been closed.
+
+        What is still to be said goes nowhere then: it must not fail once more when the process ends.
+        """
+        gone = self._had_one and not sys.stderr.isatty()
+        if gone:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stderr.fileno())
+            os.close(nowhere)
+        return gone
 
 
 class Process:

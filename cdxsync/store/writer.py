@@ -98,9 +98,9 @@ class Writer:
 
     def _serve(self) -> None:
         while (first := self._queue.get()) is not None:
-            self._gather()
             batch = [first]
             try:
+                self._gather()
                 self._write(batch)
             except BaseException as error:
                 # Nothing of the batch is kept. SQLite itself has rolled back when the disk was full or failed.
@@ -108,11 +108,13 @@ class Writer:
                     _log.exception("the writer goes on after a failure of its own")
                 self._disconnect()
                 self._fail(batch, error)
+                committed = False
             else:
-                self._expected = len(batch)
-                _committed(len(batch))
+                self._expected, committed = len(batch), True
             for item in batch:
                 item.go.release()
+            if committed:
+                _count(len(batch))
         late = self._queued()
         self._fail(late, DatabaseAway("The server is stopping"))
         for item in late:
@@ -221,7 +223,10 @@ class Writer:
             _log.error("closing the writer's connection: %s", error)
 
 
-def _committed(size: int) -> None:
-    """A batch of `size` works has been committed."""
-    metrics.commits.inc()
-    metrics.batch_size.observe(size)
+def _count(size: int) -> None:
+    """Count a batch of `size` works that has been committed. Never raises: this thread must not end by it."""
+    try:
+        metrics.commits.inc()
+        metrics.batch_size.observe(size)
+    except Exception:
+        _log.exception("a commit could not be counted")
