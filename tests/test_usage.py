@@ -239,6 +239,32 @@ def test_totals_outlive_their_host(fresh_fleet: Fleet) -> None:
     assert json.loads(fresh_fleet.cli("--json", "usage", "list").stdout)["usages"][0]["fqdn"] is None
 
 
+def test_what_a_month_has_cost(fresh_fleet: Fleet) -> None:
+    """At the prices of the settings: cached tokens are added, reasoning is not charged, and no price is guessed."""
+    with fresh_fleet.client(fresh_fleet.key("a.example.net")) as client:
+        priced = {"total": 3000, "input": 1000, "output": 1000, "cached": 1000, "reasoning": 500}
+        usages = [priced | {"model": "gpt-5.1"}, {"total": 10, "input": 4000}, {"total": 7, "model": "mystery"}]
+        report(client, {"usages": usages})
+    cost = json.loads(fresh_fleet.cli("--json", "usage", "month").stdout)["cost"]
+    assert cost["totals"] == {"USD": 0.016375}
+    assert cost["unpriced"] == ["mystery"]
+    assert [(row["model"], row["cost"], row["currency"]) for row in cost["models"]] == [
+        ("gpt-5.1", 0.011375, "USD"),
+        (None, 0.005, "USD"),
+        ("mystery", None, None),
+    ]
+    shown = fresh_fleet.cli("usage", "month", "--cost")
+    assert "gpt-5.1\t3000\t1000\t1000\t1000\t0.0114 USD\n" in shown.stdout
+    assert "mystery\t7\t0\t0\t0\tunpriced\n" in shown.stdout
+    assert "Sum: 0.02 USD" in shown.stderr
+    assert "no price is known: mystery" in shown.stderr
+    assert fresh_fleet.admin_call("GET", "/admin/usage/month")["cost"] == cost
+    overview = fresh_fleet.admin_call("GET", "/admin/overview")
+    assert overview["pricing_month_cost"] == 0.016375
+    assert overview["pricing_unpriced_models"] == ["mystery"]
+    assert "0.02 USD; no price is known of mystery" in fresh_fleet.cli("overview").stdout
+
+
 @pytest.mark.parametrize(
     ("line", "counts"),
     [
