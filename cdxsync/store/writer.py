@@ -108,13 +108,11 @@ class Writer:
                     _log.exception("the writer goes on after a failure of its own")
                 self._disconnect()
                 self._fail(batch, error)
-                committed = False
             else:
-                self._expected, committed = len(batch), True
+                self._expected = len(batch)
+                _committed(len(batch))
             for item in batch:
                 item.go.release()
-            if committed:
-                _count(len(batch))
         late = self._queued()
         self._fail(late, DatabaseAway("The server is stopping"))
         for item in late:
@@ -223,7 +221,7 @@ class Writer:
             _log.error("closing the writer's connection: %s", error)
 
 
-def _count(size: int) -> None:
+def _committed(size: int) -> None:
     """Count a batch of `size` works that has been committed. Never raises: this thread must not end by it."""
     try:
         metrics.commits.inc()
