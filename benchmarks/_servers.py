@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,7 +88,7 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def _stopped_at_end(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+def _stopped_at_end(process: subprocess.Popen[Any]) -> Iterator[subprocess.Popen[Any]]:
     try:
         yield process
     finally:
@@ -103,16 +104,16 @@ def cdxsync(where: Home, *arguments: str) -> Iterator[Running]:
     """`cdxsync serve` on a home."""
     port = free_port()
     command = [sys.executable, "-m", "cdxsync", "--home", str(where.path), "serve", "--listen", f"127.0.0.1:{port}"]
-    log = (where.path / "server.log").open("w")
-    process = subprocess.Popen([*command, *arguments], env=environment(), stderr=subprocess.PIPE, text=True)
-    with log, _stopped_at_end(process):
-        assert process.stderr is not None
-        for line in process.stderr:
-            log.write(line)
-            if line.startswith("Listening on "):
-                yield Running(port, process.pid)
-                return
-        raise RuntimeError(f"the server did not start; see {log.name}:\n{(where.path / 'server.log').read_text()}")
+    log = where.path / "server.log"
+    # Into a file, as a pipe that nobody reads would fill with the access log.
+    with log.open("w") as errors:
+        process = subprocess.Popen([*command, *arguments], env=environment(), stderr=errors)
+    with _stopped_at_end(process):
+        while "Listening on " not in log.read_text():
+            if process.poll() is not None:
+                raise RuntimeError(f"the server did not start:\n{log.read_text()}")
+            time.sleep(0.05)
+        yield Running(port, process.pid)
 
 
 @contextlib.contextmanager
