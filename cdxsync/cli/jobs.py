@@ -50,16 +50,6 @@ def run_now(state: State, fleet: "Fleet", name: str, wait: int) -> bool:
     return True
 
 
-def error_of(name: str) -> str | None:
-    """The error of a job's last run, or None."""
-    from cdxsync.domain import jobs
-    from cdxsync.store.database import reachable
-
-    with reachable():
-        row = jobs.row_of(name)
-    return str(row.last_error) if row.last_error else None
-
-
 def fail_if(error: str | None) -> None:
     """Raise `Failed` with the error of a run, so that the exit code tells."""
     from cdxsync.errors import Failed

@@ -3,7 +3,7 @@
 import typer
 
 from cdxsync.cli import output
-from cdxsync.cli.jobs import Wait, error_of, fail_if, run_now
+from cdxsync.cli.jobs import Wait, fail_if, run_now
 from cdxsync.cli.state import AsJson, state_of
 
 app = typer.Typer(help="Check that the canonical login works.", no_args_is_help=True)
@@ -47,7 +47,7 @@ def _event(event: dict[str, object] | None) -> str | None:
 @app.command()
 def run(ctx: typer.Context, wait: Wait = 120, as_json: AsJson = False) -> None:
     """Check the canonical document now."""
-    from cdxsync.domain import canonical, runner
+    from cdxsync.domain import canonical, jobs, runner
     from cdxsync.errors import NotFound
     from cdxsync.store.database import write
 
@@ -65,6 +65,6 @@ def run(ctx: typer.Context, wait: Wait = 120, as_json: AsJson = False) -> None:
         output.line(_event(verdict) or "")
         if data["applied"]:
             output.line(f"Codex refreshed the document; canonical is that of {data['canonical_last_refresh']} now")
-    fail_if(error_of(runner.JOB))
+    fail_if(jobs.last_error(runner.JOB))
     if ended and verdict is not None and verdict["status"] != runner.OK:
         fail_if("The canonical document did not pass. Log in anew on one host with: cdx login")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from cdxsync.cli import output
-from cdxsync.cli.jobs import Wait, error_of, fail_if, run_now
+from cdxsync.cli.jobs import Wait, fail_if, run_now
 from cdxsync.cli.state import AsJson, Before, HostOption, State, state_of
 
 app = typer.Typer(help="Show the tokens that hosts have used.", no_args_is_help=True)
@@ -167,7 +167,7 @@ def quota(
         raise NotFound("The quota has not been read yet; run: cdxsync usage quota --force")
     else:
         _show_quota(data["snapshot"], data["last_error"])
-    fail_if(error_of(quota.JOB) if ended else None)
+    fail_if(jobs.last_error(quota.JOB) if ended else None)
 
 
 def _show_quota(snapshot: dict[str, Any], last_error: dict[str, Any] | None) -> None:

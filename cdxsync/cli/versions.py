@@ -3,7 +3,7 @@
 import typer
 
 from cdxsync.cli import output
-from cdxsync.cli.jobs import Wait, error_of, fail_if, run_now
+from cdxsync.cli.jobs import Wait, fail_if, run_now
 from cdxsync.cli.state import AsJson, state_of
 
 app = typer.Typer(help="Show the versions of Codex and of the wrapper.", no_args_is_help=True)
@@ -36,12 +36,12 @@ def show(ctx: typer.Context, as_json: AsJson = False) -> None:
 @app.command()
 def check(ctx: typer.Context, wait: Wait = 60, as_json: AsJson = False) -> None:
     """Ask GitHub for the newest release of Codex now."""
-    from cdxsync.domain import versions
+    from cdxsync.domain import jobs, versions
     from cdxsync.store.database import reachable
 
     state = state_of(ctx)
     ended = run_now(state, state.fleet(), versions.JOB, wait)
-    error = error_of(versions.JOB)
+    error = jobs.last_error(versions.JOB)
     with reachable():
         data = versions.check_report(fetched=ended and error is None, pending=not ended, error=error)
     if state.json:

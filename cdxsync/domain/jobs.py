@@ -123,6 +123,13 @@ def row_of(name: str) -> Job:
     return Job.get_or_none(Job.name == name) or Job(name=name)
 
 
+def last_error(name: str) -> str | None:
+    """Why the job's last run failed, or None."""
+    with reachable():
+        row = row_of(name)
+    return str(row.last_error) if row.last_error else None
+
+
 def mark(name: str, reason: str) -> None:
     """Ask for a run, within the caller's write transaction; also while it runs, for another one after that."""
     if not Job.update(wanted=reason).where(Job.name == name).execute():

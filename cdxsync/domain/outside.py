@@ -89,6 +89,7 @@ def overview(fleet: Fleet) -> dict[str, Any]:
     row = pricing.current(settings)
     with reachable():
         snapshot, eligible = quota.snapshot_row(), quota.next_eligible_at()
+    described = describe_jobs(settings)
     return {
         "pricing": row,
         "pricing_month_cost": float(cost.totals.get(row["currency"], 0)),
@@ -97,13 +98,16 @@ def overview(fleet: Fleet) -> dict[str, Any]:
         "chatgpt_usage": snapshot,
         "chatgpt_cached": snapshot is not None,
         "chatgpt_next_eligible_at": eligible,
-        "jobs": describe_jobs(settings),
-        "warnings": warnings(fleet),
+        "jobs": described,
+        "warnings": warnings(fleet, described),
     }
 
 
-def warnings(fleet: Fleet) -> list[dict[str, str]]:
-    """What an admin should look at, each with a `code` for programs and a `message` for people."""
+def warnings(fleet: Fleet, described: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """What an admin should look at, each with a `code` for programs and a `message` for people.
+
+    `described` is what `describe_jobs` gives.
+    """
     found = write(lambda: canonical.current(fleet))
     digest = found[1].digest if found is not None else None
     listed = []
@@ -128,7 +132,7 @@ def warnings(fleet: Fleet) -> list[dict[str, str]]:
             )
     if fleet.settings.refresh == "server" and runner.backend(fleet.settings)[0] is Backend.OFF:
         warn("refresh_without_runner", f"refresh is server, but {runner.backend(fleet.settings)[1]}")
-    for job in describe_jobs(fleet.settings):
+    for job in described:
         if job["failures"] and job["state"] != jobs.State.OFF:
             runs = "run" if job["failures"] == 1 else f"{job['failures']} runs"
             warn("job_failed", f"The job {job['name']} failed at its last {runs}: {job['last_error']}")
@@ -144,7 +148,7 @@ def doctor_findings(fleet: Fleet) -> list[dict[str, str]]:
         spec = jobs.named(specs(fleet.settings), runner.JOB)
         running = jobs.state_of(spec, jobs.row_of(spec.name), clock.now()) is jobs.State.RUNNING
         left = [] if running else refresh.open_intents()
-    return warnings(fleet) + [
+    return warnings(fleet, describe_jobs(fleet.settings)) + [
         {
             "code": "refresh_open",
             "message": f"A refresh begun at {intent.started_at} by {intent.owner} was cut off; the next run of the job"

@@ -45,11 +45,6 @@ def mount(app: Bottle, fleet: Fleet) -> None:
         finally:
             waiting.release()
 
-    def error_of(name: str) -> str | None:
-        with reachable():
-            row = jobs.row_of(name)
-        return str(row.last_error) if row.last_error else None
-
     @app.get("/admin/jobs")
     def list_jobs() -> HTTPResponse:
         return envelope.answer({"jobs": outside.describe_jobs(settings)})
@@ -62,7 +57,7 @@ def mount(app: Bottle, fleet: Fleet) -> None:
     @app.post("/admin/versions/check")
     def check_versions() -> HTTPResponse:
         ended = run(versions.JOB)
-        error = error_of(versions.JOB)
+        error = jobs.last_error(versions.JOB)
         with reachable():
             return envelope.answer(
                 versions.check_report(fetched=ended and error is None, pending=not ended, error=error)

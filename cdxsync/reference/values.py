@@ -24,11 +24,6 @@ def row_id(row: Row, name: str = "id") -> int:
     return whole(row, name, 1, MAX_ID)
 
 
-def optional_whole(row: Row, name: str) -> int | None:
-    """A whole number, or None for NULL."""
-    return None if row.values.get(name) is None else whole(row, name)
-
-
 def text(row: Row, name: str) -> str:
     """A text that is not blank."""
     value = row.values.get(name)
