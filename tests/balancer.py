@@ -11,7 +11,7 @@ _CHUNK = 65536
 
 
 class Balancer:
-    """Listens on a loopback port and hands each connection to the next of `ports` that takes it; bytes go as they are."""
+    """Hands each connection to the next of `ports` that takes it; bytes go as they are."""
 
     def __init__(self, ports: list[int]) -> None:
         self.taken = dict.fromkeys(ports, 0)
@@ -65,6 +65,8 @@ class Balancer:
 
 def _pass_on(client: socket.socket, server: socket.socket) -> None:
     """Until one side has closed, as the requests and answers of HTTP need."""
+    for one in (client, server):
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with selectors.DefaultSelector() as selector:
         selector.register(client, selectors.EVENT_READ, server)
         selector.register(server, selectors.EVENT_READ, client)
