@@ -1,5 +1,6 @@
-"""Two servers with homes of their own on one database behind a balancer, and load that remembers what was acknowledged."""
+"""Servers with homes of their own on one database behind a balancer; load that remembers what was acknowledged."""
 
+import collections
 import contextlib
 import functools
 import hashlib
@@ -112,14 +113,18 @@ class Load:
         self.changed = threading.Condition()
         self.killing = threading.Lock()
         self.over = threading.Event()
+        self._turns: dict[object, itertools.count[int]] = collections.defaultdict(itertools.count)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """Under load; at the end each client finishes what it is at."""
-        steps = [functools.partial(self._host, number) for number in range(len(self.keys))]
-        clients = [functools.partial(self._go_on, self.keys[number], step) for number, step in enumerate(steps)]
-        clients += [functools.partial(self._go_on, self.keys[0], self._reader)]
-        clients += [functools.partial(self._go_on, None, self._admin)]
+        """Under load; at the end each client finishes what it is at. A further time it goes on from there."""
+        self.over.clear()
+        clients = [
+            functools.partial(self._go_on, key, functools.partial(self._host, number), number)
+            for number, key in enumerate(self.keys)
+        ]
+        clients += [functools.partial(self._go_on, self.keys[0], self._reader, "reader")]
+        clients += [functools.partial(self._go_on, None, self._admin, "admin")]
         with ThreadPoolExecutor(1) as one:
             done = one.submit(at_once, clients)
             try:
@@ -144,13 +149,11 @@ class Load:
             process.wait(30)
             self.server_kills += 1
 
-    def _go_on(self, api_key: str | None, step: Callable[["_Insisting", int], None]) -> None:
+    def _go_on(self, api_key: str | None, step: Callable[["_Insisting", int], None], name: object) -> None:
         with self.site.first.client(api_key, certificate=None if api_key else "admin") as client:
             insisting = _Insisting(self, client)
-            for turn in itertools.count():
-                if self.over.is_set():
-                    return
-                step(insisting, turn)
+            while not self.over.is_set():
+                step(insisting, next(self._turns[name]))
 
     def _host(self, number: int, client: "_Insisting", turn: int) -> None:
         moment = FIRST_DAY + timedelta(seconds=turn, microseconds=number)
@@ -214,10 +217,10 @@ class _Insisting:
 
     def __init__(self, load: Load, client: Client) -> None:
         self._load, self._client = load, client
-        self._seen_kills = 0
+        self._seen_kills = load.server_kills
 
     def until_done(self, method: str, path: str, **call: Any) -> dict[str, Any]:
-        """`data` of the answer. Before it there may be 503, and the end of the connection to a server that was killed."""
+        """`data` of the answer. Before it there may be 503, and the end of a connection to a server that was killed."""
         load = self._load
         end = time.monotonic() + 120
         while time.monotonic() < end:
