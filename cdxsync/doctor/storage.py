@@ -14,6 +14,7 @@ from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import CdxsyncError, Conflict
 from cdxsync.store import database as store
 from cdxsync.store import migrations
+from cdxsync.store.engines import engine_of
 from cdxsync.store.keyring_file import KeyringElsewhere
 from cdxsync.store.keyring_outside import PLACES
 from cdxsync.store.tables import AuthPayload, Host, LogEntry, TokenUsage, proxy
@@ -28,21 +29,30 @@ def fleet_of(subject: Subject) -> Fleet:
 
 def database(subject: Subject) -> Iterator[Finding]:
     """It is there, can be opened, and its structure is whole."""
-    path = store.sqlite_path(subject.settings.database_url, subject.home)
-    if not path.exists():
-        yield fail(f"{path} is not there", "cdxsync db restore FILE --force   (without a backup: cdxsync db migrate)")
-        return
     try:
-        store.open_database(subject.settings.database_url, subject.home)
-        with store.reachable():
-            found = [str(row[0]) for row in proxy.execute_sql("PRAGMA quick_check(3)")]
-    except (CdxsyncError, peewee.DatabaseError) as error:
-        yield fail(f"{path} cannot be used: {error}", RESTORE)
+        engine = engine_of(subject.settings.database_url, subject.home)
+    except CdxsyncError as error:
+        yield fail(error.explain(), "set database_url as the message says")
         return
-    if found != ["ok"]:
-        yield fail(f"{path} is damaged: {'; '.join(found)}", RESTORE)
+    name = engine.shown
+    if engine.path is not None and not engine.path.exists():
+        yield fail(f"{name} is not there", "cdxsync db restore FILE --force   (without a backup: cdxsync db migrate)")
+        return
+    mend = RESTORE if engine.path is not None else "see that the database server runs, and look into its log"
+    try:
+        deployment.open_database(subject.settings)
+        with store.reachable():
+            found = list(engine.damage(proxy.obj, quick=True))
+            dangers = list(engine.dangers(proxy.obj))
+    except (CdxsyncError, peewee.DatabaseError) as error:
+        yield fail(f"{name} cannot be used: {error}", mend)
+        return
+    if found:
+        yield fail(f"{name} is damaged: {'; '.join(found)}", mend)
     else:
-        yield ok(f"{path} opens, and its structure is whole")
+        yield ok(f"{name} opens, and its structure is whole")
+    for danger, how in dangers:
+        yield warn(f"what was committed can be lost with the power: {danger}", how)
 
 
 def schema(subject: Subject) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from cdxsync.domain import canonical
 from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import CdxsyncError
 from cdxsync.store import named_values, sealed_values
-from cdxsync.store.database import snapshot
+from cdxsync.store.database import engine, snapshot
 from cdxsync.store.sealing import UnknownKey
 from cdxsync.store.tables import (
     AuthEntry,
@@ -66,11 +66,7 @@ def check(fleet: Fleet) -> Report:
 
 
 def _structure(fleet: Fleet, checked: dict[str, Any]) -> Iterator[str]:
-    for row in proxy.execute_sql("PRAGMA integrity_check(100)"):
-        if row[0] != "ok":
-            yield str(row[0])
-    for table, row_id, other, _ in proxy.execute_sql("PRAGMA foreign_key_check"):
-        yield f"{table} row {row_id} refers to a row of {other} that is not there"
+    yield from engine().damage(proxy.obj)
 
 
 def _documents(fleet: Fleet, checked: dict[str, Any]) -> Iterator[str]:

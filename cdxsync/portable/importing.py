@@ -44,7 +44,7 @@ def empty_home(settings: Settings, may_have: Collection[str] = ()) -> Iterator[H
     home = settings.home
     if deployment.is_initialised(home):
         with home_lock.exclusive(home):
-            database.open_database(settings.database_url, home)
+            deployment.open_database(settings)
             migrations.migrate()
             refuse_rows(home, may_have)
             yield Home(Fleet(settings, deployment.keyring_of(settings), ""), new=False)
