@@ -14,24 +14,28 @@ import sys
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
-_numbers = itertools.count()
 _FIRST = datetime(2026, 5, 1, tzinfo=UTC)
 _TABLES = (
     *("logs", "idempotency_keys", "usage_days", "usage_fleet_days", "usage_lines", "token_usages", "slash_commands"),
     *("install_tokens", "host_auth_states", "host_auth_digests", "auth_entries", "auth_payloads", "versions", "jobs"),
     "hosts",
 )
-_NUMBERED = {"id", "host_id", "payload_id", "from", "to", "stored_as", "before", "next_before", "request_id"}
+_NUMBERED = {"id", "host_id", "payload_id", "from", "to", "stored_as", "before", "next_before", "request_id", "deleted"}
 """Numbers that are another engine's own business, as it may leave gaps."""
 
 
 def same_random_texts() -> None:
     """From now on keys and the like come from a counter."""
-    secrets.token_hex = lambda nbytes=32: f"{next(_numbers):0{2 * (nbytes or 32)}x}"
-    uuid.uuid4 = lambda: uuid.UUID(int=next(_numbers), version=4)
+    numbers = itertools.count()
+    secrets.token_hex = lambda nbytes=32: f"{next(numbers):0{2 * (nbytes or 32)}x}"
+    # Only where cdxsync itself asks for one: Peewee names savepoints so, where an engine needs any.
+    from cdxsync.trust import apikeys
+
+    apikeys.uuid = SimpleNamespace(uuid4=lambda: uuid.UUID(int=next(numbers), version=4))  # type: ignore[assignment]
 
 
 def comparable(value: Any) -> Any:
@@ -81,6 +85,7 @@ class Worker:
         self.keys.clear()
         self.ids.clear()
         self.turn = 0
+        same_random_texts()
 
     def answer(self, call: dict[str, Any]) -> Any:
         """Do one call."""
@@ -133,6 +138,8 @@ class Worker:
         if path == "/admin/hosts/register" and statuses[0].startswith("200"):
             host = answer["data"]["host"]
             self.keys[host["fqdn"]], self.ids[host["fqdn"]] = host["api_key"], host["id"]
+        if call["method"] == "DELETE":  # SQLite may give its id to another one
+            self.ids = {name: number for name, number in self.ids.items() if path != f"/admin/hosts/{number}"}
         return [int(statuses[0].split()[0]), answer]
 
 

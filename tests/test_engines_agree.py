@@ -18,6 +18,17 @@ from several import LONG_AGO
 HOSTS = ("web1.example.net", "web2.example.net", "a-b.example.net")
 
 
+def different(one: Any, other: Any, place: str = "") -> str:
+    """Where two answers differ first."""
+    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        parts: Any = one
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        parts = range(len(one))
+    else:
+        return f"{place or 'all'}: {one!r} and not {other!r}" if one != other else ""
+    return next(filter(None, (different(one[part], other[part], f"{place}.{part}") for part in parts)), "")
+
+
 class Trio:
     """A worker (`engine_worker`) on each engine."""
 
@@ -48,9 +59,10 @@ class Trio:
             worker.stdin.write(json.dumps(call) + "\n")
             worker.stdin.flush()
         answers = {name: json.loads(self._line(name)) for name in NAMES}
+        expected = answers["sqlite"]
         for name, answer in answers.items():
-            assert answer == answers["sqlite"], f"{name} answers {call} differently"
-        return answers["sqlite"]
+            assert answer == expected, f"{name} answers {call} differently: {different(answer, expected)}"
+        return expected
 
     def stop(self) -> None:
         for worker in self.workers.values():
