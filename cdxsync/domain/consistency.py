@@ -13,7 +13,7 @@ from cdxsync.domain import canonical
 from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import CdxsyncError
 from cdxsync.store import named_values, sealed_values
-from cdxsync.store.database import engine, snapshot
+from cdxsync.store.database import engine, generation, snapshot
 from cdxsync.store.sealing import UnknownKey
 from cdxsync.store.tables import (
     AuthEntry,
@@ -66,7 +66,8 @@ def check(fleet: Fleet) -> Report:
 
 
 def _structure(fleet: Fleet, checked: dict[str, Any]) -> Iterator[str]:
-    yield from engine().damage(proxy.obj)
+    # Within write work (an import) the tables are not to be looked at from beside.
+    yield from engine().damage(proxy.obj, quick=generation() is not None)
 
 
 def _documents(fleet: Fleet, checked: dict[str, Any]) -> Iterator[str]:

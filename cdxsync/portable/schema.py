@@ -6,7 +6,7 @@ from typing import Any
 import peewee
 
 from cdxsync.store import migrations
-from cdxsync.store.tables import Counters, Table
+from cdxsync.store.tables import every
 
 BATCH = 500
 """Rows that are read at once."""
@@ -20,8 +20,7 @@ def version() -> str:
 
 def tables() -> list[Any]:
     """All tables; rows refer to rows of tables that come earlier only."""
-    models = [model for base in (Table, Counters) for model in base.__subclasses__() if model is not Counters]
-    return list(peewee.sort_models(models))  # type: ignore[attr-defined]
+    return list(every())
 
 
 def name_of(table: Any) -> str:
