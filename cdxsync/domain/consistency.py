@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import peewee
-from peewee import fn
+from peewee import SQL, fn
 
 from cdxsync.domain import canonical
 from cdxsync.domain.fleet import Fleet
@@ -166,7 +166,8 @@ _Sums = dict[tuple[int | None, str], tuple[int, ...]]
 
 
 def _sums_of_rows(day: str) -> _Sums:
-    model = fn.COALESCE(TokenUsage.model, "")
+    # Engines that are strict about groups see two expressions in two with a value in them.
+    model = fn.COALESCE(TokenUsage.model, SQL("''"))
     sums = [fn.COALESCE(fn.SUM(getattr(TokenUsage, name)), 0) for name in _TOTALS[:-1]]
     # Stamps of a day lie between its text and the text with a character after all that stamps go on with.
     in_day = (TokenUsage.created_at >= day) & (TokenUsage.created_at < f"{day}~")

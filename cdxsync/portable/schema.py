@@ -28,6 +28,12 @@ def name_of(table: Any) -> str:
     return str(table._meta.table_name)
 
 
+def automatic_ids() -> list[tuple[str, str]]:
+    """The tables whose rows get an id when they have none, each with the column of it."""
+    keys = ((table, table._meta.primary_key) for table in tables())
+    return [(name_of(table), key.column_name) for table, key in keys if isinstance(key, peewee.AutoField)]
+
+
 def rows(table: Any) -> Iterator[dict[str, Any]]:
     """The rows of a table by primary key, a batch in memory at a time."""
     fields = table._meta.sorted_fields

@@ -10,6 +10,7 @@ from cdxsync import deployment
 from cdxsync.domain import audit, consistency
 from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import Conflict, Failed
+from cdxsync.portable import schema
 from cdxsync.portable.importing import empty_home, refuse_rows
 from cdxsync.reference import activity_rows, fleet_rows
 from cdxsync.reference.dump import Dump
@@ -18,6 +19,7 @@ from cdxsync.reference.stage import KEYS, Report, Stage
 from cdxsync.reference.tokens import Tokens
 from cdxsync.settings import Settings
 from cdxsync.store import database, migrations
+from cdxsync.store.tables import proxy
 
 Progress = Callable[[int, int], None]
 FREE = ("versions", "jobs", "logs")
@@ -102,6 +104,7 @@ def _all(fleet: Fleet, stage: Stage, box: SecretBox, actor: str, on_progress: Pr
     activity_rows.import_prompts(fleet, stage, report, names)
     activity_rows.import_logs(fleet, stage, report, names, tick)
     activity_rows.import_flag(stage, report)
+    database.engine().after_import(proxy.obj, schema.automatic_ids())
     audit.record("admin.db.import_reference", actor=actor, host=None, imported=dict(report.imported))
     findings = consistency.check(fleet).findings
     if findings:

@@ -16,6 +16,7 @@ from cdxsync.store.engines.pool import Pooled, is_silent, reading_in
 try:
     import psycopg
     from psycopg import conninfo, pq
+    from psycopg.adapt import Dumper
 except ImportError:
     raise Unavailable("database_url: PostgreSQL needs its driver. Run: pip install 'cdxsync[postgres]'") from None
 
@@ -63,9 +64,20 @@ def explain(error: BaseException) -> str | None:
     return f"it is in trouble ({state})" if isinstance(error, psycopg.OperationalError) else None
 
 
+class _TextDumper(Dumper):
+    """Texts, of a type that the server finds out; U+0000, which PostgreSQL has not, becomes U+FFFD.
+
+    What is kept as it came has been refused with it before. This is for what is looked up, which is then not found.
+    """
+
+    def dump(self, obj: str) -> bytes:
+        return obj.replace("\0", "\ufffd").encode()
+
+
 class _Database(Pooled, peewee.PostgresqlDatabase):
     def connect_driver(self) -> Any:
         connection = super().connect_driver()
+        connection.adapters.register_dumper(str, _TextDumper)
         connection.execute(_READER)
         return connection
 
