@@ -98,22 +98,31 @@ class Parameters:
         return found
 
 
-def read(url: str) -> Parameters:
+def read(url: str, name_of_it: str = "database_url") -> Parameters:
     """The parameters of a URL. Raises `SettingError` without anything of it that may be secret."""
+    try:
+        return _read(url)
+    except ValueError as error:
+        raise SettingError(f"{name_of_it}: {error}") from None
+
+
+def _read(url: str) -> Parameters:
     try:
         parts = urlsplit(url)
         port = parts.port or 3306
         options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
     except ValueError:
-        raise SettingError(f"database_url: not a URL; write {FORM}, with %-codes for special characters") from None
+        raise ValueError(f"not a URL; write {FORM}, with %-codes for special characters") from None
+    if parts.scheme not in ("mysql", "mariadb"):
+        raise ValueError(f"not a URL of MySQL; write {FORM}")
     unknown = [name for name in options if name not in _OPTIONS]
     if unknown:
-        raise SettingError(f"database_url: no option {unknown[0]!r}; there are {', '.join(_OPTIONS)}")
+        raise ValueError(f"no option {unknown[0]!r}; there are {', '.join(_OPTIONS)}")
     name = unquote(parts.path.removeprefix("/"))
     if not name or "/" in name:
-        raise SettingError(f"database_url: the name of the database is missing; write {FORM}")
+        raise ValueError(f"the name of the database is missing; write {FORM}")
     if parts.fragment or not (parts.hostname or options.get("unix_socket")):
-        raise SettingError(f"database_url: the host is missing; write {FORM}, with %-codes for special characters")
+        raise ValueError(f"the host is missing; write {FORM}, with %-codes for special characters")
     return Parameters(
         user=unquote(parts.username or ""),
         password=unquote(parts.password or ""),
@@ -129,7 +138,7 @@ def _tls(options: dict[str, str]) -> ssl.SSLContext | None:
     files = {name: value for name, value in options.items() if name in ("ssl_ca", "ssl_cert", "ssl_key")}
     mode = options.get("ssl_mode", "VERIFY_IDENTITY" if files else "DISABLED").upper()
     if mode not in _SSL_MODES:
-        raise SettingError(f"database_url: ssl_mode must be one of {', '.join(_SSL_MODES)}")
+        raise ValueError(f"ssl_mode must be one of {', '.join(_SSL_MODES)}")
     if mode == "DISABLED":
         return None
     try:
@@ -137,7 +146,7 @@ def _tls(options: dict[str, str]) -> ssl.SSLContext | None:
         if "ssl_cert" in files:
             context.load_cert_chain(files["ssl_cert"], files.get("ssl_key"))
     except (OSError, ssl.SSLError) as error:
-        raise SettingError(f"database_url: a file of ssl_ca, ssl_cert, ssl_key cannot be used: {error}") from None
+        raise ValueError(f"a file of ssl_ca, ssl_cert, ssl_key cannot be used: {error}") from None
     context.check_hostname = mode == "VERIFY_IDENTITY"
     if mode == "REQUIRED":
         context.verify_mode = ssl.CERT_NONE
