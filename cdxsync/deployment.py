@@ -43,7 +43,8 @@ def is_initialised(home: Path) -> bool:
 
 def keyring_of(settings: Settings) -> KeyringFile:
     """The keyring of a home, from its file or from outside. Raises `Failed` or `Conflict`."""
-    return KeyringFile(settings.home / KEYRING_NAME, keyring_outside.find(settings.keyring, os.environ))
+    outside = keyring_outside.find(settings.keyring, os.environ)
+    return KeyringFile(settings.home / KEYRING_NAME, outside, keys.sealing_key.get)
 
 
 def initialise(settings: Settings) -> Initialised:

@@ -8,14 +8,25 @@ from typing import Any
 from cdxsync.domain import audit
 from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import CdxsyncError, Conflict, Failed, NotFound
-from cdxsync.store import keyring_file
+from cdxsync.store import keyring_file, named_values
 from cdxsync.store.database import reachable, write
 from cdxsync.store.keyring_file import Content, KeyringFile
 from cdxsync.store.sealed_values import COLUMNS, Column
 from cdxsync.store.sealing import Keyring, key_id_of
+from cdxsync.store.standing import Standing
 
 BATCH = 50
 """Values sealed anew in one transaction, so that other writers do not wait long."""
+
+
+_SEALING_KEY = "sealing_key"
+sealing_key = Standing(lambda: named_values.get(_SEALING_KEY))
+"""The key that every server of the fleet seals with; None while keys have never been changed, or were imported."""
+
+
+def forget_sealing_key() -> None:
+    """Let each server seal with the active key of its keyring, within a write transaction."""
+    named_values.drop(_SEALING_KEY)
 
 
 def usage() -> dict[str, Counter[str]]:
@@ -112,11 +123,14 @@ def rotate(fleet: Fleet, *, actor: str, on_progress: Callable[[int, int], None])
         content = ring.content()
         if ring.outside is not None:
             _refuse_without_work(ring, content.active)
+            named_values.put(_SEALING_KEY, content.active)
             return content.active, False
         if content.resealing:
+            named_values.put(_SEALING_KEY, content.active)
             return content.active, False
         content = replace(content.with_new_key(), resealing=True)
         keyring_file.write(ring.path, content)
+        named_values.put(_SEALING_KEY, content.active)
         audit.record("admin.keys.rotate", actor=actor, key=content.active)
         return content.active, True
 
@@ -136,7 +150,7 @@ def rotate(fleet: Fleet, *, actor: str, on_progress: Callable[[int, int], None])
 
 
 def _refuse_without_work(ring: KeyringFile, active: str) -> None:
-    if not any(column.count(not_under=active) for column in COLUMNS):
+    if sealing_key.get() in (None, active) and not any(column.count(not_under=active) for column in COLUMNS):
         raise Conflict(
             f"The keyring comes from {ring.where}, which cdxsync cannot write, and all is sealed with its active key"
             f" {active}. Nothing was changed. To change keys: write a keyring with a further key with"
@@ -194,6 +208,8 @@ def retire(fleet: Fleet, key_id: str, *, actor: str) -> None:
                 f" cannot write. Nothing was changed. Write one without it with `cdxsync keys export FILE --without"
                 f" {key_id}`, put it in the place of the old one, and restart every server"
             )
+        if sealing_key.get() is None:  # of other servers' keyrings it may be the active one
+            named_values.put(_SEALING_KEY, content.active)
         keyring_file.write(fleet.keyring.path, content.without(key_id))
         audit.record("admin.keys.retire", actor=actor, key=key_id)
 
@@ -204,7 +220,7 @@ def _refuse_needed(content: Content, key_id: str) -> None:
     """Raise `NotFound` for a key that is not there, `Conflict` for one that is still needed."""
     if key_id not in content.keys:
         raise NotFound(f"No key {key_id!r} in the keyring. See: cdxsync keys list")
-    if key_id == content.active:
+    if key_id in (content.active, sealing_key.get()):
         raise Conflict(f"Key {key_id} is the active one. Make a new one first: cdxsync keys rotate")
     used = usage().get(key_id)
     if used:

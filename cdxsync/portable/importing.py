@@ -20,6 +20,7 @@ from cdxsync.settings import Settings
 from cdxsync.store import database, keyring_file, migrations
 from cdxsync.store.keyring_file import Content, KeyringFile
 from cdxsync.store.sealing import Keyring
+from cdxsync.store.tables import proxy
 
 Progress = Callable[[int, int], None]
 _INSERTED_AT_ONCE = 200
@@ -98,6 +99,8 @@ def load(settings: Settings, source: BinaryIO, name: str, *, on_progress: Progre
 
         def work() -> int:
             count = _insert(reader, header, first, lines, on_progress)
+            keys.forget_sealing_key()
+            database.engine().after_import(proxy.obj, schema.automatic_ids())
             _verify(home.fleet, ring, name)
             if ring is not None:
                 # Before the commit: credentials must never be stored without their keys.

@@ -2,11 +2,13 @@
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import peewee
+
+from cdxsync.store import tables
 
 BUSY_TIMEOUT_SECONDS = 15.0
 """How long work may wait for a database that another process has locked."""
@@ -79,9 +81,13 @@ class Engine(ABC):
         """Keep other processes from migrating, within the block."""
         yield
 
+    def was_done(self, error: BaseException) -> bool:
+        """Whether a change of the schema failed as it had been done already."""
+        return False
+
     @abstractmethod
-    def after_import(self, database: Any, tables: Iterator[tuple[str, str]]) -> None:
-        """Let automatic ids go on after those that were inserted; `tables` are names with the column of the id."""
+    def after_import(self, database: Any, ids: Iterable[tuple[str, str]]) -> None:
+        """Let automatic ids go on after inserted ones; `ids` are names of tables, each with the column of its id."""
 
 
 TURNS = "write_turns"
@@ -98,3 +104,16 @@ def lost_in_commit(name: str) -> str:
         f"The connection to {name} was lost while it kept this, and nobody knows whether it did. It is safe to send"
         " it again"
     )
+
+
+def orphans() -> Iterator[str]:
+    """Rows that refer to rows that are not there, of all tables."""
+    table: Any
+    for table in tables.every():
+        for column in table._meta.refs:
+            other = column.rel_model.alias()
+            there = other.select(peewee.SQL("1")).where(getattr(other, column.rel_field.name) == column)
+            lost = table.select(table._meta.primary_key).where(column.is_null(False) & ~peewee.fn.EXISTS(there))
+            for row_id in [row[0] for row in lost.limit(100).tuples()]:
+                name, target = table._meta.table_name, column.rel_model._meta.table_name
+                yield f"{name} row {row_id} refers to a row of {target} that is not there"

@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -10,12 +10,13 @@ import peewee
 
 from cdxsync.errors import DatabaseAway, SettingError, Unavailable
 from cdxsync.store import away
-from cdxsync.store.engines.base import BUSY_TIMEOUT_SECONDS, NEXT_TURN, TURNS, Engine, lost_in_commit
+from cdxsync.store.engines.base import BUSY_TIMEOUT_SECONDS, NEXT_TURN, TURNS, Engine, lost_in_commit, orphans
 from cdxsync.store.engines.pool import Pooled, is_silent, reading_in
 
 try:
     import psycopg
     from psycopg import conninfo, pq
+    from psycopg.adapt import Dumper
 except ImportError:
     raise Unavailable("database_url: PostgreSQL needs its driver. Run: pip install 'cdxsync[postgres]'") from None
 
@@ -63,9 +64,20 @@ def explain(error: BaseException) -> str | None:
     return f"it is in trouble ({state})" if isinstance(error, psycopg.OperationalError) else None
 
 
+class _TextDumper(Dumper):
+    """Texts, of a type that the server finds out; U+0000, which PostgreSQL has not, becomes U+FFFD.
+
+    What is kept as it came has been refused with it before. This is for what is looked up, which is then not found.
+    """
+
+    def dump(self, obj: str) -> bytes:
+        return obj.replace("\0", "\ufffd").encode()
+
+
 class _Database(Pooled, peewee.PostgresqlDatabase):
     def connect_driver(self) -> Any:
         connection = super().connect_driver()
+        connection.adapters.register_dumper(str, _TextDumper)
         connection.execute(_READER)
         return connection
 
@@ -158,7 +170,7 @@ class PostgresEngine(Engine):
             yield
 
     def damage(self, database: Any, *, quick: bool = False) -> Iterator[str]:
-        """Tables whose pages cannot be read: counting the rows reads them, with checksums where the cluster has any."""
+        """Indexes that are not valid, and rows that refer to rows that are not there."""
         invalid = database.execute_sql(
             "SELECT indexrelid::regclass::text FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid"
             " WHERE NOT indisvalid AND relnamespace = current_schema()::regnamespace"
@@ -167,12 +179,7 @@ class PostgresEngine(Engine):
             yield f"the index {index} is not valid; run: REINDEX INDEX {index}"
         if quick:
             return
-        broken = database.execute_sql(
-            "SELECT conname, conrelid::regclass::text FROM pg_constraint WHERE NOT convalidated"
-            " AND connamespace = current_schema()::regnamespace"
-        )
-        for constraint, table in broken.fetchall():
-            yield f"the constraint {constraint} of {table} is not validated"
+        yield from orphans()
 
     def dangers(self, database: Any) -> Iterator[tuple[str, str]]:
         """`fsync` or `full_page_writes` off. The writer sets `synchronous_commit` itself."""
@@ -191,9 +198,9 @@ class PostgresEngine(Engine):
             connection.execute("SELECT pg_advisory_lock(%s)", (_MIGRATION_LOCK,))
             yield  # closing ends the lock
 
-    def after_import(self, database: Any, tables: Iterator[tuple[str, str]]) -> None:
+    def after_import(self, database: Any, ids: Iterable[tuple[str, str]]) -> None:
         """Set the sequences of the ids."""
-        for table, column in tables:
+        for table, column in ids:
             database.execute_sql(
                 f"SELECT setval(pg_get_serial_sequence(%s, %s), (SELECT MAX({column}) FROM {table}))"  # noqa: S608
                 f" WHERE EXISTS (SELECT 1 FROM {table})",

@@ -4,7 +4,7 @@ import contextlib
 import random
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,5 +112,5 @@ class SqliteEngine(Engine):
         """None: its connections set what it needs."""
         yield from ()
 
-    def after_import(self, database: Any, tables: Iterator[tuple[str, str]]) -> None:
+    def after_import(self, database: Any, ids: Iterable[tuple[str, str]]) -> None:
         """Nothing to do: a new id is always above the highest one."""

@@ -12,12 +12,15 @@ older programs write without knowing of it stays right, which its author has to 
 keeps it. So code names columns, in what it inserts and in what it selects, and never asks for all that there are.
 """
 
+import functools
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from types import ModuleType
 from typing import Any
+
+import peewee
 
 from cdxsync.errors import Failed
 from cdxsync.store.database import engine, reachable, write
@@ -114,12 +117,23 @@ def _apply_in_steps(name: str) -> bool:
         return False
     module = _module(name)
     fill = [lambda: module.fill(_execute)] if hasattr(module, "fill") else []
-    steps: list[Callable[[], Any]] = [lambda sql=sql: proxy.execute_sql(sql) for sql in _statements(module)]  # type: ignore[misc]
+    steps: list[Callable[[], Any]] = [functools.partial(proxy.execute_sql, sql) for sql in _statements(module)]
     done = {row[0] for row in _execute("SELECT step FROM schema_steps WHERE name = ?", (name,)).fetchall()}
     for number, step in enumerate([*steps, *fill]):
-        if number not in done:
-            changes_schema = number < len(steps) and _changes_schema(module.STATEMENTS[number])
-            engine().run_step(proxy.obj, step, changes_schema, lambda n=number: _note_step(name, n))  # type: ignore[misc]
+        if number in done:
+            continue
+        if number < len(steps) and _changes_schema(module.STATEMENTS[number]):
+            try:
+                step()
+            except peewee.PeeweeException as error:
+                if not engine().was_done(error):  # a former try was cut off before it was noted
+                    raise
+            _note_step(name, number)
+            continue
+        with proxy.atomic():
+            proxy.execute_sql(NEXT_TURN)
+            step()
+            _note_step(name, number)
     with proxy.atomic():
         proxy.execute_sql(NEXT_TURN)
         _note(name, module)
