@@ -35,9 +35,10 @@ def key_to_seal_with(active: str) -> str:
     return decided or active
 
 
-def forget_sealing_key() -> None:
-    """Let each server seal with the active key of its keyring, within a write transaction."""
-    named_values.drop(_SEALING_KEY)
+def forget_sealing_key_unless_in(content: Content) -> None:
+    """Let the next who seals decide the key when the one decided is not in the keyring; in a write transaction."""
+    if sealing_key.get() not in (None, *content.keys):
+        named_values.drop(_SEALING_KEY)
 
 
 def usage() -> dict[str, Counter[str]]:
