@@ -44,7 +44,7 @@ def is_initialised(home: Path) -> bool:
 def keyring_of(settings: Settings) -> KeyringFile:
     """The keyring of a home, from its file or from outside. Raises `Failed` or `Conflict`."""
     outside = keyring_outside.find(settings.keyring, os.environ)
-    return KeyringFile(settings.home / KEYRING_NAME, outside, keys.sealing_key.get)
+    return KeyringFile(settings.home / KEYRING_NAME, outside, keys.key_to_seal_with)
 
 
 def initialise(settings: Settings) -> Initialised:

@@ -1,7 +1,8 @@
 """The database and its keyring."""
 
+import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import peewee
@@ -19,6 +20,8 @@ from cdxsync.store.keyring_file import KeyringElsewhere
 from cdxsync.store.keyring_outside import PLACES
 from cdxsync.store.tables import AuthPayload, Host, LogEntry, TokenUsage, proxy
 
+CLOCK_TOLERANCE = timedelta(seconds=2)
+"""Servers that differ by more than the margin of a lease (`jobs.LEASE_MARGIN_SECONDS`) may run a job at once."""
 RESTORE = "cdxsync db check   then, from a good backup: cdxsync db restore FILE --force"
 
 
@@ -95,7 +98,16 @@ def keyring(subject: Subject) -> Iterator[Finding]:
 
 
 def clock_of_rows(subject: Subject) -> Iterator[Finding]:
-    """No row is dated later than now."""
+    """No row is dated later than now, and the database's server, which others share, has the same clock."""
+    asked, theirs = time.monotonic(), store.engine().now(proxy.obj)
+    if theirs is not None and abs(datetime.now(UTC) - theirs) > CLOCK_TOLERANCE + timedelta(
+        seconds=time.monotonic() - asked
+    ):
+        yield warn(
+            f"the clocks of this machine and of the database's differ by"
+            f" {abs((datetime.now(UTC) - theirs).total_seconds()):.1f} s: jobs might run on two servers at once",
+            "timedatectl set-ntp true   (on both)",
+        )
     latest = clock.stamp(subject.at + timedelta(seconds=clock.FUTURE_TOLERANCE_SECONDS))
     columns: tuple[Any, ...] = (LogEntry.created_at, AuthPayload.created_at, TokenUsage.created_at, Host.last_seen_at)
     for column in columns:

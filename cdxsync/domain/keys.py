@@ -8,7 +8,7 @@ from typing import Any
 from cdxsync.domain import audit
 from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import CdxsyncError, Conflict, Failed, NotFound
-from cdxsync.store import keyring_file, named_values
+from cdxsync.store import database, keyring_file, named_values
 from cdxsync.store.database import reachable, write
 from cdxsync.store.keyring_file import Content, KeyringFile
 from cdxsync.store.sealed_values import COLUMNS, Column
@@ -21,12 +21,24 @@ BATCH = 50
 
 _SEALING_KEY = "sealing_key"
 sealing_key = Standing(lambda: named_values.get(_SEALING_KEY))
-"""The key that every server of the fleet seals with; None while keys have never been changed, or were imported."""
+"""The key that every server of the fleet seals with; None while nobody has decided it."""
 
 
-def forget_sealing_key() -> None:
-    """Let each server seal with the active key of its keyring, within a write transaction."""
-    named_values.drop(_SEALING_KEY)
+def key_to_seal_with(active: str) -> str:
+    """The fleet's key; `active`, a server's own, while there is none.
+
+    The first who seals on a database that servers may share decides it: two that were set up apart have two keys.
+    """
+    decided = sealing_key.get()
+    if decided is None and database.generation() is not None and database.engine().path is None:
+        named_values.put(_SEALING_KEY, active)
+    return decided or active
+
+
+def forget_sealing_key_unless_in(content: Content) -> None:
+    """Let the next who seals decide the key when the one decided is not in the keyring; in a write transaction."""
+    if sealing_key.get() not in (None, *content.keys):
+        named_values.drop(_SEALING_KEY)
 
 
 def usage() -> dict[str, Counter[str]]:

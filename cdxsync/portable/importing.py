@@ -99,7 +99,8 @@ def load(settings: Settings, source: BinaryIO, name: str, *, on_progress: Progre
 
         def work() -> int:
             count = _insert(reader, header, first, lines, on_progress)
-            keys.forget_sealing_key()
+            database.outdate()
+            keys.forget_sealing_key_unless_in(ring or home.fleet.keyring.content())
             database.engine().after_import(proxy.obj, schema.automatic_ids())
             _verify(home.fleet, ring, name)
             if ring is not None:

@@ -130,12 +130,12 @@ class KeyringFile:
     Whoever seals does it within the write transaction that stores the result. So a key that nothing in the database
     needs any more is sealed with by nobody either (`cdxsync.domain.keys.retire`).
 
-    Servers that share a database have each a keyring. `sealing_key` tells which key the fleet seals with, once it has
-    changed keys; one whose keyring has it not must not seal with a key that others may think unused.
+    Servers that share a database have each a keyring. `sealing_key` tells which key the fleet seals with, given the one
+    that is active here; a server whose keyring has it not must not seal with one that others lack or think unused.
     """
 
     def __init__(
-        self, path: Path, outside: Outside | None = None, sealing_key: Callable[[], str | None] = lambda: None
+        self, path: Path, outside: Outside | None = None, sealing_key: Callable[[str], str] = lambda active: active
     ) -> None:
         self.path = path
         self.outside = outside
@@ -159,18 +159,18 @@ class KeyringFile:
         return read(self.path, self.outside)
 
     def seal(self, plaintext: bytes, context: str) -> str:
-        """Seal with the fleet's key, or else the one that is active here now, within a write transaction.
+        """Seal with the fleet's key, within a write transaction.
 
         Raises `UnknownKey` when the fleet's key is not in the keyring.
         """
-        wanted = self._sealing_key()
         ring = self._now()
-        if wanted is not None and wanted not in ring.ids:
+        wanted = self._sealing_key(ring.active)
+        if wanted not in ring.ids:
             ring = self._now(again=True)
-        if wanted is not None and wanted not in ring.ids:
+        if wanted not in ring.ids:
             raise UnknownKey(
-                f"The fleet seals with key {wanted!r}, which is not in the keyring of this server ({self.where}). Put"
-                " the keyring of the server where `cdxsync keys rotate` was run in its place"
+                f"The fleet seals with key {wanted!r}, which is not in the keyring of this server ({self.where}). All"
+                " servers of one database need the same keyring: copy it from the one that has this key"
             )
         return ring.seal(plaintext, context, wanted)
 

@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from cdxsync.errors import Failed
+from cdxsync.errors import Failed, Unavailable
 
 _FORMAT = "cdx1"
 _NONCE_BYTES = 12
 
 
-class UnknownKey(Failed):
-    """Sealed with a key that is not in the keyring."""
+class UnknownKey(Unavailable, Failed):
+    """Sealed, or to be sealed, with a key that is not in the keyring here; another server may have it."""
 
 
 def key_id_of(sealed: str) -> str:

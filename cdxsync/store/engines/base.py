@@ -3,6 +3,7 @@
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -67,6 +68,10 @@ class Engine(ABC):
     @abstractmethod
     def damage(self, database: Any, *, quick: bool = False) -> Iterator[str]:
         """What is wrong with its structure; `quick` looks at less."""
+
+    @abstractmethod
+    def now(self, database: Any) -> datetime | None:
+        """The clock of the database's server, if it has one of its own."""
 
     @abstractmethod
     def dangers(self, database: Any) -> Iterator[tuple[str, str]]:

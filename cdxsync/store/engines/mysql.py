@@ -4,11 +4,12 @@ import contextlib
 import re
 import time
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import peewee
 
-from cdxsync.errors import DatabaseAway, Unavailable
+from cdxsync.errors import DatabaseAway, Failed, Unavailable
 from cdxsync.store import away
 from cdxsync.store.engines.base import BUSY_TIMEOUT_SECONDS, TURNS, Engine, lost_in_commit, orphans
 from cdxsync.store.engines.pool import Pooled, reading_in
@@ -26,6 +27,7 @@ _WRITER = (
     # One that stopped in the middle must not keep all others from writing: its connection ends, and its transaction.
     f"SET SESSION wait_timeout = 60, innodb_lock_wait_timeout = {int(BUSY_TIMEOUT_SECONDS)}"
 )
+_MYSQL, _MARIADB = (8, 0, 17), (10, 5)
 _LOCK_SECONDS = 3600
 _QUIET_SECONDS = 1.0
 _NEXT_TURN = f"UPDATE {TURNS} SET turn = LAST_INSERT_ID(turn + 1) WHERE id = 1"  # noqa: S608 - of a constant
@@ -42,6 +44,7 @@ _REASONS = {
     **dict.fromkeys((1290, 1792, 1836), _READ_ONLY),
     **dict.fromkeys((1040, 1203, 1226), _CROWDED),
     **dict.fromkeys((1044, 1045, 1130, 1698), _ACCESS),
+    **dict.fromkeys((1142, 1143, 1227, 1370), "its user may not do this: grant it all on the database"),
     1049: "there is no database of this name",
     2026: "TLS with it fails",
 }
@@ -59,12 +62,11 @@ def explain(error: BaseException) -> str | None:
 
 class _Database(Pooled, peewee.MySQLDatabase):
     given: mysql_url.Parameters
-    nopad_collation = ""
+    on_mariadb = False
 
     def connect_driver(self) -> Any:
         connection = self.given.connect()
-        on_mariadb = "mariadb" in connection.get_server_info().lower()
-        self.nopad_collation = "utf8mb4_nopad_bin" if on_mariadb else "utf8mb4_0900_bin"
+        self.on_mariadb = "mariadb" in connection.get_server_info().lower()
         return connection
 
     def is_alive(self, connection: Any) -> bool:
@@ -174,6 +176,10 @@ class MysqlEngine(Engine):
                         yield f"{table}: {text}"
         yield from orphans()
 
+    def now(self, database: Any) -> datetime:
+        """The server's clock."""
+        return datetime.fromtimestamp(float(database.execute_sql("SELECT UNIX_TIMESTAMP(NOW(6))").fetchone()[0]), UTC)
+
     def dangers(self, database: Any) -> Iterator[tuple[str, str]]:
         """`innodb_flush_log_at_trx_commit` other than 1, or `innodb_doublewrite` off."""
         flush = database.execute_sql("SELECT @@innodb_flush_log_at_trx_commit, @@innodb_doublewrite").fetchone()
@@ -193,7 +199,9 @@ class MysqlEngine(Engine):
         for column, reference in found:
             text = text.replace(reference, "", 1)
             keys += f", FOREIGN KEY ({column}){reference}"
-        collation = self._opened.nopad_collation if self._opened is not None else ""
+        on_mariadb = self._opened is not None and self._opened.on_mariadb
+        # Of one kind: texts that differ by blanks at the end are different ones.
+        collation = "utf8mb4_nopad_bin" if on_mariadb else "utf8mb4_0900_bin"
         options = f") ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = {collation}"
         return text.rstrip().removesuffix(")") + keys + options
 
@@ -202,6 +210,8 @@ class MysqlEngine(Engine):
         """Under a named lock, in a session of its own."""
         name = f"cdxsync migrations of {database.database}"[:64]
         with contextlib.closing(database.connect_driver()) as connection:
+            if database.server_version < (_MARIADB if database.on_mariadb else _MYSQL):
+                raise Failed(f"{self.shown} is too old: MySQL 8.0.17 or MariaDB 10.5 is needed, or later")
             if connection.execute("SELECT GET_LOCK(%s, %s)", (name, _LOCK_SECONDS)).fetchone()[0] != 1:
                 raise DatabaseAway("Another server has been migrating the database for an hour")
             yield  # closing ends the lock

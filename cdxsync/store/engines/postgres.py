@@ -3,12 +3,13 @@
 import contextlib
 import re
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import peewee
 
-from cdxsync.errors import DatabaseAway, SettingError, Unavailable
+from cdxsync.errors import DatabaseAway, Failed, SettingError, Unavailable
 from cdxsync.store import away
 from cdxsync.store.engines.base import BUSY_TIMEOUT_SECONDS, NEXT_TURN, TURNS, Engine, lost_in_commit, orphans
 from cdxsync.store.engines.pool import Pooled, is_silent, reading_in
@@ -30,6 +31,7 @@ _DEFAULTS: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15000,
 }
+_BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 _READER = "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED"
 _WRITER = (
     f"SET lock_timeout = {int(BUSY_TIMEOUT_SECONDS * 1000)}",
@@ -48,6 +50,7 @@ _REASONS = {
     "28P01": "it does not take the user or the password",
     "28000": "it does not let this user in",
     "3D000": "there is no database of this name",
+    "42501": "its user may not do this: make it the owner of the database",
 }
 
 
@@ -143,8 +146,9 @@ class PostgresEngine(Engine):
 
     def begin(self, connection: Any, until: float) -> int:
         """Begin, and wait for the turn: PostgreSQL queues those who want to change one row."""
-        connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
-        row = connection.execute(f"{NEXT_TURN} RETURNING turn").fetchone()
+        # Both in one go: each statement waits for the network.
+        done = connection.execute(f"{_BEGIN}; {NEXT_TURN} RETURNING turn", prepare=False)
+        row = done.fetchone() if done.nextset() else None
         if row is None:
             raise DatabaseAway(f"The database has no row in {TURNS}. Run: cdxsync db migrate")
         return int(row[0])
@@ -181,6 +185,11 @@ class PostgresEngine(Engine):
             return
         yield from orphans()
 
+    def now(self, database: Any) -> datetime:
+        """The server's clock."""
+        found: datetime = database.execute_sql("SELECT clock_timestamp()").fetchone()[0]
+        return found
+
     def dangers(self, database: Any) -> Iterator[tuple[str, str]]:
         """`fsync` or `full_page_writes` off. The writer sets `synchronous_commit` itself."""
         for name in ("fsync", "full_page_writes"):
@@ -195,6 +204,9 @@ class PostgresEngine(Engine):
     def migrating(self, database: Any) -> Iterator[None]:
         """Under an advisory lock, in a session of its own."""
         with contextlib.closing(database.connect_driver()) as connection:
+            encoding = connection.info.parameter_status("server_encoding")
+            if encoding != "UTF8":
+                raise Failed(f"{self.shown} has the encoding {encoding}: make a database with ENCODING 'UTF8'")
             connection.execute("SELECT pg_advisory_lock(%s)", (_MIGRATION_LOCK,))
             yield  # closing ends the lock
 

@@ -108,6 +108,10 @@ class SqliteEngine(Engine):
         for table, row_id, other, _ in database.execute_sql("PRAGMA foreign_key_check"):
             yield f"{table} row {row_id} refers to a row of {other} that is not there"
 
+    def now(self, database: Any) -> None:
+        """It has no clock but ours."""
+        return None
+
     def dangers(self, database: Any) -> Iterator[tuple[str, str]]:
         """None: its connections set what it needs."""
         yield from ()
