@@ -92,8 +92,14 @@ class DatabaseServer:
     def start(self) -> None:
         """Start it, also after a kill, and wait until it answers."""
         with self.log.open("ab") as log:
+            # It ends with the thread that starts it: a test run that is killed leaves nothing.
             self.process = subprocess.Popen(
-                self._command(), cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **_nobody()
+                ["setpriv", "--pdeathsig", "KILL", *self._command()],
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                **_nobody(),
             )
         until(self._answers)
 
