@@ -73,8 +73,9 @@ class Servers:
 @contextlib.contextmanager
 def connected(url: str, home: Path) -> Iterator[Callable[..., Any]]:
     """A function that runs a statement, with `?` for each value, on the database of a home; commits at the end."""
-    if not url:
-        with contextlib.closing(sqlite3.connect(home / "cdxsync.db", timeout=30)) as file, file:
+    if not url or url.startswith("sqlite:///"):
+        path = home / (url.removeprefix("sqlite:///") or "cdxsync.db")
+        with contextlib.closing(sqlite3.connect(path, timeout=30)) as file, file:
             yield lambda statement, *values: file.execute(statement, values)
         return
     parts = urlsplit(url)
