@@ -5,6 +5,7 @@ With TEST_REAL_STARTS set all starts are real ones; those that are the subject o
 
 import atexit
 import concurrent.futures
+import fcntl
 import functools
 import json
 import os
@@ -13,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 import threading
 from pathlib import Path
 from typing import IO, Any
@@ -26,7 +28,15 @@ READ_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "TYPER_", "MALLOC_", "OPENSSL_"
 class Process:
     """A child of the fork server, with what tests use of `subprocess.Popen`."""
 
-    def __init__(self, arguments: tuple[str, ...], env: dict[str, str], streams: dict[str, int | None], text: bool):
+    def __init__(
+        self,
+        arguments: tuple[str, ...],
+        env: dict[str, str],
+        streams: dict[str, int | None],
+        *,
+        text: bool = False,
+        on_terminal: bool = False,
+    ) -> None:
         self.args = [*COMMAND, *arguments]
         self.returncode: int | None = None
         self.stdin: IO[Any] | None = None
@@ -40,6 +50,7 @@ class Process:
             "environment": env,
             "directory": str(Path.cwd()),
             "umask": _umask(),
+            "on_terminal": on_terminal,
         }
         with far:
             socket.send_fds(_zygote(), [b"x"], [far.fileno(), *theirs])
@@ -55,7 +66,8 @@ class Process:
             return os.dup(("stdin", "stdout", "stderr").index(name))
         if wanted == subprocess.DEVNULL:
             return os.open(os.devnull, os.O_RDWR)
-        assert wanted == subprocess.PIPE
+        if wanted != subprocess.PIPE:
+            return os.dup(wanted)
         reading, writing = os.pipe()
         ours, theirs, mode = (writing, reading, "w") if name == "stdin" else (reading, writing, "r")
         setattr(self, name, open(ours, mode if text else f"{mode}b"))  # noqa: PTH123, SIM115
@@ -179,10 +191,23 @@ def start(
     stderr: int | None = None,
     text: bool = False,
 ) -> Started:
-    """Start `python -m cdxsync` with these arguments; streams are as for `subprocess.Popen`, without files."""
+    """Start `python -m cdxsync` with these arguments; streams are as for `subprocess.Popen`, but no files."""
     if _needs_real_start(env):
         return subprocess.Popen([*COMMAND, *arguments], env=env, stdin=stdin, stdout=stdout, stderr=stderr, text=text)
-    return Process(arguments, env, {"stdin": stdin, "stdout": stdout, "stderr": stderr}, text)
+    return Process(arguments, env, {"stdin": stdin, "stdout": stdout, "stderr": stderr}, text=text)
+
+
+def start_on_terminal(terminal: int, *arguments: str, env: dict[str, str]) -> Started:
+    """Start `python -m cdxsync` with a terminal of its own, of which it is the foreground job."""
+    streams: dict[str, int | None] = dict.fromkeys(("stdin", "stdout", "stderr"), terminal)
+    if not _needs_real_start(env):
+        return Process(arguments, env, streams, on_terminal=True)
+
+    def take_terminal() -> None:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    command = [*COMMAND, *arguments]
+    return subprocess.Popen(command, env=env, start_new_session=True, preexec_fn=take_terminal, **streams)
 
 
 def run(

@@ -7,6 +7,7 @@ done but imports: there is no thread, no database and no random state that child
 
 import atexit
 import contextlib
+import fcntl
 import gc
 import importlib
 import io
@@ -19,6 +20,7 @@ import signal
 import socket
 import sqlite3
 import sys
+import termios
 import threading
 import time
 from pathlib import Path
@@ -121,6 +123,9 @@ def become(request: dict[str, Any], streams: list[int]) -> None:
     for descriptor, stream in enumerate(streams):
         os.dup2(stream, descriptor)
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    if request["on_terminal"]:
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     os.chdir(request["directory"])
     os.umask(request["umask"])
     os.environ.clear()
