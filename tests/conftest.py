@@ -30,6 +30,12 @@ from cdxsync.trust import pki
 REQUIRE_ALL = "TEST_REQUIRES_ALL"
 """Set where everything that tests need is installed: a skipped test is a failure there."""
 
+MEMORY = Path("/dev/shm")
+"""Temporary folders lie here if they can: tests end processes, but no power fails, so that nobody needs a disk's syncs.
+
+To have them elsewhere, set PYTEST_DEBUG_TEMPROOT or use `--basetemp`.
+"""
+
 BASE_ENVIRONMENT = {
     name: value
     for name, value in os.environ.items()
@@ -312,6 +318,16 @@ def pytest_configure() -> None:
     """Give signals their default meaning back, also where the tests were started by nohup or in the background."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if _is_good_for_files(MEMORY):
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
+def _is_good_for_files(folder: Path) -> bool:
+    """Whether there is space for what tests write, and programs may be there too."""
+    if not os.access(folder, os.W_OK):
+        return False
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize > 1 << 30 and not found.f_flag & os.ST_NOEXEC
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -24,7 +24,7 @@ import termios
 import threading
 import time
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 LOADED_LATE = (
     "cryptography.hazmat.backends.openssl.backend",
@@ -139,11 +139,16 @@ def become(request: dict[str, Any], streams: list[int]) -> None:
     sys.stderr = sys.__stderr__ = _stream(sys.stderr, 2, "w")
 
 
-def _stream(like: TextIO, descriptor: int, mode: str) -> TextIO:
+def _stream(like: io.TextIOWrapper, descriptor: int, mode: str) -> io.TextIOWrapper:
     """A standard stream, as the interpreter opens it."""
-    raw = open(descriptor, f"{mode}b", closefd=False)  # noqa: SIM115
-    lines = mode == "w" and (raw.isatty() or descriptor == 2)
-    return io.TextIOWrapper(raw, like.encoding, like.errors, newline="\n", line_buffering=lines)
+    is_direct = mode == "w" and like.write_through  # PYTHONUNBUFFERED
+    raw = open(descriptor, f"{mode}b", buffering=0 if is_direct else -1, closefd=False)  # noqa: SIM115
+    lines = mode == "w" and not is_direct and (raw.isatty() or descriptor == 2)
+    wrapped = io.TextIOWrapper(
+        raw, like.encoding, like.errors, newline="\n", line_buffering=lines, write_through=is_direct
+    )
+    wrapped.mode = mode  # type: ignore[misc]
+    return wrapped
 
 
 def end(status: int) -> None:
