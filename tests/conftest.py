@@ -14,11 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import engines
 import forkserver
 import pytest
 import requests
 from cryptography import x509
 from documents import make_auth
+from engines import Engine
 from forkserver import Started
 from running import Running, running
 from stub_server import StubServer
@@ -108,6 +110,21 @@ class Fleet:
             process = self.processes.pop()
             process.terminate()
             process.wait(30)
+        assert not engines.has_password("".join(self.output)), "the log has the database's password"
+
+    def database(self) -> contextlib.AbstractContextManager[Any]:
+        """A function that runs a statement on this fleet's database; see `engines.connected`."""
+        return engines.connected(self.env.get("CDXSYNC_DATABASE_URL", ""), self.home)
+
+    def rows(self, statement: str, *values: Any) -> list[Any]:
+        """The rows that a statement finds in the database."""
+        with self.database() as execute:
+            return list(execute(statement, *values).fetchall())
+
+    def execute(self, statement: str, *values: Any) -> None:
+        """Change the database past cdxsync."""
+        with self.database() as execute:
+            execute(statement, *values)
 
     def cli(self, *args: str, input: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run `cdxsync` on this home."""
@@ -212,17 +229,31 @@ def running_fleet(home: Path, **kwargs: Any) -> Iterator[Fleet]:
         fleet.stop()
 
 
+@pytest.fixture(scope="session")
+def database_servers() -> Iterator[engines.Servers]:
+    """The private PostgreSQL and MariaDB of this test process."""
+    servers = engines.Servers()
+    yield servers
+    servers.stop()
+
+
 @pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def engine(request: pytest.FixtureRequest, database_servers: engines.Servers) -> Engine:
+    """The kind of database: SQLite, or each in turn in tests marked `every_engine`."""
+    return database_servers.engine(getattr(request, "param", "sqlite"))
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory, engine: Engine) -> Iterator[Fleet]:
     """A server for a module; each test takes a host name of its own."""
-    with running_fleet(tmp_path_factory.mktemp("fleet") / "home") as started:
+    with running_fleet(tmp_path_factory.mktemp("fleet") / "home", env=engine.environment()) as started:
         yield started
 
 
 @pytest.fixture
-def fresh_fleet(tmp_path: Path) -> Iterator[Fleet]:
+def fresh_fleet(tmp_path: Path, engine: Engine) -> Iterator[Fleet]:
     """A server for one test: no document yet, no host."""
-    with running_fleet(tmp_path / "home") as started:
+    with running_fleet(tmp_path / "home", env=engine.environment()) as started:
         yield started
 
 
@@ -243,13 +274,17 @@ def services() -> Iterator[Upstream]:
 
 
 @pytest.fixture(scope="module")
-def connected(tmp_path_factory: pytest.TempPathFactory, services: Upstream) -> Iterator[Fleet]:
+def connected(tmp_path_factory: pytest.TempPathFactory, services: Upstream, engine: Engine) -> Iterator[Fleet]:
     """A server that has read everything outside once, and holds a document."""
-    env = services.environment() | {
-        "CDXSYNC_OUTSIDE_TIMEOUT": "3",
-        "CHATGPT_USAGE_TIMEOUT": "3",
-        "AUTH_RUNNER_TIMEOUT": "3",
-    }
+    env = (
+        services.environment()
+        | engine.environment()
+        | {
+            "CDXSYNC_OUTSIDE_TIMEOUT": "3",
+            "CHATGPT_USAGE_TIMEOUT": "3",
+            "AUTH_RUNNER_TIMEOUT": "3",
+        }
+    )
     with running_fleet(tmp_path_factory.mktemp("outside") / "home", env=env) as started:
         started.upload(make_auth())
         for name in JOBS:
@@ -317,6 +352,14 @@ def plain_server() -> Iterator[Running]:
     """The same without TLS."""
     with running() as server:
         yield server
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what is marked `every_engine` and uses a database on each, but for what is marked `sqlite_only` in it."""
+    if "engine" not in metafunc.fixturenames or metafunc.definition.get_closest_marker("every_engine") is None:
+        return
+    names = ("sqlite",) if metafunc.definition.get_closest_marker("sqlite_only") else engines.NAMES
+    metafunc.parametrize("engine", names, indirect=True, scope="module")
 
 
 def pytest_configure() -> None:

@@ -194,7 +194,7 @@ def test_damaged_and_foreign_backups_change_nothing(backup: tuple[Path, str], tm
     newer = tmp_path / "newer.db"
     newer.write_bytes(database)
     with sqlite3.connect(newer) as opened:
-        opened.execute("INSERT INTO schema_migrations VALUES ('m9999_future', '2030-01-01')")
+        opened.execute("INSERT INTO schema_migrations (name, applied_at) VALUES ('m9999_future', '2030-01-01')")
     opened.close()
     broken = bytearray(database)
     broken[4096 * 3 : 4096 * 3 + 200] = os.urandom(200)

@@ -121,7 +121,12 @@ def test_what_is_mended_by_its_command(home: Path) -> None:
     ("statement", "check", "level", "says"),
     [
         ("DELETE FROM schema_migrations", "migrations", "fail", "cdxsync db restore"),
-        ("INSERT INTO schema_migrations VALUES ('m9999_x', '2030')", "migrations", "fail", "newer cdxsync"),
+        (
+            "INSERT INTO schema_migrations (name, applied_at) VALUES ('m9999_x', '2030')",
+            "migrations",
+            "fail",
+            "newer cdxsync",
+        ),
         (
             "UPDATE logs SET created_at = '2099-01-01T00:00:00+00:00' WHERE id = 1",
             "clock-database",

@@ -12,7 +12,7 @@ import requests
 from conftest import Fleet, free_port, running_fleet
 from documents import make_auth
 from together import at_once, until
-from upstream import JOBS, QUOTA, RELEASES, Upstream, execute, expire_quota, job, known, retrieve, run_job
+from upstream import JOBS, QUOTA, RELEASES, Upstream, expire_quota, job, known, retrieve, run_job
 
 FAILURES: dict[str, tuple[dict[str, Any], str]] = {
     "400": ({"status": 400}, "HTTP 400|without a status"),
@@ -59,7 +59,7 @@ def test_it_is_well_again(connected: Fleet, well: Upstream, name: str) -> None:
 @pytest.mark.parametrize("name", JOBS)
 def test_hosts_are_answered_while_a_service_hangs(connected: Fleet, well: Upstream, name: str) -> None:
     key = connected.key(f"hang-{name}.example.net")
-    execute(connected, "UPDATE jobs SET not_before = NULL WHERE name = ?", name)
+    connected.execute("UPDATE jobs SET not_before = NULL WHERE name = ?", name)
     well.fail(JOBS[name], hold=True)
     calls = well.count(JOBS[name])
     answers: list[requests.Response] = []
@@ -157,6 +157,6 @@ def test_a_killed_holder_of_a_lease_is_replaced_when_it_is_over(tmp_path: Path, 
     assert row["job"]["lease_until"] > row["job"]["last_started_at"]
     assert f":{holder.pid}:" in done.stderr
     assert upstream.count(RELEASES) == 1
-    execute(fleet, "UPDATE jobs SET lease_until = last_started_at WHERE name = 'versions'")
+    fleet.execute("UPDATE jobs SET lease_until = last_started_at WHERE name = 'versions'")
     assert fleet.cli("jobs", "run", "versions").stdout == "versions: Codex 0.169.0\n"
     assert upstream.count(RELEASES) == 2

@@ -3,7 +3,6 @@
 import json
 import re
 import socket
-import sqlite3
 import subprocess
 import sys
 import uuid
@@ -59,17 +58,16 @@ def test_health_is_open_to_anyone_and_tells_nothing(fleet: Fleet) -> None:
             assert client.call("POST", path).status_code == 405
 
 
+@pytest.mark.every_engine
 def test_without_its_database_a_server_lives_but_is_not_ready(fresh_fleet: Fleet) -> None:
-    with sqlite3.connect(fresh_fleet.home / "cdxsync.db") as database:
-        database.execute("ALTER TABLE versions RENAME TO away")
+    fresh_fleet.execute("ALTER TABLE versions RENAME TO away")
     with fresh_fleet.client() as client:
         assert client.call("GET", "/healthz").status_code == 200
         answered = client.call("GET", "/readyz")
         assert answered.status_code == 503
         assert answered.json()["message"].startswith("The database cannot be used")
         assert answered.headers["Retry-After"]
-        with sqlite3.connect(fresh_fleet.home / "cdxsync.db") as database:
-            database.execute("ALTER TABLE away RENAME TO versions")
+        fresh_fleet.execute("ALTER TABLE away RENAME TO versions")
         assert client.call("GET", "/readyz").status_code == 200
 
 
@@ -161,9 +159,9 @@ def test_metrics(fresh_fleet: Fleet) -> None:
         assert unbounded not in told
 
 
+@pytest.mark.every_engine
 def test_metrics_without_a_database(fresh_fleet: Fleet) -> None:
-    with sqlite3.connect(fresh_fleet.home / "cdxsync.db") as database:
-        database.execute("ALTER TABLE jobs RENAME TO away")
+    fresh_fleet.execute("ALTER TABLE jobs RENAME TO away")
     assert scrape(fresh_fleet)["cdxsync_database_up"][()] == 0
 
 

@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 from conftest import Fleet, run_cli, running_fleet
 from documents import make_auth, plain_digest, with_auths
+from engines import Engine
 from test_docs import commands
 from typer.main import get_command
 
 from cdxsync.cli import main
+
+pytestmark = pytest.mark.every_engine
 
 COMMAND_OF = {
     "GET /admin/overview": "overview",
@@ -83,8 +86,8 @@ def options(root: Any, path: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    with running_fleet(tmp_path_factory.mktemp("doors") / "home") as fleet:
+def seeded(tmp_path_factory: pytest.TempPathFactory, engine: Engine) -> Iterator[Fleet]:
+    with running_fleet(tmp_path_factory.mktemp("doors") / "home", env=engine.environment()) as fleet:
         document = make_auth()
         fleet.upload(make_auth("2025-01-01T00:00:00Z", "older"))
         fleet.upload(document)

@@ -68,7 +68,8 @@ def by_id(host_id: int) -> Host:
 def names(prefix: str) -> list[str]:
     """The FQDNs that begin with `prefix`, in alphabetical order."""
     with reachable():
-        return [row.fqdn for row in Host.select(Host.fqdn).where(Host.fqdn.startswith(prefix)).order_by(Host.fqdn)]
+        mine = Host.fqdn.startswith(prefix.lower())
+        return [row.fqdn for row in Host.select(Host.fqdn).where(mine).order_by(Host.fqdn)]
 
 
 def authenticate(api_key: str | None) -> Host:

@@ -54,6 +54,8 @@ def read_prompt(body: dict[str, Any], max_bytes: int) -> Prompt:
     if not isinstance(text, str) or not text.strip():
         errors["prompt"] = ["is required: the whole file as text"]
         text = ""
+    elif "\0" in text:
+        errors["prompt"] = [texts.NUL_PROBLEM]
     elif len(text.encode()) > max_bytes:
         errors["prompt"] = [f"must have at most {max_bytes} bytes (setting max_prompt_bytes)"]
     else:

@@ -95,7 +95,7 @@ def month_report(month: str, host: Host | None = None) -> dict[str, Any]:
             UsageDay.select(UsageDay.day, UsageDay.host_id, Host.fqdn, UsageDay.model, *columns.values())
             .join(Host, JOIN.LEFT_OUTER)
             .where(_in_month(UsageDay.day, month))
-            .order_by(UsageDay.day, Host.fqdn, UsageDay.model)
+            .order_by(UsageDay.day, Host.fqdn.asc(nulls="FIRST"), UsageDay.model)
         )
         rows: Iterable[Any] = (query if host is None else query.where(UsageDay.host == host.id)).tuples()
         days = [

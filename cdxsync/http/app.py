@@ -22,6 +22,7 @@ from cdxsync.http import (
     status_api,
 )
 from cdxsync.http.observing import REQUEST_ID, Observed
+from cdxsync.store import database
 from cdxsync.trust.revocation import Revocations
 from cdxsync.trust.throttle import Throttle
 
@@ -47,7 +48,8 @@ def assemble(fleet: Fleet, revocations: Revocations | None, is_draining: Callabl
         try:
             bodies.refuse_large_body(fleet.settings.max_body_bytes)
             if request.path == "/admin" or request.path.startswith("/admin/"):
-                request.environ[access.ACTOR] = gate.admit()
+                with database.reachable():
+                    request.environ[access.ACTOR] = gate.admit()
         except CdxsyncError as error:
             raise _failure_of(error) from None
 
@@ -73,7 +75,10 @@ def build(fleet: Fleet, revocations: Revocations | None, is_draining: Callable[[
 
     def without_trailing_slash(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         environ["PATH_INFO"] = environ.get("PATH_INFO", "").rstrip("/") or "/"
-        return app(environ, start_response)
+        try:
+            return app(environ, start_response)
+        finally:
+            database.release()
 
     return without_trailing_slash
 
@@ -83,7 +88,8 @@ def _answer_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
-            return handler(*args, **kwargs)
+            with database.reachable():
+                return handler(*args, **kwargs)
         except HTTPResponse:
             raise
         except CdxsyncError as error:

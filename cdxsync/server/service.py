@@ -21,7 +21,7 @@ from cdxsync.settings import Listen, Settings
 from cdxsync.trust import pki, server_names
 from cdxsync.trust.revocation import Revocations
 
-NEEDS_RESTART = ("listen", "plain_http", "database_url", "threads", "workers")
+NEEDS_RESTART = ("listen", "plain_http", "database_url", "database_pool_size", "threads", "workers")
 """Settings that a running server does not change; all others count from SIGHUP on."""
 _log = logging.getLogger("cdxsync.server")
 
