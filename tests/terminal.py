@@ -5,10 +5,10 @@ import os
 import pty
 import re
 import struct
-import sys
 import termios
 from pathlib import Path
 
+import forkserver
 from conftest import Fleet
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -18,11 +18,11 @@ def on_terminal(
     fleet: Fleet, arguments: list[str], typed: bytes = b"", *, columns: int = 80, env: dict[str, str] | None = None
 ) -> tuple[str, int]:
     """Run a command on a terminal; returns all that it shows, and its exit code."""
-    pid, descriptor = pty.fork()
-    if pid == 0:
-        command = [sys.executable, "-m", "cdxsync", "--home", str(fleet.home), *arguments]
-        os.execve(sys.executable, command, fleet.env | {"TERM": "xterm-256color"} | (env or {}))
+    descriptor, side = pty.openpty()
     fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = fleet.env | {"TERM": "xterm-256color"} | (env or {})
+    process = forkserver.start_on_terminal(side, "--home", str(fleet.home), *arguments, env=environment)
+    os.close(side)
     os.write(descriptor, typed)
     shown = b""
     try:
@@ -30,9 +30,9 @@ def on_terminal(
             shown += data
     except OSError:
         pass
-    _, status = os.waitpid(pid, 0)
+    status = process.wait(60)
     os.close(descriptor)
-    return shown.decode().replace("\r\n", "\n"), os.waitstatus_to_exitcode(status)
+    return shown.decode().replace("\r\n", "\n"), status
 
 
 def plain(text: str) -> str:

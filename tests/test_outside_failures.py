@@ -3,10 +3,10 @@
 import json
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import forkserver
 import pytest
 import requests
 from conftest import Fleet, free_port, running_fleet
@@ -145,8 +145,8 @@ def test_a_killed_holder_of_a_lease_is_replaced_when_it_is_over(tmp_path: Path, 
     fleet = Fleet(tmp_path / "home", env=upstream.environment())
     fleet.cli("init", "--public-url", "https://localhost:1")
     upstream.fail(RELEASES, hold=True)
-    command = [sys.executable, "-m", "cdxsync", "--home", str(fleet.home), "jobs", "run", "versions"]
-    holder = subprocess.Popen(command, env=fleet.env, stderr=subprocess.DEVNULL)
+    command = ["--home", str(fleet.home), "jobs", "run", "versions"]
+    holder = forkserver.start(*command, env=fleet.env, stderr=subprocess.DEVNULL)
     until(lambda: upstream.count(RELEASES) == 1)
     holder.send_signal(signal.SIGKILL)
     holder.wait(30)

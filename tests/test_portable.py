@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forkserver
 import pytest
 from conftest import BASE_ENVIRONMENT, run_cli, running_fleet
 from documents import make_auth, with_auths
@@ -61,8 +62,8 @@ def sealed_by(file: Path) -> list[str]:
 
 
 def import_(home: Path, text: bytes, *more: str) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "cdxsync", "--home", str(home), *more, "db", "import", "-"]
-    return subprocess.run(command, input=text, capture_output=True, env=BASE_ENVIRONMENT, timeout=60)
+    command = ["--home", str(home), *more, "db", "import", "-"]
+    return forkserver.run(*command, env=BASE_ENVIRONMENT, input=text, text=False)
 
 
 @pytest.mark.every_engine
@@ -77,8 +78,8 @@ def test_there_and_back_is_the_same_bytes(exported: Exported, tmp_path: Path, en
     filled = {name for name, count in data["rows"].items() if count}
     assert filled >= {"hosts", "auth_payloads", "auth_entries", "host_auth_states", "token_usages", "usage_lines"}
     assert filled >= {"usage_days", "usage_fleet_days", "slash_commands", "logs", "versions", "idempotency_keys"}
-    command = [sys.executable, "-m", "cdxsync", "--home", str(home), "db", "export", "-", "--with-keyring"]
-    again = subprocess.run(command, capture_output=True, env=env, timeout=60)
+    command = ["--home", str(home), "db", "export", "-", "--with-keyring"]
+    again = forkserver.run(*command, env=env, input=b"", text=False)
     assert again.stdout == exported.text
     assert run_cli("--home", str(home), "db", "check", env=env).returncode == 0
     for path in [home / "keyring.json", *home.glob("cdxsync.db")]:
