@@ -8,7 +8,7 @@ import json
 import os
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,6 +25,7 @@ from upstream import PRICES, RELEASES, VERIFY, Upstream, job
 
 from cdxsync.files import write_private
 from cdxsync.store import keyring_file, migrations
+from cdxsync.store.sealing import key_id_of
 
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "6"))
 HOSTS = 4
@@ -221,3 +222,36 @@ def test_a_server_that_lacks_a_key(pair: Site) -> None:
         write_private(two, one.read_bytes())
         assert client.auth(**LONG_AGO).json()["data"]["auth"] == with_auths(make_auth("2026-03-01T00:00:00Z", "new"))
     assert pair.first.rows("SELECT count(*) FROM auth_payloads") == [(1,)]
+
+
+def test_a_keyring_from_outside_is_changed_server_by_server(killable: DatabaseServer, tmp_path: Path) -> None:
+    """Nobody is refused: all seal with the old key until the rotation, when all have the new one."""
+    with site(tmp_path, {"CDXSYNC_DATABASE_URL": killable.fresh()} | ALL_DOCUMENTS) as pair:
+        give_keyring(pair.servers, pair.first.cli("keys", "export", "-").stdout)
+        for server in pair.servers:
+            (server.home / "keyring.json").unlink()
+        pair.start()
+        load = load_on(pair)
+        with load.running():
+            load.wait_for(40)
+            new = pair.first.cli("keys", "export", "-", "--new-key").stdout
+            for server in pair.servers:
+                load.kill(server)
+                give_keyring([server], new)
+                server.start()
+                load.wait_for(40)
+            pair.first.cli("keys", "rotate")
+            load.wait_for(40)
+        load.check()
+        assert load.refused == 0
+        states = {
+            key["id"]: key["state"] for key in json.loads(pair.first.cli("--json", "keys", "list").stdout)["keys"]
+        }
+        assert states[json.loads(new)["active"]] == "active"
+        sealed = {key_id_of(body) for (body,) in pair.first.rows("SELECT body FROM auth_payloads")}
+        assert sealed == {json.loads(new)["active"]}
+
+
+def give_keyring(servers: Iterable[Fleet], text: str) -> None:
+    for server in servers:
+        server.env = server.env | {"CDXSYNC_KEYRING": text}
