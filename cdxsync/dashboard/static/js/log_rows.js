@@ -1,0 +1,38 @@
+/** Rows of the audit log, as tables show them. */
+
+import { time } from "./clock.js";
+import { h } from "./dom.js";
+import { detailPairs } from "./format.js";
+import { table } from "./table.js";
+
+/** Who did it: a host by its name, an admin's certificate by its subject, or the server itself. */
+export function actorText(actor) {
+  return actor.replace(/^(cert|proxy|host):/, "").replace(/#[0-9a-f]+$/, "");
+}
+
+/** The columns of the log. */
+export function logColumns({ withHost }) {
+  return [
+    { title: "Time", className: "nowrap", cell: (row) => time(row.created_at, { style: "short" }) },
+    { title: "Action", head: true, className: "nowrap", cell: (row) => row.action },
+    ...(withHost ? [{ title: "Host", cell: (row) => (row.host_id && row.fqdn ? h("a", { href: `#/hosts/${row.host_id}` }, row.fqdn) : "–") }] : []),
+    { title: "By", cell: (row) => h("span", { title: row.actor }, actorText(row.actor)) },
+    { title: "Details", className: "details", cell: details },
+    { title: "Request", cell: (row) => (row.request_id ? h("code", { title: row.request_id }, row.request_id.slice(0, 8)) : "–") },
+  ];
+}
+
+function details(row) {
+  return detailPairs(row.details).map(([name, text]) =>
+    h("span", { class: "pair" }, name ? h("span", { class: "muted" }, `${name} `) : null, shortened(text)));
+}
+
+/** A digest as its beginning, with all of it on hover; other texts as they are. */
+function shortened(text) {
+  return /^[0-9a-f]{64}$/.test(text) ? h("code", { title: text }, text.slice(0, 12)) : text;
+}
+
+/** A table of such rows. */
+export function logTable(rows, { withHost }) {
+  return table({ label: "Audit log, the newest first", columns: logColumns({ withHost }), rows, none: "Nothing was logged." });
+}

@@ -1,0 +1,161 @@
+/** One prompt: its text to edit, the deletion of it, and what was done with it. */
+
+import { ApiError, get, post, remove } from "../api.js";
+import { time } from "../clock.js";
+import { confirm, busy, markFields, openDialog } from "../dialog.js";
+import { card, facts, fill, h } from "../dom.js";
+import { bytes } from "../format.js";
+import { actorText } from "../log_rows.js";
+import { errorPanel, tell } from "../notices.js";
+import { actionButton, shortDigest } from "../parts.js";
+import { promptAddress } from "./prompts.js";
+import { table } from "../table.js";
+
+/** Stands in the address for a prompt that is not stored yet; no file name begins with a plus. */
+const NEW = "+new";
+
+/** Draw the page. */
+export async function promptPage({ head, body, params, signal, setTitle }) {
+  const isNew = params.name === NEW;
+  const stored = isNew ? null : await get(path(params.name), {}, signal);
+  setTitle(isNew ? "New prompt" : stored.filename);
+  const editor = makeEditor(stored, signal);
+  head.append(h("div", { class: "push" },
+    h("a", { class: "button", href: "#/prompts" }, "All prompts"),
+    isNew ? null : actionButton("Delete", () => askDelete(stored), "danger", "prompt-delete")));
+  fill(body, isNew ? editor : h("div", { class: "grid" },
+    h("div", { class: "w8 stack" }, editor),
+    h("div", { class: "w4 stack" }, factsCard(stored), await historyCard(stored, signal))));
+}
+
+const path = (name) => `slash-commands/${encodeURIComponent(name)}`;
+
+function makeEditor(stored, signal) {
+  const name = h("input", { type: "text", id: "prompt-name", name: "filename", placeholder: "review.md", autocomplete: "off", spellcheck: "false" });
+  const text = h("textarea", { id: "prompt-text", name: "prompt", spellcheck: "false", value: stored?.prompt ?? "", "aria-describedby": "prompt-hint" });
+  const size = h("span", { class: "muted small" });
+  const problem = h("div");
+  const file = h("input", { type: "file", id: "prompt-file", accept: ".md,.txt,text/*", class: "visually-hidden", tabindex: "-1", "aria-hidden": "true", onchange: async () => {
+    const [chosen] = file.files;
+    if (!chosen) return;
+    text.value = await chosen.text();
+    if (!stored && !name.value) name.value = chosen.name;
+    file.value = "";
+    changed();
+  } });
+  let known = stored;
+  const isDirty = () => text.value !== (known?.prompt ?? "") || (!known && name.value !== "");
+  const save = h("button", { type: "submit", class: "primary", id: "prompt-save" }, "Save");
+  const changed = () => {
+    size.textContent = `${bytes(new Blob([text.value]).size)}${isDirty() ? " · not saved" : ""}`;
+  };
+  text.addEventListener("input", changed);
+  const form = h("form", { novalidate: true, onsubmit: (event) => {
+    event.preventDefault();
+    busy(save, store);
+  } },
+    stored ? null : h("div", { class: "field" }, h("label", { for: "prompt-name" }, "File name"), name),
+    h("div", { class: "field" }, h("label", { for: "prompt-text" }, "Text"), text,
+      h("span", { class: "hint", id: "prompt-hint" }, "The whole file. Description and argument hint are read from its front matter: ", h("code", null, "description:"), " and ", h("code", null, "argument-hint:"), " between two lines ", h("code", null, "---"), ".")),
+    problem,
+    h("div", { class: "toolbar" }, save, h("button", { type: "button", onclick: () => file.click() }, "Take from a file"), file, size));
+  warnOnLeave(isDirty, signal);
+  changed();
+
+  async function store(force = false) {
+    fill(problem);
+    markFields(form, {});
+    const filename = stored?.filename ?? name.value.trim();
+    try {
+      if (!force && (await othersHaveChanged(filename, known, () => busy(save, () => store(true))))) return;
+      const answer = await post("slash-commands/store", { filename, prompt: text.value });
+      known = { ...(known ?? {}), filename, prompt: text.value, sha256: answer.sha256 };
+      changed();
+      tell(`${answer.filename} was ${answer.status === "unchanged" ? "the same already" : answer.status}; hosts get it at their next run`);
+      if (stored) window.dispatchEvent(new HashChangeEvent("hashchange"));
+      else location.hash = promptAddress(answer.filename);
+    } catch (error) {
+      fill(problem, errorPanel(error, markFields(form, error.fields ?? {})));
+    }
+  }
+  return card(stored ? "Edit" : "Write", { body: form });
+}
+
+/** Whether somebody has stored another text since `known` was read; then it asks what to do, and `overwrite` goes on. */
+async function othersHaveChanged(filename, known, overwrite) {
+  let there = null;
+  try {
+    there = await get(path(filename));
+  } catch (error) {
+    if (!(error instanceof ApiError) || ![404, 422].includes(error.status)) throw error;
+  }
+  if ((there?.sha256 ?? null) === (known?.sha256 ?? null)) return false;
+  if (!there && !known) return false;
+  const what = !there ? `${filename} was deleted meanwhile.` : known ? `${filename} was changed by somebody else meanwhile.` : `There is a prompt ${filename} already.`;
+  openDialog({
+    title: "Overwrite?",
+    body: [h("p", null, what), there ? [h("h3", null, "What is stored now"), h("pre", { class: "text", tabindex: "0" }, there.prompt)] : null],
+    actions: [{ label: "Cancel" }, { label: "Store mine", danger: true, run: (dialog) => {
+      dialog.close();
+      overwrite();
+    } }],
+  });
+  return true;
+}
+
+/** Ask before the tab is closed, or its page left, with a text that is not saved. */
+function warnOnLeave(isDirty, signal) {
+  window.addEventListener("beforeunload", (event) => {
+    if (isDirty()) event.preventDefault();
+  }, { signal });
+}
+
+function askDelete(stored) {
+  confirm({
+    title: "Delete the prompt",
+    label: "Delete",
+    danger: true,
+    body: h("p", null, h("strong", null, stored.filename), " is deleted from the server, and from the hosts at their next run. Its text is lost here; copy it first if you may want it again."),
+    run: async () => {
+      await remove(path(stored.filename));
+      tell(`${stored.filename} was deleted`);
+      location.hash = "#/prompts";
+    },
+  });
+}
+
+function factsCard(stored) {
+  return card("Stored", { body: facts([
+    ["Description", stored.description ?? "none"],
+    ["Argument", stored.argument_hint ?? "none"],
+    ["Changed", time(stored.updated_at, { style: "full" })],
+    ["SHA-256", shortDigest(stored.sha256)],
+  ]) });
+}
+
+async function historyCard(stored, signal) {
+  const { history } = await get(`${path(stored.filename)}/history`, { limit: 50 }, signal);
+  const columns = [
+    { title: "Time", head: true, className: "nowrap", cell: (row) => time(row.stored_at, { style: "short" }) },
+    { title: "By", cell: (row) => h("span", { title: row.source }, actorText(row.source ?? "–")) },
+    { title: "", className: "actions", cell: (row) => actionButton("View", () => showVersion(stored, row), "quiet") },
+  ];
+  return card("History", { flush: true, body: table({ label: "Earlier texts of the prompt", columns, rows: history, none: "Stored once, and not changed since." }) });
+}
+
+async function showVersion(stored, row) {
+  const old = await get(`${path(stored.filename)}/history/${row.id}`);
+  openDialog({
+    title: `${stored.filename}, as it was`,
+    wide: true,
+    body: [h("p", { class: "muted" }, "Stored ", time(row.stored_at, { style: "full" }), " by ", actorText(row.source ?? "–")), h("pre", { class: "text", tabindex: "0", "aria-label": "Text" }, old.prompt)],
+    actions: [{ label: "Close" }, old.sha256 === stored.sha256 ? null : { label: "Put it into the editor", primary: true, run: (dialog) => {
+      dialog.close();
+      const text = document.getElementById("prompt-text");
+      text.value = old.prompt;
+      text.dispatchEvent(new Event("input"));
+      text.focus();
+      tell("The earlier text is in the editor; it is stored when you save it");
+    } }].filter(Boolean),
+  });
+}

@@ -1,0 +1,31 @@
+/** The slash-command prompts that all hosts share: the list. */
+
+import { get } from "../api.js";
+import { card, fill, h } from "../dom.js";
+import { count } from "../format.js";
+import { time } from "../clock.js";
+import { shortDigest } from "../parts.js";
+import { table } from "../table.js";
+
+const COLUMNS = [
+  { title: "File", head: true, sort: (row) => row.filename, cell: (row) => h("a", { href: promptAddress(row.filename) }, row.filename) },
+  { title: "Description", className: "details", sort: (row) => row.description, cell: (row) => row.description ?? "–" },
+  { title: "Argument", sort: (row) => row.argument_hint, cell: (row) => (row.argument_hint ? h("code", null, row.argument_hint) : "–") },
+  { title: "Changed", className: "nowrap", sort: (row) => row.updated_at, descendingFirst: true, cell: (row) => time(row.updated_at) },
+  { title: "SHA-256", cell: (row) => shortDigest(row.sha256) },
+];
+
+/** Where a prompt is edited. */
+export function promptAddress(filename) {
+  return `#/prompts/${encodeURIComponent(filename)}`;
+}
+
+/** Draw the page. */
+export async function promptsPage({ head, body, signal }) {
+  const { commands } = await get("slash-commands", {}, signal);
+  head.append(h("div", { class: "push" }, h("a", { class: "button", href: "#/prompts/+new", id: "prompt-new" }, "New prompt")));
+  fill(body, card(`Prompts (${count(commands.length)})`, { flush: true, body: table({
+    label: "Prompts", columns: COLUMNS, rows: commands, order: { column: 0, descending: false },
+    none: "No prompt is stored. Hosts can send theirs, and you can write one here.",
+  }) }));
+}

@@ -1,0 +1,103 @@
+/** A table of any length, of which only the rows in view exist. */
+
+import { bodyRow, headRow } from "./table.js";
+import { fill, h, uniqueId } from "./dom.js";
+
+const ROW_PX = 36;
+/** Rows above and below the view, so that the next one is there when the focus or the wheel gets to it. */
+const SPARE = 12;
+
+/**
+ * Which rows to have, from `first` up to but without `last`, when the view begins at `top` and has `height` pixels.
+ * Pure.
+ */
+export function windowOf(total, top, height, row = ROW_PX, spare = SPARE) {
+  const first = Math.max(0, Math.min(Math.floor(top / row) - spare, total));
+  const last = Math.min(total, Math.ceil((top + height) / row) + spare);
+  return { first, last: Math.max(first, last) };
+}
+
+/**
+ * The table; `show(rows, order)` gives it other rows, which have an `id` each, in the order in which they are shown.
+ *
+ * @param {object} options
+ * @param {string} options.label
+ * @param {import("./table.js").Column[]} options.columns
+ * @param {(order: {column: number, descending: boolean}) => void} options.onSort
+ */
+export function windowedTable({ label, columns, onSort }) {
+  const id = uniqueId("table");
+  const head = h("thead");
+  const body = h("tbody");
+  const above = spacer(columns.length);
+  const below = spacer(columns.length);
+  const element = h("table", { class: "data", "aria-rowcount": "0" },
+    h("caption", { id, class: "visually-hidden" }, label), head, body);
+  const box = h("div", { class: "windowed table-box", role: "region", "aria-labelledby": id, tabindex: "0" }, element);
+  /** Rows that are there, by id, so that the focus stays in them while others come and go. */
+  let present = new Map();
+  let rows = [];
+  let planned = 0;
+
+  function draw() {
+    planned = 0;
+    const { first, last } = windowOf(rows.length, box.scrollTop, box.clientHeight || 600);
+    const kept = new Map();
+    for (let index = first; index < last; index += 1) {
+      const row = rows[index];
+      const known = present.get(row.id);
+      const line = known?.row === row ? known.line : bodyRow(columns, row);
+      line.setAttribute("aria-rowindex", String(index + 2));
+      kept.set(row.id, { row, line });
+    }
+    const lines = [...kept.values()].map((entry) => entry.line);
+    above.firstChild.style.height = `${first * ROW_PX}px`;
+    below.firstChild.style.height = `${(rows.length - last) * ROW_PX}px`;
+    place(body, [above, ...lines, below]);
+    present = kept;
+  }
+
+  function plan() {
+    planned ||= requestAnimationFrame(draw);
+  }
+
+  box.addEventListener("scroll", plan, { passive: true });
+  const sizes = new ResizeObserver(plan);
+  sizes.observe(box);
+
+  return {
+    element: box,
+    show(next, order) {
+      rows = next;
+      element.setAttribute("aria-rowcount", String(rows.length + 1));
+      box.classList.toggle("short", rows.length < 60);
+      fill(head, headRow(columns, order, onSort));
+      head.firstChild.setAttribute("aria-rowindex", "1");
+      draw();
+    },
+    toTop() {
+      box.scrollTop = 0;
+    },
+    dispose() {
+      sizes.disconnect();
+      cancelAnimationFrame(planned);
+    },
+  };
+}
+
+function spacer(columns) {
+  return h("tr", { class: "space", "aria-hidden": "true" }, h("td", { colspan: columns }));
+}
+
+/** Make `wanted` the children, moving none that stands right already: a moved element loses the focus. */
+function place(parent, wanted) {
+  const keep = new Set(wanted);
+  for (const child of [...parent.children]) {
+    if (!keep.has(child)) child.remove();
+  }
+  let next = parent.firstChild;
+  for (const child of wanted) {
+    if (child === next) next = next.nextSibling;
+    else parent.insertBefore(child, next);
+  }
+}
