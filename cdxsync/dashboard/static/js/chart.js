@@ -71,7 +71,7 @@ function optionsOf(plot, days, series, axis, say, width) {
   const colour = (name) => style.getPropertyValue(name).trim();
   const line = { stroke: colour("--line"), width: 1 };
   const font = `12px ${colour("--font")}`;
-  const base = { stroke: colour("--muted"), font, ticks: { show: false } };
+  const base = { stroke: colour("--muted"), font, ticks: { show: false, size: 0 } };
   const bars = uPlot.paths.bars({ size: [0.72, 40] });
   return {
     width,
@@ -80,7 +80,7 @@ function optionsOf(plot, days, series, axis, say, width) {
     cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
     scales: { x: { time: false, range: [-0.6, days.length - 0.4] }, y: { range: (_, __, max) => [0, max > 0 ? max * 1.06 : 1] } },
     axes: [
-      { ...base, grid: { show: false }, values: (_, splits) => splits.map((at) => daysShort(days[at])), incrs: [1, 2, 5, 10], space: 44 },
+      { ...base, grid: { show: false }, size: 26, values: (_, splits) => splits.map((at) => daysShort(days[at])), incrs: [1, 2, 5, 10], space: 44 },
       { ...base, grid: line, size: 58, values: (_, splits) => splits.map(axis), space: 38 },
     ],
     // The highest of a stack is drawn first, and the lower ones over it.

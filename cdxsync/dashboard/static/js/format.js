@@ -42,6 +42,17 @@ export function money(value, currency) {
   }
 }
 
+/** The price of something small: as many digits as it has, up to six. */
+export function price(value, currency) {
+  if (typeof value !== "number" || !Number.isFinite(value)) return "–";
+  return `${new Intl.NumberFormat(LOCALE, { minimumFractionDigits: 2, maximumFractionDigits: 6 }).format(value)} ${currency}`;
+}
+
+/** A share for people: `12.3 %`. */
+export function share(part, total) {
+  return `${percent(part, total).toFixed(1)} %`;
+}
+
 /** A number of bytes: `512 B`, `1.5 KiB`. */
 export function bytes(value) {
   if (typeof value !== "number" || !Number.isFinite(value)) return "–";

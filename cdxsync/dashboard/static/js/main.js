@@ -69,8 +69,11 @@ function unknownPage({ body, path }) {
 
 function markCurrent(entry) {
   for (const link of document.querySelectorAll("#nav a")) {
-    if (link.dataset.entry === entry) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
+    if (link.dataset.entry === entry) {
+      link.setAttribute("aria-current", "page");
+      const nav = document.getElementById("nav"); // on a phone it scrolls sideways
+      nav.scrollLeft = link.offsetLeft - (nav.clientWidth - link.offsetWidth) / 2;
+    } else link.removeAttribute("aria-current");
   }
 }
 

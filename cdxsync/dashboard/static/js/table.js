@@ -51,9 +51,9 @@ export function bodyRow(columns, row, attributes = {}) {
  * @param {any[]} options.rows
  * @param {{column: number, descending: boolean}} [options.order]
  * @param {any} [options.none] stands there when there are no rows
- * @param {any} [options.foot] a last row
+ * @param {boolean} [options.tall] whether it scrolls by itself when it has many rows
  */
-export function table({ label, columns, rows, order, none = "Nothing yet.", foot = null }) {
+export function table({ label, columns, rows, order, none = "Nothing yet.", tall = false }) {
   if (!rows.length) return h("div", { class: "empty" }, none);
   const id = uniqueId("table");
   const head = h("thead");
@@ -67,6 +67,6 @@ export function table({ label, columns, rows, order, none = "Nothing yet.", foot
     fill(body, shown.map((row) => bodyRow(columns, row)));
   };
   draw();
-  return h("div", { class: "table-box", role: "region", "aria-labelledby": id, tabindex: "0" },
-    h("table", { class: "data" }, h("caption", { id, class: "visually-hidden" }, label), head, body, foot ? h("tfoot", null, foot) : null));
+  return h("div", { class: tall ? "table-box tall" : "table-box", role: "region", "aria-labelledby": id, tabindex: "0" },
+    h("table", { class: "data" }, h("caption", { id, class: "visually-hidden" }, label), head, body));
 }

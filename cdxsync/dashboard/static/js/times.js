@@ -53,13 +53,18 @@ function two(seconds, large, largeName, small, smallName) {
   return second ? `${first} ${largeName} ${second} ${smallName}` : `${first} ${largeName}`;
 }
 
-/** How long ago or ahead a stamp is of `now` (milliseconds): `just now`, `3 min ago`, `in 2 h 5 min`. */
+/** A span of seconds in its largest unit alone: `4 h`. */
+export function about(seconds) {
+  return span(seconds).split(" ").slice(0, 2).join(" ");
+}
+
+/** How long ago or ahead a stamp is of `now` (milliseconds): `just now`, `3 h ago`, `in 2 h 5 min`. */
 export function relative(stamp, now) {
   const at = instant(stamp);
   if (Number.isNaN(at)) return "–";
   const seconds = (now - at) / 1000;
   if (Math.abs(seconds) < 5) return "just now";
-  return seconds > 0 ? `${span(seconds)} ago` : `in ${span(-seconds)}`;
+  return seconds > 0 ? `${about(seconds)} ago` : `in ${span(-seconds)}`;
 }
 
 /** The month before or after one, as `YYYY-MM`. */

@@ -28,13 +28,13 @@ export function hostLink(row) {
   return row.fqdn ?? h("span", { class: "muted" }, "deleted host");
 }
 
-/** The columns of single reports. */
-export function usageColumns({ withHost }) {
+/** The columns of single reports; the printed line only where one has it. */
+export function usageColumns(rows, { withHost }) {
   return [
     { title: "Time", className: "nowrap", cell: (row) => time(row.created_at, { style: "short" }) },
     ...(withHost ? [{ title: "Host", cell: hostLink }] : []),
     { title: "Model", cell: (row) => row.model ?? "–" },
     ...COUNT_COLUMNS.map(({ title, number, cell }) => ({ title, number, cell })),
-    { title: "Line", className: "details", cell: (row) => row.line ?? "" },
+    ...(rows.some((row) => row.line) ? [{ title: "Line", className: "details", cell: (row) => row.line ?? "" }] : []),
   ];
 }

@@ -29,8 +29,8 @@ export function windowedTable({ label, columns, onSort }) {
   const id = uniqueId("table");
   const head = h("thead");
   const body = h("tbody");
-  const above = spacer(columns.length);
-  const below = spacer(columns.length);
+  const above = spacer();
+  const below = spacer();
   const element = h("table", { class: "data", "aria-rowcount": "0" },
     h("caption", { id, class: "visually-hidden" }, label), head, body);
   const box = h("div", { class: "windowed table-box", role: "region", "aria-labelledby": id, tabindex: "0" }, element);
@@ -85,8 +85,8 @@ export function windowedTable({ label, columns, onSort }) {
   };
 }
 
-function spacer(columns) {
-  return h("tr", { class: "space", "aria-hidden": "true" }, h("td", { colspan: columns }));
+function spacer() {
+  return h("tr", { class: "space", "aria-hidden": "true" }, h("td"));
 }
 
 /** Make `wanted` the children, moving none that stands right already: a moved element loses the focus. */

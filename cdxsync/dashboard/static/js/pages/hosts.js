@@ -2,7 +2,7 @@
 
 import { get } from "../api.js";
 import { time } from "../clock.js";
-import { card, empty, fill, h } from "../dom.js";
+import { empty, fill, h } from "../dom.js";
 import { STATES, TRAITS, countStates, haystack, matching, stateOf } from "../fleet_state.js";
 import { compact, count, counted } from "../format.js";
 import { registerDialog } from "../host_actions.js";
@@ -14,15 +14,15 @@ import { windowedTable } from "../windowed.js";
 const STATE_ORDER = Object.keys(STATES);
 
 const COLUMNS = [
-  { title: "Host", head: true, className: "wide", sort: (host) => host.fqdn, cell: (host) => h("a", { href: `#/hosts/${host.id}`, title: host.fqdn }, host.fqdn) },
-  { title: "State", sort: (host) => STATE_ORDER.indexOf(host.state), cell: (host) => stateBadge(host.state) },
-  { title: "Last call", sort: (host) => host.last_seen_at, descendingFirst: true, cell: (host) => time(host.last_seen_at) },
-  { title: "Credentials of", className: "less", sort: (host) => host.last_refresh, descendingFirst: true, cell: (host) => time(host.last_refresh, { none: "none" }) },
-  { title: "Codex", className: "less", sort: (host) => host.client_version, cell: (host) => host.client_version ?? "–" },
-  { title: "cdx", className: "less", sort: (host) => host.wrapper_version, cell: (host) => host.wrapper_version ?? "–" },
-  { title: "Address", className: "less", sort: (host) => host.ip, cell: (host) => (host.allow_roaming_ips ? `${host.ip ?? "any"} (roams)` : (host.ip ?? "–")) },
-  { title: "Calls", className: "less", number: true, descendingFirst: true, sort: (host) => host.api_calls, cell: (host) => count(host.api_calls) },
-  { title: "Last usage", className: "less", number: true, descendingFirst: true, sort: (host) => host.token_usage?.total ?? null, cell: (host) => (host.token_usage ? h("span", { title: `${count(host.token_usage.total)} tokens` }, compact(host.token_usage.total)) : "–") },
+  { title: "Host", head: true, sort: (host) => host.fqdn, cell: (host) => h("a", { href: `#/hosts/${host.id}`, title: host.fqdn }, host.fqdn) },
+  { title: "State", className: "c-state", sort: (host) => STATE_ORDER.indexOf(host.state), cell: (host) => stateBadge(host.state) },
+  { title: "Last call", className: "c-call", sort: (host) => host.last_seen_at, descendingFirst: true, cell: (host) => time(host.last_seen_at) },
+  { title: "Credentials of", className: "c-of less", sort: (host) => host.last_refresh, descendingFirst: true, cell: (host) => time(host.last_refresh, { none: "none" }) },
+  { title: "Codex", className: "c-codex less", sort: (host) => host.client_version, cell: (host) => host.client_version ?? "–" },
+  { title: "cdx", className: "c-cdx less", sort: (host) => host.wrapper_version, cell: (host) => host.wrapper_version ?? "–" },
+  { title: "Address", className: "c-address less", sort: (host) => host.ip, cell: (host) => (host.allow_roaming_ips ? `${host.ip ?? "any"} (roams)` : (host.ip ?? "–")) },
+  { title: "Calls", className: "c-calls less", number: true, descendingFirst: true, sort: (host) => host.api_calls, cell: (host) => count(host.api_calls) },
+  { title: "Last usage", className: "c-usage less", number: true, descendingFirst: true, sort: (host) => host.token_usage?.total ?? null, cell: (host) => (host.token_usage ? h("span", { title: `${count(host.token_usage.total)} tokens` }, compact(host.token_usage.total)) : "–") },
 ];
 
 /** Draw the page. */
@@ -37,7 +37,7 @@ export async function hostsPage({ head, body, query, signal }) {
     draw();
   } });
   signal.addEventListener("abort", () => list.dispose());
-  const place = h("div");
+  const place = h("section", { class: "card", "aria-label": "List" });
   const search = h("input", { type: "search", id: "host-search", value: filter.search, placeholder: "Name, address, version, digest", "aria-label": "Search hosts", autocomplete: "off", spellcheck: "false", oninput: () => {
     filter.search = search.value;
     list.toTop();
@@ -64,10 +64,9 @@ export async function hostsPage({ head, body, query, signal }) {
     result.textContent = found.length === hosts.length ? counted(hosts.length, "host") : `${count(found.length)} of ${counted(hosts.length, "host")}`;
     clear.hidden = !(filter.search || filter.state || filter.trait);
     if (found.length) {
-      if (!list.element.isConnected) fill(place, card("List", { flush: true, className: "bare", body: list.element }));
+      if (!list.element.isConnected) fill(place, list.element);
       list.show(found, order);
-    } else if (hosts.length) fill(place, card("List", { className: "bare", body: empty("No host matches.") }));
-    else fill(place, card("List", { className: "bare", body: empty("No host is registered yet.") }));
+    } else fill(place, empty(hosts.length ? "No host matches." : "No host is registered yet."));
   }
 
   const load = async () => {

@@ -3,7 +3,7 @@
 import { get } from "../api.js";
 import { dayChart } from "../chart.js";
 import { card, empty, facts, fill, h } from "../dom.js";
-import { compact, count, money } from "../format.js";
+import { compact, count, money, price, share } from "../format.js";
 import { time } from "../clock.js";
 import { meter } from "../parts.js";
 import { address, keepInAddress } from "../router.js";
@@ -31,12 +31,11 @@ export async function usagePage({ head, body, query, signal }) {
   fill(body, h("div", { class: "stack" },
     totalsCard(summary, overview),
     chartCard(month, current, summary, signal),
-    h("div", { class: "grid" },
-      h("div", { class: "w6 stack" }, modelsCard(summary)),
-      h("div", { class: "w6 stack" }, hostsCard(summary))),
-    pricesCard(overview, summary),
-    card("By printed line, of all time", { flush: true, body: table({ label: "Tokens by printed line", columns: lineColumns(), rows: lines.tokens, none: "No host has reported lines." }) }),
-    card("Newest reports", { flush: true, body: table({ label: "Newest usage reports", columns: usageColumns({ withHost: true }), rows: reports.usages, none: "None yet." }) })));
+    modelsCard(summary),
+    hostsCard(summary),
+    pricesCard(overview),
+    card("By printed line, of all time", { flush: true, body: table({ label: "Tokens by printed line", columns: lineColumns(), rows: lines.tokens, tall: true, none: "No host has reported lines." }) }),
+    card("Newest reports", { flush: true, body: table({ label: "Newest usage reports", columns: usageColumns(reports.usages, { withHost: true }), tall: true, rows: reports.usages, none: "None yet." }) })));
 }
 
 function monthPicker(month, current) {
@@ -53,7 +52,7 @@ function monthPicker(month, current) {
 function totalsCard({ month, totals, currency, unpriced }) {
   const tile = (value, name) => h("li", null, h("div", { class: "tile" }, h("span", { class: "value" }, value), h("span", { class: "name" }, name)));
   return card(monthName(month), { body: [
-    h("ul", { class: "tiles" },
+    h("ul", { class: "tiles roomy" },
       tile(count(totals.total), "tokens"), tile(money(totals.cost, currency), "cost"), tile(count(totals.input), "input"),
       tile(count(totals.cached), "of it cached"), tile(count(totals.output), "output"), tile(count(totals.reasoning), "of it reasoning"), tile(count(totals.events), "reports")),
     unpriced.length ? h("p", { class: "muted small" }, `No price is known for: ${unpriced.join(", ")}. Their tokens are not in the cost.`) : null,
@@ -77,13 +76,16 @@ function chartCard(month, current, summary, signal) {
   return card("By day", { actions: buttons, body: place });
 }
 
-/** How much of the month a row is, as a bar. */
-const shareColumn = (totals) => ({ title: "Share", className: "share", cell: (row) => meter([{ fill: "fill-1", part: row.total }], totals.total) });
+/** How much of the month a row is; the bars are as long as the largest row allows. */
+function shareColumn(rows, totals) {
+  const most = Math.max(...rows.map((row) => row.total));
+  return { title: "Share", className: "share", cell: (row) => h("div", null, share(row.total, totals.total), meter([{ fill: "fill-1", part: row.total }], most)) };
+}
 
 function modelsCard({ models, totals, currency }) {
   const columns = [
     { title: "Model", head: true, sort: (row) => row.model, cell: (row) => row.model ?? h("span", { class: "muted" }, "not told") },
-    shareColumn(totals), ...COUNT_COLUMNS, costColumn(currency),
+    shareColumn(models, totals), ...COUNT_COLUMNS, costColumn(currency),
   ];
   return card("By model", { flush: true, body: table({ label: "Tokens by model", columns, rows: models, order: { column: 2, descending: true }, none: "None in this month." }) });
 }
@@ -91,9 +93,9 @@ function modelsCard({ models, totals, currency }) {
 function hostsCard({ hosts, totals, currency }) {
   const columns = [
     { title: "Host", head: true, sort: (row) => row.fqdn, cell: hostLink },
-    shareColumn(totals), ...COUNT_COLUMNS, costColumn(currency),
+    shareColumn(hosts, totals), ...COUNT_COLUMNS, costColumn(currency),
   ];
-  return card("By host", { flush: true, body: table({ label: "Tokens by host", columns, rows: hosts, order: { column: 2, descending: true }, none: "None in this month." }) });
+  return card("By host", { flush: true, body: table({ label: "Tokens by host", columns, rows: hosts, tall: true, order: { column: 2, descending: true }, none: "None in this month." }) });
 }
 
 function lineColumns() {
@@ -104,13 +106,13 @@ function lineColumns() {
   ];
 }
 
-function pricesCard({ pricing }, { currency }) {
+function pricesCard({ pricing }) {
   return card("Price", { body: facts([
     ["Model", pricing.model],
-    ["Input, per 1,000", money(pricing.input_price_per_1k, pricing.currency ?? currency)],
-    ["Output, per 1,000", money(pricing.output_price_per_1k, pricing.currency ?? currency)],
-    ["Cached, per 1,000", money(pricing.cached_price_per_1k, pricing.currency ?? currency)],
-    ["From", pricing.source_url ?? "the settings"],
+    ["1,000 input tokens", price(pricing.input_price_per_1k, pricing.currency)],
+    ["1,000 output tokens", price(pricing.output_price_per_1k, pricing.currency)],
+    ["1,000 cached tokens", price(pricing.cached_price_per_1k, pricing.currency)],
+    ["From", pricing.fetched_at ? pricing.source_url : "the settings"],
     ["Read", pricing.fetched_at ? time(pricing.fetched_at) : null],
   ]) });
 }
