@@ -100,10 +100,11 @@ export async function busy(button, run) {
  * @param {Record<string, string[]>} fields
  */
 export function markFields(root, fields) {
-  for (const old of root.querySelectorAll(".wrong")) old.remove();
-  for (const input of root.querySelectorAll("[aria-invalid]")) {
-    input.removeAttribute("aria-invalid");
-    input.removeAttribute("aria-errormessage");
+  for (const old of root.querySelectorAll(".wrong")) {
+    const input = root.querySelector(`[aria-describedby~="${old.id}"]`);
+    if (input) describe(input, old.id, false);
+    input?.removeAttribute("aria-invalid");
+    old.remove();
   }
   const left = {};
   let first = null;
@@ -115,12 +116,21 @@ export function markFields(root, fields) {
     }
     const id = uniqueId("wrong");
     input.setAttribute("aria-invalid", "true");
-    input.setAttribute("aria-errormessage", id);
+    describe(input, id, true);
     (input.closest(".field") ?? input.parentElement).append(h("span", { class: "wrong", id }, `${name} ${texts.join("; ")}`));
     first ??= input;
   }
   first?.focus();
   return left;
+}
+
+/** Let a text describe an input, beside others that do, or no longer. */
+function describe(input, id, on) {
+  const ids = new Set((input.getAttribute("aria-describedby") ?? "").split(" ").filter(Boolean));
+  if (on) ids.add(id);
+  else ids.delete(id);
+  if (ids.size) input.setAttribute("aria-describedby", [...ids].join(" "));
+  else input.removeAttribute("aria-describedby");
 }
 
 /**

@@ -16,7 +16,7 @@ export function logColumns({ withHost }) {
     { title: "Time", className: "nowrap", cell: (row) => time(row.created_at, { style: "short" }) },
     { title: "Action", head: true, className: "nowrap", cell: (row) => row.action },
     ...(withHost ? [{ title: "Host", cell: (row) => (row.host_id && row.fqdn ? h("a", { href: `#/hosts/${row.host_id}` }, row.fqdn) : "–") }] : []),
-    { title: "By", cell: (row) => h("span", { title: row.actor }, actorText(row.actor)) },
+    { title: "By", cell: (row) => (row.fqdn && row.actor === `host:${row.fqdn}` ? h("span", { class: "muted" }, "itself") : h("span", { title: row.actor }, actorText(row.actor))) },
     { title: "Details", className: "details", cell: details },
     { title: "Request", cell: (row) => (row.request_id ? h("code", { title: row.request_id }, row.request_id.slice(0, 8)) : "–") },
   ];

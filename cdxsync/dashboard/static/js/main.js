@@ -2,7 +2,7 @@
 
 import { get, isAbort } from "./api.js";
 import { fill, h, loading } from "./dom.js";
-import { errorPanel } from "./notices.js";
+import { complain, errorPanel } from "./notices.js";
 import { readAddress } from "./router.js";
 import { authPage } from "./pages/auth.js";
 import { certificatesPage } from "./pages/certificates.js";
@@ -92,6 +92,11 @@ async function showWho() {
 document.getElementById("skip").addEventListener("click", (event) => {
   event.preventDefault();
   main.focus();
+});
+/** What nobody has caught is said as well; but not that a page was left while it was reading. */
+window.addEventListener("unhandledrejection", (event) => {
+  event.preventDefault();
+  if (!isAbort(event.reason)) complain(event.reason);
 });
 drawNavigation();
 window.addEventListener("hashchange", open);

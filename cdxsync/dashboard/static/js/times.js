@@ -3,6 +3,7 @@
 const MINUTE = 60;
 const HOUR = 3600;
 const DAY = 86400;
+const YEAR = 365 * DAY;
 
 /**
  * The milliseconds of a stamp: RFC 3339 with any fraction, or seconds since 1970 as the quota has them; NaN for others.
@@ -44,7 +45,8 @@ export function span(seconds) {
   if (rest < MINUTE) return `${rest} s`;
   if (rest < HOUR) return `${Math.floor(rest / MINUTE)} min`;
   if (rest < DAY) return two(rest, HOUR, "h", MINUTE, "min");
-  return rest < 14 * DAY ? two(rest, DAY, "d", HOUR, "h") : `${Math.floor(rest / DAY)} d`;
+  if (rest < 14 * DAY) return two(rest, DAY, "d", HOUR, "h");
+  return rest < 2 * YEAR ? `${Math.floor(rest / DAY)} d` : `${Math.floor(rest / YEAR)} y`;
 }
 
 function two(seconds, large, largeName, small, smallName) {

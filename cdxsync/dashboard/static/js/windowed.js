@@ -70,7 +70,6 @@ export function windowedTable({ label, columns, onSort }) {
     show(next, order) {
       rows = next;
       element.setAttribute("aria-rowcount", String(rows.length + 1));
-      box.classList.toggle("short", rows.length < 60);
       fill(head, headRow(columns, order, onSort));
       head.firstChild.setAttribute("aria-rowindex", "1");
       draw();

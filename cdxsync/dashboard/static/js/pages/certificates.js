@@ -1,7 +1,7 @@
 /** The certificates that the server has made: what for, how long they are valid, and which are revoked. */
 
 import { get } from "../api.js";
-import { fullTime } from "../clock.js";
+import { fullTime, time } from "../clock.js";
 import { badge, card, fill, h } from "../dom.js";
 import { table } from "../table.js";
 import { instant, span } from "../times.js";
@@ -27,10 +27,10 @@ export async function certificatesPage({ body, signal }) {
     { title: "Purpose", sort: (row) => row.kind, cell: (row) => KINDS[row.kind] ?? row.kind },
     { title: "State", sort: (row) => certificateState(row, now)[0], cell: (row) => badge(...certificateState(row, now)) },
     { title: "Ends", className: "nowrap", sort: (row) => row.not_after, cell: (row) => fullTime(row.not_after) },
-    { title: "Subject", cell: (row) => row.subject ?? "–" },
+    { title: "From", className: "nowrap", cell: (row) => time(row.not_before, { style: "full" }) },
     { title: "Serial", cell: (row) => h("code", null, row.serial) },
   ];
   fill(body, h("div", { class: "stack" },
-    card("Certificates", { flush: true, body: table({ label: "Certificates", columns, rows: certificates, order: { column: 3, descending: false }, none: "The server has made none; it uses those of the settings." }) }),
+    card("Made by this server", { flush: true, body: table({ label: "Certificates", columns, rows: certificates, order: { column: 3, descending: false }, none: "The server has made none; it uses those of the settings." }) }),
     h("p", { class: "muted small" }, "Made, renewed and revoked on the server: ", h("code", null, "cdxsync pki issue NAME"), ", ", h("code", null, "pki renew"), ", ", h("code", null, "pki revoke NAME"), ". For a browser: ", h("code", null, "cdxsync pki export NAME"), ".")));
 }

@@ -17,12 +17,12 @@ const COLUMNS = [
   { title: "Host", head: true, sort: (host) => host.fqdn, cell: (host) => h("a", { href: `#/hosts/${host.id}`, title: host.fqdn }, host.fqdn) },
   { title: "State", className: "c-state", sort: (host) => STATE_ORDER.indexOf(host.state), cell: (host) => stateBadge(host.state) },
   { title: "Last call", className: "c-call", sort: (host) => host.last_seen_at, descendingFirst: true, cell: (host) => time(host.last_seen_at) },
-  { title: "Credentials of", className: "c-of less", sort: (host) => host.last_refresh, descendingFirst: true, cell: (host) => time(host.last_refresh, { none: "none" }) },
+  { title: "Document", className: "c-of less", sort: (host) => host.last_refresh, descendingFirst: true, cell: (host) => time(host.last_refresh, { none: "none" }) },
   { title: "Codex", className: "c-codex less", sort: (host) => host.client_version, cell: (host) => host.client_version ?? "–" },
   { title: "cdx", className: "c-cdx less", sort: (host) => host.wrapper_version, cell: (host) => host.wrapper_version ?? "–" },
   { title: "Address", className: "c-address less", sort: (host) => host.ip, cell: (host) => (host.allow_roaming_ips ? `${host.ip ?? "any"} (roams)` : (host.ip ?? "–")) },
   { title: "Calls", className: "c-calls less", number: true, descendingFirst: true, sort: (host) => host.api_calls, cell: (host) => count(host.api_calls) },
-  { title: "Last usage", className: "c-usage less", number: true, descendingFirst: true, sort: (host) => host.token_usage?.total ?? null, cell: (host) => (host.token_usage ? h("span", { title: `${count(host.token_usage.total)} tokens` }, compact(host.token_usage.total)) : "–") },
+  { title: "Usage", className: "c-usage less", number: true, descendingFirst: true, sort: (host) => host.token_usage?.total ?? null, cell: (host) => (host.token_usage ? h("span", { title: `${count(host.token_usage.total)} tokens` }, compact(host.token_usage.total)) : "–") },
 ];
 
 /** Draw the page. */

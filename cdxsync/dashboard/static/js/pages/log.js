@@ -31,7 +31,7 @@ export async function logPage({ head, body, query, signal }) {
   const columns = logColumns({ withHost: true });
   const lines = h("tbody", { id: "log-rows" });
   const none = h("div");
-  const older = h("div", { class: "toolbar" });
+  const older = h("div", { class: "toolbar after" });
   const state = h("span", { class: "live", id: "log-live" });
   const said = h("p", { class: "visually-hidden", role: "status" });
   let newest = 0;
@@ -109,9 +109,8 @@ export async function logPage({ head, body, query, signal }) {
   await load();
   say();
   head.append(h("div", { class: "push" }, state, pause));
-  const box = h("div", { class: "table-box", role: "region", "aria-label": "Audit log", tabindex: "0" },
+  const box = h("div", { class: "table-box page", role: "region", "aria-label": "Audit log", tabindex: "0" },
     h("table", { class: "data" }, h("caption", { class: "visually-hidden" }, "Audit log, the newest first"), h("thead", null, headRow(columns)), lines));
   fill(body, h("div", { class: "toolbar" }, search, actions, host), said, h("section", { class: "card", "aria-label": "Rows" }, box, none), older);
-  older.classList.add("after");
   every(LIVE_SECONDS, follow, signal, say);
 }
