@@ -15,7 +15,7 @@ export function logColumns({ withHost }) {
   return [
     { title: "Time", className: "nowrap", cell: (row) => time(row.created_at, { style: "short" }) },
     { title: "Action", head: true, className: "nowrap", cell: (row) => row.action },
-    ...(withHost ? [{ title: "Host", cell: (row) => (row.host_id && row.fqdn ? h("a", { href: `#/hosts/${row.host_id}` }, row.fqdn) : "–") }] : []),
+    ...(withHost ? [{ title: "Host", className: "nowrap", cell: (row) => (row.host_id && row.fqdn ? h("a", { href: `#/hosts/${row.host_id}` }, row.fqdn) : "–") }] : []),
     { title: "By", cell: (row) => (row.fqdn && row.actor === `host:${row.fqdn}` ? h("span", { class: "muted" }, "itself") : h("span", { title: row.actor }, actorText(row.actor))) },
     { title: "Details", className: "details", cell: details },
     { title: "Request", cell: (row) => (row.request_id ? h("code", { title: row.request_id }, row.request_id.slice(0, 8)) : "–") },
@@ -23,7 +23,8 @@ export function logColumns({ withHost }) {
 }
 
 function details(row) {
-  return detailPairs(row.details).map(([name, text]) =>
+  const told = (name, text) => name === "fqdn" && text === row.fqdn; // the host's column has it
+  return detailPairs(row.details).filter((pair) => !told(...pair)).map(([name, text]) =>
     h("span", { class: "pair" }, name ? h("span", { class: "muted" }, `${name} `) : null, shortened(text)));
 }
 

@@ -128,6 +128,6 @@ function usageCards(month, summary, { usages }, signal) {
     : empty("It has reported no usage this month.");
   return [
     card(`Usage in ${monthName(month)}: ${count(summary.totals.total)} tokens${cost}`, { body: chart }),
-    card("Newest reports", { flush: true, body: table({ label: "Newest usage reports of the host", columns: usageColumns(usages, { withHost: false }), rows: usages, tall: true, none: "None yet." }) }),
+    card("Newest reports", { flush: true, body: table({ label: "Newest usage reports of the host", cards: false, columns: usageColumns(usages, { withHost: false }), rows: usages, tall: true, none: "None yet." }) }),
   ];
 }

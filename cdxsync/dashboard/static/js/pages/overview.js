@@ -6,6 +6,7 @@ import { fullTime, time } from "../clock.js";
 import { badge, card, empty, facts, fill, h } from "../dom.js";
 import { STATES } from "../fleet_state.js";
 import { compact, count, counted, money } from "../format.js";
+import { logTable } from "../log_rows.js";
 import { complain, tell } from "../notices.js";
 import { actionButton, findingsList, jobBadge, meter, quotaGauges, shortDigest } from "../parts.js";
 import { every } from "../polling.js";
@@ -15,12 +16,13 @@ import { daysOf, monthName, monthOf } from "../times.js";
 import { tokenSeries } from "../usage_model.js";
 
 const EVERY_SECONDS = 15;
+const LOG_ROWS = 8;
 
 /** Draw the page. */
 export async function overviewPage({ head, body, signal }) {
   const freshness = h("span", { class: "about small" });
   head.append(freshness);
-  const places = Object.fromEntries(["warnings", "hosts", "canonical", "quota", "month", "chart", "versions", "jobs"].map((name) => [name, h("div", { class: "stack" })]));
+  const places = Object.fromEntries(["warnings", "hosts", "canonical", "quota", "month", "chart", "versions", "jobs", "log"].map((name) => [name, h("div", { class: "stack" })]));
   const shown = new Map();
   /** Draw a part when what it shows has changed; so the focus and what is selected stay. */
   const draw = (name, data, make) => {
@@ -32,8 +34,8 @@ export async function overviewPage({ head, body, signal }) {
 
   const refresh = async () => {
     const month = monthOf(Date.now());
-    const [data, usage, doctor] = await Promise.all([
-      get("overview", {}, signal), get("usage/summary", { month }, signal), get("doctor", {}, signal)]);
+    const [data, usage, doctor, log] = await Promise.all([
+      get("overview", {}, signal), get("usage/summary", { month }, signal), get("doctor", {}, signal), get("logs", { limit: LOG_ROWS }, signal)]);
     const warnings = warningsOf(data, doctor);
     draw("warnings", warnings, () => warningsCard(warnings));
     draw("hosts", data.totals, () => hostsCard(data.totals));
@@ -43,13 +45,15 @@ export async function overviewPage({ head, body, signal }) {
     draw("chart", usage.days, () => chartCard(month, usage, signal));
     draw("versions", data.versions, () => versionsCard(data.versions, refresh));
     draw("jobs", data.jobs, () => jobsCard(data.jobs, refresh));
+    draw("log", log.logs, () => logCard(log.logs));
     fill(freshness, "as of ", time(new Date().toISOString()));
   };
   await refresh();
   fill(body, h("div", { class: "stack" }, places.warnings, places.hosts,
-    h("div", { class: "grid" },
-      h("div", { class: "w8 stack" }, places.chart, places.jobs),
-      h("div", { class: "w4 stack" }, places.canonical, places.quota, places.month, places.versions))));
+    h("div", { class: "grid beside" },
+      h("div", { class: "w8" }, places.chart),
+      h("div", { class: "side-column stack" }, places.canonical, places.quota, places.month, places.versions),
+      h("div", { class: "w8 stack" }, places.jobs, places.log))));
   every(EVERY_SECONDS, refresh, signal, (error) => {
     if (error) fill(freshness, h("span", { class: "bad" }, `not up to date: ${error.message}`));
   });
@@ -164,6 +168,10 @@ function jobsCard(jobs, refresh) {
     { title: "", className: "actions", cell: (job) => (job.state === "off" ? null : actionButton("Run", () => runJob(job.name, refresh), "quiet", `run-${job.name}`)) },
   ];
   return card("Jobs", { flush: true, body: table({ label: "Background jobs", columns, rows: jobs }) });
+}
+
+function logCard(rows) {
+  return card("Latest in the log", { flush: true, actions: [h("a", { href: "#/log", class: "small" }, "Log")], body: logTable(rows, { withHost: true }) });
 }
 
 /** Run a job and say how it ended. */
