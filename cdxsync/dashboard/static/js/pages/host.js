@@ -48,7 +48,7 @@ export async function hostPage({ head, body, params, signal, setTitle }) {
     draw("digests", [host.recent_digests, auth], () => digestsCard(host, auth));
     draw("permits", [host.allow_roaming_ips, host.allow_store_auth, host.allow_store_prompts], () => permitsCard(host, load));
     draw("usage", [summary, rows], () => usageCards(month, summary, rows, signal));
-    draw("log", log, () => card("Log", { flush: true, actions: [h("a", { href: `#/log?host=${host.id}`, class: "small" }, "All of it")], body: logTable(log.logs, { withHost: false }) }));
+    draw("log", log, () => card("Log", { flush: true, actions: [h("a", { href: `#/log?host=${host.id}`, class: "small" }, "All of it")], body: logTable(log.logs, { ofHost: true }) }));
   };
   await load();
   head.append(place.badge, place.bar);

@@ -7,7 +7,7 @@ import { STATES, TRAITS, countStates, haystack, matching, stateOf } from "../fle
 import { compact, count, counted } from "../format.js";
 import { registerDialog } from "../host_actions.js";
 import { actionButton, stateBadge } from "../parts.js";
-import { keepInAddress } from "../router.js";
+import { keepInAddress } from "../addresses.js";
 import { sorted } from "../sorting.js";
 import { windowedTable } from "../windowed.js";
 

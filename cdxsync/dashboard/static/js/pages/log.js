@@ -7,7 +7,7 @@ import { logColumns } from "../log_rows.js";
 import { complain } from "../notices.js";
 import { actionButton } from "../parts.js";
 import { every } from "../polling.js";
-import { keepInAddress } from "../router.js";
+import { keepInAddress } from "../addresses.js";
 import { bodyRow, headRow } from "../table.js";
 
 const PAGE = 100;
@@ -28,7 +28,7 @@ const ACTIONS = [
 /** Draw the page. */
 export async function logPage({ head, body, query, signal }) {
   const filter = { action: query.get("action") ?? "", q: query.get("q") ?? "", host: query.get("host") ?? "" };
-  const columns = logColumns({ withHost: true });
+  const columns = logColumns();
   const lines = h("tbody", { role: "rowgroup", id: "log-rows" });
   const none = h("div");
   const older = h("div", { class: "toolbar after" });

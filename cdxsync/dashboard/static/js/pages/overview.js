@@ -1,16 +1,17 @@
 /** The fleet at a glance; read anew while it is open. */
 
-import { call, get, post } from "../api.js";
+import { call, get } from "../api.js";
 import { dayChart } from "../chart.js";
 import { fullTime, time } from "../clock.js";
 import { badge, card, empty, facts, fill, h } from "../dom.js";
 import { STATES } from "../fleet_state.js";
 import { compact, count, counted, money } from "../format.js";
 import { logTable } from "../log_rows.js";
+import { offReason, runJob, versionsButton } from "../jobs.js";
 import { complain, tell } from "../notices.js";
 import { actionButton, findingsList, jobBadge, meter, quotaGauges, shortDigest } from "../parts.js";
 import { every } from "../polling.js";
-import { address } from "../router.js";
+import { address } from "../addresses.js";
 import { table } from "../table.js";
 import { daysOf, monthName, monthOf } from "../times.js";
 import { tokenSeries } from "../usage_model.js";
@@ -40,10 +41,10 @@ export async function overviewPage({ head, body, signal }) {
     draw("warnings", warnings, () => warningsCard(warnings));
     draw("hosts", data.totals, () => hostsCard(data.totals));
     draw("canonical", [data.canonical, data.api_disabled], () => canonicalCard(data.canonical, data.api_disabled));
-    draw("quota", [data.chatgpt_usage, data.chatgpt_next_eligible_at], () => quotaCard(data.chatgpt_usage, refresh));
+    draw("quota", [data.chatgpt_usage, offReason(data.jobs, "chatgpt")], () => quotaCard(data.chatgpt_usage, offReason(data.jobs, "chatgpt"), refresh));
     draw("month", [data.tokens_month, data.pricing_month_costs, data.tokens], () => monthCard(month, data));
     draw("chart", usage.days, () => chartCard(month, usage, signal));
-    draw("versions", data.versions, () => versionsCard(data.versions, refresh));
+    draw("versions", [data.versions, offReason(data.jobs, "versions")], () => versionsCard(data.versions, offReason(data.jobs, "versions"), refresh));
     draw("jobs", data.jobs, () => jobsCard(data.jobs, refresh));
     draw("log", log.logs, () => logCard(log.logs));
     fill(freshness, "as of ", time(new Date().toISOString()));
@@ -99,7 +100,7 @@ function canonicalCard(document, apiDisabled) {
   ])] });
 }
 
-function quotaCard(row, refresh) {
+function quotaCard(row, off, refresh) {
   const update = actionButton("Read now", async () => {
     const answer = await call("POST", "chatgpt/usage/refresh", { body: {} });
     if (answer.pending) tell("The quota is being read; it takes longer than usual");
@@ -107,10 +108,11 @@ function quotaCard(row, refresh) {
     else tell("The quota was read");
     await refresh();
   }, "quiet", "quota-read");
-  if (!row) return card("ChatGPT quota", { actions: [update], body: empty("Not read yet.") });
+  const actions = off ? [] : [update];
+  if (!row) return card("ChatGPT quota", { actions, body: empty(off ? `Not read: ${off}.` : "Not read yet.") });
   const failed = row.status !== "ok" ? h("div", { class: "callout" }, row.error) : null;
   return card(row.plan_type ? `ChatGPT quota · ${row.plan_type}` : "ChatGPT quota", {
-    actions: [update],
+    actions,
     body: [failed, row.rate_limit_reached ? h("p", null, badge("Limit reached", "bad")) : null, failed ? null : quotaGauges(row)],
     footer: ["Read ", time(row.fetched_at)],
   });
@@ -144,14 +146,8 @@ function chartCard(month, usage, signal) {
     : empty("No usage was reported this month.") });
 }
 
-function versionsCard(versions, refresh) {
-  const check = actionButton("Check now", async () => {
-    const answer = await post("versions/check");
-    if (answer.error) complain(new Error(`The newest release could not be read: ${answer.error}`));
-    else tell(answer.pending ? "The check goes on; it takes longer than usual" : `The newest Codex is ${answer.available_client.version}`);
-    await refresh();
-  }, "quiet", "versions-check");
-  return card("Versions", { actions: [check], body: facts([
+function versionsCard(versions, off, refresh) {
+  return card("Versions", { actions: off ? [] : [versionsButton(refresh)], body: facts([
     ["Newest Codex", versions.client_version ?? "unknown"],
     ["Checked", versions.client_version_checked_at ? [time(versions.client_version_checked_at), versions.client_version_source === "cache_stale" ? " (old)" : ""] : "never"],
     ["Highest on a host", versions.reported_client_version ?? "none yet"],
@@ -171,14 +167,5 @@ function jobsCard(jobs, refresh) {
 }
 
 function logCard(rows) {
-  return card("Latest in the log", { flush: true, actions: [h("a", { href: "#/log", class: "small" }, "Log")], body: logTable(rows, { withHost: true }) });
-}
-
-/** Run a job and say how it ended. */
-export async function runJob(name, refresh) {
-  const { job, pending } = await post(`jobs/${encodeURIComponent(name)}/run`);
-  if (pending) tell(`The job ${name} is still running`);
-  else if (job.last_error) complain(new Error(`The job ${name} failed: ${job.last_error}`));
-  else tell(`The job ${name} has run: ${job.last_result ?? "done"}`);
-  await refresh();
+  return card("Latest in the log", { flush: true, actions: [h("a", { href: "#/log", class: "small" }, "Log")], body: logTable(rows, { ofHost: false }) });
 }

@@ -6,7 +6,7 @@ import { card, empty, facts, fill, h } from "../dom.js";
 import { compact, count, money, price, share } from "../format.js";
 import { time } from "../clock.js";
 import { meter } from "../parts.js";
-import { address, keepInAddress } from "../router.js";
+import { address, keepInAddress } from "../addresses.js";
 import { table } from "../table.js";
 import { daysOf, monthName, monthOf, shiftMonth } from "../times.js";
 import { COUNT_COLUMNS, costColumn, hostLink, usageColumns } from "../usage_columns.js";
