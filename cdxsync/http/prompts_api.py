@@ -4,7 +4,7 @@ from bottle import Bottle, HTTPResponse, request
 
 from cdxsync.domain import audit, prompts
 from cdxsync.domain.fleet import Fleet
-from cdxsync.http import access, bodies, envelope
+from cdxsync.http import access, bodies, conditional, envelope
 
 
 def mount(app: Bottle, fleet: Fleet, gate: access.HostGate) -> None:
@@ -16,10 +16,8 @@ def mount(app: Bottle, fleet: Fleet, gate: access.HostGate) -> None:
         host, _ = gate.admit()
         # Read before the list: a change in between makes the tag too old, never too new.
         tag = f'"{prompts.revision()}"'
-        if tag in [
-            given.strip().removeprefix("W/") for given in request.environ.get("HTTP_IF_NONE_MATCH", "").split(",")
-        ]:
-            return HTTPResponse(b"", 304, {"ETag": tag, "Cache-Control": "no-cache"})
+        if conditional.is_current(tag):
+            return conditional.not_modified(tag)
         commands = prompts.listing()
         if request.method != "HEAD":
             prompts.note_listed(host, len(commands))
