@@ -7,7 +7,7 @@ import { table } from "./table.js";
 
 /** Who did it: a host by its name, an admin's certificate by its subject, or the server itself. */
 export function actorText(actor) {
-  return actor.replace(/^(cert|proxy|host):/, "").replace(/#[0-9a-f]+$/, "");
+  return actor.replace(/^(cert|proxy|host):/, "").replace(/#[0-9a-f]+$/, "").replace(/^CN=/, "");
 }
 
 /** A link to the row's host, or a dash. */

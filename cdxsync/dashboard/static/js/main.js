@@ -97,7 +97,7 @@ function drawNavigation() {
 async function showWho() {
   const { mtls } = await get("overview");
   const subject = mtls?.subject ?? "a certificate that the proxy has checked";
-  fill(document.getElementById("who"), "You are ", h("strong", null, subject));
+  fill(document.getElementById("who"), "You are ", h("strong", null, subject.replace(/^CN=/, "")));
 }
 
 document.getElementById("skip").addEventListener("click", (event) => {

@@ -29,6 +29,7 @@ export function windowedTable({ label, columns, onSort }) {
   function draw() {
     planned = 0;
     const { first, last } = windowOf(rows.length, box.scrollTop, box.clientHeight || 600);
+    const focused = [...present].find(([, { line }]) => line.contains(document.activeElement))?.[0];
     const kept = new Map();
     for (let index = first; index < last; index += 1) {
       const row = rows[index];
@@ -42,6 +43,9 @@ export function windowedTable({ label, columns, onSort }) {
     below.firstChild.style.height = `${(rows.length - last) * ROW_PX}px`;
     place(body, [above, ...lines, below]);
     present = kept;
+    if (focused !== undefined && document.activeElement === document.body) {
+      kept.get(focused)?.line.querySelector("a")?.focus({ preventScroll: true });
+    }
   }
 
   function plan() {

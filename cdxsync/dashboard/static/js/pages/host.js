@@ -59,13 +59,13 @@ export async function hostPage({ head, body, params, signal, setTitle }) {
 }
 
 function bar(host, load) {
-  const button = (label, run, kind = "") => actionButton(label, run, kind, `do-${label.toLowerCase().split(" ")[0]}`);
+  const button = (id, label, run, kind = "") => actionButton(label, run, kind, `do-${id}`);
   return [
-    button("Rotate key", () => actions.registerDialog({ fqdn: host.fqdn, done: load })),
-    host.ip ? button("Unbind", () => actions.unbind(host, load)) : null,
-    button("Clear", () => actions.clear(host, load)),
-    host.status === "active" ? button("Disable", () => actions.setActive(host, false, load)) : button("Enable", () => actions.setActive(host, true, load)),
-    button("Delete", () => actions.deleteHost(host, () => {
+    button("rotate", "Rotate key", () => actions.registerDialog({ fqdn: host.fqdn, done: load })),
+    host.ip ? button("unbind", "Unbind", () => actions.unbind(host, load)) : null,
+    button("clear", "Clear", () => actions.clear(host, load)),
+    host.status === "active" ? button("active", "Disable", () => actions.setActive(host, false, load)) : button("active", "Enable", () => actions.setActive(host, true, load)),
+    button("delete", "Delete", () => actions.deleteHost(host, () => {
       location.hash = "#/hosts";
     }), "danger"),
   ];
