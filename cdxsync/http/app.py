@@ -22,6 +22,7 @@ from cdxsync.http import (
     outside_api,
     prompts_api,
     status_api,
+    upkeep_api,
 )
 from cdxsync.http.observing import REQUEST_ID, Observed
 from cdxsync.trust.revocation import Revocations
@@ -66,6 +67,7 @@ def assemble(fleet: Fleet, revocations: Revocations | None, is_draining: Callabl
     auth_admin_api.mount(app, fleet)
     dashboard.mount(app)
     outside_api.mount(app, fleet)
+    upkeep_api.mount(app, fleet)
     status_api.mount(app, fleet, gate, is_draining)
     return app
 
