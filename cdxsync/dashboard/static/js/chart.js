@@ -41,7 +41,7 @@ export function dayChart({ label, days, series, write, axis = write, signal }) {
   return h("div", { class: "chart" },
     series.length > 1 ? h("div", { class: "legend" }, series.map((one) => h("span", null, h("i", { class: `dot fill-${one.colour}` }), one.name))) : null,
     plot, tip,
-    h("details", null, h("summary", null, "Show as a table"), table({ label, columns, rows })));
+    h("details", null, h("summary", null, "Show as a table"), table({ label, columns, rows, cards: false, tall: true })));
 }
 
 /** Draw, and draw anew when the width or the colours change. */

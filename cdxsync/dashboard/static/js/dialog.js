@@ -68,14 +68,19 @@ export function openDialog({ title, body, actions, wide = false, dismissable = t
     moveNotices([...document.querySelectorAll("dialog[open]")].at(-1));
     element.remove();
     onClose?.();
-    if (opener instanceof HTMLElement && opener.isConnected) opener.focus();
-    else document.getElementById("main")?.focus();
+    giveFocusBack(opener);
   });
   document.body.append(element);
   element.showModal();
   moveNotices(element);
   show({ body, actions });
   return handle;
+}
+
+/** To what had the focus, or to what was drawn in its place meanwhile, or else to the page's heading. */
+function giveFocusBack(opener) {
+  const same = opener?.isConnected ? opener : opener?.id ? document.getElementById(opener.id) : null;
+  (same ?? document.querySelector("h1"))?.focus();
 }
 
 /** Run something while a button is disabled and says that it is busy. */

@@ -1,9 +1,10 @@
 /** Start: the navigation, and one page at a time. */
 
 import { get, isAbort } from "./api.js";
+import { confirm } from "./dialog.js";
 import { fill, h, loading } from "./dom.js";
 import { complain, errorPanel } from "./notices.js";
-import { readAddress } from "./router.js";
+import { readAddress } from "./addresses.js";
 import { authPage } from "./pages/auth.js";
 import { certificatesPage } from "./pages/certificates.js";
 import { hostPage } from "./pages/host.js";
@@ -32,6 +33,8 @@ const NAVIGATION = ["", "hosts", "usage", "prompts", "log", "auth", "certificate
 
 const main = document.getElementById("main");
 let leave = new AbortController();
+/** Whether the page has something that would be lost; each page can say it anew. */
+let hasUnsaved = () => false;
 
 async function open() {
   const first = !main.dataset.page;
@@ -39,6 +42,10 @@ async function open() {
   leave.abort();
   leave = new AbortController();
   const { signal } = leave;
+  hasUnsaved = () => false;
+  const guard = (unsaved) => {
+    hasUnsaved = unsaved;
+  };
   const [page, title, entry] = PAGES[pattern] ?? [unknownPage, "Not found", null];
   main.dataset.page = pattern ?? "unknown";
   markCurrent(entry);
@@ -56,11 +63,15 @@ async function open() {
   window.scrollTo(0, 0);
   if (!first) heading.focus();
   try {
-    await page({ head, body, params, query, path, signal, setTitle });
+    await page({ head, body, params, query, path, signal, setTitle, guard });
   } catch (error) {
     if (isAbort(error) || signal.aborted) return;
     fill(body, errorPanel(error), h("p", null, h("button", { type: "button", onclick: open }, "Try again")));
   }
+}
+
+function askToLeave(run) {
+  confirm({ title: "Leave without saving?", label: "Leave", danger: true, body: h("p", null, "What you have changed here is lost."), run });
 }
 
 function unknownPage({ body, path }) {
@@ -86,7 +97,7 @@ function drawNavigation() {
 async function showWho() {
   const { mtls } = await get("overview");
   const subject = mtls?.subject ?? "a certificate that the proxy has checked";
-  fill(document.getElementById("who"), "You are ", h("strong", null, subject));
+  fill(document.getElementById("who"), "You are ", h("strong", null, subject.replace(/^CN=/, "")));
 }
 
 document.getElementById("skip").addEventListener("click", (event) => {
@@ -99,6 +110,17 @@ window.addEventListener("unhandledrejection", (event) => {
   if (!isAbort(event.reason)) complain(event.reason);
 });
 drawNavigation();
-window.addEventListener("hashchange", open);
+window.addEventListener("hashchange", (event) => {
+  if (!hasUnsaved()) return open();
+  const wanted = location.hash;
+  history.replaceState(null, "", event.oldURL);
+  return askToLeave(() => {
+    hasUnsaved = () => false;
+    location.hash = wanted;
+  });
+});
+window.addEventListener("beforeunload", (event) => {
+  if (hasUnsaved()) event.preventDefault();
+});
 open();
 showWho().catch(() => {});

@@ -20,12 +20,12 @@ import { sorted } from "./sorting.js";
  * @param {Column[]} columns
  */
 export function headRow(columns, order, onSort) {
-  return h("tr", null, columns.map((column, index) => {
+  return h("tr", { role: "row" }, columns.map((column, index) => {
     const active = order?.column === index;
     const direction = !column.sort ? null : active ? (order.descending ? "descending" : "ascending") : "none";
     const kind = [column.number ? "number" : "", column.className ?? ""].join(" ").trim();
     const wanted = () => onSort({ column: index, descending: active ? !order.descending : Boolean(column.descendingFirst) });
-    return h("th", { scope: "col", class: kind, "aria-sort": direction },
+    return h("th", { role: "columnheader", scope: "col", class: kind, "aria-sort": direction },
       column.sort ? h("button", { type: "button", class: "sort", id: `sort-${slug(column.title)}`, onclick: wanted }, column.title) : column.title || h("span", { class: "visually-hidden" }, "Actions"));
   }));
 }
@@ -34,11 +34,12 @@ function slug(text) {
   return text.toLowerCase().replace(/[^a-z0-9]+/g, "-");
 }
 
-/** A row of cells. */
+/** A row of cells. The roles are told, as a phone shows rows as cards, and browsers then forget what they are. */
 export function bodyRow(columns, row, attributes = {}) {
-  return h("tr", attributes, columns.map((column) => {
+  return h("tr", { role: "row", ...attributes }, columns.map((column) => {
     const kind = [column.number ? "number" : "", column.className ?? ""].join(" ").trim();
-    return h(column.head ? "th" : "td", { class: kind, scope: column.head ? "row" : null }, column.cell(row));
+    const head = column.head ? { role: "rowheader", scope: "row" } : { role: "cell", "data-label": column.title };
+    return h(column.head ? "th" : "td", { class: kind, ...head }, column.cell(row));
   }));
 }
 
@@ -51,13 +52,14 @@ export function bodyRow(columns, row, attributes = {}) {
  * @param {any[]} options.rows
  * @param {{column: number, descending: boolean}} [options.order]
  * @param {any} [options.none] stands there when there are no rows
+ * @param {boolean} [options.cards] whether a phone shows rows as cards; else the box scrolls sideways
  * @param {boolean} [options.tall] whether it scrolls by itself when it has many rows
  */
-export function table({ label, columns, rows, order, none = "Nothing yet.", tall = false }) {
+export function table({ label, columns, rows, order, none = "Nothing yet.", tall = false, cards = true }) {
   if (!rows.length) return h("div", { class: "empty" }, none);
   const id = uniqueId("table");
-  const head = h("thead");
-  const body = h("tbody");
+  const head = h("thead", { role: "rowgroup" });
+  const body = h("tbody", { role: "rowgroup" });
   const draw = () => {
     const shown = order ? sorted(rows, columns[order.column].sort, order.descending) : rows;
     fill(head, headRow(columns, order, (wanted) => {
@@ -68,5 +70,5 @@ export function table({ label, columns, rows, order, none = "Nothing yet.", tall
   };
   draw();
   return h("div", { class: tall ? "table-box tall" : "table-box", role: "region", "aria-labelledby": id, tabindex: "0" },
-    h("table", { class: "data" }, h("caption", { id, class: "visually-hidden" }, label), head, body));
+    h("table", { role: "table", class: cards ? "data cards" : "data" }, h("caption", { id, class: "visually-hidden" }, label), head, body));
 }

@@ -16,6 +16,17 @@ export function instant(stamp) {
   return Date.parse(stamp.replace(/(\.\d{3})\d+/, "$1"));
 }
 
+const LONG = { dateStyle: "medium", timeStyle: "medium" };
+const SHORT = { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" };
+/** Made once for each form and zone: making one takes longer than a whole row of a table. */
+const formatters = new Map();
+
+function formatter(form, timeZone) {
+  const key = `${form === LONG ? "long" : "short"} ${timeZone}`;
+  if (!formatters.has(key)) formatters.set(key, new Intl.DateTimeFormat("en-GB", { ...form, timeZone }));
+  return formatters.get(key);
+}
+
 /** The exact time in UTC, with the fraction that the stamp has: `2026-11-24 09:12:33.123456789 UTC`. */
 export function utc(stamp) {
   const at = instant(stamp);
@@ -28,15 +39,14 @@ export function utc(stamp) {
 export function local(stamp, timeZone) {
   const at = instant(stamp);
   if (Number.isNaN(at)) return "–";
-  return new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium", timeZone }).format(at);
+  return formatter(LONG, timeZone).format(at);
 }
 
 /** The same without the year and seconds, for narrow places: `24 Nov, 10:12`. */
 export function localShort(stamp, timeZone) {
   const at = instant(stamp);
   if (Number.isNaN(at)) return "–";
-  const form = { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" };
-  return new Intl.DateTimeFormat("en-GB", { ...form, timeZone }).format(at);
+  return formatter(SHORT, timeZone).format(at);
 }
 
 /** A span of seconds in its largest unit or two: `45 s`, `3 min`, `2 h 5 min`, `4 d 3 h`. */

@@ -32,8 +32,8 @@ export function hostLink(row) {
 export function usageColumns(rows, { withHost }) {
   return [
     { title: "Time", className: "nowrap", cell: (row) => time(row.created_at, { style: "short" }) },
-    ...(withHost ? [{ title: "Host", cell: hostLink }] : []),
-    { title: "Model", cell: (row) => row.model ?? "–" },
+    ...(withHost ? [{ title: "Host", className: "nowrap", cell: hostLink }] : []),
+    { title: "Model", className: "nowrap", cell: (row) => row.model ?? "–" },
     ...COUNT_COLUMNS.map(({ title, number, cell }) => ({ title, number, cell })),
     ...(rows.some((row) => row.line) ? [{ title: "Line", className: "details", cell: (row) => row.line ?? "" }] : []),
   ];

@@ -2,20 +2,7 @@
 
 import { bodyRow, headRow } from "./table.js";
 import { fill, h, uniqueId } from "./dom.js";
-
-const ROW_PX = 36;
-/** Rows above and below the view, so that the next one is there when the focus or the wheel gets to it. */
-const SPARE = 12;
-
-/**
- * Which rows to have, from `first` up to but without `last`, when the view begins at `top` and has `height` pixels.
- * Pure.
- */
-export function windowOf(total, top, height, row = ROW_PX, spare = SPARE) {
-  const first = Math.max(0, Math.min(Math.floor(top / row) - spare, total));
-  const last = Math.min(total, Math.ceil((top + height) / row) + spare);
-  return { first, last: Math.max(first, last) };
-}
+import { ROW_PX, windowOf } from "./window_rows.js";
 
 /**
  * The table; `show(rows, order)` gives it other rows, which have an `id` each, in the order in which they are shown.
@@ -27,11 +14,11 @@ export function windowOf(total, top, height, row = ROW_PX, spare = SPARE) {
  */
 export function windowedTable({ label, columns, onSort }) {
   const id = uniqueId("table");
-  const head = h("thead");
-  const body = h("tbody");
+  const head = h("thead", { role: "rowgroup" });
+  const body = h("tbody", { role: "rowgroup" });
   const above = spacer();
   const below = spacer();
-  const element = h("table", { class: "data", "aria-rowcount": "0" },
+  const element = h("table", { role: "table", class: "data", "aria-rowcount": "0" },
     h("caption", { id, class: "visually-hidden" }, label), head, body);
   const box = h("div", { class: "windowed table-box", role: "region", "aria-labelledby": id, tabindex: "0" }, element);
   /** Rows that are there, by id, so that the focus stays in them while others come and go. */
@@ -42,6 +29,7 @@ export function windowedTable({ label, columns, onSort }) {
   function draw() {
     planned = 0;
     const { first, last } = windowOf(rows.length, box.scrollTop, box.clientHeight || 600);
+    const focused = [...present].find(([, { line }]) => line.contains(document.activeElement))?.[0];
     const kept = new Map();
     for (let index = first; index < last; index += 1) {
       const row = rows[index];
@@ -55,6 +43,9 @@ export function windowedTable({ label, columns, onSort }) {
     below.firstChild.style.height = `${(rows.length - last) * ROW_PX}px`;
     place(body, [above, ...lines, below]);
     present = kept;
+    if (focused !== undefined && document.activeElement === document.body) {
+      kept.get(focused)?.line.querySelector("a")?.focus({ preventScroll: true });
+    }
   }
 
   function plan() {

@@ -10,19 +10,20 @@ import { tell } from "../notices.js";
 import { actionButton, shortDigest } from "../parts.js";
 import { table } from "../table.js";
 
-const PAGE = 50;
+/** More than the setting payload_history has, as a rule. */
+const MOST = 500;
 
 /** Draw the page. */
 export async function authPage({ head, body, signal }) {
   const place = { canonical: h("div"), history: h("div") };
   const load = async () => {
-    const [canonical, { history }] = await Promise.all([readCanonical(signal), get("auth/history", { limit: PAGE }, signal)]);
+    const [canonical, { history }] = await Promise.all([readCanonical(signal), get("auth/history", { limit: MOST }, signal)]);
     fill(place.canonical, canonicalCard(canonical));
     fill(place.history, historyCard(history, load));
   };
   await load();
   head.append(h("div", { class: "push" }, h("button", { type: "button", class: "primary", id: "auth-upload", onclick: () => uploadDialog(load) }, "Upload auth.json")));
-  fill(body, h("div", { class: "grid" }, h("div", { class: "w5 stack" }, place.canonical), h("div", { class: "w7 stack" }, place.history)));
+  fill(body, h("div", { class: "grid" }, h("div", { class: "w4 stack" }, place.canonical), h("div", { class: "w8 stack" }, place.history)));
 }
 
 async function readCanonical(signal) {

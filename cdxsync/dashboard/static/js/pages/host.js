@@ -48,7 +48,7 @@ export async function hostPage({ head, body, params, signal, setTitle }) {
     draw("digests", [host.recent_digests, auth], () => digestsCard(host, auth));
     draw("permits", [host.allow_roaming_ips, host.allow_store_auth, host.allow_store_prompts], () => permitsCard(host, load));
     draw("usage", [summary, rows], () => usageCards(month, summary, rows, signal));
-    draw("log", log, () => card("Log", { flush: true, actions: [h("a", { href: `#/log?host=${host.id}`, class: "small" }, "All of it")], body: logTable(log.logs, { withHost: false }) }));
+    draw("log", log, () => card("Log", { flush: true, actions: [h("a", { href: `#/log?host=${host.id}`, class: "small" }, "All of it")], body: logTable(log.logs, { ofHost: true }) }));
   };
   await load();
   head.append(place.badge, place.bar);
@@ -59,13 +59,13 @@ export async function hostPage({ head, body, params, signal, setTitle }) {
 }
 
 function bar(host, load) {
-  const button = (label, run, kind = "") => actionButton(label, run, kind, `do-${label.toLowerCase().split(" ")[0]}`);
+  const button = (id, label, run, kind = "") => actionButton(label, run, kind, `do-${id}`);
   return [
-    button("Rotate key", () => actions.registerDialog({ fqdn: host.fqdn, done: load })),
-    host.ip ? button("Unbind", () => actions.unbind(host, load)) : null,
-    button("Clear", () => actions.clear(host, load)),
-    host.status === "active" ? button("Disable", () => actions.setActive(host, false, load)) : button("Enable", () => actions.setActive(host, true, load)),
-    button("Delete", () => actions.deleteHost(host, () => {
+    button("rotate", "Rotate key", () => actions.registerDialog({ fqdn: host.fqdn, done: load })),
+    host.ip ? button("unbind", "Unbind", () => actions.unbind(host, load)) : null,
+    button("clear", "Clear", () => actions.clear(host, load)),
+    host.status === "active" ? button("active", "Disable", () => actions.setActive(host, false, load)) : button("active", "Enable", () => actions.setActive(host, true, load)),
+    button("delete", "Delete", () => actions.deleteHost(host, () => {
       location.hash = "#/hosts";
     }), "danger"),
   ];
@@ -128,6 +128,6 @@ function usageCards(month, summary, { usages }, signal) {
     : empty("It has reported no usage this month.");
   return [
     card(`Usage in ${monthName(month)}: ${count(summary.totals.total)} tokens${cost}`, { body: chart }),
-    card("Newest reports", { flush: true, body: table({ label: "Newest usage reports of the host", columns: usageColumns(usages, { withHost: false }), rows: usages, tall: true, none: "None yet." }) }),
+    card("Newest reports", { flush: true, body: table({ label: "Newest usage reports of the host", cards: false, columns: usageColumns(usages, { withHost: false }), rows: usages, tall: true, none: "None yet." }) }),
   ];
 }

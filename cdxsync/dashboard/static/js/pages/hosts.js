@@ -7,10 +7,14 @@ import { STATES, TRAITS, countStates, haystack, matching, stateOf } from "../fle
 import { compact, count, counted } from "../format.js";
 import { registerDialog } from "../host_actions.js";
 import { actionButton, stateBadge } from "../parts.js";
-import { keepInAddress } from "../router.js";
+import { every } from "../polling.js";
+import { keepInAddress } from "../addresses.js";
 import { sorted } from "../sorting.js";
 import { windowedTable } from "../windowed.js";
 
+const EVERY_SECONDS = 15;
+/** Of more hosts the list is large, and read again only by a press of the button. */
+const MOST_TO_REPEAT = 1000;
 const STATE_ORDER = Object.keys(STATES);
 
 const COLUMNS = [
@@ -72,7 +76,7 @@ export async function hostsPage({ head, body, query, signal }) {
   const load = async () => {
     const [overview, listing] = await Promise.all([get("overview", {}, signal), get("hosts", {}, signal)]);
     const digest = overview.canonical?.digest;
-    hosts = listing.hosts.map((host) => ({ ...host, state: stateOf(host, digest), haystack: haystack(host) }));
+    hosts = keepUnchanged(listing.hosts.map((host) => ({ ...host, state: stateOf(host, digest), haystack: haystack(host) })), hosts);
     const counts = countStates(hosts, digest);
     for (const option of states.options) {
       if (option.value) option.textContent = `${STATES[option.value].name} (${count(counts[option.value])})`;
@@ -85,6 +89,18 @@ export async function hostsPage({ head, body, query, signal }) {
     h("button", { type: "button", class: "primary", id: "register", onclick: () => registerDialog({ done: load }) }, "Register a host")));
   fill(body, h("div", { class: "toolbar" }, search, states, traits, clear, result), place);
   draw();
+  every(EVERY_SECONDS, async () => {
+    if (hosts.length <= MOST_TO_REPEAT) await load();
+  }, signal);
+}
+
+/** The hosts, each as the object that it was before where nothing has changed: its row is then not drawn anew. */
+function keepUnchanged(hosts, before) {
+  const known = new Map(before.map((host) => [host.id, host]));
+  return hosts.map((host) => {
+    const old = known.get(host.id);
+    return old && JSON.stringify(old) === JSON.stringify(host) ? old : host;
+  });
 }
 
 function readOrder(query) {

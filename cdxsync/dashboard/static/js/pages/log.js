@@ -7,7 +7,7 @@ import { logColumns } from "../log_rows.js";
 import { complain } from "../notices.js";
 import { actionButton } from "../parts.js";
 import { every } from "../polling.js";
-import { keepInAddress } from "../router.js";
+import { keepInAddress } from "../addresses.js";
 import { bodyRow, headRow } from "../table.js";
 
 const PAGE = 100;
@@ -28,8 +28,8 @@ const ACTIONS = [
 /** Draw the page. */
 export async function logPage({ head, body, query, signal }) {
   const filter = { action: query.get("action") ?? "", q: query.get("q") ?? "", host: query.get("host") ?? "" };
-  const columns = logColumns({ withHost: true });
-  const lines = h("tbody", { id: "log-rows" });
+  const columns = logColumns();
+  const lines = h("tbody", { role: "rowgroup", id: "log-rows" });
   const none = h("div");
   const older = h("div", { class: "toolbar after" });
   const state = h("span", { class: "live", id: "log-live" });
@@ -110,7 +110,7 @@ export async function logPage({ head, body, query, signal }) {
   say();
   head.append(h("div", { class: "push" }, state, pause));
   const box = h("div", { class: "table-box page", role: "region", "aria-label": "Audit log", tabindex: "0" },
-    h("table", { class: "data" }, h("caption", { class: "visually-hidden" }, "Audit log, the newest first"), h("thead", null, headRow(columns)), lines));
+    h("table", { role: "table", class: "data cards" }, h("caption", { class: "visually-hidden" }, "Audit log, the newest first"), h("thead", { role: "rowgroup" }, headRow(columns)), lines));
   fill(body, h("div", { class: "toolbar" }, search, actions, host), said, h("section", { class: "card", "aria-label": "Rows" }, box, none), older);
   every(LIVE_SECONDS, follow, signal, say);
 }

@@ -1,26 +1,29 @@
 /** The fleet at a glance; read anew while it is open. */
 
-import { call, get, post } from "../api.js";
+import { call, get } from "../api.js";
 import { dayChart } from "../chart.js";
 import { fullTime, time } from "../clock.js";
 import { badge, card, empty, facts, fill, h } from "../dom.js";
 import { STATES } from "../fleet_state.js";
 import { compact, count, counted, money } from "../format.js";
+import { logTable } from "../log_rows.js";
+import { offReason, runJob, versionsButton } from "../jobs.js";
 import { complain, tell } from "../notices.js";
 import { actionButton, findingsList, jobBadge, meter, quotaGauges, shortDigest } from "../parts.js";
 import { every } from "../polling.js";
-import { address } from "../router.js";
+import { address } from "../addresses.js";
 import { table } from "../table.js";
 import { daysOf, monthName, monthOf } from "../times.js";
 import { tokenSeries } from "../usage_model.js";
 
 const EVERY_SECONDS = 15;
+const LOG_ROWS = 8;
 
 /** Draw the page. */
 export async function overviewPage({ head, body, signal }) {
   const freshness = h("span", { class: "about small" });
   head.append(freshness);
-  const places = Object.fromEntries(["warnings", "hosts", "canonical", "quota", "month", "chart", "versions", "jobs"].map((name) => [name, h("div", { class: "stack" })]));
+  const places = Object.fromEntries(["warnings", "hosts", "canonical", "quota", "month", "chart", "versions", "jobs", "log"].map((name) => [name, h("div", { class: "stack" })]));
   const shown = new Map();
   /** Draw a part when what it shows has changed; so the focus and what is selected stay. */
   const draw = (name, data, make) => {
@@ -32,24 +35,26 @@ export async function overviewPage({ head, body, signal }) {
 
   const refresh = async () => {
     const month = monthOf(Date.now());
-    const [data, usage, doctor] = await Promise.all([
-      get("overview", {}, signal), get("usage/summary", { month }, signal), get("doctor", {}, signal)]);
+    const [data, usage, doctor, log] = await Promise.all([
+      get("overview", {}, signal), get("usage/summary", { month }, signal), get("doctor", {}, signal), get("logs", { limit: LOG_ROWS }, signal)]);
     const warnings = warningsOf(data, doctor);
     draw("warnings", warnings, () => warningsCard(warnings));
     draw("hosts", data.totals, () => hostsCard(data.totals));
     draw("canonical", [data.canonical, data.api_disabled], () => canonicalCard(data.canonical, data.api_disabled));
-    draw("quota", [data.chatgpt_usage, data.chatgpt_next_eligible_at], () => quotaCard(data.chatgpt_usage, refresh));
+    draw("quota", [data.chatgpt_usage, offReason(data.jobs, "chatgpt")], () => quotaCard(data.chatgpt_usage, offReason(data.jobs, "chatgpt"), refresh));
     draw("month", [data.tokens_month, data.pricing_month_costs, data.tokens], () => monthCard(month, data));
     draw("chart", usage.days, () => chartCard(month, usage, signal));
-    draw("versions", data.versions, () => versionsCard(data.versions, refresh));
+    draw("versions", [data.versions, offReason(data.jobs, "versions")], () => versionsCard(data.versions, offReason(data.jobs, "versions"), refresh));
     draw("jobs", data.jobs, () => jobsCard(data.jobs, refresh));
+    draw("log", log.logs, () => logCard(log.logs));
     fill(freshness, "as of ", time(new Date().toISOString()));
   };
   await refresh();
   fill(body, h("div", { class: "stack" }, places.warnings, places.hosts,
-    h("div", { class: "grid" },
-      h("div", { class: "w8 stack" }, places.chart, places.jobs),
-      h("div", { class: "w4 stack" }, places.canonical, places.quota, places.month, places.versions))));
+    h("div", { class: "grid beside" },
+      h("div", { class: "w8" }, places.chart),
+      h("div", { class: "side-column stack" }, places.canonical, places.quota, places.month, places.versions),
+      h("div", { class: "w8 stack" }, places.jobs, places.log))));
   every(EVERY_SECONDS, refresh, signal, (error) => {
     if (error) fill(freshness, h("span", { class: "bad" }, `not up to date: ${error.message}`));
   });
@@ -95,7 +100,7 @@ function canonicalCard(document, apiDisabled) {
   ])] });
 }
 
-function quotaCard(row, refresh) {
+function quotaCard(row, off, refresh) {
   const update = actionButton("Read now", async () => {
     const answer = await call("POST", "chatgpt/usage/refresh", { body: {} });
     if (answer.pending) tell("The quota is being read; it takes longer than usual");
@@ -103,10 +108,11 @@ function quotaCard(row, refresh) {
     else tell("The quota was read");
     await refresh();
   }, "quiet", "quota-read");
-  if (!row) return card("ChatGPT quota", { actions: [update], body: empty("Not read yet.") });
+  const actions = off ? [] : [update];
+  if (!row) return card("ChatGPT quota", { actions, body: empty(off ? `Not read: ${off}.` : "Not read yet.") });
   const failed = row.status !== "ok" ? h("div", { class: "callout" }, row.error) : null;
   return card(row.plan_type ? `ChatGPT quota · ${row.plan_type}` : "ChatGPT quota", {
-    actions: [update],
+    actions,
     body: [failed, row.rate_limit_reached ? h("p", null, badge("Limit reached", "bad")) : null, failed ? null : quotaGauges(row)],
     footer: ["Read ", time(row.fetched_at)],
   });
@@ -140,14 +146,8 @@ function chartCard(month, usage, signal) {
     : empty("No usage was reported this month.") });
 }
 
-function versionsCard(versions, refresh) {
-  const check = actionButton("Check now", async () => {
-    const answer = await post("versions/check");
-    if (answer.error) complain(new Error(`The newest release could not be read: ${answer.error}`));
-    else tell(answer.pending ? "The check goes on; it takes longer than usual" : `The newest Codex is ${answer.available_client.version}`);
-    await refresh();
-  }, "quiet", "versions-check");
-  return card("Versions", { actions: [check], body: facts([
+function versionsCard(versions, off, refresh) {
+  return card("Versions", { actions: off ? [] : [versionsButton(refresh)], body: facts([
     ["Newest Codex", versions.client_version ?? "unknown"],
     ["Checked", versions.client_version_checked_at ? [time(versions.client_version_checked_at), versions.client_version_source === "cache_stale" ? " (old)" : ""] : "never"],
     ["Highest on a host", versions.reported_client_version ?? "none yet"],
@@ -166,11 +166,6 @@ function jobsCard(jobs, refresh) {
   return card("Jobs", { flush: true, body: table({ label: "Background jobs", columns, rows: jobs }) });
 }
 
-/** Run a job and say how it ended. */
-export async function runJob(name, refresh) {
-  const { job, pending } = await post(`jobs/${encodeURIComponent(name)}/run`);
-  if (pending) tell(`The job ${name} is still running`);
-  else if (job.last_error) complain(new Error(`The job ${name} failed: ${job.last_error}`));
-  else tell(`The job ${name} has run: ${job.last_result ?? "done"}`);
-  await refresh();
+function logCard(rows) {
+  return card("Latest in the log", { flush: true, actions: [h("a", { href: "#/log", class: "small" }, "Log")], body: logTable(rows, { ofHost: false }) });
 }

@@ -1,6 +1,6 @@
 /** One prompt: its text to edit, the deletion of it, and what was done with it. */
 
-import { ApiError, get, post, remove } from "../api.js";
+import { get, post, remove } from "../api.js";
 import { time } from "../clock.js";
 import { confirm, busy, markFields, openDialog } from "../dialog.js";
 import { card, facts, fill, h } from "../dom.js";
@@ -13,24 +13,30 @@ import { table } from "../table.js";
 
 /** Stands in the address for a prompt that is not stored yet; no file name begins with a plus. */
 const NEW = "+new";
+const HISTORY = 50;
 
 /** Draw the page. */
-export async function promptPage({ head, body, params, signal, setTitle }) {
+export async function promptPage({ head, body, params, signal, setTitle, guard }) {
   const isNew = params.name === NEW;
   const stored = isNew ? null : await get(path(params.name), {}, signal);
   setTitle(isNew ? "New prompt" : stored.filename);
-  const editor = makeEditor(stored, signal);
+  const side = h("div", { class: "w4 stack" });
+  const drawSide = async () => {
+    const now = await get(path(stored.filename), {}, signal);
+    const { history } = await get(`${path(stored.filename)}/history`, { limit: HISTORY }, signal);
+    fill(side, factsCard(now), historyCard(now, history));
+  };
+  const editor = makeEditor(stored, guard, drawSide);
   head.append(h("div", { class: "push" },
     h("a", { class: "button", href: "#/prompts" }, "All prompts"),
     isNew ? null : actionButton("Delete", () => askDelete(stored), "danger", "prompt-delete")));
-  fill(body, isNew ? editor : h("div", { class: "grid" },
-    h("div", { class: "w8 stack" }, editor),
-    h("div", { class: "w4 stack" }, factsCard(stored), await historyCard(stored, signal))));
+  if (!isNew) await drawSide();
+  fill(body, isNew ? editor : h("div", { class: "grid" }, h("div", { class: "w8 stack" }, editor), side));
 }
 
 const path = (name) => `slash-commands/${encodeURIComponent(name)}`;
 
-function makeEditor(stored, signal) {
+function makeEditor(stored, guard, saved) {
   const name = h("input", { type: "text", id: "prompt-name", name: "filename", placeholder: "review.md", autocomplete: "off", spellcheck: "false" });
   const text = h("textarea", { id: "prompt-text", name: "prompt", spellcheck: "false", value: stored?.prompt ?? "", "aria-describedby": "prompt-hint" });
   const size = h("span", { class: "muted small" });
@@ -59,7 +65,7 @@ function makeEditor(stored, signal) {
       h("span", { class: "hint", id: "prompt-hint" }, "The whole file. Description and argument hint are read from its front matter: ", h("code", null, "description:"), " and ", h("code", null, "argument-hint:"), " between two lines ", h("code", null, "---"), ".")),
     problem,
     h("div", { class: "toolbar" }, save, h("button", { type: "button", onclick: () => file.click() }, "Take from a file"), file, size));
-  warnOnLeave(isDirty, signal);
+  guard(isDirty);
   changed();
 
   async function store(force = false) {
@@ -72,7 +78,7 @@ function makeEditor(stored, signal) {
       known = { ...(known ?? {}), filename, prompt: text.value, sha256: answer.sha256 };
       changed();
       tell(`${answer.filename} was ${answer.status === "unchanged" ? "the same already" : answer.status}; hosts get it at their next run`);
-      if (stored) window.dispatchEvent(new HashChangeEvent("hashchange"));
+      if (stored) await saved();
       else location.hash = promptAddress(answer.filename);
     } catch (error) {
       fill(problem, errorPanel(error, markFields(form, error.fields ?? {})));
@@ -83,14 +89,10 @@ function makeEditor(stored, signal) {
 
 /** Whether somebody has stored another text since `known` was read; then it asks what to do, and `overwrite` goes on. */
 async function othersHaveChanged(filename, known, overwrite) {
-  let there = null;
-  try {
-    there = await get(path(filename));
-  } catch (error) {
-    if (!(error instanceof ApiError) || ![404, 422].includes(error.status)) throw error;
-  }
+  const { commands } = await get("slash-commands");
+  const listed = commands.find((row) => row.filename.toLowerCase() === filename.toLowerCase());
+  const there = listed ? await get(path(listed.filename)) : null;
   if ((there?.sha256 ?? null) === (known?.sha256 ?? null)) return false;
-  if (!there && !known) return false;
   const what = !there ? `${filename} was deleted meanwhile.` : known ? `${filename} was changed by somebody else meanwhile.` : `There is a prompt ${filename} already.`;
   openDialog({
     title: "Overwrite?",
@@ -101,13 +103,6 @@ async function othersHaveChanged(filename, known, overwrite) {
     } }],
   });
   return true;
-}
-
-/** Ask before the tab is closed, or its page left, with a text that is not saved. */
-function warnOnLeave(isDirty, signal) {
-  window.addEventListener("beforeunload", (event) => {
-    if (isDirty()) event.preventDefault();
-  }, { signal });
 }
 
 function askDelete(stored) {
@@ -133,8 +128,7 @@ function factsCard(stored) {
   ]) });
 }
 
-async function historyCard(stored, signal) {
-  const { history } = await get(`${path(stored.filename)}/history`, { limit: 50 }, signal);
+function historyCard(stored, history) {
   const columns = [
     { title: "Time", head: true, className: "nowrap", cell: (row) => time(row.stored_at, { style: "short" }) },
     { title: "By", cell: (row) => h("span", { title: row.source }, actorText(row.source ?? "–")) },

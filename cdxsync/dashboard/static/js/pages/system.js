@@ -10,7 +10,7 @@ import { actionButton, findingsList, jobBadge, shortDigest } from "../parts.js";
 import { every } from "../polling.js";
 import { table } from "../table.js";
 import { span } from "../times.js";
-import { runJob } from "./overview.js";
+import { offReason, runJob, versionsButton } from "../jobs.js";
 
 const EVERY_SECONDS = 15;
 
@@ -28,7 +28,7 @@ export async function systemPage({ body, signal }) {
     const [{ versions, jobs }, state, runner, doctor] = await Promise.all([
       get("overview", {}, signal), get("api/state", {}, signal), get("runner", {}, signal), get("doctor", {}, signal)]);
     draw("state", state, () => stateCard(state, load));
-    draw("versions", versions, () => versionsCard(versions, load));
+    draw("versions", [versions, offReason(jobs, "versions")], () => versionsCard(versions, offReason(jobs, "versions"), load));
     draw("runner", runner, () => runnerCard(runner, load));
     draw("jobs", jobs, () => jobsCard(jobs, load));
     draw("doctor", doctor, () => card("Doctor", { flush: true, body: findingsList(doctor.checks, "Nothing was examined."), footer: "What the server can examine by itself. More on the server: cdxsync doctor" }));
@@ -58,14 +58,9 @@ function stateCard({ disabled }, load) {
   });
 }
 
-function versionsCard(versions, load) {
-  const check = actionButton("Check now", async () => {
-    const answer = await post("versions/check");
-    if (answer.error) complain(new Error(`The newest release could not be read: ${answer.error}`));
-    else tell(answer.pending ? "The check goes on; it takes longer than usual" : `The newest Codex is ${answer.available_client.version}`);
-    await load();
-  }, "quiet", "versions-check");
-  return card("Versions", { actions: [check], body: facts([
+function versionsCard(versions, off, load) {
+  return card("Versions", { actions: off ? [] : [versionsButton(load)], body: facts([
+    ["Not read", off || null],
     ["Newest Codex", versions.client_version ?? "unknown"],
     ["Checked", fullTime(versions.client_version_checked_at)],
     ["From", versions.client_version_source],

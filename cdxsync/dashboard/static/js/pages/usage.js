@@ -6,7 +6,7 @@ import { card, empty, facts, fill, h } from "../dom.js";
 import { compact, count, money, price, share } from "../format.js";
 import { time } from "../clock.js";
 import { meter } from "../parts.js";
-import { address, keepInAddress } from "../router.js";
+import { address, keepInAddress } from "../addresses.js";
 import { table } from "../table.js";
 import { daysOf, monthName, monthOf, shiftMonth } from "../times.js";
 import { COUNT_COLUMNS, costColumn, hostLink, usageColumns } from "../usage_columns.js";
@@ -34,8 +34,8 @@ export async function usagePage({ head, body, query, signal }) {
     modelsCard(summary),
     hostsCard(summary),
     pricesCard(overview),
-    card("By printed line, of all time", { flush: true, body: table({ label: "Tokens by printed line", columns: lineColumns(), rows: lines.tokens, tall: true, none: "No host has reported lines." }) }),
-    card("Newest reports", { flush: true, body: table({ label: "Newest usage reports", columns: usageColumns(reports.usages, { withHost: true }), tall: true, rows: reports.usages, none: "None yet." }) })));
+    card("By printed line, of all time", { flush: true, body: table({ label: "Tokens by printed line", cards: false, columns: lineColumns(), rows: lines.tokens, tall: true, none: "No host has reported lines." }) }),
+    card("Newest reports", { flush: true, body: table({ label: "Newest usage reports", cards: false, columns: usageColumns(reports.usages, { withHost: true }), tall: true, rows: reports.usages, none: "None yet." }) })));
 }
 
 function monthPicker(month, current) {
@@ -87,7 +87,7 @@ function modelsCard({ models, totals, currency }) {
     { title: "Model", head: true, sort: (row) => row.model, cell: (row) => row.model ?? h("span", { class: "muted" }, "not told") },
     shareColumn(models, totals), ...COUNT_COLUMNS, costColumn(currency),
   ];
-  return card("By model", { flush: true, body: table({ label: "Tokens by model", columns, rows: models, order: { column: 2, descending: true }, none: "None in this month." }) });
+  return card("By model", { flush: true, body: table({ label: "Tokens by model", cards: false, columns, rows: models, order: { column: 2, descending: true }, none: "None in this month." }) });
 }
 
 function hostsCard({ hosts, totals, currency }) {
@@ -95,7 +95,7 @@ function hostsCard({ hosts, totals, currency }) {
     { title: "Host", head: true, sort: (row) => row.fqdn, cell: hostLink },
     shareColumn(hosts, totals), ...COUNT_COLUMNS, costColumn(currency),
   ];
-  return card("By host", { flush: true, body: table({ label: "Tokens by host", columns, rows: hosts, tall: true, order: { column: 2, descending: true }, none: "None in this month." }) });
+  return card("By host", { flush: true, body: table({ label: "Tokens by host", cards: false, columns, rows: hosts, tall: true, order: { column: 2, descending: true }, none: "None in this month." }) });
 }
 
 function lineColumns() {
