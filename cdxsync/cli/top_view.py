@@ -12,6 +12,7 @@ from cdxsync.cli.usage import quota_bar
 _STATES = (
     ("in_sync", "in sync", "green"),
     ("behind", "behind", "yellow"),
+    ("blocked", "blocked", "red"),
     ("never_seen", "never seen", "cyan"),
     ("disabled", "disabled", "red"),
 )
