@@ -20,10 +20,10 @@ const KINDS = { ca: "CA", server: "Server", client: "Client" };
 
 /** Draw the page. */
 export async function certificatesPage({ body, signal }) {
-  const { certificates } = await get("certificates", {}, signal);
+  const [{ certificates }, { mtls }] = await Promise.all([get("certificates", {}, signal), get("overview", {}, signal)]);
   const now = Date.now();
   const columns = [
-    { title: "Name", head: true, sort: (row) => row.name, cell: (row) => row.name },
+    { title: "Name", head: true, sort: (row) => row.name, cell: (row) => (mtls?.fingerprint && row.fingerprint === mtls.fingerprint ? [row.name, " ", badge("yours", "plain")] : row.name) },
     { title: "Purpose", sort: (row) => row.kind, cell: (row) => KINDS[row.kind] ?? row.kind },
     { title: "State", sort: (row) => certificateState(row, now)[0], cell: (row) => badge(...certificateState(row, now)) },
     { title: "Ends", className: "nowrap", sort: (row) => row.not_after, cell: (row) => fullTime(row.not_after) },

@@ -25,6 +25,18 @@ const ACTIONS = [
   ["admin.pki.", "Certificates"],
 ];
 
+/** The rows after one, the newest first; of a great many only the newest. */
+async function newerThan(after, wanted, signal) {
+  const rows = [];
+  let before;
+  do {
+    const page = await get("logs", { ...wanted, after, before, limit: PAGE }, signal);
+    rows.push(...page.logs);
+    before = page.next_before;
+  } while (before && rows.length < MOST);
+  return rows;
+}
+
 /** Draw the page. */
 export async function logPage({ head, body, query, signal }) {
   const filter = { action: query.get("action") ?? "", q: query.get("q") ?? "", host: query.get("host") ?? "" };
@@ -37,15 +49,20 @@ export async function logPage({ head, body, query, signal }) {
   let newest = 0;
   let before = null;
   let paused = false;
+  /** Goes up with every change of the filter; what was asked for before is then no longer wanted. */
+  let turn = 0;
 
   const wanted = () => ({ action: filter.action, q: filter.q, host_id: filter.host });
   const line = (row) => bodyRow(columns, row, { "data-id": row.id });
 
   const load = async () => {
+    turn += 1;
+    const mine = turn;
     keepInAddress("log", filter);
     const page = await get("logs", { ...wanted(), limit: PAGE }, signal);
+    if (mine !== turn) return;
     fill(lines, page.logs.map(line));
-    newest = page.logs[0]?.id ?? newest;
+    newest = page.logs[0]?.id ?? 0;
     before = page.next_before;
     settle();
   };
@@ -57,9 +74,9 @@ export async function logPage({ head, body, query, signal }) {
   };
   const follow = async () => {
     if (paused) return;
-    const page = await get("logs", { ...wanted(), after: newest, limit: PAGE }, signal);
-    const rows = page.logs.filter((row) => row.id > newest).sort((a, b) => b.id - a.id);
-    if (!rows.length || paused) return;
+    const mine = turn;
+    const rows = await newerThan(newest, wanted(), signal);
+    if (!rows.length || paused || mine !== turn) return;
     newest = rows[0].id;
     lines.prepend(...rows.map(line));
     while (lines.children.length > MOST) {

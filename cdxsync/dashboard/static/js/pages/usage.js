@@ -49,11 +49,12 @@ function monthPicker(month, current) {
   ];
 }
 
-function totalsCard({ month, totals, currency, unpriced }) {
+function totalsCard({ month, totals, currency, currencies, unpriced }) {
+  const costs = Object.entries(currencies).map(([code, amount]) => money(amount, code)).join(" + ");
   const tile = (value, name) => h("li", null, h("div", { class: "tile" }, h("span", { class: "value" }, value), h("span", { class: "name" }, name)));
   return card(monthName(month), { body: [
     h("ul", { class: "tiles roomy" },
-      tile(count(totals.total), "tokens"), tile(money(totals.cost, currency), "cost"), tile(count(totals.input), "input"),
+      tile(count(totals.total), "tokens"), tile(costs || money(totals.cost, currency), "cost"), tile(count(totals.input), "input"),
       tile(count(totals.cached), "of it cached"), tile(count(totals.output), "output"), tile(count(totals.reasoning), "of it reasoning"), tile(count(totals.events), "reports")),
     unpriced.length ? h("p", { class: "muted small" }, `No price is known for: ${unpriced.join(", ")}. Their tokens are not in the cost.`) : null,
   ] });
