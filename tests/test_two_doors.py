@@ -51,8 +51,6 @@ COMMAND_OF = {
     "POST /admin/chatgpt/usage/refresh": "usage quota",
     "GET /admin/slash-commands": "prompts list",
     "GET /admin/slash-commands/<filename>": "prompts show",
-    "GET /admin/slash-commands/<filename>/history": "prompts history",
-    "GET /admin/slash-commands/<filename>/history/<id>": "prompts show",
     "POST /admin/slash-commands/store": "prompts store",
     "DELETE /admin/slash-commands/<filename>": "prompts delete",
 }
@@ -133,8 +131,6 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         ("/admin/runner", ["runner", "status"]),
         ("/admin/slash-commands", ["prompts", "list"]),
         ("/admin/slash-commands/a.md", ["prompts", "show", "a.md"]),
-        ("/admin/slash-commands/a.md/history", ["prompts", "history", "a.md"]),
-        ("/admin/slash-commands/a.md/history/1", ["prompts", "show", "a.md", "--version", "1"]),
         ("/versions", ["versions", "show"]),
     ],
 )

@@ -9,7 +9,7 @@ import typer
 from cdxsync.cli import output
 from cdxsync.cli.completion import completer, prompt_names
 from cdxsync.cli.input import read_bytes
-from cdxsync.cli.state import AsJson, Before, Yes, actor, confirm, state_of
+from cdxsync.cli.state import AsJson, Yes, actor, confirm, state_of
 
 if TYPE_CHECKING:
     from cdxsync.domain.prompts import Prompt
@@ -45,53 +45,17 @@ def list_prompts(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def show(
-    ctx: typer.Context,
-    name: NameArgument,
-    version: Annotated[
-        int | None,
-        typer.Option(metavar="ID", min=1, help="An earlier text, by its id in the history.", show_default=False),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Print a prompt, or a text that it had."""
-    from cdxsync.domain import prompt_versions, prompts
-    from cdxsync.errors import NotFound
+def show(ctx: typer.Context, name: NameArgument, as_json: AsJson = False) -> None:
+    """Print a prompt."""
+    from cdxsync.domain import prompts
 
     state = state_of(ctx)
     state.fleet()
-    shown = prompts.whole(prompts.find(name)) if version is None else prompt_versions.one(name, version)
+    row = prompts.find(name)
     if state.json:
-        output.json_data(shown)
+        output.json_data(prompts.whole(row))
         return
-    if shown["prompt"] is None:
-        raise NotFound(f"Version {version} says that {shown['filename']} was deleted; the text is in the one before")
-    sys.stdout.write(shown["prompt"])
-
-
-@app.command()
-def history(
-    ctx: typer.Context,
-    name: NameArgument,
-    limit: Annotated[int, typer.Option(min=1, max=200, help="How many rows.")] = 50,
-    before: Before = None,
-    as_json: AsJson = False,
-) -> None:
-    """List the texts that a prompt has had, newest first, also of one that was deleted."""
-    from cdxsync.domain import prompt_versions
-
-    state = state_of(ctx)
-    state.fleet()
-    data = prompt_versions.listing(name, limit, before=before)
-    if state.json:
-        output.json_data(data)
-        return
-    output.table(
-        ("Id", "Status", "SHA-256", "By", "Stored"),
-        ((row["id"], row["status"], row["sha256"][:8], row["source"], row["stored_at"]) for row in data["history"]),
-    )
-    if data["next_before"] is not None:
-        output.note(state, f"Older rows: cdxsync prompts history {name} --before {data['next_before']}")
+    sys.stdout.write(row.prompt)
 
 
 @app.command()

@@ -9,7 +9,7 @@ from typing import Any
 import frontmatter
 import yaml
 
-from cdxsync.domain import audit, authdoc, clock, hosts, permits, prompt_versions, texts
+from cdxsync.domain import audit, authdoc, clock, hosts, permits, texts
 from cdxsync.errors import Invalid, NotFound, Refused
 from cdxsync.store import named_values
 from cdxsync.store.database import reachable, write
@@ -225,7 +225,6 @@ def _put(prompt: Prompt, actor: str, host: Host | None) -> dict[str, Any]:
     if row is not None and all(getattr(row, name) == value for name, value in shown.items()):
         status, at = "unchanged", row.updated_at
     else:
-        prompt_versions.note_stored(row, prompt.filename, prompt.sha256, prompt.text, actor)
         source = host.id if host is not None else None
         changes = shown | {"filename": prompt.filename, "prompt": prompt.text, "source_host": source, "updated_at": at}
         if row is None:
@@ -249,7 +248,6 @@ def delete(filename: str, *, actor: str) -> str:
 
     def work() -> str:
         row = find(filename)
-        prompt_versions.note_deleted(row, actor)
         row.delete_instance()
         note_changed()
         audit.record("slash.delete", actor=actor, filename=row.filename, sha256=row.sha256)

@@ -2,9 +2,9 @@
 
 from bottle import Bottle, HTTPResponse, request
 
-from cdxsync.domain import audit, prompt_versions, prompts
+from cdxsync.domain import audit, prompts
 from cdxsync.domain.fleet import Fleet
-from cdxsync.http import access, bodies, conditional, envelope, params
+from cdxsync.http import access, bodies, conditional, envelope
 
 
 def mount(app: Bottle, fleet: Fleet, gate: access.HostGate) -> None:
@@ -49,15 +49,6 @@ def mount_admin(app: Bottle, fleet: Fleet) -> None:
     @app.get("/admin/slash-commands/<filename>")
     def show(filename: str) -> HTTPResponse:
         return envelope.answer(prompts.whole(prompts.find(filename)))
-
-    @app.get("/admin/slash-commands/<filename>/history")
-    def list_versions(filename: str) -> HTTPResponse:
-        count = params.limit(prompt_versions.MAX_ROWS)
-        return envelope.answer(prompt_versions.listing(filename, count, before=params.cursor()))
-
-    @app.get("/admin/slash-commands/<filename>/history/<version_id:int>")
-    def show_version(filename: str, version_id: int) -> HTTPResponse:
-        return envelope.answer(prompt_versions.one(filename, version_id))
 
     @app.post("/admin/slash-commands/store")
     def store() -> HTTPResponse:

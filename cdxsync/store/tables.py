@@ -261,22 +261,6 @@ class SlashCommand(Table):
         table_name = "slash_commands"
 
 
-class PromptVersion(Table):
-    """A text that a prompt has had, stored by `actor`; `prompt` is null where the prompt was deleted."""
-
-    id = AutoField()
-    filename = CharField(255)
-    filename_key = CharField(255, index=True)
-    status = CharField(32)
-    sha256 = CharField(64)
-    prompt = TextField(null=True)
-    actor = CharField(255)
-    created_at = CharField(32)
-
-    class Meta:
-        table_name = "prompt_versions"
-
-
 class Job(Table):
     """A background job of the whole fleet of servers: who runs it until when, when it is due, how it last ended.
 
