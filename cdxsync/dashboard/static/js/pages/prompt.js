@@ -3,7 +3,7 @@
 import { get, post, remove } from "../api.js";
 import { time } from "../clock.js";
 import { confirm, busy, markFields, openDialog } from "../dialog.js";
-import { badge, card, facts, fill, h } from "../dom.js";
+import { card, facts, fill, h } from "../dom.js";
 import { bytes } from "../format.js";
 import { actorText } from "../log_rows.js";
 import { errorPanel, tell } from "../notices.js";
@@ -13,7 +13,6 @@ import { table } from "../table.js";
 
 /** Stands in the address for a prompt that is not stored yet; no file name begins with a plus. */
 const NEW = "+new";
-const HISTORY = 50;
 
 /** Draw the page. One of a prompt that was deleted offers its texts. */
 export async function promptPage({ head, body, params, signal, setTitle, guard }) {
@@ -23,7 +22,7 @@ export async function promptPage({ head, body, params, signal, setTitle, guard }
   setTitle(name ?? "New prompt");
   const side = h("div", { class: "w4 stack" });
   const drawSide = async () => {
-    const { history } = await get(`${path(name)}/history`, { limit: HISTORY }, signal);
+    const { history } = await get(`${path(name)}/history`, {}, signal);
     const now = await find(name, signal);
     fill(side, now ? factsCard(now) : h("div", { class: "callout" }, "It was deleted. Take a text from its history to store it again."), historyCard(name, now, history));
   };
@@ -136,16 +135,16 @@ function factsCard(stored) {
   ]) });
 }
 
-const TONES = { created: "good", updated: "", deleted: "bad" };
+/** Who stored a text, where that is known. */
+const by = (row) => (row.source ? actorText(row.source) : "somebody");
 
 function historyCard(name, now, history) {
   const columns = [
     { title: "Time", head: true, className: "nowrap", cell: (row) => time(row.stored_at, { style: "short" }) },
-    { title: "", cell: (row) => badge(row.status, TONES[row.status] ?? "") },
-    { title: "By", cell: (row) => h("span", { title: row.source }, actorText(row.source)) },
-    { title: "", className: "actions", cell: (row) => (row.status === "deleted" ? null : actionButton("View", () => showVersion(name, now, row), "quiet", `version-${row.id}`)) },
+    { title: "By", cell: (row) => h("span", { title: row.source }, by(row)) },
+    { title: "", className: "actions", cell: (row) => actionButton("View", () => showVersion(name, now, row), "quiet", `version-${row.id}`) },
   ];
-  return card("History", { flush: true, body: table({ label: "The texts that the prompt has had, the newest first", columns, rows: history, none: "Its text has not changed since texts are kept." }) });
+  return card("History", { flush: true, body: table({ label: "Earlier texts of the prompt, the newest first", columns, rows: history, none: "It has had no other text." }) });
 }
 
 async function showVersion(name, now, row) {
@@ -162,7 +161,7 @@ async function showVersion(name, now, row) {
     title: `${name}, as it was`,
     wide: true,
     body: [
-      h("p", { class: "muted" }, "Stored ", time(row.stored_at, { style: "full" }), " by ", actorText(row.source), row.sha256 === now?.sha256 ? ". It is what is stored now." : ""),
+      h("p", { class: "muted" }, "Stored ", time(row.stored_at, { style: "full" }), " by ", by(row), row.sha256 === now?.sha256 ? ". It is what is stored now." : ""),
       h("pre", { class: "text", tabindex: "0", "aria-label": "Text" }, prompt),
     ],
     actions: row.sha256 === now?.sha256 ? [{ label: "Close" }] : [{ label: "Close" }, take],
