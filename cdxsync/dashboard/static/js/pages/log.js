@@ -88,46 +88,99 @@ export async function logPage({ head, body, query, signal }) {
   };
   const settle = () => {
     fill(none, lines.children.length ? null : empty("No row matches."));
-    fill(older, before ? actionButton("Older rows", more) : null, h("span", { class: "muted" }, `${count(lines.children.length)} rows shown${before ? "" : ", to the first"}`));
+    fill(
+      older,
+      before ? actionButton("Older rows", more) : null,
+      h("span", { class: "muted" }, `${count(lines.children.length)} rows shown${before ? "" : ", to the first"}`),
+    );
   };
-  const pause = h("button", { type: "button", id: "log-pause", "aria-pressed": "false", onclick: () => {
-    paused = !paused;
-    pause.setAttribute("aria-pressed", String(paused));
-    say();
-  } }, "Pause");
+  const pause = h(
+    "button",
+    {
+      type: "button",
+      id: "log-pause",
+      "aria-pressed": "false",
+      onclick: () => {
+        paused = !paused;
+        pause.setAttribute("aria-pressed", String(paused));
+        say();
+      },
+    },
+    "Pause",
+  );
   const say = (error = null) => {
     state.classList.toggle("on", !paused && !error);
     state.textContent = paused ? "Paused" : error ? `Not live: ${error.message}` : "Live";
   };
 
-  const reload = () => load().catch((error) => {
-    if (!signal.aborted) complain(error);
+  const reload = () =>
+    load().catch((error) => {
+      if (!signal.aborted) complain(error);
+    });
+  const search = h("input", {
+    type: "search",
+    id: "log-search",
+    value: filter.q,
+    placeholder: "Actor, details, host",
+    "aria-label": "Search the log",
+    onchange: () => {
+      filter.q = search.value.trim();
+      reload();
+    },
   });
-  const search = h("input", { type: "search", id: "log-search", value: filter.q, placeholder: "Actor, details, host", "aria-label": "Search the log", onchange: () => {
-    filter.q = search.value.trim();
-    reload();
-  } });
-  const actions = h("select", { id: "log-action", "aria-label": "Kind of row", onchange: () => {
-    filter.action = actions.value;
-    reload();
-  } }, h("option", { value: "" }, "All kinds"), ACTIONS.map(([value, name]) => h("option", { value }, name)));
+  const actions = h(
+    "select",
+    {
+      id: "log-action",
+      "aria-label": "Kind of row",
+      onchange: () => {
+        filter.action = actions.value;
+        reload();
+      },
+    },
+    h("option", { value: "" }, "All kinds"),
+    ACTIONS.map(([value, name]) => h("option", { value }, name)),
+  );
   actions.value = filter.action;
   const host = h("div");
   if (filter.host) {
     const { host: found } = await get(`hosts/${encodeURIComponent(filter.host)}`, {}, signal);
-    const all = h("button", { type: "button", class: "quiet", onclick: () => {
-      filter.host = "";
-      fill(host);
-      reload();
-    } }, `Only ${found.fqdn} ✕`);
+    const all = h(
+      "button",
+      {
+        type: "button",
+        class: "quiet",
+        onclick: () => {
+          filter.host = "";
+          fill(host);
+          reload();
+        },
+      },
+      `Only ${found.fqdn} ✕`,
+    );
     fill(host, all);
   }
 
   await load();
   say();
   head.append(h("div", { class: "push" }, state, pause));
-  const box = h("div", { class: "table-box page", role: "region", "aria-label": "Audit log", tabindex: "0" },
-    h("table", { role: "table", class: "data cards" }, h("caption", { class: "visually-hidden" }, "Audit log, the newest first"), h("thead", { role: "rowgroup" }, headRow(columns)), lines));
-  fill(body, h("div", { class: "toolbar" }, search, actions, host), said, h("section", { class: "card", "aria-label": "Rows" }, box, none), older);
+  const box = h(
+    "div",
+    { class: "table-box page", role: "region", "aria-label": "Audit log", tabindex: "0" },
+    h(
+      "table",
+      { role: "table", class: "data cards" },
+      h("caption", { class: "visually-hidden" }, "Audit log, the newest first"),
+      h("thead", { role: "rowgroup" }, headRow(columns)),
+      lines,
+    ),
+  );
+  fill(
+    body,
+    h("div", { class: "toolbar" }, search, actions, host),
+    said,
+    h("section", { class: "card", "aria-label": "Rows" }, box, none),
+    older,
+  );
   every(LIVE_SECONDS, follow, signal, say);
 }

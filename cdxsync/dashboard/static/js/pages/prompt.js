@@ -24,12 +24,23 @@ export async function promptPage({ head, body, params, signal, setTitle, guard }
   const drawSide = async () => {
     const { history } = await get(`${path(name)}/history`, {}, signal);
     const now = await find(name, signal);
-    fill(side, now ? factsCard(now) : h("div", { class: "callout" }, "It was deleted. Take a text from its history to store it again."), historyCard(name, now, history));
+    fill(
+      side,
+      now
+        ? factsCard(now)
+        : h("div", { class: "callout" }, "It was deleted. Take a text from its history to store it again."),
+      historyCard(name, now, history),
+    );
   };
   const editor = makeEditor(stored, name, guard, drawSide);
-  head.append(h("div", { class: "push" },
-    h("a", { class: "button", href: "#/prompts" }, "All prompts"),
-    stored ? actionButton("Delete", () => askDelete(stored), "danger", "prompt-delete") : null));
+  head.append(
+    h(
+      "div",
+      { class: "push" },
+      h("a", { class: "button", href: "#/prompts" }, "All prompts"),
+      stored ? actionButton("Delete", () => askDelete(stored), "danger", "prompt-delete") : null,
+    ),
+  );
   if (!isNew) await drawSide();
   fill(body, isNew ? editor : h("div", { class: "grid" }, h("div", { class: "w8 stack" }, editor), side));
 }
@@ -44,18 +55,39 @@ async function find(name, signal) {
 }
 
 function makeEditor(stored, fixedName, guard, saved) {
-  const name = h("input", { type: "text", id: "prompt-name", name: "filename", placeholder: "review.md", autocomplete: "off", spellcheck: "false" });
-  const text = h("textarea", { id: "prompt-text", name: "prompt", spellcheck: "false", value: stored?.prompt ?? "", "aria-describedby": "prompt-hint" });
+  const name = h("input", {
+    type: "text",
+    id: "prompt-name",
+    name: "filename",
+    placeholder: "review.md",
+    autocomplete: "off",
+    spellcheck: "false",
+  });
+  const text = h("textarea", {
+    id: "prompt-text",
+    name: "prompt",
+    spellcheck: "false",
+    value: stored?.prompt ?? "",
+    "aria-describedby": "prompt-hint",
+  });
   const size = h("span", { class: "muted small" });
   const problem = h("div");
-  const file = h("input", { type: "file", id: "prompt-file", accept: ".md,.txt,text/*", class: "visually-hidden", tabindex: "-1", "aria-hidden": "true", onchange: async () => {
-    const [chosen] = file.files;
-    if (!chosen) return;
-    text.value = await chosen.text();
-    if (!fixedName && !name.value) name.value = chosen.name;
-    file.value = "";
-    changed();
-  } });
+  const file = h("input", {
+    type: "file",
+    id: "prompt-file",
+    accept: ".md,.txt,text/*",
+    class: "visually-hidden",
+    tabindex: "-1",
+    "aria-hidden": "true",
+    onchange: async () => {
+      const [chosen] = file.files;
+      if (!chosen) return;
+      text.value = await chosen.text();
+      if (!fixedName && !name.value) name.value = chosen.name;
+      file.value = "";
+      changed();
+    },
+  });
   let known = stored;
   // Browsers edit texts with plain newlines; one that was stored with others keeps them.
   const newline = stored?.prompt.includes("\r\n") ? "\r\n" : "\n";
@@ -65,15 +97,43 @@ function makeEditor(stored, fixedName, guard, saved) {
     size.textContent = `${bytes(new Blob([text.value]).size)}${isDirty() ? " · not saved" : ""}`;
   };
   text.addEventListener("input", changed);
-  const form = h("form", { novalidate: true, onsubmit: (event) => {
-    event.preventDefault();
-    busy(save, store);
-  } },
+  const form = h(
+    "form",
+    {
+      novalidate: true,
+      onsubmit: (event) => {
+        event.preventDefault();
+        busy(save, store);
+      },
+    },
     fixedName ? null : h("div", { class: "field" }, h("label", { for: "prompt-name" }, "File name"), name),
-    h("div", { class: "field" }, h("label", { for: "prompt-text" }, "Text"), text,
-      h("span", { class: "hint", id: "prompt-hint" }, "The whole file. Description and argument hint are read from its front matter: ", h("code", null, "description:"), " and ", h("code", null, "argument-hint:"), " between two lines ", h("code", null, "---"), ".")),
+    h(
+      "div",
+      { class: "field" },
+      h("label", { for: "prompt-text" }, "Text"),
+      text,
+      h(
+        "span",
+        { class: "hint", id: "prompt-hint" },
+        "The whole file. Description and argument hint are read from its front matter: ",
+        h("code", null, "description:"),
+        " and ",
+        h("code", null, "argument-hint:"),
+        " between two lines ",
+        h("code", null, "---"),
+        ".",
+      ),
+    ),
     problem,
-    h("div", { class: "toolbar" }, save, h("button", { type: "button", onclick: () => file.click() }, "Take from a file"), file, size));
+    h(
+      "div",
+      { class: "toolbar" },
+      save,
+      h("button", { type: "button", onclick: () => file.click() }, "Take from a file"),
+      file,
+      size,
+    ),
+  );
   guard(isDirty);
   changed();
 
@@ -86,7 +146,9 @@ function makeEditor(stored, fixedName, guard, saved) {
       const answer = await post("slash-commands/store", { filename, prompt: text.value.replaceAll("\n", newline) });
       known = { filename, prompt: text.value, sha256: answer.sha256 };
       changed();
-      tell(`${answer.filename} was ${answer.status === "unchanged" ? "the same already" : answer.status}; hosts get it at their next run`);
+      tell(
+        `${answer.filename} was ${answer.status === "unchanged" ? "the same already" : answer.status}; hosts get it at their next run`,
+      );
       if (fixedName && stored) await saved();
       else openStored(answer.filename);
     } catch (error) {
@@ -100,14 +162,28 @@ function makeEditor(stored, fixedName, guard, saved) {
 async function othersHaveChanged(filename, known, overwrite) {
   const there = await find(filename);
   if ((there?.sha256 ?? null) === (known?.sha256 ?? null)) return false;
-  const what = !there ? `${filename} was deleted meanwhile.` : known ? `${filename} was changed by somebody else meanwhile.` : `There is a prompt ${filename} already.`;
+  const what = !there
+    ? `${filename} was deleted meanwhile.`
+    : known
+      ? `${filename} was changed by somebody else meanwhile.`
+      : `There is a prompt ${filename} already.`;
   openDialog({
     title: "Overwrite?",
-    body: [h("p", null, what), there ? [h("h3", null, "What is stored now"), h("pre", { class: "text", tabindex: "0" }, there.prompt)] : null],
-    actions: [{ label: "Cancel" }, { label: "Store mine", danger: true, run: (dialog) => {
-      dialog.close();
-      overwrite();
-    } }],
+    body: [
+      h("p", null, what),
+      there ? [h("h3", null, "What is stored now"), h("pre", { class: "text", tabindex: "0" }, there.prompt)] : null,
+    ],
+    actions: [
+      { label: "Cancel" },
+      {
+        label: "Store mine",
+        danger: true,
+        run: (dialog) => {
+          dialog.close();
+          overwrite();
+        },
+      },
+    ],
   });
   return true;
 }
@@ -117,7 +193,12 @@ function askDelete(stored) {
     title: "Delete the prompt",
     label: "Delete",
     danger: true,
-    body: h("p", null, h("strong", null, stored.filename), " is deleted from the server, and from the hosts at their next run. Its texts stay in its history."),
+    body: h(
+      "p",
+      null,
+      h("strong", null, stored.filename),
+      " is deleted from the server, and from the hosts at their next run. Its texts stay in its history.",
+    ),
     run: async () => {
       await remove(path(stored.filename));
       tell(`${stored.filename} was deleted`);
@@ -127,12 +208,14 @@ function askDelete(stored) {
 }
 
 function factsCard(stored) {
-  return card("Stored", { body: facts([
-    ["Description", stored.description ?? "none"],
-    ["Argument", stored.argument_hint ?? "none"],
-    ["Changed", time(stored.updated_at, { style: "full" })],
-    ["SHA-256", shortDigest(stored.sha256)],
-  ]) });
+  return card("Stored", {
+    body: facts([
+      ["Description", stored.description ?? "none"],
+      ["Argument", stored.argument_hint ?? "none"],
+      ["Changed", time(stored.updated_at, { style: "full" })],
+      ["SHA-256", shortDigest(stored.sha256)],
+    ]),
+  });
 }
 
 /** Who stored a text, where that is known. */
@@ -142,26 +225,50 @@ function historyCard(name, now, history) {
   const columns = [
     { title: "Time", head: true, className: "nowrap", cell: (row) => time(row.stored_at, { style: "short" }) },
     { title: "By", cell: (row) => h("span", { title: row.source }, by(row)) },
-    { title: "", className: "actions", cell: (row) => actionButton("View", () => showVersion(name, now, row), "quiet", `version-${row.id}`) },
+    {
+      title: "",
+      className: "actions",
+      cell: (row) => actionButton("View", () => showVersion(name, now, row), "quiet", `version-${row.id}`),
+    },
   ];
-  return card("History", { flush: true, body: table({ label: "Earlier texts of the prompt, the newest first", columns, rows: history, none: "It has had no other text." }) });
+  return card("History", {
+    flush: true,
+    body: table({
+      label: "Earlier texts of the prompt, the newest first",
+      columns,
+      rows: history,
+      none: "It has had no other text.",
+    }),
+  });
 }
 
 async function showVersion(name, now, row) {
   const { prompt } = await get(`${path(name)}/history/${row.id}`);
-  const take = { label: "Put it into the editor", primary: true, run: (dialog) => {
-    dialog.close();
-    const text = document.getElementById("prompt-text");
-    text.value = prompt;
-    text.dispatchEvent(new Event("input"));
-    text.focus();
-    tell("The text is in the editor; it is stored when you save it");
-  } };
+  const take = {
+    label: "Put it into the editor",
+    primary: true,
+    run: (dialog) => {
+      dialog.close();
+      const text = document.getElementById("prompt-text");
+      text.value = prompt;
+      text.dispatchEvent(new Event("input"));
+      text.focus();
+      tell("The text is in the editor; it is stored when you save it");
+    },
+  };
   openDialog({
     title: `${name}, as it was`,
     wide: true,
     body: [
-      h("p", { class: "muted" }, "Stored ", time(row.stored_at, { style: "full" }), " by ", by(row), row.sha256 === now?.sha256 ? ". It is what is stored now." : ""),
+      h(
+        "p",
+        { class: "muted" },
+        "Stored ",
+        time(row.stored_at, { style: "full" }),
+        " by ",
+        by(row),
+        row.sha256 === now?.sha256 ? ". It is what is stored now." : "",
+      ),
       h("pre", { class: "text", tabindex: "0", "aria-label": "Text" }, prompt),
     ],
     actions: row.sha256 === now?.sha256 ? [{ label: "Close" }] : [{ label: "Close" }, take],
