@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from conftest import Fleet, running_fleet
 from documents import make_auth
+from upstream import execute
 
 MONTH = datetime.now(UTC).strftime("%Y-%m")
 
@@ -146,3 +147,69 @@ def test_certificates_and_their_ends(used: Fleet) -> None:
     assert mine["status"] == "revoked"
     assert datetime.fromisoformat(mine["revoked_at"]).tzinfo is not None
     assert "PRIVATE" not in json.dumps(listed)
+
+
+def bound_elsewhere(fleet: Fleet, host_id: int, address: str = "192.0.2.7") -> None:
+    execute(fleet, "UPDATE hosts SET ip = ? WHERE id = ?", address, host_id)
+
+
+def test_a_host_that_is_refused_for_its_address_is_blocked(fresh_fleet: Fleet) -> None:
+    fleet = fresh_fleet
+    key = fleet.key("moved.example.net")
+
+    def state() -> tuple[int, bool]:
+        totals = fleet.admin_call("GET", "/admin/overview")["totals"]
+        assert totals["hosts"] == sum(totals[name] for name in totals if name != "hosts") == 1
+        return totals["blocked"], fleet.admin_call("GET", "/admin/hosts/1")["host"]["blocked_at"] is not None
+
+    for lift in ("unbind", "roaming", "rotate"):
+        with fleet.client(key) as host:
+            assert host.call("GET", "/wrapper").status_code == 200
+            assert state() == (0, False)
+            bound_elsewhere(fleet, 1)
+            assert host.call("GET", "/wrapper").status_code == 403
+            assert state() == (1, True)
+        if lift == "rotate":
+            key = fleet.key("moved.example.net")
+        else:
+            fleet.admin_call("POST", f"/admin/hosts/1/{lift}", json={"allow": True})
+        assert state() == (0, False)
+        fleet.admin_call("POST", "/admin/hosts/1/roaming", json={"allow": False})
+        fleet.admin_call("POST", "/admin/hosts/1/unbind")
+    bound_elsewhere(fleet, 1)
+    fleet.admin_call("POST", "/admin/hosts/1/disable")
+    with fleet.client(key) as host:
+        assert host.call("GET", "/wrapper").status_code == 403
+    assert state() == (0, False)
+
+
+def store(fleet: Fleet, text: str, status: str, name: str = "plan.md") -> None:
+    body = {"filename": name, "prompt": text}
+    assert fleet.admin_call("POST", "/admin/slash-commands/store", json=body)["status"] == status
+
+
+def test_what_prompts_said_before_is_kept(used: Fleet) -> None:
+    store(used, "one", "created")
+    store(used, "one", "unchanged")
+    assert used.admin_call("GET", "/admin/slash-commands/plan.md/history") == {"history": []}
+    with used.client(used.key("author.example.net")) as host:
+        body = {"filename": "Plan.md", "prompt": "two"}
+        assert host.call("POST", "/slash-commands/store", json=body).json()["data"]["status"] == "updated"
+    used.admin_call("DELETE", "/admin/slash-commands/plan.md")
+    history = used.admin_call("GET", "/admin/slash-commands/PLAN.md/history")["history"]
+    assert [row["source"].partition("#")[0] for row in history] == ["host:author.example.net", "cert:CN=admin"]
+    texts = [used.admin_call("GET", f"/admin/slash-commands/plan.md/history/{row['id']}")["prompt"] for row in history]
+    assert texts == ["two", "one"]
+    assert used.cli("prompts", "history", "plan.md", "--id", str(history[1]["id"])).stdout == "one"
+    assert used.cli("prompts", "history", "plan.md").stdout.count("\n") == 2
+    store(used, "three", "created")
+    assert len(used.admin_call("GET", "/admin/slash-commands/plan.md/history")["history"]) == 2
+    store(used, "else", "created", "other.md")
+    with used.client(certificate="admin") as client:
+        for path in ("never.md/history", f"other.md/history/{history[0]['id']}", "plan.md/history/999999"):
+            assert client.call("GET", f"/admin/slash-commands/{path}").status_code == 404
+    for number in range(60):
+        store(used, f"text {number}", "updated", "other.md")
+    kept = used.admin_call("GET", "/admin/slash-commands/other.md/history")["history"]
+    assert len(kept) == 50
+    assert used.admin_call("GET", f"/admin/slash-commands/other.md/history/{kept[0]['id']}")["prompt"] == "text 58"

@@ -51,6 +51,8 @@ COMMAND_OF = {
     "POST /admin/chatgpt/usage/refresh": "usage quota",
     "GET /admin/slash-commands": "prompts list",
     "GET /admin/slash-commands/<filename>": "prompts show",
+    "GET /admin/slash-commands/<filename>/history": "prompts history",
+    "GET /admin/slash-commands/<filename>/history/<id>": "prompts history",
     "POST /admin/slash-commands/store": "prompts store",
     "DELETE /admin/slash-commands/<filename>": "prompts delete",
 }
@@ -98,7 +100,8 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
                 host.auth(last_refresh=document["last_refresh"], digest=plain_digest(with_auths(document)))
                 entries = [{"total": number, "model": "gpt-5.1"}, {"line": f"line {number}", "total": 2}]
                 host.call("POST", "/usage", json={"usages": entries})
-        fleet.admin_call("POST", "/admin/slash-commands/store", json={"filename": "a.md", "prompt": "ä"})
+        for text in ("a", "ä"):
+            fleet.admin_call("POST", "/admin/slash-commands/store", json={"filename": "a.md", "prompt": text})
         yield fleet
 
 
@@ -131,6 +134,8 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         ("/admin/runner", ["runner", "status"]),
         ("/admin/slash-commands", ["prompts", "list"]),
         ("/admin/slash-commands/a.md", ["prompts", "show", "a.md"]),
+        ("/admin/slash-commands/A.md/history", ["prompts", "history", "a.md"]),
+        ("/admin/slash-commands/a.md/history/1", ["prompts", "history", "A.md", "--id", "1"]),
         ("/versions", ["versions", "show"]),
     ],
 )

@@ -91,11 +91,11 @@ def _rows(limit: int, wanted: "Wanted") -> Iterator[dict[str, Any]]:
 
 
 def _cells(row: dict[str, Any]) -> tuple[object, ...]:
-    return row["id"], row["created_at"], row["actor"], row["action"], _words(row["details"])
+    return row["id"], row["created_at"], row["actor"], row["action"], words(row["details"])
 
 
-def _words(details: str | None) -> str:
-    """JSON details as `name=value` words, values with blanks in quotes."""
+def words(details: str | None) -> str:
+    """A row's JSON details as `name=value` words, values with blanks in quotes."""
     import json
 
     found = json.loads(details) if details else {}

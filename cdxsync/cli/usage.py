@@ -218,7 +218,7 @@ def quota(
 
 def _show_quota(snapshot: dict[str, Any], last_error: dict[str, Any] | None) -> None:
     windows = [
-        (f"{label} window", _bar(snapshot[f"{name}_used_percent"], snapshot[f"{name}_reset_at"]))
+        (f"{label} window", quota_bar(snapshot[f"{name}_used_percent"], snapshot[f"{name}_reset_at"]))
         for name, label in (("primary", "5-hour"), ("secondary", "Weekly"))
     ]
     credit = "unlimited" if snapshot["unlimited"] else snapshot["credit_balance"]
@@ -235,7 +235,7 @@ def _show_quota(snapshot: dict[str, Any], last_error: dict[str, Any] | None) -> 
     )
 
 
-def _bar(percent: int | None, reset_at: str | None) -> str | None:
+def quota_bar(percent: int | None, reset_at: str | None) -> str | None:
     """A bar of twenty places, the number, and when the window is reset."""
     if percent is None:
         return None

@@ -45,6 +45,7 @@ def _items(only: Host | None) -> list[dict[str, Any]]:
             "authed": bool(host.auth_digest),
             "token_usage": _latest(getattr(host, "latest_usage", None)),
             "last_seen_at": host.last_seen_at,
+            "blocked_at": hosts.blocked_at(host),
             "created_at": host.created_at,
         }
         | permits.shown(host)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -224,7 +225,7 @@ def mint_key(fqdn: str, actor: str) -> MintedKey:
     """
     api_key = apikeys.mint()
     at = clock.stamp(clock.now())
-    changes = {"api_key_sha256": apikeys.fingerprint(api_key), "ip": None, "updated_at": at}
+    changes = {"api_key_sha256": apikeys.fingerprint(api_key), "ip": None, "blocked_at": None, "updated_at": at}
     created = not Host.update(changes).where(Host.fqdn == fqdn).execute()
     if created:
         Host.insert(fqdn=fqdn, created_at=at, **changes).execute()
@@ -253,11 +254,31 @@ def delete(host: Host, *, actor: str, action: str, **details: str) -> None:
     write(work)
 
 
+def note_blocked(host: Host) -> None:
+    """Remember that an active host was refused for its address; a write a minute, whatever comes in."""
+    at = clock.now()
+    if host.status == ACTIVE and (blocked_at(host) or "") <= clock.stamp(at - timedelta(minutes=1)):
+        write(lambda: Host.update(blocked_at=clock.stamp(at)).where(Host.id == host.id).execute())
+
+
+def blocked() -> Any:
+    """The condition that a host's newest call was refused for its address."""
+    since = Host.last_seen_at.is_null() | (Host.blocked_at >= Host.last_seen_at)
+    return Host.blocked_at.is_null(False) & since
+
+
+def blocked_at(host: Host) -> str | None:
+    """When a host was refused for its address, None when it has called since."""
+    return host.blocked_at if host.blocked_at is not None and host.blocked_at >= (host.last_seen_at or "") else None
+
+
 def change(host: Host, *, actor: str, action: str, **changes: Any) -> Host:
     """Set columns of a host, with an audit row `action` that names them; returns the host as it is then."""
 
+    lifted = {"blocked_at": None} if "ip" in changes or changes.get("allow_roaming_ips") else {}
+
     def work() -> Host:
-        Host.update(updated_at=clock.stamp(clock.now()), **changes).where(Host.id == host.id).execute()
+        Host.update(updated_at=clock.stamp(clock.now()), **changes, **lifted).where(Host.id == host.id).execute()
         changed = _get(host)
         audit.record(action, actor=actor, host=changed, fqdn=changed.fqdn, **changes)
         return changed

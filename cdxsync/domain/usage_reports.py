@@ -55,6 +55,11 @@ def fleet_month_totals(at: datetime) -> dict[str, int]:
     return _totals(_sums(UsageFleetDay).where(in_month(UsageFleetDay.day, at.strftime("%Y-%m"))).tuples().get())
 
 
+def fleet_day_totals(at: datetime) -> dict[str, int]:
+    """TokenTotals of the whole fleet in the UTC day of `at`."""
+    return _totals(_sums(UsageFleetDay).where(UsageFleetDay.day == at.strftime("%Y-%m-%d")).tuples().get())
+
+
 def fleet_totals() -> dict[str, Any]:
     """TokenTotals of all time, with `top_host`: `host_id`, `fqdn` and `total`, or None (`contract.md` 9.3)."""
     top = Host.select(Host.id, Host.fqdn, Host.usage_total).where(Host.usage_total > 0)

@@ -139,6 +139,7 @@ class HostGate:
             hosts.admit(host, client_address(guard.fleet), force=force, bind=request.method != "HEAD")
         except Refused as error:
             guard.refused(error.message, host)
+            hosts.note_blocked(host)
             raise
         return host, str(key)
 

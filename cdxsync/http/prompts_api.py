@@ -2,7 +2,7 @@
 
 from bottle import Bottle, HTTPResponse, request
 
-from cdxsync.domain import audit, prompts
+from cdxsync.domain import audit, prompt_history, prompts
 from cdxsync.domain.fleet import Fleet
 from cdxsync.http import access, bodies, conditional, envelope
 
@@ -49,6 +49,14 @@ def mount_admin(app: Bottle, fleet: Fleet) -> None:
     @app.get("/admin/slash-commands/<filename>")
     def show(filename: str) -> HTTPResponse:
         return envelope.answer(prompts.whole(prompts.find(filename)))
+
+    @app.get("/admin/slash-commands/<filename>/history")
+    def list_history(filename: str) -> HTTPResponse:
+        return envelope.answer(prompt_history.listing(filename))
+
+    @app.get("/admin/slash-commands/<filename>/history/<version_id:int>")
+    def show_version(filename: str, version_id: int) -> HTTPResponse:
+        return envelope.answer(prompt_history.version(filename, version_id))
 
     @app.post("/admin/slash-commands/store")
     def store() -> HTTPResponse:
