@@ -29,21 +29,58 @@ test("an address is read as it was written; empty values are left out", () => {
 });
 
 test("the parts of a total are told apart, and never less than nothing", () => {
-  assert.deepEqual(partsOf({ total: 110, input: 100, output: 10, cached: 40 }), { fresh: 60, cached: 40, output: 10, other: 0 });
-  assert.deepEqual(partsOf({ total: 50, input: 0, output: 0, cached: 0 }), { fresh: 0, cached: 0, output: 0, other: 50 });
-  assert.deepEqual(partsOf({ total: 5, input: 10, output: 0, cached: 20 }), { fresh: 0, cached: 10, output: 0, other: 0 });
+  assert.deepEqual(partsOf({ total: 110, input: 100, output: 10, cached: 40 }), {
+    fresh: 60,
+    cached: 40,
+    output: 10,
+    other: 0,
+  });
+  assert.deepEqual(partsOf({ total: 50, input: 0, output: 0, cached: 0 }), {
+    fresh: 0,
+    cached: 0,
+    output: 0,
+    other: 50,
+  });
+  assert.deepEqual(partsOf({ total: 5, input: 10, output: 0, cached: 20 }), {
+    fresh: 0,
+    cached: 10,
+    output: 0,
+    other: 0,
+  });
 });
 
 test("series have a value for each day, and leave out what is nothing", () => {
   const rows = [{ day: "2026-11-02", total: 12, input: 10, output: 2, cached: 0, cost: 0.5 }];
   const days = ["2026-11-01", "2026-11-02"];
-  assert.deepEqual(tokenSeries(rows, days).map(({ name, values }) => [name, values]), [["Output", [0, 2]], ["Input", [0, 10]]]);
-  assert.deepEqual(tokenSeries([], days).map(({ name }) => name), ["Output"]);
+  assert.deepEqual(
+    tokenSeries(rows, days).map(({ name, values }) => [name, values]),
+    [
+      ["Output", [0, 2]],
+      ["Input", [0, 10]],
+    ],
+  );
+  assert.deepEqual(
+    tokenSeries([], days).map(({ name }) => name),
+    ["Output"],
+  );
   assert.deepEqual(costSeries(rows, days)[0].values, [0, 0.5]);
 });
 
 test("stacked values are cumulative, the highest first", () => {
-  assert.deepEqual(stack([[1, 2], [10, 20]], 2), [[0, 1], [11, 22], [1, 2]]);
+  assert.deepEqual(
+    stack(
+      [
+        [1, 2],
+        [10, 20],
+      ],
+      2,
+    ),
+    [
+      [0, 1],
+      [11, 22],
+      [1, 2],
+    ],
+  );
   assert.equal(daysShort("2026-11-07"), "7");
   assert.equal(daysShort(undefined), "");
 });

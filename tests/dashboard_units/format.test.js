@@ -55,7 +55,12 @@ test("digests are cut", () => {
 });
 
 test("details are pairs; what is no object, or no JSON, is one text", () => {
-  assert.deepEqual(detailPairs('{"a":1,"b":"x","c":null,"d":{"e":[]}}'), [["a", "1"], ["b", "x"], ["c", "null"], ["d", '{"e":[]}']]);
+  assert.deepEqual(detailPairs('{"a":1,"b":"x","c":null,"d":{"e":[]}}'), [
+    ["a", "1"],
+    ["b", "x"],
+    ["c", "null"],
+    ["d", '{"e":[]}'],
+  ]);
   assert.deepEqual(detailPairs("[1]"), [["", "[1]"]]);
   assert.deepEqual(detailPairs("null"), [["", "null"]]);
   assert.deepEqual(detailPairs("<b>not json"), [["", "<b>not json"]]);

@@ -14,12 +14,25 @@ test("each host has one state", () => {
   assert.equal(stateOf({ ...seen, last_seen_at: null }, "aa"), "never_seen");
   assert.equal(stateOf({ ...seen, blocked_at: "2026-11-24T13:00:00Z" }, "aa"), "blocked");
   assert.equal(stateOf({ ...seen, status: "disabled", blocked_at: "2026-11-24T13:00:00Z" }, "aa"), "disabled");
-  assert.deepEqual(countStates([seen, seen, { ...seen, status: "disabled" }], "aa"), { in_sync: 2, behind: 0, blocked: 0, never_seen: 0, disabled: 1 });
+  assert.deepEqual(countStates([seen, seen, { ...seen, status: "disabled" }], "aa"), {
+    in_sync: 2,
+    behind: 0,
+    blocked: 0,
+    never_seen: 0,
+    disabled: 1,
+  });
 });
 
 test("every word of a search has to be found; state and trait narrow it", () => {
   const hosts = [
-    { id: 1, fqdn: "web1.example.net", ip: "10.0.0.1", client_version: "0.169.0", allow_roaming_ips: true, state: "in_sync" },
+    {
+      id: 1,
+      fqdn: "web1.example.net",
+      ip: "10.0.0.1",
+      client_version: "0.169.0",
+      allow_roaming_ips: true,
+      state: "in_sync",
+    },
     { id: 2, fqdn: "web2.example.net", ip: null, client_version: "0.168.0", allow_roaming_ips: false, state: "behind" },
   ].map((host) => ({ ...host, haystack: haystack(host) }));
   const found = (filter) => matching(hosts, filter).map((host) => host.id);
@@ -43,16 +56,32 @@ test("a host that never called is not silent", () => {
 
 test("rows are in the order of their numbers, with none at the end either way", () => {
   const names = ["web10", "web2", null, "Web1"];
-  assert.deepEqual(sorted(names, (name) => name), ["Web1", "web2", "web10", null]);
-  assert.deepEqual(sorted(names, (name) => name, true), ["web10", "web2", "Web1", null]);
+  assert.deepEqual(
+    sorted(names, (name) => name),
+    ["Web1", "web2", "web10", null],
+  );
+  assert.deepEqual(
+    sorted(names, (name) => name, true),
+    ["web10", "web2", "Web1", null],
+  );
   assert.ok(compare(2, 10) < 0);
   assert.equal(compare(null, undefined), 0);
 });
 
 test("rows that are equal stay as they stand", () => {
-  const rows = [{ key: 1, name: "a" }, { key: 1, name: "b" }, { key: 0, name: "c" }];
-  assert.deepEqual(sorted(rows, (row) => row.key).map((row) => row.name), ["c", "a", "b"]);
-  assert.deepEqual(sorted(rows, (row) => row.key, true).map((row) => row.name), ["a", "b", "c"]);
+  const rows = [
+    { key: 1, name: "a" },
+    { key: 1, name: "b" },
+    { key: 0, name: "c" },
+  ];
+  assert.deepEqual(
+    sorted(rows, (row) => row.key).map((row) => row.name),
+    ["c", "a", "b"],
+  );
+  assert.deepEqual(
+    sorted(rows, (row) => row.key, true).map((row) => row.name),
+    ["a", "b", "c"],
+  );
 });
 
 test("a window has the rows in view and a few beside them, however many there are", () => {

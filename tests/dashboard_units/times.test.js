@@ -1,7 +1,19 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { about, daysOf, instant, local, localShort, monthName, monthOf, relative, shiftMonth, span, utc } from "./js/times.js";
+import {
+  about,
+  daysOf,
+  instant,
+  local,
+  localShort,
+  monthName,
+  monthOf,
+  relative,
+  shiftMonth,
+  span,
+  utc,
+} from "./js/times.js";
 
 const NOW = Date.parse("2026-11-24T12:00:00Z");
 
@@ -28,7 +40,19 @@ test("local times are of the zone", () => {
 });
 
 test("spans have one unit or two", () => {
-  const texts = { 0: "0 s", 59: "59 s", 60: "1 min", 3599: "59 min", 3600: "1 h", 3900: "1 h 5 min", 86399: "23 h 59 min", 90000: "1 d 1 h", 1209600: "14 d", 1300000: "15 d", 63072000: "2 y" };
+  const texts = {
+    0: "0 s",
+    59: "59 s",
+    60: "1 min",
+    3599: "59 min",
+    3600: "1 h",
+    3900: "1 h 5 min",
+    86399: "23 h 59 min",
+    90000: "1 d 1 h",
+    1209600: "14 d",
+    1300000: "15 d",
+    63072000: "2 y",
+  };
   for (const [seconds, text] of Object.entries(texts)) assert.equal(span(Number(seconds)), text);
   assert.equal(span(-5), "0 s");
   assert.equal(about(3900), "1 h");

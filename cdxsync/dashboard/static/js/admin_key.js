@@ -29,13 +29,24 @@ function ask(resolve, reason) {
     body: [
       h("p", null, "This server wants its admin key (DASHBOARD_ADMIN_KEY) beside your certificate."),
       reason ? h("p", { class: "bad", role: "alert" }, reason) : null,
-      h("div", { class: "field" }, h("label", { for: "admin-key" }, "Key"), input,
-        h("span", { class: "hint" }, "Kept in this tab's memory, until it is closed or loaded anew.")),
+      h(
+        "div",
+        { class: "field" },
+        h("label", { for: "admin-key" }, "Key"),
+        input,
+        h("span", { class: "hint" }, "Kept in this tab's memory, until it is closed or loaded anew."),
+      ),
     ],
-    actions: [{ label: "Continue", primary: true, run: (dialog) => {
-      given = input.value;
-      dialog.close();
-    } }],
+    actions: [
+      {
+        label: "Continue",
+        primary: true,
+        run: (dialog) => {
+          given = input.value;
+          dialog.close();
+        },
+      },
+    ],
     onClose: () => resolve(given),
   });
 }

@@ -26,7 +26,8 @@ export function dayChart({ label, days, series, write, axis = write, signal }) {
   const say = (index) => {
     if (index === null || index === undefined) tip.textContent = usual();
     else {
-      const parts = series.length > 1 ? series.map((one) => `${one.name.toLowerCase()} ${write(one.values[index])}`) : [];
+      const parts =
+        series.length > 1 ? series.map((one) => `${one.name.toLowerCase()} ${write(one.values[index])}`) : [];
       tip.textContent = `${days[index]}: ${write(totals[index])}${parts.length ? ` (${parts.join(", ")})` : ""}`;
     }
   };
@@ -38,10 +39,25 @@ export function dayChart({ label, days, series, write, axis = write, signal }) {
   ];
   if (series.length > 1) columns.push({ title: "Total", number: true, cell: (row) => write(totals[row.day]) });
   const rows = days.map((_, day) => ({ day }));
-  return h("div", { class: "chart" },
-    series.length > 1 ? h("div", { class: "legend" }, series.map((one) => h("span", null, h("i", { class: `dot fill-${one.colour}` }), one.name))) : null,
-    plot, tip,
-    h("details", null, h("summary", null, "Show as a table"), table({ label, columns, rows, cards: false, tall: true })));
+  return h(
+    "div",
+    { class: "chart" },
+    series.length > 1
+      ? h(
+          "div",
+          { class: "legend" },
+          series.map((one) => h("span", null, h("i", { class: `dot fill-${one.colour}` }), one.name)),
+        )
+      : null,
+    plot,
+    tip,
+    h(
+      "details",
+      null,
+      h("summary", null, "Show as a table"),
+      table({ label, columns, rows, cards: false, tall: true }),
+    ),
+  );
 }
 
 /** Draw, and draw anew when the width or the colours change. */
@@ -53,7 +69,14 @@ function draw(plot, days, series, axis, say, signal) {
     if (!width) return;
     chart?.destroy();
     fill(plot);
-    chart = new uPlot(optionsOf(plot, days, series, axis, say, width), stack(series.map((one) => one.values), days.length), plot);
+    chart = new uPlot(
+      optionsOf(plot, days, series, axis, say, width),
+      stack(
+        series.map((one) => one.values),
+        days.length,
+      ),
+      plot,
+    );
   };
   const sizes = new ResizeObserver(() => {
     if (chart?.width !== plot.clientWidth) make();
@@ -78,16 +101,31 @@ function optionsOf(plot, days, series, axis, say, width) {
     height: HEIGHT,
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
-    scales: { x: { time: false, range: [-0.6, days.length - 0.4] }, y: { range: (_, __, max) => [0, max > 0 ? max * 1.06 : 1] } },
+    scales: {
+      x: { time: false, range: [-0.6, days.length - 0.4] },
+      y: { range: (_, __, max) => [0, max > 0 ? max * 1.06 : 1] },
+    },
     axes: [
-      { ...base, grid: { show: false }, size: 26, values: (_, splits) => splits.map((at) => daysShort(days[at])), incrs: [1, 2, 5, 10], space: 44 },
+      {
+        ...base,
+        grid: { show: false },
+        size: 26,
+        values: (_, splits) => splits.map((at) => daysShort(days[at])),
+        incrs: [1, 2, 5, 10],
+        space: 44,
+      },
       { ...base, grid: line, size: 58, values: (_, splits) => splits.map(axis), space: 38 },
     ],
     // The highest of a stack is drawn first, and the lower ones over it.
-    series: [{}, ...series.map((one) => {
-      const paint = colour(`--series-${one.colour}`);
-      return { fill: paint, stroke: paint, width: 0, paths: bars, points: { show: false } };
-    }).reverse()],
+    series: [
+      {},
+      ...series
+        .map((one) => {
+          const paint = colour(`--series-${one.colour}`);
+          return { fill: paint, stroke: paint, width: 0, paths: bars, points: { show: false } };
+        })
+        .reverse(),
+    ],
     hooks: { setCursor: [(self) => say(self.cursor.idx)] },
   };
 }

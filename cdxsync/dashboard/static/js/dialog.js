@@ -37,16 +37,20 @@ export function openDialog({ title, body, actions, wide = false, dismissable = t
 
   function button({ label, run, primary, danger, id }) {
     const kind = [primary ? "primary" : "", danger ? "danger" : ""].join(" ").trim();
-    return h("button", {
-      type: primary || danger ? "submit" : "button",
-      class: kind,
-      id,
-      onclick: async (event) => {
-        event.preventDefault();
-        if (!run) return handle.close();
-        await busy(event.currentTarget, () => attempt(run));
+    return h(
+      "button",
+      {
+        type: primary || danger ? "submit" : "button",
+        class: kind,
+        id,
+        onclick: async (event) => {
+          event.preventDefault();
+          if (!run) return handle.close();
+          await busy(event.currentTarget, () => attempt(run));
+        },
       },
-    }, label);
+      label,
+    );
   }
 
   async function attempt(run) {
@@ -122,7 +126,9 @@ export function markFields(root, fields) {
     const id = uniqueId("wrong");
     input.setAttribute("aria-invalid", "true");
     describe(input, id, true);
-    (input.closest(".field") ?? input.parentElement).append(h("span", { class: "wrong", id }, `${name} ${texts.join("; ")}`));
+    (input.closest(".field") ?? input.parentElement).append(
+      h("span", { class: "wrong", id }, `${name} ${texts.join("; ")}`),
+    );
     first ??= input;
   }
   first?.focus();
@@ -150,24 +156,45 @@ function describe(input, id, on) {
  * @param {() => Promise<any>} options.run
  */
 export function confirm({ title, body, label, typed, danger = false, run }) {
-  const input = typed ? h("input", { type: "text", name: "confirmation", id: "confirmation", autocomplete: "off", spellcheck: "false", autocapitalize: "off" }) : null;
+  const input = typed
+    ? h("input", {
+        type: "text",
+        name: "confirmation",
+        id: "confirmation",
+        autocomplete: "off",
+        spellcheck: "false",
+        autocapitalize: "off",
+      })
+    : null;
   openDialog({
     title,
     body: [
       body,
-      input ? h("div", { class: "field" }, h("label", { for: "confirmation" }, "Type ", h("code", null, typed), " to confirm"), input) : null,
+      input
+        ? h(
+            "div",
+            { class: "field" },
+            h("label", { for: "confirmation" }, "Type ", h("code", null, typed), " to confirm"),
+            input,
+          )
+        : null,
     ],
     actions: [
       { label: "Cancel" },
-      { label, primary: !danger, danger, run: async (dialog) => {
-        if (input && input.value.trim() !== typed) {
-          const error = new Error("Nothing was done.");
-          error.fields = { confirmation: [`must be ${typed}`] };
-          throw error;
-        }
-        await run();
-        dialog.close();
-      } },
+      {
+        label,
+        primary: !danger,
+        danger,
+        run: async (dialog) => {
+          if (input && input.value.trim() !== typed) {
+            const error = new Error("Nothing was done.");
+            error.fields = { confirmation: [`must be ${typed}`] };
+            throw error;
+          }
+          await run();
+          dialog.close();
+        },
+      },
     ],
   });
 }

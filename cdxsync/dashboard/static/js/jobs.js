@@ -6,12 +6,22 @@ import { actionButton } from "./parts.js";
 
 /** A button that looks for the newest Codex and says what it found. */
 export function versionsButton(refresh) {
-  return actionButton("Check now", async () => {
-    const answer = await post("versions/check");
-    if (answer.error) complain(new Error(`The newest release could not be read: ${answer.error}`));
-    else tell(answer.pending ? "The check goes on; it takes longer than usual" : `The newest Codex is ${answer.available_client.version}`);
-    await refresh();
-  }, "quiet", "versions-check");
+  return actionButton(
+    "Check now",
+    async () => {
+      const answer = await post("versions/check");
+      if (answer.error) complain(new Error(`The newest release could not be read: ${answer.error}`));
+      else
+        tell(
+          answer.pending
+            ? "The check goes on; it takes longer than usual"
+            : `The newest Codex is ${answer.available_client.version}`,
+        );
+      await refresh();
+    },
+    "quiet",
+    "versions-check",
+  );
 }
 
 /** Why a job is off, or "". */

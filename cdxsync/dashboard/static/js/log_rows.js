@@ -7,7 +7,10 @@ import { table } from "./table.js";
 
 /** Who did it: a host by its name, an admin's certificate by its subject, or the server itself. */
 export function actorText(actor) {
-  return actor.replace(/^(cert|proxy|host):/, "").replace(/#[0-9a-f]+$/, "").replace(/^CN=/, "");
+  return actor
+    .replace(/^(cert|proxy|host):/, "")
+    .replace(/#[0-9a-f]+$/, "")
+    .replace(/^CN=/, "");
 }
 
 /** A link to the row's host, or a dash. */
@@ -16,7 +19,8 @@ const host = (row) => (row.host_id && row.fqdn ? h("a", { href: `#/hosts/${row.h
 const isItself = (row) => row.fqdn && row.actor === `host:${row.fqdn}`;
 
 /** Who did it, beside a column that names the host. */
-const by = (row) => (isItself(row) ? h("span", { class: "muted" }, "itself") : h("span", { title: row.actor }, actorText(row.actor)));
+const by = (row) =>
+  isItself(row) ? h("span", { class: "muted" }, "itself") : h("span", { title: row.actor }, actorText(row.actor));
 
 /** The columns of the log. */
 export function logColumns() {
@@ -26,14 +30,20 @@ export function logColumns() {
     { title: "Host", className: "nowrap", cell: host },
     { title: "By", cell: by },
     { title: "Details", className: "details", cell: details },
-    { title: "Request", cell: (row) => (row.request_id ? h("code", { title: row.request_id }, row.request_id.slice(0, 8)) : "–") },
+    {
+      title: "Request",
+      cell: (row) => (row.request_id ? h("code", { title: row.request_id }, row.request_id.slice(0, 8)) : "–"),
+    },
   ];
 }
 
 function details(row) {
   const told = (name, text) => name === "fqdn" && text === row.fqdn; // the host's column has it
-  return detailPairs(row.details).filter((pair) => !told(...pair)).map(([name, text]) =>
-    h("span", { class: "pair" }, name ? h("span", { class: "muted" }, `${name} `) : null, shortened(text)));
+  return detailPairs(row.details)
+    .filter((pair) => !told(...pair))
+    .map(([name, text]) =>
+      h("span", { class: "pair" }, name ? h("span", { class: "muted" }, `${name} `) : null, shortened(text)),
+    );
 }
 
 /** A digest as its beginning, with all of it on hover; other texts as they are. */

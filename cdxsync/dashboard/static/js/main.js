@@ -71,7 +71,13 @@ async function open() {
 }
 
 function askToLeave(run) {
-  confirm({ title: "Leave without saving?", label: "Leave", danger: true, body: h("p", null, "What you have changed here is lost."), run });
+  confirm({
+    title: "Leave without saving?",
+    label: "Leave",
+    danger: true,
+    body: h("p", null, "What you have changed here is lost."),
+    run,
+  });
 }
 
 function unknownPage({ body, path }) {
@@ -89,8 +95,14 @@ function markCurrent(entry) {
 }
 
 function drawNavigation() {
-  fill(document.getElementById("nav"), h("ul", null, NAVIGATION.map((entry) =>
-    h("li", null, h("a", { href: `#/${entry}`, "data-entry": entry }, PAGES[entry][1])))));
+  fill(
+    document.getElementById("nav"),
+    h(
+      "ul",
+      null,
+      NAVIGATION.map((entry) => h("li", null, h("a", { href: `#/${entry}`, "data-entry": entry }, PAGES[entry][1]))),
+    ),
+  );
 }
 
 /** Who the server takes the person for: the subject of the certificate. */

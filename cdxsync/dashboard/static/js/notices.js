@@ -41,7 +41,13 @@ function errorText(error, fields = error.fields ?? {}) {
   const wrong = Object.entries(fields);
   return [
     h("strong", null, error.message || String(error)),
-    wrong.length ? h("ul", null, wrong.map(([name, texts]) => h("li", null, h("code", null, name), ` ${texts.join("; ")}`))) : null,
+    wrong.length
+      ? h(
+          "ul",
+          null,
+          wrong.map(([name, texts]) => h("li", null, h("code", null, name), ` ${texts.join("; ")}`)),
+        )
+      : null,
     error.requestId ? h("div", { class: "id muted small" }, "Request ", h("code", null, error.requestId)) : null,
   ];
 }

@@ -10,13 +10,23 @@ import { complain } from "./notices.js";
 
 /** A button that does something over the network; errors become notices. */
 export function actionButton(label, run, kind = "", id = null) {
-  return h("button", { type: "button", class: kind, id, onclick: (event) => busy(event.currentTarget, async () => {
-    try {
-      await run();
-    } catch (error) {
-      complain(error);
-    }
-  }) }, label);
+  return h(
+    "button",
+    {
+      type: "button",
+      class: kind,
+      id,
+      onclick: (event) =>
+        busy(event.currentTarget, async () => {
+          try {
+            await run();
+          } catch (error) {
+            complain(error);
+          }
+        }),
+    },
+    label,
+  );
 }
 
 /** A host's state as a badge. */
@@ -36,11 +46,17 @@ export function shortDigest(value) {
  * @param {number} total
  */
 export function meter(parts, total) {
-  return h("div", { class: "meter", "aria-hidden": "true" }, parts.filter(({ part }) => part > 0).map(({ fill, part }) => {
-    const bar = h("i", { class: fill });
-    bar.style.width = `${percent(part, total)}%`;
-    return bar;
-  }));
+  return h(
+    "div",
+    { class: "meter", "aria-hidden": "true" },
+    parts
+      .filter(({ part }) => part > 0)
+      .map(({ fill, part }) => {
+        const bar = h("i", { class: fill });
+        bar.style.width = `${percent(part, total)}%`;
+        return bar;
+      }),
+  );
 }
 
 /** How full a quota window is, and when it starts anew. */
@@ -49,10 +65,23 @@ export function quotaGauge(name, window) {
   if (typeof used !== "number") return h("div", { class: "gauge muted" }, `${name}: not told`);
   const tone = used >= 90 ? "bad" : used >= 70 ? "warn" : "good";
   const reset = Number.isNaN(instant(window.reset_at)) ? null : h("span", null, "starts anew ", time(window.reset_at));
-  return h("div", { class: "gauge" },
-    h("div", { class: "line" }, h("span", null, name, window.limit_seconds ? h("span", { class: "muted" }, ` · ${span(window.limit_seconds)}`) : null), h("strong", { class: tone }, `${used} %`)),
+  return h(
+    "div",
+    { class: "gauge" },
+    h(
+      "div",
+      { class: "line" },
+      h(
+        "span",
+        null,
+        name,
+        window.limit_seconds ? h("span", { class: "muted" }, ` · ${span(window.limit_seconds)}`) : null,
+      ),
+      h("strong", { class: tone }, `${used} %`),
+    ),
     meter([{ fill: `fill-${tone}`, part: used }], 100),
-    h("div", { class: "muted small" }, `${Math.max(0, 100 - used)} % left`, reset ? [" · ", reset] : null));
+    h("div", { class: "muted small" }, `${Math.max(0, 100 - used)} % left`, reset ? [" · ", reset] : null),
+  );
 }
 
 /** The two windows of a quota row, whose columns are named `primary_used_percent` and so on. */
@@ -78,9 +107,18 @@ const LEVELS = { ok: ["OK", "good"], warn: ["Warning", "warn"], fail: ["Failed",
 /** What `doctor` has found: a level, the text, and what mends it. */
 export function findingsList(findings, none) {
   if (!findings.length) return empty(none);
-  return h("ul", { class: "findings" }, findings.map(({ level, text, mend, check }) => {
-    const [name, tone] = LEVELS[level] ?? [level, ""];
-    return h("li", null, badge(name, tone), h("div", null, check ? h("span", { class: "muted" }, `${check}: `) : null, text),
-      mend ? h("div", { class: "mend" }, mend) : null);
-  }));
+  return h(
+    "ul",
+    { class: "findings" },
+    findings.map(({ level, text, mend, check }) => {
+      const [name, tone] = LEVELS[level] ?? [level, ""];
+      return h(
+        "li",
+        null,
+        badge(name, tone),
+        h("div", null, check ? h("span", { class: "muted" }, `${check}: `) : null, text),
+        mend ? h("div", { class: "mend" }, mend) : null,
+      );
+    }),
+  );
 }

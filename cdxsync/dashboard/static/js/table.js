@@ -20,14 +20,28 @@ import { sorted } from "./sorting.js";
  * @param {Column[]} columns
  */
 export function headRow(columns, order, onSort) {
-  return h("tr", { role: "row" }, columns.map((column, index) => {
-    const active = order?.column === index;
-    const direction = !column.sort ? null : active ? (order.descending ? "descending" : "ascending") : "none";
-    const kind = [column.number ? "number" : "", column.className ?? ""].join(" ").trim();
-    const wanted = () => onSort({ column: index, descending: active ? !order.descending : Boolean(column.descendingFirst) });
-    return h("th", { role: "columnheader", scope: "col", class: kind, "aria-sort": direction },
-      column.sort ? h("button", { type: "button", class: "sort", id: `sort-${slug(column.title)}`, onclick: wanted }, column.title) : column.title || h("span", { class: "visually-hidden" }, "Actions"));
-  }));
+  return h(
+    "tr",
+    { role: "row" },
+    columns.map((column, index) => {
+      const active = order?.column === index;
+      const direction = !column.sort ? null : active ? (order.descending ? "descending" : "ascending") : "none";
+      const kind = [column.number ? "number" : "", column.className ?? ""].join(" ").trim();
+      const wanted = () =>
+        onSort({ column: index, descending: active ? !order.descending : Boolean(column.descendingFirst) });
+      return h(
+        "th",
+        { role: "columnheader", scope: "col", class: kind, "aria-sort": direction },
+        column.sort
+          ? h(
+              "button",
+              { type: "button", class: "sort", id: `sort-${slug(column.title)}`, onclick: wanted },
+              column.title,
+            )
+          : column.title || h("span", { class: "visually-hidden" }, "Actions"),
+      );
+    }),
+  );
 }
 
 function slug(text) {
@@ -36,11 +50,15 @@ function slug(text) {
 
 /** A row of cells. The roles are told, as a phone shows rows as cards, and browsers then forget what they are. */
 export function bodyRow(columns, row, attributes = {}) {
-  return h("tr", { role: "row", ...attributes }, columns.map((column) => {
-    const kind = [column.number ? "number" : "", column.className ?? ""].join(" ").trim();
-    const head = column.head ? { role: "rowheader", scope: "row" } : { role: "cell", "data-label": column.title };
-    return h(column.head ? "th" : "td", { class: kind, ...head }, column.cell(row));
-  }));
+  return h(
+    "tr",
+    { role: "row", ...attributes },
+    columns.map((column) => {
+      const kind = [column.number ? "number" : "", column.className ?? ""].join(" ").trim();
+      const head = column.head ? { role: "rowheader", scope: "row" } : { role: "cell", "data-label": column.title };
+      return h(column.head ? "th" : "td", { class: kind, ...head }, column.cell(row));
+    }),
+  );
 }
 
 /**
@@ -62,13 +80,28 @@ export function table({ label, columns, rows, order, none = "Nothing yet.", tall
   const body = h("tbody", { role: "rowgroup" });
   const draw = () => {
     const shown = order ? sorted(rows, columns[order.column].sort, order.descending) : rows;
-    fill(head, headRow(columns, order, (wanted) => {
-      order = wanted;
-      draw();
-    }));
-    fill(body, shown.map((row) => bodyRow(columns, row)));
+    fill(
+      head,
+      headRow(columns, order, (wanted) => {
+        order = wanted;
+        draw();
+      }),
+    );
+    fill(
+      body,
+      shown.map((row) => bodyRow(columns, row)),
+    );
   };
   draw();
-  return h("div", { class: tall ? "table-box tall" : "table-box", role: "region", "aria-labelledby": id, tabindex: "0" },
-    h("table", { role: "table", class: cards ? "data cards" : "data" }, h("caption", { id, class: "visually-hidden" }, label), head, body));
+  return h(
+    "div",
+    { class: tall ? "table-box tall" : "table-box", role: "region", "aria-labelledby": id, tabindex: "0" },
+    h(
+      "table",
+      { role: "table", class: cards ? "data cards" : "data" },
+      h("caption", { id, class: "visually-hidden" }, label),
+      head,
+      body,
+    ),
+  );
 }

@@ -11,7 +11,13 @@ export const COUNT_COLUMNS = [
   ["Cached", "cached"],
   ["Output", "output"],
   ["Reasoning", "reasoning"],
-].map(([title, name]) => ({ title, number: true, descendingFirst: true, sort: (row) => row[name], cell: (row) => count(row[name]) }));
+].map(([title, name]) => ({
+  title,
+  number: true,
+  descendingFirst: true,
+  sort: (row) => row[name],
+  cell: (row) => count(row[name]),
+}));
 
 /** What a row cost, in one currency for all. */
 export const costColumn = (currency) => ({

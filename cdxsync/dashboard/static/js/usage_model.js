@@ -27,7 +27,11 @@ const PARTS = [
  */
 export function tokenSeries(rows, days) {
   const byDay = new Map(rows.map((row) => [row.day, partsOf(row)]));
-  const series = PARTS.map(({ part, name, colour }) => ({ name, colour, values: days.map((day) => byDay.get(day)?.[part] ?? 0) }));
+  const series = PARTS.map(({ part, name, colour }) => ({
+    name,
+    colour,
+    values: days.map((day) => byDay.get(day)?.[part] ?? 0),
+  }));
   return series.filter((one, index) => index === 0 || one.values.some((value) => value > 0));
 }
 

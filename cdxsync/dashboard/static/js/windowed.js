@@ -18,8 +18,13 @@ export function windowedTable({ label, columns, onSort }) {
   const body = h("tbody", { role: "rowgroup" });
   const above = spacer();
   const below = spacer();
-  const element = h("table", { role: "table", class: "data", "aria-rowcount": "0" },
-    h("caption", { id, class: "visually-hidden" }, label), head, body);
+  const element = h(
+    "table",
+    { role: "table", class: "data", "aria-rowcount": "0" },
+    h("caption", { id, class: "visually-hidden" }, label),
+    head,
+    body,
+  );
   const box = h("div", { class: "windowed table-box", role: "region", "aria-labelledby": id, tabindex: "0" }, element);
   /** Rows that are there, by id, so that the focus stays in them while others come and go. */
   let present = new Map();

@@ -17,13 +17,34 @@ const MOST = 500;
 export async function authPage({ head, body, signal }) {
   const place = { canonical: h("div"), history: h("div") };
   const load = async () => {
-    const [canonical, { history }] = await Promise.all([readCanonical(signal), get("auth/history", { limit: MOST }, signal)]);
+    const [canonical, { history }] = await Promise.all([
+      readCanonical(signal),
+      get("auth/history", { limit: MOST }, signal),
+    ]);
     fill(place.canonical, canonicalCard(canonical));
     fill(place.history, historyCard(history, load));
   };
   await load();
-  head.append(h("div", { class: "push" }, h("button", { type: "button", class: "primary", id: "auth-upload", onclick: () => uploadDialog(load) }, "Upload auth.json")));
-  fill(body, h("div", { class: "grid" }, h("div", { class: "w4 stack" }, place.canonical), h("div", { class: "w8 stack" }, place.history)));
+  head.append(
+    h(
+      "div",
+      { class: "push" },
+      h(
+        "button",
+        { type: "button", class: "primary", id: "auth-upload", onclick: () => uploadDialog(load) },
+        "Upload auth.json",
+      ),
+    ),
+  );
+  fill(
+    body,
+    h(
+      "div",
+      { class: "grid" },
+      h("div", { class: "w4 stack" }, place.canonical),
+      h("div", { class: "w8 stack" }, place.history),
+    ),
+  );
 }
 
 async function readCanonical(signal) {
@@ -36,7 +57,10 @@ async function readCanonical(signal) {
 }
 
 function canonicalCard(document) {
-  if (!document) return card("Canonical document", { body: empty("The fleet has none yet. Log in on one host with cdx login, or upload a file.") });
+  if (!document)
+    return card("Canonical document", {
+      body: empty("The fleet has none yet. Log in on one host with cdx login, or upload a file."),
+    });
   return card("Canonical document", {
     actions: [actionButton("Show its content", () => askToShow(), "quiet", "auth-show")],
     body: facts([
@@ -53,15 +77,29 @@ function askToShow() {
   openDialog({
     title: "Show the content?",
     body: h("p", null, "It holds the tokens of the whole fleet. That you have seen them is written to the log."),
-    actions: [{ label: "Cancel" }, { label: "Show", danger: true, run: async (dialog) => {
-      const { auth } = await get("auth", { include_body: 1 });
-      const text = JSON.stringify(auth, null, 2);
-      dialog.show({
-        title: "auth.json",
-        body: [h("pre", { class: "secret", tabindex: "0", "aria-label": "Content of auth.json" }, text), h("p", null, copyButton(() => text, "auth.json"))],
-        actions: [{ label: "Close" }],
-      });
-    } }],
+    actions: [
+      { label: "Cancel" },
+      {
+        label: "Show",
+        danger: true,
+        run: async (dialog) => {
+          const { auth } = await get("auth", { include_body: 1 });
+          const text = JSON.stringify(auth, null, 2);
+          dialog.show({
+            title: "auth.json",
+            body: [
+              h("pre", { class: "secret", tabindex: "0", "aria-label": "Content of auth.json" }, text),
+              h(
+                "p",
+                null,
+                copyButton(() => text, "auth.json"),
+              ),
+            ],
+            actions: [{ label: "Close" }],
+          });
+        },
+      },
+    ],
   });
 }
 
@@ -72,12 +110,26 @@ function historyCard(history, load) {
     { title: "Stored", className: "nowrap", cell: (row) => time(row.stored_at) },
     { title: "Source", cell: (row) => row.source },
     { title: "Digest", cell: (row) => shortDigest(row.digest) },
-    { title: "", className: "actions", cell: (row) => [
-      row === history.at(-1) ? null : actionButton("Compare", () => showDiff(row), "quiet", `compare-${row.id}`),
-      row.canonical ? badge("canonical", "good") : actionButton("Roll back", () => askRollback(row, load), "quiet", `rollback-${row.id}`),
-    ] },
+    {
+      title: "",
+      className: "actions",
+      cell: (row) => [
+        row === history.at(-1) ? null : actionButton("Compare", () => showDiff(row), "quiet", `compare-${row.id}`),
+        row.canonical
+          ? badge("canonical", "good")
+          : actionButton("Roll back", () => askRollback(row, load), "quiet", `rollback-${row.id}`),
+      ],
+    },
   ];
-  return card("History", { flush: true, body: table({ label: "Documents that are kept, the newest first", columns, rows: history, none: "Nothing is kept yet." }) });
+  return card("History", {
+    flush: true,
+    body: table({
+      label: "Documents that are kept, the newest first",
+      columns,
+      rows: history,
+      none: "Nothing is kept yet.",
+    }),
+  });
 }
 
 async function showDiff(row) {
@@ -92,7 +144,12 @@ async function showDiff(row) {
     title: `Document ${to.id} beside ${from.id}`,
     body: [
       h("p", { class: "muted" }, "Which keys differ. Values are never shown."),
-      table({ label: "Keys that differ", columns, rows: changes, none: reordered ? "Only the order of keys differs." : "Nothing differs." }),
+      table({
+        label: "Keys that differ",
+        columns,
+        rows: changes,
+        none: reordered ? "Only the order of keys differs." : "Nothing differs.",
+      }),
     ],
     actions: [{ label: "Close" }],
   });
@@ -104,8 +161,16 @@ function askRollback(row, load) {
     label: "Roll back",
     danger: true,
     body: [
-      facts([["Refreshed", fullTime(row.last_refresh)], ["Source", row.source], ["Digest", digest(row.digest)]]),
-      h("p", null, "A copy of it, dated now, becomes the fleet's document, and every host takes it at its next run. What is canonical now stays in the history."),
+      facts([
+        ["Refreshed", fullTime(row.last_refresh)],
+        ["Source", row.source],
+        ["Digest", digest(row.digest)],
+      ]),
+      h(
+        "p",
+        null,
+        "A copy of it, dated now, becomes the fleet's document, and every host takes it at its next run. What is canonical now stays in the history.",
+      ),
     ],
     run: async () => {
       const done = await post("auth/rollback", { id: row.id });
@@ -116,8 +181,20 @@ function askRollback(row, load) {
 }
 
 function uploadDialog(load) {
-  const input = h("input", { type: "file", id: "auth-file", name: "auth", accept: ".json,application/json", required: true });
-  const drop = h("div", { class: "drop field" }, h("label", { for: "auth-file" }, "auth.json"), input, h("span", { class: "hint" }, "Choose the file, or drop it here. Codex keeps it in ~/.codex/auth.json."));
+  const input = h("input", {
+    type: "file",
+    id: "auth-file",
+    name: "auth",
+    accept: ".json,application/json",
+    required: true,
+  });
+  const drop = h(
+    "div",
+    { class: "drop field" },
+    h("label", { for: "auth-file" }, "auth.json"),
+    input,
+    h("span", { class: "hint" }, "Choose the file, or drop it here. Codex keeps it in ~/.codex/auth.json."),
+  );
   for (const name of ["dragenter", "dragover"]) {
     drop.addEventListener(name, (event) => {
       event.preventDefault();
@@ -132,19 +209,37 @@ function uploadDialog(load) {
   const force = h("input", { type: "checkbox", id: "auth-force" });
   openDialog({
     title: "Upload auth.json",
-    body: [drop, h("div", { class: "check" }, force, h("label", { for: "auth-force" }, "Make it canonical even when the fleet's document is newer"))],
-    actions: [{ label: "Cancel" }, { label: "Upload", primary: true, run: async (dialog) => {
-      const [file] = input.files;
-      if (!file) throw Object.assign(new Error("Nothing was uploaded."), { fields: { auth: ["is required: choose a file"] } });
-      const answer = await post("auth/upload", { auth: await file.text(), force: force.checked });
-      const said = {
-        updated: `${file.name} is canonical now`,
-        unchanged: `${file.name} is what the fleet has already`,
-        outdated: `${file.name} is older than the fleet's document, which stays`,
-      };
-      dialog.close();
-      tell(said[answer.status] ?? `${file.name}: ${answer.status}`);
-      await load();
-    } }],
+    body: [
+      drop,
+      h(
+        "div",
+        { class: "check" },
+        force,
+        h("label", { for: "auth-force" }, "Make it canonical even when the fleet's document is newer"),
+      ),
+    ],
+    actions: [
+      { label: "Cancel" },
+      {
+        label: "Upload",
+        primary: true,
+        run: async (dialog) => {
+          const [file] = input.files;
+          if (!file)
+            throw Object.assign(new Error("Nothing was uploaded."), {
+              fields: { auth: ["is required: choose a file"] },
+            });
+          const answer = await post("auth/upload", { auth: await file.text(), force: force.checked });
+          const said = {
+            updated: `${file.name} is canonical now`,
+            unchanged: `${file.name} is what the fleet has already`,
+            outdated: `${file.name} is older than the fleet's document, which stays`,
+          };
+          dialog.close();
+          tell(said[answer.status] ?? `${file.name}: ${answer.status}`);
+          await load();
+        },
+      },
+    ],
   });
 }

@@ -20,17 +20,57 @@ const KINDS = { ca: "CA", server: "Server", client: "Client" };
 
 /** Draw the page. */
 export async function certificatesPage({ body, signal }) {
-  const { certificates } = await get("certificates", {}, signal);
+  const [{ certificates }, { mtls }] = await Promise.all([
+    get("certificates", {}, signal),
+    get("overview", {}, signal),
+  ]);
   const now = Date.now();
   const columns = [
-    { title: "Name", head: true, sort: (row) => row.name, cell: (row) => row.name },
+    {
+      title: "Name",
+      head: true,
+      sort: (row) => row.name,
+      cell: (row) =>
+        mtls?.fingerprint && row.fingerprint === mtls.fingerprint ? [row.name, " ", badge("yours", "plain")] : row.name,
+    },
     { title: "Purpose", sort: (row) => row.kind, cell: (row) => KINDS[row.kind] ?? row.kind },
-    { title: "State", sort: (row) => certificateState(row, now)[0], cell: (row) => badge(...certificateState(row, now)) },
+    {
+      title: "State",
+      sort: (row) => certificateState(row, now)[0],
+      cell: (row) => badge(...certificateState(row, now)),
+    },
     { title: "Ends", className: "nowrap", sort: (row) => row.not_after, cell: (row) => fullTime(row.not_after) },
     { title: "From", className: "nowrap", cell: (row) => time(row.not_before, { style: "full" }) },
     { title: "Serial", cell: (row) => h("code", null, row.serial) },
   ];
-  fill(body, h("div", { class: "stack" },
-    card("Made by this server", { flush: true, body: table({ label: "Certificates", columns, rows: certificates, order: { column: 3, descending: false }, none: "The server has made none; it uses those of the settings." }) }),
-    h("p", { class: "muted small" }, "Made, renewed and revoked on the server: ", h("code", null, "cdxsync pki issue NAME"), ", ", h("code", null, "pki renew"), ", ", h("code", null, "pki revoke NAME"), ". For a browser: ", h("code", null, "cdxsync pki export NAME"), ".")));
+  fill(
+    body,
+    h(
+      "div",
+      { class: "stack" },
+      card("Made by this server", {
+        flush: true,
+        body: table({
+          label: "Certificates",
+          columns,
+          rows: certificates,
+          order: { column: 3, descending: false },
+          none: "The server has made none; it uses those of the settings.",
+        }),
+      }),
+      h(
+        "p",
+        { class: "muted small" },
+        "Made, renewed and revoked on the server: ",
+        h("code", null, "cdxsync pki issue NAME"),
+        ", ",
+        h("code", null, "pki renew"),
+        ", ",
+        h("code", null, "pki revoke NAME"),
+        ". For a browser: ",
+        h("code", null, "cdxsync pki export NAME"),
+        ".",
+      ),
+    ),
+  );
 }

@@ -22,7 +22,15 @@ const ROWS = 20;
 /** Draw the page. */
 export async function hostPage({ head, body, params, signal, setTitle }) {
   const id = encodeURIComponent(params.id);
-  const place = { badge: h("span"), bar: h("div", { class: "push" }), state: h("div"), digests: h("div"), permits: h("div"), usage: h("div", { class: "stack" }), log: h("div") };
+  const place = {
+    badge: h("span"),
+    bar: h("div", { class: "push" }),
+    state: h("div"),
+    digests: h("div"),
+    permits: h("div"),
+    usage: h("div", { class: "stack" }),
+    log: h("div"),
+  };
   const shown = new Map();
   const draw = (name, data, make) => {
     const text = JSON.stringify(data);
@@ -46,15 +54,29 @@ export async function hostPage({ head, body, params, signal, setTitle }) {
     draw("bar", [host.status, host.fqdn, host.ip], () => bar(host, load));
     draw("state", [host, auth.canonical_digest], () => stateCard(host, state));
     draw("digests", [host.recent_digests, auth], () => digestsCard(host, auth));
-    draw("permits", [host.allow_roaming_ips, host.allow_store_auth, host.allow_store_prompts], () => permitsCard(host, load));
+    draw("permits", [host.allow_roaming_ips, host.allow_store_auth, host.allow_store_prompts], () =>
+      permitsCard(host, load),
+    );
     draw("usage", [summary, rows], () => usageCards(month, summary, rows, signal));
-    draw("log", log, () => card("Log", { flush: true, actions: [h("a", { href: `#/log?host=${host.id}`, class: "small" }, "All of it")], body: logTable(log.logs, { ofHost: true }) }));
+    draw("log", log, () =>
+      card("Log", {
+        flush: true,
+        actions: [h("a", { href: `#/log?host=${host.id}`, class: "small" }, "All of it")],
+        body: logTable(log.logs, { ofHost: true }),
+      }),
+    );
   };
   await load();
   head.append(place.badge, place.bar);
-  fill(body, h("div", { class: "grid" },
-    h("div", { class: "w4 stack" }, place.state, place.digests, place.permits),
-    h("div", { class: "w8 stack" }, place.usage, place.log)));
+  fill(
+    body,
+    h(
+      "div",
+      { class: "grid" },
+      h("div", { class: "w4 stack" }, place.state, place.digests, place.permits),
+      h("div", { class: "w8 stack" }, place.usage, place.log),
+    ),
+  );
   every(EVERY_SECONDS, load, signal);
 }
 
@@ -64,70 +86,142 @@ function bar(host, load) {
     button("rotate", "Rotate key", () => actions.registerDialog({ fqdn: host.fqdn, done: load })),
     host.ip ? button("unbind", "Unbind", () => actions.unbind(host, load)) : null,
     button("clear", "Clear", () => actions.clear(host, load)),
-    host.status === "active" ? button("active", "Disable", () => actions.setActive(host, false, load)) : button("active", "Enable", () => actions.setActive(host, true, load)),
-    button("delete", "Delete", () => actions.deleteHost(host, () => {
-      location.hash = "#/hosts";
-    }), "danger"),
+    host.status === "active"
+      ? button("active", "Disable", () => actions.setActive(host, false, load))
+      : button("active", "Enable", () => actions.setActive(host, true, load)),
+    button(
+      "delete",
+      "Delete",
+      () =>
+        actions.deleteHost(host, () => {
+          location.hash = "#/hosts";
+        }),
+      "danger",
+    ),
   ];
 }
 
 function stateCard(host, state) {
-  return card("State", { body: facts([
-    ["State", [STATES[state].name, h("span", { class: "muted" }, `: ${STATES[state].help}`)]],
-    ["Blocked", host.blocked_at ? fullTime(host.blocked_at) : null],
-    ["Last call", fullTime(host.last_seen_at)],
-    ["Address", host.ip ?? "none yet; the next call binds it"],
-    ["Credentials of", fullTime(host.last_refresh, "none")],
-    ["Codex", host.client_version ?? "–"],
-    ["cdx", host.wrapper_version ?? "–"],
-    ["Calls", count(host.api_calls)],
-    ["Registered", fullTime(host.created_at)],
-    ["Id", String(host.id)],
-  ]) });
+  return card("State", {
+    body: facts([
+      ["State", [STATES[state].name, h("span", { class: "muted" }, `: ${STATES[state].help}`)]],
+      ["Blocked", host.blocked_at ? fullTime(host.blocked_at) : null],
+      ["Last call", fullTime(host.last_seen_at)],
+      ["Address", host.ip ?? "none yet; the next call binds it"],
+      ["Credentials of", fullTime(host.last_refresh, "none")],
+      ["Codex", host.client_version ?? "–"],
+      ["cdx", host.wrapper_version ?? "–"],
+      ["Calls", count(host.api_calls)],
+      ["Registered", fullTime(host.created_at)],
+      ["Id", String(host.id)],
+    ]),
+  });
 }
 
 function digestsCard(host, auth) {
   const fleet = auth.canonical_digest;
-  const name = (digest) => (digest === fleet ? badge("the fleet's", "good") : digest === host.canonical_digest ? badge("held last", "warn") : null);
+  const name = (digest) =>
+    digest === fleet
+      ? badge("the fleet's", "good")
+      : digest === host.canonical_digest
+        ? badge("held last", "warn")
+        : null;
   const columns = [
     { title: "Digest", head: true, cell: shortDigest },
     { title: "", cell: name },
   ];
-  return card("Recent digests", { flush: true, body: table({ label: "Recent digests, the newest first", columns, rows: host.recent_digests, none: "The host has told of none." }), footer: ["The fleet's: ", shortDigest(fleet)] });
+  return card("Recent digests", {
+    flush: true,
+    body: table({
+      label: "Recent digests, the newest first",
+      columns,
+      rows: host.recent_digests,
+      none: "The host has told of none.",
+    }),
+    footer: ["The fleet's: ", shortDigest(fleet)],
+  });
 }
 
 function permitsCard(host, load) {
   const box = (name, label, hint, on, set) => {
     const id = `permit-${name}`;
-    const input = h("input", { type: "checkbox", id, checked: on, "aria-describedby": `${id}-hint`, onchange: async () => {
-      input.disabled = true;
-      try {
-        await set(input.checked);
-      } catch (error) {
-        input.checked = on;
-        complain(error);
-      }
-      input.disabled = false;
-      input.focus();
-      await load();
-    } });
-    return h("div", { class: "check" }, input, h("div", null, h("label", { for: id }, label), h("div", { class: "muted small", id: `${id}-hint` }, hint)));
+    const input = h("input", {
+      type: "checkbox",
+      id,
+      checked: on,
+      "aria-describedby": `${id}-hint`,
+      onchange: async () => {
+        input.disabled = true;
+        try {
+          await set(input.checked);
+        } catch (error) {
+          input.checked = on;
+          complain(error);
+        }
+        input.disabled = false;
+        input.focus();
+        await load();
+      },
+    });
+    return h(
+      "div",
+      { class: "check" },
+      input,
+      h("div", null, h("label", { for: id }, label), h("div", { class: "muted small", id: `${id}-hint` }, hint)),
+    );
   };
-  return card("What it may do", { body: [
-    box("roaming", "Call from any address", "Without this its key works only from the address that it is bound to.", host.allow_roaming_ips, (on) => actions.setRoaming(host, on)),
-    box("auth", "Store credentials for the fleet", "Without this it only receives; a login on it stays on it.", host.allow_store_auth, (on) => actions.setPermit(host, "store_auth", on)),
-    box("prompts", "Store prompts for the fleet", "Without this it only receives them.", host.allow_store_prompts, (on) => actions.setPermit(host, "store_prompts", on)),
-  ] });
+  return card("What it may do", {
+    body: [
+      box(
+        "roaming",
+        "Call from any address",
+        "Without this its key works only from the address that it is bound to.",
+        host.allow_roaming_ips,
+        (on) => actions.setRoaming(host, on),
+      ),
+      box(
+        "auth",
+        "Store credentials for the fleet",
+        "Without this it only receives; a login on it stays on it.",
+        host.allow_store_auth,
+        (on) => actions.setPermit(host, "store_auth", on),
+      ),
+      box(
+        "prompts",
+        "Store prompts for the fleet",
+        "Without this it only receives them.",
+        host.allow_store_prompts,
+        (on) => actions.setPermit(host, "store_prompts", on),
+      ),
+    ],
+  });
 }
 
 function usageCards(month, summary, { usages }, signal) {
   const days = daysOf(month, new Date().toISOString().slice(0, 10));
   const cost = summary.totals.cost === null ? "" : ` · ${money(summary.totals.cost, summary.currency)}`;
   const chart = summary.days.length
-    ? dayChart({ label: `Tokens by day, ${monthName(month)}`, days, series: tokenSeries(summary.days, days), write: count, axis: compact, signal })
+    ? dayChart({
+        label: `Tokens by day, ${monthName(month)}`,
+        days,
+        series: tokenSeries(summary.days, days),
+        write: count,
+        axis: compact,
+        signal,
+      })
     : empty("It has reported no usage this month.");
   return [
     card(`Usage in ${monthName(month)}: ${count(summary.totals.total)} tokens${cost}`, { body: chart }),
-    card("Newest reports", { flush: true, body: table({ label: "Newest usage reports of the host", cards: false, columns: usageColumns(usages, { withHost: false }), rows: usages, tall: true, none: "None yet." }) }),
+    card("Newest reports", {
+      flush: true,
+      body: table({
+        label: "Newest usage reports of the host",
+        cards: false,
+        columns: usageColumns(usages, { withHost: false }),
+        rows: usages,
+        tall: true,
+        none: "None yet.",
+      }),
+    }),
   ];
 }

@@ -26,17 +26,35 @@ export async function systemPage({ body, signal }) {
   };
   const load = async () => {
     const [{ versions, jobs }, state, runner, doctor] = await Promise.all([
-      get("overview", {}, signal), get("api/state", {}, signal), get("runner", {}, signal), get("doctor", {}, signal)]);
+      get("overview", {}, signal),
+      get("api/state", {}, signal),
+      get("runner", {}, signal),
+      get("doctor", {}, signal),
+    ]);
     draw("state", state, () => stateCard(state, load));
-    draw("versions", [versions, offReason(jobs, "versions")], () => versionsCard(versions, offReason(jobs, "versions"), load));
+    draw("versions", [versions, offReason(jobs, "versions")], () =>
+      versionsCard(versions, offReason(jobs, "versions"), load),
+    );
     draw("runner", runner, () => runnerCard(runner, load));
     draw("jobs", jobs, () => jobsCard(jobs, load));
-    draw("doctor", doctor, () => card("Doctor", { flush: true, body: findingsList(doctor.checks, "Nothing was examined."), footer: "What the server can examine by itself. More on the server: cdxsync doctor" }));
+    draw("doctor", doctor, () =>
+      card("Doctor", {
+        flush: true,
+        body: findingsList(doctor.checks, "Nothing was examined."),
+        footer: "What the server can examine by itself. More on the server: cdxsync doctor",
+      }),
+    );
   };
   await load();
-  fill(body, h("div", { class: "grid" },
-    h("div", { class: "w7 stack" }, place.jobs, place.doctor),
-    h("div", { class: "w5 stack" }, place.versions, place.runner, place.state)));
+  fill(
+    body,
+    h(
+      "div",
+      { class: "grid" },
+      h("div", { class: "w7 stack" }, place.jobs, place.doctor),
+      h("div", { class: "w5 stack" }, place.versions, place.runner, place.state),
+    ),
+  );
   every(EVERY_SECONDS, load, signal);
 }
 
@@ -46,49 +64,87 @@ function stateCard({ disabled }, load) {
     tell(`The flag api_disabled was ${disabled ? "cleared" : "set"}`);
     await load();
   };
-  const change = () => confirm({
-    title: disabled ? "Clear the flag" : "Set the flag",
-    label: disabled ? "Clear" : "Set",
-    body: h("p", null, "The flag api_disabled is kept and shown to programs that ask for it. Hosts can call, whatever it says."),
-    run: set,
-  });
+  const change = () =>
+    confirm({
+      title: disabled ? "Clear the flag" : "Set the flag",
+      label: disabled ? "Clear" : "Set",
+      body: h(
+        "p",
+        null,
+        "The flag api_disabled is kept and shown to programs that ask for it. Hosts can call, whatever it says.",
+      ),
+      run: set,
+    });
   return card("API", {
     actions: [actionButton(disabled ? "Clear the flag" : "Set the flag", change, "quiet", "api-flag")],
-    body: h("p", null, "api_disabled: ", badge(disabled ? "set" : "not set", disabled ? "warn" : "good"), h("span", { class: "muted small" }, " Kept and shown; hosts can call either way.")),
+    body: h(
+      "p",
+      null,
+      "api_disabled: ",
+      badge(disabled ? "set" : "not set", disabled ? "warn" : "good"),
+      h("span", { class: "muted small" }, " Kept and shown; hosts can call either way."),
+    ),
   });
 }
 
 function versionsCard(versions, off, load) {
-  return card("Versions", { actions: off ? [] : [versionsButton(load)], body: facts([
-    ["Not read", off || null],
-    ["Newest Codex", versions.client_version ?? "unknown"],
-    ["Checked", fullTime(versions.client_version_checked_at)],
-    ["From", versions.client_version_source],
-    ["Highest on a host", versions.reported_client_version ?? "none yet"],
-    ["cdx", versions.wrapper_version],
-    ["SHA-256 of cdx", shortDigest(versions.wrapper_sha256)],
-  ]) });
+  return card("Versions", {
+    actions: off ? [] : [versionsButton(load)],
+    body: facts([
+      ["Not read", off || null],
+      ["Newest Codex", versions.client_version ?? "unknown"],
+      ["Checked", fullTime(versions.client_version_checked_at)],
+      ["From", versions.client_version_source],
+      ["Highest on a host", versions.reported_client_version ?? "none yet"],
+      ["cdx", versions.wrapper_version],
+      ["SHA-256 of cdx", shortDigest(versions.wrapper_sha256)],
+    ]),
+  });
 }
 
 function runnerCard(runner, load) {
-  const run = actionButton("Check the login now", async () => {
-    const answer = await post("runner/run");
-    const verdict = answer.validation;
-    if (answer.pending) tell("The check goes on; it takes longer than usual");
-    else if (verdict?.status === "ok") tell(`The login works${answer.applied ? ", and was refreshed" : ""}`);
-    else complain(new Error(`The login was not accepted: ${verdict?.reason ?? "no verdict"}`));
-    await load();
-  }, "quiet", "runner-run");
+  const run = actionButton(
+    "Check the login now",
+    async () => {
+      const answer = await post("runner/run");
+      const verdict = answer.validation;
+      if (answer.pending) tell("The check goes on; it takes longer than usual");
+      else if (verdict?.status === "ok") tell(`The login works${answer.applied ? ", and was refreshed" : ""}`);
+      else complain(new Error(`The login was not accepted: ${verdict?.reason ?? "no verdict"}`));
+      await load();
+    },
+    "quiet",
+    "runner-run",
+  );
   const verdict = runner.latest_validation;
-  return card("Runner", { actions: runner.enabled ? [run] : [], body: facts([
-    ["Backend", runner.enabled ? `${runner.backend}${runner.check ? `, by ${runner.check}` : ""}` : `off: ${runner.off_reason}`],
-    ["Remote", runner.runner_url],
-    ["Last check", verdict ? [badge(verdict.status, verdict.status === "ok" ? "good" : "bad"), " ", time(verdict.created_at), verdict.reason ? `: ${verdict.reason}` : ""] : "none yet"],
-    ["In 24 h", `${count(runner.counts.validations_24h)} checks, ${count(runner.counts.runner_store_24h)} documents brought back`],
-    ["Refreshed by", runner.refresh.by],
-    ["Token ends", runner.refresh.expires_at ? fullTime(runner.refresh.expires_at) : "not told"],
-    ["Refresh due", runner.refresh.due_at ? fullTime(runner.refresh.due_at) : null],
-  ]) });
+  return card("Runner", {
+    actions: runner.enabled ? [run] : [],
+    body: facts([
+      [
+        "Backend",
+        runner.enabled ? `${runner.backend}${runner.check ? `, by ${runner.check}` : ""}` : `off: ${runner.off_reason}`,
+      ],
+      ["Remote", runner.runner_url],
+      [
+        "Last check",
+        verdict
+          ? [
+              badge(verdict.status, verdict.status === "ok" ? "good" : "bad"),
+              " ",
+              time(verdict.created_at),
+              verdict.reason ? `: ${verdict.reason}` : "",
+            ]
+          : "none yet",
+      ],
+      [
+        "In 24 h",
+        `${count(runner.counts.validations_24h)} checks, ${count(runner.counts.runner_store_24h)} documents brought back`,
+      ],
+      ["Refreshed by", runner.refresh.by],
+      ["Token ends", runner.refresh.expires_at ? fullTime(runner.refresh.expires_at) : "not told"],
+      ["Refresh due", runner.refresh.due_at ? fullTime(runner.refresh.due_at) : null],
+    ]),
+  });
 }
 
 function jobsCard(jobs, load) {
@@ -96,9 +152,27 @@ function jobsCard(jobs, load) {
     { title: "Job", head: true, cell: (job) => [job.name, h("div", { class: "muted small" }, job.help)] },
     { title: "State", cell: jobBadge },
     { title: "Every", className: "nowrap", cell: (job) => (job.interval_seconds ? span(job.interval_seconds) : "–") },
-    { title: "Last run", cell: (job) => [time(job.last_finished_at), job.last_duration_ms !== null ? h("span", { class: "muted" }, ` · ${count(job.last_duration_ms)} ms`) : null, h("div", { class: job.last_error ? "bad small" : "muted small" }, job.last_error ?? job.last_result ?? "")] },
-    { title: "Next", className: "nowrap", cell: (job) => (job.state === "off" ? "–" : time(job.next_run, { none: "when asked for" })) },
-    { title: "", className: "actions", cell: (job) => (job.state === "off" ? h("span", { class: "visually-hidden" }, job.off_reason) : actionButton("Run", () => runJob(job.name, load), "quiet", `run-${job.name}`)) },
+    {
+      title: "Last run",
+      cell: (job) => [
+        time(job.last_finished_at),
+        job.last_duration_ms !== null ? h("span", { class: "muted" }, ` · ${count(job.last_duration_ms)} ms`) : null,
+        h("div", { class: job.last_error ? "bad small" : "muted small" }, job.last_error ?? job.last_result ?? ""),
+      ],
+    },
+    {
+      title: "Next",
+      className: "nowrap",
+      cell: (job) => (job.state === "off" ? "–" : time(job.next_run, { none: "when asked for" })),
+    },
+    {
+      title: "",
+      className: "actions",
+      cell: (job) =>
+        job.state === "off"
+          ? h("span", { class: "visually-hidden" }, job.off_reason)
+          : actionButton("Run", () => runJob(job.name, load), "quiet", `run-${job.name}`),
+    },
   ];
   return card("Jobs", { flush: true, body: table({ label: "Background jobs", columns, rows: jobs }) });
 }
