@@ -84,7 +84,7 @@ class Watcher:
 
     def _console(self, message: Any) -> None:
         if message.type in ("error", "warning"):
-            self.problems.append(f"{message.type}: {message.text}")
+            self.problems.append(f"{message.type}: {message.text} ({message.location.get('url')})")
 
     def _response(self, response: Any) -> None:
         if response.status >= 400:
@@ -92,15 +92,21 @@ class Watcher:
 
     def go(self, address: str) -> Page:
         """Open a page of the dashboard, such as `hosts/1`, and wait until it stands."""
-        target = f"{self.url}/admin/#/{address}"
         if self.page.url.startswith(f"{self.url}/admin/"):
-            self.page.evaluate("hash => { location.hash = hash; }", f"#/{address}")
+            # The heading of the page before must not count as that of the next.
+            self.page.evaluate(
+                """hash => {
+                    document.querySelector("main h1")?.setAttribute("data-old", "");
+                    if (location.hash === hash) location.reload(); else location.hash = hash;
+                }""",
+                f"#/{address}",
+            )
         else:
-            self.page.goto(target)
+            self.page.goto(f"{self.url}/admin/#/{address}")
         self.settle()
         return self.page
 
     def settle(self) -> None:
         """Wait until nothing is being loaded."""
-        expect(self.page.locator("main h1")).to_be_visible(timeout=30_000)
+        expect(self.page.locator("main h1:not([data-old])")).to_be_visible(timeout=30_000)
         expect(self.page.locator("main .loading")).to_have_count(0, timeout=30_000)
