@@ -83,8 +83,8 @@ function monthPicker(month, current) {
   ];
 }
 
-function totalsCard({ month, totals, currency, currencies, unpriced }) {
-  const costs = Object.entries(currencies)
+function totalsCard({ month, totals, currency, costs: byCurrency, unpriced }) {
+  const costs = Object.entries(byCurrency)
     .map(([code, amount]) => money(amount, code))
     .join(" + ");
   const tile = (value, name) =>
