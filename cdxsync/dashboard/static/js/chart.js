@@ -78,15 +78,20 @@ function draw(plot, days, series, axis, say, signal) {
       plot,
     );
   };
-  const sizes = new ResizeObserver(() => {
-    if (chart?.width !== plot.clientWidth) make();
-  });
-  sizes.observe(plot);
-  scheme.addEventListener("change", make, { signal });
-  signal.addEventListener("abort", () => {
+  const end = new AbortController();
+  const stop = () => {
+    end.abort();
     sizes.disconnect();
     chart?.destroy();
+  };
+  const sizes = new ResizeObserver(() => {
+    if (chart && !plot.isConnected)
+      stop(); // a newer one stands in its place
+    else if (chart?.width !== plot.clientWidth) make();
   });
+  sizes.observe(plot);
+  scheme.addEventListener("change", make, { signal: end.signal });
+  signal.addEventListener("abort", stop, { signal: end.signal });
 }
 
 function optionsOf(plot, days, series, axis, say, width) {

@@ -23,7 +23,7 @@ export function time(stamp, { style = "age", none = "never" } = {}) {
 /** The full local time with its age behind it. */
 export function fullTime(stamp, none = "never") {
   if (Number.isNaN(instant(stamp))) return none;
-  return h("span", null, time(stamp, { style: "full" }), " ", h("span", { class: "nowrap" }, "· ", time(stamp)));
+  return h("span", null, time(stamp, { style: "full" }), " ", h("span", { class: "nowrap" }, "(", time(stamp), ")"));
 }
 
 setInterval(() => {

@@ -54,11 +54,12 @@ function shortened(text) {
 /** A short table of the newest rows; `ofHost` is for those of one host, which need not name it. */
 export function logTable(rows, { ofHost }) {
   const who = ofHost ? by : (row) => (isItself(row) ? host(row) : by(row));
+  const what = ofHost ? details : (row) => [isItself(row) || !row.fqdn ? null : [host(row), " "], details(row)];
   const columns = [
     { title: "Time", className: "nowrap", cell: (row) => time(row.created_at) },
     { title: "Action", head: true, className: "nowrap", cell: (row) => row.action },
     { title: "By", cell: who },
-    { title: "Details", className: "details", cell: details },
+    { title: "Details", className: "details", cell: what },
   ];
   return table({ label: "Audit log, the newest first", columns, rows, none: "Nothing was logged." });
 }

@@ -7,10 +7,10 @@ import { badge, card, empty, facts, fill, h } from "../dom.js";
 import { STATES, stateOf } from "../fleet_state.js";
 import { compact, count, money } from "../format.js";
 import * as actions from "../host_actions.js";
+import { keepFresh, makePlaces } from "../live.js";
 import { logTable } from "../log_rows.js";
 import { complain } from "../notices.js";
 import { actionButton, shortDigest, stateBadge } from "../parts.js";
-import { every } from "../polling.js";
 import { table } from "../table.js";
 import { daysOf, monthName, monthOf } from "../times.js";
 import { tokenSeries } from "../usage_model.js";
@@ -22,22 +22,8 @@ const ROWS = 20;
 /** Draw the page. */
 export async function hostPage({ head, body, params, signal, setTitle }) {
   const id = encodeURIComponent(params.id);
-  const place = {
-    badge: h("span"),
-    bar: h("div", { class: "push" }),
-    state: h("div"),
-    digests: h("div"),
-    permits: h("div"),
-    usage: h("div", { class: "stack" }),
-    log: h("div"),
-  };
-  const shown = new Map();
-  const draw = (name, data, make) => {
-    const text = JSON.stringify(data);
-    if (shown.get(name) === text) return;
-    shown.set(name, text);
-    fill(place[name], make());
-  };
+  const { places, draw } = makePlaces(["badge", "bar", "state", "digests", "permits", "usage", "log"]);
+  places.bar.className = "push";
   const month = monthOf(Date.now());
 
   const load = async () => {
@@ -66,18 +52,18 @@ export async function hostPage({ head, body, params, signal, setTitle }) {
       }),
     );
   };
-  await load();
-  head.append(place.badge, place.bar);
+  await keepFresh(head, EVERY_SECONDS, load, signal);
+  head.querySelector("h1").after(places.badge);
+  head.append(places.bar);
   fill(
     body,
     h(
       "div",
       { class: "grid" },
-      h("div", { class: "w4 stack" }, place.state, place.digests, place.permits),
-      h("div", { class: "w8 stack" }, place.usage, place.log),
+      h("div", { class: "w4 stack" }, places.state, places.digests, places.permits),
+      h("div", { class: "w8 stack" }, places.usage, places.log),
     ),
   );
-  every(EVERY_SECONDS, load, signal);
 }
 
 function bar(host, load) {

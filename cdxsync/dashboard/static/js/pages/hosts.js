@@ -6,6 +6,7 @@ import { empty, fill, h } from "../dom.js";
 import { STATES, TRAITS, countStates, haystack, matching, stateOf } from "../fleet_state.js";
 import { compact, count, counted } from "../format.js";
 import { registerDialog } from "../host_actions.js";
+import { tell } from "../notices.js";
 import { actionButton, stateBadge } from "../parts.js";
 import { every } from "../polling.js";
 import { keepInAddress } from "../addresses.js";
@@ -32,7 +33,7 @@ const COLUMNS = [
   },
   {
     title: "Last call",
-    className: "c-call",
+    className: "c-call least",
     sort: (host) => host.last_seen_at,
     descendingFirst: true,
     cell: (host) => time(host.last_seen_at),
@@ -181,12 +182,16 @@ export async function hostsPage({ head, body, query, signal }) {
     }
     draw();
   };
+  const reload = async () => {
+    await load();
+    tell(`The list was read again: ${counted(hosts.length, "host")}`);
+  };
   await load();
   head.append(
     h(
       "div",
       { class: "push" },
-      actionButton("Reload", load),
+      actionButton("Reload", reload),
       h(
         "button",
         { type: "button", class: "primary", id: "register", onclick: () => registerDialog({ done: load }) },

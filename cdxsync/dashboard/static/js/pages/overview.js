@@ -10,6 +10,7 @@ import { logTable } from "../log_rows.js";
 import { offReason, runJob, versionsButton } from "../jobs.js";
 import { complain, tell } from "../notices.js";
 import { actionButton, findingsList, jobBadge, meter, quotaGauges, shortDigest } from "../parts.js";
+import { keepFresh, makePlaces } from "../live.js";
 import { every } from "../polling.js";
 import { address } from "../addresses.js";
 import { table } from "../table.js";
@@ -17,52 +18,53 @@ import { daysOf, monthName, monthOf } from "../times.js";
 import { tokenSeries } from "../usage_model.js";
 
 const EVERY_SECONDS = 15;
+const EXAMINE_SECONDS = 60;
 const LOG_ROWS = 8;
 
 /** Draw the page. */
 export async function overviewPage({ head, body, signal }) {
-  const freshness = h("span", { class: "about small" });
-  head.append(freshness);
-  const places = Object.fromEntries(
-    ["warnings", "hosts", "canonical", "quota", "month", "chart", "versions", "jobs", "log"].map((name) => [
-      name,
-      h("div", { class: "stack" }),
-    ]),
-  );
-  const shown = new Map();
-  /** Draw a part when what it shows has changed; so the focus and what is selected stay. */
-  const draw = (name, data, make) => {
-    const text = JSON.stringify(data);
-    if (shown.get(name) === text) return;
-    shown.set(name, text);
-    fill(places[name], make());
+  const { places, draw } = makePlaces([
+    "warnings",
+    "hosts",
+    "canonical",
+    "quota",
+    "month",
+    "chart",
+    "versions",
+    "jobs",
+    "log",
+  ]);
+  let outside = [];
+  let examined = [];
+  const drawWarnings = () => {
+    const warnings = warningsOf(outside, examined);
+    draw("warnings", warnings, () => warningsCard(warnings));
   };
 
   const refresh = async () => {
     const month = monthOf(Date.now());
-    const [data, usage, doctor, log] = await Promise.all([
+    const [data, usage, log] = await Promise.all([
       get("overview", {}, signal),
       get("usage/summary", { month }, signal),
-      get("doctor", {}, signal),
       get("logs", { limit: LOG_ROWS }, signal),
     ]);
-    const warnings = warningsOf(data, doctor);
-    draw("warnings", warnings, () => warningsCard(warnings));
+    const off = (name) => offReason(data.jobs, name);
+    outside = data.warnings;
+    drawWarnings();
     draw("hosts", data.totals, () => hostsCard(data.totals));
     draw("canonical", [data.canonical, data.api_disabled], () => canonicalCard(data.canonical, data.api_disabled));
-    draw("quota", [data.chatgpt_usage, offReason(data.jobs, "chatgpt")], () =>
-      quotaCard(data.chatgpt_usage, offReason(data.jobs, "chatgpt"), refresh),
-    );
+    draw("quota", [data.chatgpt_usage, off("chatgpt")], () => quotaCard(data.chatgpt_usage, off("chatgpt"), refresh));
     draw("month", [data.tokens_month, data.pricing_month_costs, data.tokens], () => monthCard(month, data));
     draw("chart", usage.days, () => chartCard(month, usage, signal));
-    draw("versions", [data.versions, offReason(data.jobs, "versions")], () =>
-      versionsCard(data.versions, offReason(data.jobs, "versions"), refresh),
-    );
+    draw("versions", [data.versions, off("versions")], () => versionsCard(data.versions, off("versions"), refresh));
     draw("jobs", data.jobs, () => jobsCard(data.jobs, refresh));
     draw("log", log.logs, () => logCard(log.logs));
-    fill(freshness, "as of ", time(new Date().toISOString()));
   };
-  await refresh();
+  const examine = async () => {
+    examined = (await get("doctor", {}, signal)).checks;
+    drawWarnings();
+  };
+  await keepFresh(head, EVERY_SECONDS, refresh, signal);
   fill(
     body,
     h(
@@ -79,16 +81,16 @@ export async function overviewPage({ head, body, signal }) {
       ),
     ),
   );
-  every(EVERY_SECONDS, refresh, signal, (error) => {
-    if (error) fill(freshness, h("span", { class: "bad" }, `not up to date: ${error.message}`));
-  });
+  await examine();
+  every(EXAMINE_SECONDS, examine, signal);
 }
 
-/** The overview's warnings, and what `doctor` has found beside them. */
-function warningsOf(data, doctor) {
-  const outside = data.warnings.map(({ message }) => ({ level: "warn", text: message, mend: null, check: "" }));
-  const texts = new Set(outside.map(({ text }) => text));
-  return [...outside, ...doctor.checks.filter(({ level, text }) => level !== "ok" && !texts.has(text))];
+/** What `doctor` has found, and the overview's warnings that are not among that. */
+function warningsOf(outside, examined) {
+  const found = examined.filter(({ level }) => level !== "ok");
+  const texts = new Set(found.map(({ text }) => text));
+  const others = outside.filter(({ message }) => !texts.has(message));
+  return [...others.map(({ message }) => ({ level: "warn", text: message, mend: null, check: "" })), ...found];
 }
 
 function warningsCard(warnings) {

@@ -7,55 +7,56 @@ import { confirm } from "../dialog.js";
 import { count } from "../format.js";
 import { complain, tell } from "../notices.js";
 import { actionButton, findingsList, jobBadge, shortDigest } from "../parts.js";
-import { every } from "../polling.js";
 import { table } from "../table.js";
 import { span } from "../times.js";
+import { keepFresh, makePlaces } from "../live.js";
 import { offReason, runJob, versionsButton } from "../jobs.js";
 
 const EVERY_SECONDS = 15;
 
 /** Draw the page. */
-export async function systemPage({ body, signal }) {
-  const place = Object.fromEntries(["state", "versions", "runner", "jobs", "doctor"].map((name) => [name, h("div")]));
-  const shown = new Map();
-  const draw = (name, data, make) => {
-    const text = JSON.stringify(data);
-    if (shown.get(name) === text) return;
-    shown.set(name, text);
-    fill(place[name], make());
-  };
+export async function systemPage({ head, body, signal }) {
+  const { places, draw } = makePlaces(["state", "versions", "runner", "jobs", "doctor"]);
   const load = async () => {
-    const [{ versions, jobs }, state, runner, doctor] = await Promise.all([
+    const [{ versions, jobs }, state, runner] = await Promise.all([
       get("overview", {}, signal),
       get("api/state", {}, signal),
       get("runner", {}, signal),
-      get("doctor", {}, signal),
     ]);
+    const off = offReason(jobs, "versions");
     draw("state", state, () => stateCard(state, load));
-    draw("versions", [versions, offReason(jobs, "versions")], () =>
-      versionsCard(versions, offReason(jobs, "versions"), load),
-    );
+    draw("versions", [versions, off], () => versionsCard(versions, off, load));
     draw("runner", runner, () => runnerCard(runner, load));
     draw("jobs", jobs, () => jobsCard(jobs, load));
-    draw("doctor", doctor, () =>
-      card("Doctor", {
-        flush: true,
-        body: findingsList(doctor.checks, "Nothing was examined."),
-        footer: "What the server can examine by itself. More on the server: cdxsync doctor",
-      }),
-    );
   };
-  await load();
+  const examine = async () => {
+    const doctor = await get("doctor", {}, signal);
+    draw("doctor", doctor, () => doctorCard(doctor, examine));
+  };
+  await keepFresh(head, EVERY_SECONDS, load, signal);
+  await examine();
   fill(
     body,
     h(
       "div",
       { class: "grid" },
-      h("div", { class: "w7 stack" }, place.jobs, place.doctor),
-      h("div", { class: "w5 stack" }, place.versions, place.runner, place.state),
+      h("div", { class: "w7 stack" }, places.jobs, places.doctor),
+      h("div", { class: "w5 stack" }, places.versions, places.runner, places.state),
     ),
   );
-  every(EVERY_SECONDS, load, signal);
+}
+
+function doctorCard({ checks }, examine) {
+  const again = async () => {
+    await examine();
+    tell("The server was examined");
+  };
+  return card("Doctor", {
+    flush: true,
+    actions: [actionButton("Examine again", again, "quiet", "doctor-again")],
+    body: findingsList(checks, "Nothing was examined."),
+    footer: "What the server can examine by itself. More on the server: cdxsync doctor",
+  });
 }
 
 function stateCard({ disabled }, load) {

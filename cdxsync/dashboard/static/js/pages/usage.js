@@ -3,9 +3,9 @@
 import { get } from "../api.js";
 import { dayChart } from "../chart.js";
 import { card, empty, facts, fill, h } from "../dom.js";
-import { compact, count, money, price, share } from "../format.js";
+import { compact, count, counted, money, price, share } from "../format.js";
 import { time } from "../clock.js";
-import { meter } from "../parts.js";
+import { actionButton, meter } from "../parts.js";
 import { address, keepInAddress } from "../addresses.js";
 import { table } from "../table.js";
 import { daysOf, monthName, monthOf, shiftMonth } from "../times.js";
@@ -49,17 +49,7 @@ export async function usagePage({ head, body, query, signal }) {
           none: "No host has reported lines.",
         }),
       }),
-      card("Newest reports", {
-        flush: true,
-        body: table({
-          label: "Newest usage reports",
-          cards: false,
-          columns: usageColumns(reports.usages, { withHost: true }),
-          tall: true,
-          rows: reports.usages,
-          none: "None yet.",
-        }),
-      }),
+      reportsCard(reports, signal),
     ),
   );
 }
@@ -83,8 +73,8 @@ function monthPicker(month, current) {
   ];
 }
 
-function totalsCard({ month, totals, currency, currencies, unpriced }) {
-  const costs = Object.entries(currencies)
+function totalsCard({ month, totals, currency, costs: byCurrency, unpriced }) {
+  const costs = Object.entries(byCurrency)
     .map(([code, amount]) => money(amount, code))
     .join(" + ");
   const tile = (value, name) =>
@@ -229,4 +219,30 @@ function pricesCard({ pricing }) {
       ["Read", pricing.fetched_at ? time(pricing.fetched_at) : null],
     ]),
   });
+}
+
+/** The newest reports, and older ones on demand. */
+function reportsCard(first, signal) {
+  const rows = [];
+  const place = h("div");
+  const take = ({ usages, next_before: before }) => {
+    rows.push(...usages);
+    const more = async () => take(await get("usage", { limit: ROWS, before }, signal));
+    fill(
+      place,
+      table({
+        label: "Newest usage reports",
+        cards: false,
+        columns: usageColumns(rows, { withHost: true }),
+        tall: true,
+        rows: [...rows],
+        none: "None yet.",
+      }),
+      before
+        ? h("footer", null, actionButton("Older reports", more, "quiet", "usage-older"), counted(rows.length, "report"))
+        : null,
+    );
+  };
+  take(first);
+  return card("Newest reports", { flush: true, body: place });
 }
