@@ -41,7 +41,12 @@ def fill(fleet: Fleet) -> None:
 def _call(fleet: Fleet, key: str, document: dict[str, Any], index: int) -> None:
     with fleet.client(key) as host:
         digest = plain_digest(with_auths(document))
-        body = {"client_version": f"0.169.{index % 2}", "wrapper_version": "0.1.0", "last_refresh": document["last_refresh"], "digest": digest}
+        body = {
+            "client_version": f"0.169.{index % 2}",
+            "wrapper_version": "0.1.0",
+            "last_refresh": document["last_refresh"],
+            "digest": digest,
+        }
         host.auth(**body)
         used = {"input": 40_000 + 9_000 * index, "cached": 21_000, "output": 6_500 + 700 * index, "reasoning": 1_200}
         host.call("POST", "/usage", json={"usages": [used | {"total": used["input"] + used["output"]}]})
