@@ -173,6 +173,11 @@ class Client:
         return self.call("POST", "/auth", json=body)
 
 
+def children(process: subprocess.Popen[str]) -> list[int]:
+    """The workers of a server, in the order of their start."""
+    return [int(number) for number in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
 def run_cli(
     *args: str, input: str | None = None, check: bool = True, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:

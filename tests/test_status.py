@@ -265,6 +265,7 @@ def test_requests_that_are_none_are_told_too(behind: Fleet) -> None:
 
 FLOOD = """
 import os, sys
+from cdxsync import log_lines
 from cdxsync.http import access_log
 log = access_log.AccessLog(sys.argv[1])
 for number in range(100_000):
@@ -273,7 +274,7 @@ for number in range(100_000):
     )
 print("done", flush=True)
 os.read(0, 1)
-access_log.flush()
+log_lines.drain()
 """
 
 
@@ -288,9 +289,7 @@ def test_a_log_that_nobody_reads_stops_no_request(form: str) -> None:
         assert process.stdout.readline() == b"done\n", "although nobody reads"
         process.stdin.close()
         lines = process.stderr.read().decode().splitlines()
-    left_out = sum(
-        int(found[1]) for line in lines if (found := re.match(r"access log: (\d+) lines were left out", line))
-    )
+    left_out = sum(int(found[1]) for line in lines if (found := re.match(r"log: (\d+) lines were left out", line)))
     ids = [found[1] for line in lines if (found := re.search(r"\b(id\d+)\b", line))]
     assert len(ids) + left_out == 100_000
     assert left_out > 0
