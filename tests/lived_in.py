@@ -41,7 +41,7 @@ def fill(fleet: Fleet) -> None:
 def _call(fleet: Fleet, key: str, document: dict[str, Any], index: int) -> None:
     with fleet.client(key) as host:
         digest = plain_digest(with_auths(document))
-        body = {"client_version": f"0.169.{index % 2}", "last_refresh": document["last_refresh"], "digest": digest}
+        body = {"client_version": f"0.169.{index % 2}", "wrapper_version": "0.1.0", "last_refresh": document["last_refresh"], "digest": digest}
         host.auth(**body)
         used = {"input": 40_000 + 9_000 * index, "cached": 21_000, "output": 6_500 + 700 * index, "reasoning": 1_200}
         host.call("POST", "/usage", json={"usages": [used | {"total": used["input"] + used["output"]}]})
@@ -57,7 +57,8 @@ def _earlier_days(fleet: Fleet, now: datetime) -> None:
         sums = [0] * 6
         for host in range(1, 8):
             scale = busy * (0.6 + 0.11 * ((day * 7 + host * 3) % 9))
-            counts = [int(scale * base) for base in (61_000, 52_000, 9_000, 30_000, 2_000)] + [max(1, int(scale * 9))]
+            parts = [int(scale * base) for base in (52_000, 9_000, 30_000, 2_000)]
+            counts = [parts[0] + parts[1], *parts, max(1, int(scale * 9))]
             sums = [a + b for a, b in zip(sums, counts, strict=True)]
             values = ", ".join(["?"] * 9)
             execute(fleet, f"INSERT INTO usage_days (host_id, {columns}) VALUES ({values})", host, stamp, "", *counts)
