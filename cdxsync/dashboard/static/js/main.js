@@ -49,7 +49,7 @@ async function open() {
   const [page, title, entry] = PAGES[pattern] ?? [unknownPage, "Not found", null];
   main.dataset.page = pattern ?? "unknown";
   markCurrent(entry);
-  for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
+  closeDialogs();
 
   const heading = h("h1", { tabindex: "-1" }, title);
   const head = h("div", { class: "page-head" }, heading);
@@ -78,6 +78,11 @@ function askToLeave(run) {
     body: h("p", null, "What you have changed here is lost."),
     run,
   });
+}
+
+/** What a dialog shows is gone with its page, installers above all. */
+function closeDialogs() {
+  for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
 }
 
 function unknownPage({ body, path }) {
@@ -121,6 +126,7 @@ window.addEventListener("unhandledrejection", (event) => {
   event.preventDefault();
   if (!isAbort(event.reason)) complain(event.reason);
 });
+window.addEventListener("pagehide", closeDialogs); // a browser may keep the page for its back button
 drawNavigation();
 window.addEventListener("hashchange", (event) => {
   if (!hasUnsaved()) return open();

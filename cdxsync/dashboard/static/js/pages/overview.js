@@ -188,7 +188,9 @@ function quotaCard(row, off, refresh) {
 
 function monthCard(month, data) {
   const costs = Object.entries(data.pricing_month_costs);
-  const cost = costs.length ? costs.map(([currency, total]) => money(total, currency)).join(" + ") : "–";
+  const cost = costs.length
+    ? costs.map(([currency, total]) => money(total, currency)).join(" + ")
+    : money(0, data.pricing.currency);
   const unpriced = data.pricing_unpriced_models;
   return card(monthName(month), {
     actions: [h("a", { href: "#/usage", class: "small" }, "Usage")],
