@@ -110,4 +110,4 @@ class Watcher:
         """Wait until nothing is being loaded."""
         expect(self.page.locator("main h1:not([data-old])")).to_be_visible(timeout=30_000)
         expect(self.page.locator("main .loading")).to_have_count(0, timeout=30_000)
-        expect(self.page.locator("main .panel-error")).to_have_count(0)
+        assert self.page.locator("main .panel-error").all_inner_texts() == [], self.page.url

@@ -40,7 +40,7 @@ def test_a_month_is_summed_by_day_model_and_host(used: Fleet) -> None:
     totals = {"total": 3547, "input": 2507, "output": 1000, "cached": 100, "reasoning": 0, "events": 4}
     assert data["totals"] == totals | {"cost": cost}
     assert data["days"][0] == totals | {"cost": cost, "day": data["days"][0]["day"]}
-    assert data["currencies"] == {"USD": cost}
+    assert data["costs"] == {"USD": cost}
     models = {row["model"]: (row["total"], row["cost"]) for row in data["models"]}
     assert list(models) == ["gpt-5.1", None, "unheard-of"]
     assert models["gpt-5.1"][0] == 3007

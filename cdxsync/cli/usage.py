@@ -183,7 +183,7 @@ def summary(
         for row in data[f"{by}s"]
     ]
     output.table((by.title(), *numbers), rows, numbers=numbers, folding=(by.title(),))
-    for currency, total in data["currencies"].items():
+    for currency, total in data["costs"].items():
         output.note(state, f"Sum: {total:,.2f} {currency}")
     if data["unpriced"]:
         output.note(state, f"Not in the cost, as no price is known: {', '.join(data['unpriced'])}")

@@ -21,7 +21,7 @@ def month_summary(settings: Settings, month: str, host: Host | None = None) -> d
 
     `days`, `models` and `hosts` (those with most tokens, at most `MAX_HOSTS`) have the five counts, `events` and
     `cost`; `totals` their sum. `cost` is in `currency`, at the prices in force, without the models in `unpriced`;
-    it is None where no model of the row has a price in that currency. `currencies` has the sum in each.
+    it is None where no model of the row has a price in that currency. `costs` has the sum in each currency.
     """
     with reachable():
         prices = pricing.in_force(settings)
@@ -41,7 +41,7 @@ def month_summary(settings: Settings, month: str, host: Host | None = None) -> d
         "models": _highest_first(summed(rows, "model"), lambda row: str(row["model"] or "")),
         "hosts": _highest_first(summed(hosts, "host_id", "fqdn"), lambda row: str(row["fqdn"] or "")),
         "totals": totals[0] if totals else dict.fromkeys(_COUNTS, 0) | {"cost": 0.0},
-        "currencies": {name: pricing.rounded(total) for name, total in cost.totals.items()},
+        "costs": {name: pricing.rounded(total) for name, total in cost.totals.items()},
         "unpriced": list(cost.unpriced),
     }
 
