@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -252,24 +251,6 @@ def delete(host: Host, *, actor: str, action: str, **details: str) -> None:
         audit.record(action, actor=actor, host=None, fqdn=gone.fqdn, host_id=gone.id, **details)
 
     write(work)
-
-
-def note_blocked(host: Host) -> None:
-    """Remember that an active host was refused for its address; a write a minute, whatever comes in."""
-    at = clock.now()
-    if host.status == ACTIVE and (blocked_at(host) or "") <= clock.stamp(at - timedelta(minutes=1)):
-        write(lambda: Host.update(blocked_at=clock.stamp(at)).where(Host.id == host.id).execute())
-
-
-def blocked() -> Any:
-    """The condition that a host's newest call was refused for its address."""
-    since = Host.last_seen_at.is_null() | (Host.blocked_at >= Host.last_seen_at)
-    return Host.blocked_at.is_null(False) & since
-
-
-def blocked_at(host: Host) -> str | None:
-    """When a host was refused for its address, None when it has called since."""
-    return host.blocked_at if host.blocked_at is not None and host.blocked_at >= (host.last_seen_at or "") else None
 
 
 def change(host: Host, *, actor: str, action: str, **changes: Any) -> Host:

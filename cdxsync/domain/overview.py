@@ -6,7 +6,18 @@ from typing import Any
 
 from peewee import Case, fn
 
-from cdxsync.domain import api_state, audit, canonical, clock, hosts, outside, usage_reports, versions, wrapper
+from cdxsync.domain import (
+    api_state,
+    audit,
+    blocking,
+    canonical,
+    clock,
+    hosts,
+    outside,
+    usage_reports,
+    versions,
+    wrapper,
+)
 from cdxsync.domain.fleet import Fleet
 from cdxsync.store.database import reachable
 from cdxsync.store.tables import Host
@@ -42,7 +53,7 @@ def host_totals(digest: str | None) -> dict[str, int]:
     or `in_sync` with the canonical document; or `behind`.
     """
     active = Host.status == hosts.ACTIVE
-    passing = active & ~hosts.blocked()
+    passing = active & ~blocking.blocked()
     seen = passing & Host.last_seen_at.is_null(False)
     same = seen & (Host.auth_digest == (digest or ""))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from bottle import request
 
-from cdxsync.domain import audit, hosts, texts
+from cdxsync.domain import audit, blocking, hosts, texts
 from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import (
     CdxsyncError,
@@ -139,7 +139,7 @@ class HostGate:
             hosts.admit(host, client_address(guard.fleet), force=force, bind=request.method != "HEAD")
         except Refused as error:
             guard.refused(error.message, host)
-            hosts.note_blocked(host)
+            blocking.note_blocked(host)
             raise
         return host, str(key)
 
