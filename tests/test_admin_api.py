@@ -286,7 +286,7 @@ def test_totals_by_line(fresh_fleet: Fleet) -> None:
 def test_the_overview(fresh_fleet: Fleet) -> None:
     with fresh_fleet.client(certificate="admin") as client:
         empty = get(client, "/admin/overview")
-        assert empty["totals"] == {"hosts": 0, "disabled": 0, "never_seen": 0, "in_sync": 0, "behind": 0}
+        assert empty["totals"] == {"hosts": 0, "disabled": 0, "blocked": 0, "never_seen": 0, "in_sync": 0, "behind": 0}
         assert empty["canonical"] is None
         assert empty["last_refresh"] is None
         assert empty["avg_refresh_age_days"] is None
@@ -299,7 +299,7 @@ def test_the_overview(fresh_fleet: Fleet) -> None:
                 host.auth(last_refresh=DATE, digest=held)
         post(client, "/admin/hosts/2/disable")
         shown = get(client, "/admin/overview")
-        assert shown["totals"] == {"hosts": 4, "disabled": 1, "never_seen": 1, "in_sync": 1, "behind": 1}
+        assert shown["totals"] == {"hosts": 4, "disabled": 1, "blocked": 0, "never_seen": 1, "in_sync": 1, "behind": 1}
         assert shown["canonical"]["digest"] == digest
         assert shown["canonical"]["source"] == "admin"
         assert shown["last_refresh"] == DATE

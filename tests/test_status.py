@@ -148,7 +148,13 @@ def test_metrics(fresh_fleet: Fleet) -> None:
     assert found["cdxsync_connections_open"][()] >= 0
     assert found["cdxsync_threads"][()] == 16
     assert 0 <= found["cdxsync_queue_length"][()] < 16
-    assert found["cdxsync_hosts"] == {("in_sync",): 1, ("behind",): 0, ("never_seen",): 0, ("disabled",): 1}
+    assert found["cdxsync_hosts"] == {
+        ("in_sync",): 1,
+        ("behind",): 0,
+        ("blocked",): 0,
+        ("never_seen",): 0,
+        ("disabled",): 1,
+    }
     assert found["cdxsync_canonical_age_seconds"][()] > 86400
     assert found["cdxsync_job_failures"]["retention",] == 0
     assert ("retention",) in found["cdxsync_job_last_success_timestamp_seconds"]

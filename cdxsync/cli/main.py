@@ -22,6 +22,7 @@ from cdxsync.cli import (
     prompts,
     runner,
     server,
+    top,
     usage,
     versions,
     wrapper,
@@ -41,6 +42,7 @@ app = typer.Typer(
 app.command()(server.init)
 app.command()(server.serve)
 app.command()(overview.overview)
+app.command()(top.top)
 app.command()(logs.logs)
 app.command()(doctor.doctor)
 app.add_typer(hosts.app, name="hosts")
