@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from conftest import Fleet, running_fleet
 from documents import make_auth
-from upstream import execute
 
 MONTH = datetime.now(UTC).strftime("%Y-%m")
 
@@ -150,7 +149,7 @@ def test_certificates_and_their_ends(used: Fleet) -> None:
 
 
 def bound_elsewhere(fleet: Fleet, host_id: int, address: str = "192.0.2.7") -> None:
-    execute(fleet, "UPDATE hosts SET ip = ? WHERE id = ?", address, host_id)
+    fleet.execute("UPDATE hosts SET ip = ? WHERE id = ?", address, host_id)
 
 
 def test_a_host_that_is_refused_for_its_address_is_blocked(fresh_fleet: Fleet) -> None:
