@@ -120,6 +120,10 @@ def import_prompts(fleet: Fleet, stage: Stage, report: Report, names: dict[int, 
             if row.values.get("deleted_at") is not None:
                 raise ValueError("deleted")
             body = {name: row.values.get(name) for name in ("filename", "prompt", "description", "argument_hint")}
+            text = body["prompt"]
+            if isinstance(text, str) and "\0" in text:
+                body["prompt"] = text.replace("\0", "")
+                report.notes.append(f"prompt {shown} had the character U+0000, which is taken out")
             prompt = prompts.read_prompt(body, fleet.settings.max_prompt_bytes)
             prompt_id = values.row_id(row)
             created, updated = values.stamp(row, "created_at"), values.stamp(row, "updated_at")
