@@ -272,7 +272,10 @@ def test_what_is_left_out_is_told(
     for secret in old.API_KEYS.values():
         assert secret not in done.stdout
     if table == "auth_payloads" and "id" not in values:
-        assert data["notes"] == ["document 3 was canonical and was not imported; document 2, the newest, is now"]
+        assert data["notes"] == [
+            "document 3 was canonical and was not imported; document 2, the newest, is now",
+            "prompt Review.md had the character U+0000, which is taken out",
+        ]
 
 
 def test_only_the_newest_documents_and_the_canonical_one(tmp_path: Path, key_file: Path) -> None:
