@@ -296,7 +296,7 @@ def test_public_urls_that_do_not_answer(healthy: Fleet, home: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         assert "did not answer within 5 seconds" in finding(f"https://localhost:{silent.getsockname()[1]}")[1]
     other = ThreadingHTTPServer(("127.0.0.1", 0), _Other)
-    threading.Thread(target=other.serve_forever, daemon=True).start()
+    threading.Thread(target=other.serve_forever, args=(0.02,), daemon=True).start()
     try:
         assert "not as cdxsync does" in finding(f"http://localhost:{other.server_port}")[1]
         assert "does not speak TLS" in finding(f"https://localhost:{other.server_port}")[1]

@@ -20,6 +20,7 @@ from cdxsync.store.tables import (
     AuthPayload,
     InstallToken,
     SlashCommand,
+    SlashCommandVersion,
     TokenUsage,
     UsageDay,
     proxy,
@@ -128,6 +129,10 @@ def _prompts(fleet: Fleet, checked: dict[str, Any]) -> Iterator[str]:
         checked["prompts"] += 1
         if hashlib.sha256(row.prompt.encode()).hexdigest() != row.sha256:
             yield f"prompt {row.filename}: its text is not what its digest says"
+    columns = (SlashCommandVersion.id, SlashCommandVersion.filename, SlashCommandVersion.prompt)
+    for row in SlashCommandVersion.select(*columns, SlashCommandVersion.sha256).iterator():
+        if hashlib.sha256(row.prompt.encode()).hexdigest() != row.sha256:
+            yield f"prompt {row.filename}, earlier text {row.id}: it is not what its digest says"
 
 
 def _totals(fleet: Fleet, checked: dict[str, Any]) -> Iterator[str]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("cdxsync.http")
 _MICROSECOND = timedelta(microseconds=1)
-_STATES = ("in_sync", "behind", "never_seen", "disabled")
+_STATES = ("in_sync", "behind", "blocked", "never_seen", "disabled")
 
 
 def exposition(fleet: Fleet, accept: str) -> tuple[bytes, str]:

@@ -172,7 +172,6 @@ class Process:
                 # Cheroot has a thread that is no daemon: left alone it would keep a failed process alive.
                 server.stop()
                 self._jobs.stop()
-                access_log.flush()
 
     def request_stop(self) -> None:
         """Ask for the end, from any thread."""
