@@ -180,7 +180,9 @@ class Process:
 
     def _application(self, fleet: Fleet) -> app.WsgiApp:
         directory = fleet.settings.home / deployment.PKI_NAME
-        revocations = None if fleet.settings.plain_http else Revocations(directory / "crl.pem", directory / "ca.pem")
+        ca = directory / "ca.pem"
+        # Behind a proxy admins may show certificates of another CA, and the home may have none.
+        revocations = None if fleet.settings.plain_http and not ca.exists() else Revocations(directory / "crl.pem", ca)
         return app.build(fleet, revocations, self._draining.is_set)
 
     def _apply(self, settings: Settings) -> None:
