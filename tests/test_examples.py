@@ -1,6 +1,8 @@
 """The scripts in `examples/`, and the lines that cron and systemd run them with, on a real home and server."""
 
 import configparser
+import getpass
+import grp
 import os
 import re
 import shlex
@@ -372,3 +374,29 @@ def test_the_unit_of_the_server(tmp_path: Path) -> None:
     finally:
         process.kill()
         process.communicate()
+
+
+def test_a_log_file_is_rotated_while_the_server_writes(tmp_path: Path) -> None:
+    """The real logrotate, with the file's own directives; user and place are ours."""
+    program = shutil.which("logrotate", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        pytest.skip("logrotate is not installed")
+    log = tmp_path / "server.log"
+    text = (EXAMPLES / "cdxsync.logrotate").read_text().replace("/var/log/cdxsync/server.log", str(log))
+    rules = tmp_path / "rules"
+    rules.write_text(text.replace("su cdxsync cdxsync", f"su {getpass.getuser()} {grp.getgrgid(os.getgid()).gr_name}"))
+    rules.chmod(0o644)
+    tmp_path.chmod(0o755)
+    with log.open("ab") as sink:
+        script = "echo before; echo ready >&2; read go; echo after"
+        pipe = subprocess.PIPE
+        writer = subprocess.Popen(["sh", "-c", script], stdin=pipe, stdout=sink, stderr=pipe)
+    assert writer.stderr is not None
+    assert writer.stderr.readline() == b"ready\n"
+    done = subprocess.run(
+        [program, "--force", "--state", tmp_path / "state", rules], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    writer.communicate(b"go\n", 60)
+    assert (tmp_path / "server.log.1").read_text() == "before\n"
+    assert log.read_text() == "after\n"
