@@ -52,3 +52,19 @@ def test_commands_are_documented_and_no_others() -> None:
 def test_links_lead_somewhere() -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_the_changelog_keeps_its_form() -> None:
+    """Keep a Changelog 1.1.0: the newest first, known kinds of changes in their order, nothing told twice."""
+    text = (ROOT / "CHANGELOG.md").read_text()
+    releases = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert releases[0] == "[Unreleased]"
+    dated = [re.fullmatch(r"\[(\d+\.\d+\.\d+)\] - (\d{4}-\d\d-\d\d)", release) for release in releases[1:]]
+    assert all(dated)
+    assert sorted((found[2] for found in dated if found), reverse=True) == [found[2] for found in dated if found]
+    order = ["Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"]
+    for release in re.split(r"^## .+$", text, flags=re.MULTILINE)[1:]:
+        kinds = re.findall(r"^### (.+)$", release, re.MULTILINE)
+        assert kinds == sorted(set(kinds), key=order.index)
+        entries = re.findall(r"^- (.{40})", release, re.MULTILINE)
+        assert len(entries) == len(set(entries))
