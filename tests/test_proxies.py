@@ -115,7 +115,8 @@ def test_a_revoked_certificate_is_refused_at_once(behind: Behind, proxy: Proxy) 
         assert overview(client)[0] == 200
         behind.cli("pki", "revoke", name, "--yes")
         response = client.call("GET", "/admin/overview")
-    assert (response.status_code, response.json()["message"]) == (403, "This client certificate has been revoked")
+    assert response.status_code == 403
+    assert response.json()["message"].startswith("This client certificate has been revoked")
 
 
 def test_a_host_is_bound_to_its_own_address_and_calls_have_the_ids_of_the_proxy(behind: Behind, proxy: Proxy) -> None:

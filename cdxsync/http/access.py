@@ -237,7 +237,7 @@ class AdminGate:
     def _refuse_revoked(self, serials: Iterable[int]) -> None:
         revocations = self._revocations
         if revocations is not None and any(map(revocations.is_revoked, serials)):
-            raise Refused("This client certificate has been revoked")
+            raise Refused("This client certificate has been revoked; make another with: cdxsync pki issue NAME")
 
     def _vouched_by_proxy(self) -> str | None:
         peer = addresses.parse(request.environ["REMOTE_ADDR"])

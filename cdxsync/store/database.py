@@ -41,7 +41,7 @@ def open_database(url: str, home: Path) -> None:
     """
     path = sqlite_path(url, home)
     if not path.parent.is_dir():
-        raise Failed(f"{path.parent}: no such directory for the database")
+        raise Failed(f"{path.parent}: no such directory for the database; make it, or mend database_url")
     # Journals take the mode of the database file, so creating it tight keeps the whole set tight.
     path.touch(mode=0o600, exist_ok=True)
     stop_writer()
