@@ -27,9 +27,11 @@ def need(program: str, *, stream: bool = False) -> None:
 class Proxy:
     """A proxy on a port of its own, that sends what comes to `backend` on this machine."""
 
-    def __init__(self, program: str, file: str, folder: Path, fleet: Fleet, backend: int) -> None:
+    def __init__(
+        self, program: str, file: str, folder: Path, fleet: Fleet, backend: int, port: int | None = None
+    ) -> None:
         self.program = program
-        self.port = free_port()
+        self.port = port or free_port()
         self.url = f"https://localhost:{self.port}"
         self._folder = folder
         folder.mkdir(parents=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import requests
-from conftest import Client, Fleet, run_cli, running_fleet
+from conftest import Client, Fleet, free_port, run_cli, running_fleet
 from documents import make_auth
 from machines import Machine
 from proxies import PASSING, TERMINATING, Proxy, need
@@ -32,7 +32,8 @@ class Behind(Fleet):
             serve_args=("--plain-http", "--trusted-proxy", "127.0.0.1"),
             env={"CDXSYNC_HOST_CA": str(home / "pki" / "ca.pem")},
         )
-        self.url = "https://localhost"
+        self.proxy_port = free_port()  # of one proxy after the other: hosts know one URL
+        self.url = f"https://localhost:{self.proxy_port}"
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +49,7 @@ def proxy(behind: Behind, request: pytest.FixtureRequest, tmp_path_factory: pyte
     """Each proxy that ends TLS; the fleet's clients call through it."""
     need(request.param)
     folder = tmp_path_factory.mktemp("proxy") / request.param
-    started = Proxy(request.param, TERMINATING[request.param], folder, behind, behind.port)
-    behind.url = started.url
+    started = Proxy(request.param, TERMINATING[request.param], folder, behind, behind.port, behind.proxy_port)
     yield started
     started.stop()
 
@@ -138,8 +138,6 @@ def test_what_is_too_large_gets_an_answer_that_clients_can_read(behind: Behind, 
 
 def test_a_host_is_installed_through_the_proxy(behind: Behind, proxy: Proxy, tmp_path: Path) -> None:
     """`public_url` names the proxy: the installer, the baked `cdx` and its first run call there."""
-    behind.stop()
-    behind.start()
     machine = Machine(tmp_path)
     installer = behind.register(f"installed-{proxy.program}.example.net")["installer"]["command"]
     done = machine.run("sh", "-c", installer)
