@@ -1,5 +1,7 @@
 """The wheel and the source archive: what is in them, that they can be made again, and that they install."""
 
+import importlib.metadata
+import json
 import shutil
 import subprocess
 import sys
@@ -9,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from conftest import BASE_ENVIRONMENT
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import cdxsync
 
@@ -194,3 +198,20 @@ def test_it_works_with_another_python(wheel: Path, tmp_path: Path, minor: int) -
         "    if not found.name.endswith(('__main__', '.secretbox')): importlib.import_module(found.name)\n"
     )
     run(programs / "python", "-W", "error::SyntaxWarning", "-c", code, cwd=tmp_path)
+
+
+def test_a_bill_of_materials_names_what_it_needs(tmp_path: Path) -> None:
+    """CycloneDX, made as CONTRIBUTING.md says, of the environment that the tests run in."""
+    pytest.importorskip("cyclonedx_py", reason="cyclonedx-bom is not installed")
+    made = tmp_path / "cdxsync.cdx.json"
+    run(sys.executable, "-m", "cyclonedx_py", "environment", "--of", "JSON", "-o", made, sys.executable, cwd=ROOT)
+    bill = json.loads(made.read_text())
+    assert bill["bomFormat"] == "CycloneDX"
+    versions = {canonicalize_name(part["name"]): part["version"] for part in bill["components"]}
+    needed = {
+        canonicalize_name(Requirement(line).name)
+        for line in importlib.metadata.requires("cdxsync") or ()
+        if "extra" not in line
+    }
+    assert needed <= versions.keys()
+    assert versions["cdxsync"] == cdxsync.__version__
