@@ -29,11 +29,16 @@ def main() -> None:
     loaded = settings.load(given.home, flags={"public_url": "https://localhost:8443"})
     deployment.initialise(loaded)
     fleet = deployment.open_fleet(loaded)
-    proxy.execute_sql("PRAGMA synchronous = off")
+    is_sqlite = not loaded.database_url
+    if is_sqlite:
+        proxy.execute_sql("PRAGMA synchronous = off")
     keys = [apikeys.mint() for _ in range(given.hosts)]
     _insert(Host, _hosts(keys))
     _insert(TokenUsage, _usage(given.hosts, given.usage_rows))
-    _roll_up()
+    if given.usage_rows:
+        _roll_up()
+    if is_sqlite:
+        proxy.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     for number in range(given.prompts):
         prompt = prompts.read_prompt({"filename": f"p{number}.md", "prompt": f"# {number}\n" + "words " * 200}, 1 << 20)
         prompts.store(prompt, actor="benchmark")
@@ -111,7 +116,6 @@ def _roll_up() -> None:
     proxy.execute_sql("CREATE INDEX IF NOT EXISTS temporary_host ON token_usages (host_id, total)")
     write(work)
     proxy.execute_sql("DROP INDEX temporary_host")
-    proxy.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 if __name__ == "__main__":

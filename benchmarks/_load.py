@@ -1,5 +1,6 @@
 """Load: wrk over kept connections, and a small generator of our own that opens a connection for each request."""
 
+import functools
 import http.client
 import json
 import shutil
@@ -9,7 +10,8 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +42,8 @@ class Measured:
     per_second: float
     p50: float
     p99: float
+    count: int
+    """How many requests there were."""
 
 
 def wrk(server: Running, where: Home, call: Call, *, seconds: float, connections: int = CONNECTIONS) -> Measured:
@@ -62,7 +66,24 @@ def wrk(server: Running, where: Home, call: Call, *, seconds: float, connections
     found = json.loads(done.stdout.splitlines()[-1])
     if found["failed"]:
         raise RuntimeError(f"{call.method} {call.path}: {found['failed']} of {found['requests']} requests failed")
-    return Measured(found["requests"] / found["seconds"], found["p50"], found["p99"])
+    return Measured(found["requests"] / found["seconds"], found["p50"], found["p99"], found["requests"])
+
+
+def spread(servers: Sequence[Running], where: Home, call: Call, *, seconds: float, connections: int) -> Measured:
+    """As `wrk`, over several servers at the same time, as a balancer spreads it: `connections` over all together.
+
+    Times are those of the slower server. Two loads run also where there is one server, so that both cost the same.
+    """
+    ways = [servers[number % len(servers)] for number in range(2)]
+    with ThreadPoolExecutor(len(ways)) as pool:
+        one = functools.partial(wrk, where=where, call=call, seconds=seconds, connections=connections // len(ways))
+        found = list(pool.map(one, ways))
+    return Measured(
+        sum(part.per_second for part in found),
+        max(part.p50 for part in found),
+        max(part.p99 for part in found),
+        sum(part.count for part in found),
+    )
 
 
 def new_connections(server: Running, where: Home, call: Call, *, seconds: float, clients: int = 8) -> Measured:
@@ -98,7 +119,7 @@ def new_connections(server: Running, where: Home, call: Call, *, seconds: float,
         raise failures[0]
     took = time.monotonic() - start
     cuts = statistics.quantiles(times, n=100)
-    return Measured(len(times) / took, cuts[49], cuts[98])
+    return Measured(len(times) / took, cuts[49], cuts[98], len(times))
 
 
 def compare(rounds: int, measures: dict[str, Callable[[], Measured]]) -> list[dict[str, object]]:

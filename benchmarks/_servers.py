@@ -3,13 +3,14 @@
 import contextlib
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ class Home:
     path: Path
     keys: list[str] = field(repr=False, default_factory=list)
     digest: str = ""
+    database_url: str = field(repr=False, default="")
 
     @property
     def pki(self) -> Path:
@@ -45,11 +47,12 @@ class Running:
         return f"https://localhost:{self.port}"
 
 
-def environment() -> dict[str, str]:
+def environment(database_url: str = "") -> dict[str, str]:
     """This one without settings of cdxsync, calling nobody, and with a throttle that counts but never refuses."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("CDXSYNC_", "OPENAI_"))}
     quiet = {"GITHUB_API_URL": "", "CHATGPT_BASE_URL": "", "CDXSYNC_RUNNER": "off"}
-    return kept | quiet | {"CDXSYNC_CALLS_PER_MINUTE": "1000000"}
+    given = {"CDXSYNC_DATABASE_URL": database_url} if database_url else {}
+    return kept | quiet | {"CDXSYNC_CALLS_PER_MINUTE": "1000000"} | given
 
 
 def document() -> dict[str, Any]:
@@ -69,15 +72,24 @@ def document() -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def home(*, hosts: int = HOSTS, usage_rows: int = 0, prompts: int = 0) -> Iterator[Home]:
-    """A home in a folder that goes at the end."""
+def home(*, hosts: int = HOSTS, usage_rows: int = 0, prompts: int = 0, database_url: str = "") -> Iterator[Home]:
+    """A home in a folder that goes at the end, on its own SQLite file or on the empty database of a URL."""
     with tempfile.TemporaryDirectory(prefix="cdxsync-bench-") as folder:
         path = Path(folder) / "home"
         command = [sys.executable, "-m", "benchmarks._fill", str(path)]
         command += [f"--hosts={hosts}", f"--usage-rows={usage_rows}", f"--prompts={prompts}"]
-        done = subprocess.run(command, env=environment(), check=True, capture_output=True, text=True)
+        done = subprocess.run(command, env=environment(database_url), check=True, capture_output=True, text=True)
         digest, *keys = done.stdout.split()
-        yield Home(path, keys, digest)
+        yield Home(path, keys, digest, database_url)
+
+
+@contextlib.contextmanager
+def same_home(where: Home) -> Iterator[Home]:
+    """A copy of a home, as on another machine, for a further server on its database."""
+    with tempfile.TemporaryDirectory(prefix="cdxsync-bench-") as folder:
+        path = Path(folder) / "home"
+        shutil.copytree(where.path, path, ignore=shutil.ignore_patterns("throttle.db*", "server.log"))
+        yield replace(where, path=path)
 
 
 def free_port() -> int:
@@ -107,7 +119,7 @@ def cdxsync(where: Home, *arguments: str) -> Iterator[Running]:
     log = where.path / "server.log"
     # Into a file, as a pipe that nobody reads would fill with the access log.
     with log.open("w") as errors:
-        process = subprocess.Popen([*command, *arguments], env=environment(), stderr=errors)
+        process = subprocess.Popen([*command, *arguments], env=environment(where.database_url), stderr=errors)
     with _stopped_at_end(process):
         while "Listening on " not in log.read_text():
             if process.poll() is not None:
@@ -125,6 +137,20 @@ def bare(where: Home, *, size: int) -> Iterator[Running]:
     with _stopped_at_end(process):
         assert process.stdout is not None
         yield Running(int(process.stdout.readline()), process.pid)
+
+
+def processor_seconds(pid: int) -> float:
+    """What a process and those that it has started have used of the processors so far."""
+    total, waiting = 0.0, [pid]
+    while waiting:
+        one = Path(f"/proc/{waiting.pop()}")
+        try:
+            times = (one / "stat").read_text().rpartition(")")[2].split()[11:15]  # of its own, and of ended children
+            waiting += map(int, (one / "task" / one.name / "children").read_text().split())
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        total += sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
+    return total
 
 
 def memory_mb(pid: int) -> float:

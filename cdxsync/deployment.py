@@ -43,7 +43,8 @@ def is_initialised(home: Path) -> bool:
 
 def keyring_of(settings: Settings) -> KeyringFile:
     """The keyring of a home, from its file or from outside. Raises `Failed` or `Conflict`."""
-    return KeyringFile(settings.home / KEYRING_NAME, keyring_outside.find(settings.keyring, os.environ))
+    outside = keyring_outside.find(settings.keyring, os.environ)
+    return KeyringFile(settings.home / KEYRING_NAME, outside, keys.key_to_seal_with)
 
 
 def initialise(settings: Settings) -> Initialised:
@@ -61,7 +62,7 @@ def initialise(settings: Settings) -> Initialised:
     except OSError as error:
         raise Failed(f"{home}: cannot be made the state directory: {error.strerror}") from None
     home_lock.share(home)
-    database.open_database(settings.database_url, home)
+    open_database(settings)
     outside = keyring_outside.find(settings.keyring, os.environ)
     _refuse_lost_keyring(home, outside)
     settings = settings if settings.public_url else replace(settings, public_url=default_public_url(settings))
@@ -78,7 +79,7 @@ def initialise(settings: Settings) -> Initialised:
         keyring_file.mark(home / KEYRING_NAME)
     made = [config, directory, home / KEYRING_NAME]
     if not settings.database_url:
-        made.append(database.sqlite_path("", home))
+        made.append(home / "cdxsync.db")
     return Initialised(
         settings=settings,
         made=tuple(made),
@@ -143,6 +144,7 @@ def open_fleet(settings: Settings, *, check_keys: bool = False) -> Fleet:
     if check_keys:
         fleet.keyring.content()
     migrations.migrate()
+    database.release()
     return replace(fleet, host_ca_pem=host_ca_pem(settings))
 
 
@@ -161,8 +163,13 @@ def open_unmigrated(settings: Settings) -> Fleet:
             + (f"\n{hint}" if hint else "")
         )
     keyring = keyring_of(settings)
-    database.open_database(settings.database_url, home)
+    open_database(settings)
     return Fleet(settings=settings, keyring=keyring, host_ca_pem="")
+
+
+def open_database(settings: Settings) -> None:
+    """Open the database that the settings name. Raises `SettingError` or `DatabaseAway`."""
+    database.open_database(settings.database_url, settings.home, settings.database_pool_size)
 
 
 def migrate(settings: Settings) -> list[str]:

@@ -51,6 +51,14 @@ class Refused(CdxsyncError):
     """Known, but not allowed."""
 
 
+class Foreign(Refused):
+    """A request that another page than the dashboard has had the browser make; `code` is for programs."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class NotFound(CdxsyncError):
     """No such host, certificate, token or document."""
 

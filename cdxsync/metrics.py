@@ -96,6 +96,7 @@ batch_size = Histogram(
     "Writes of requests that shared one commit.",
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
 )
+log_lines_left_out = Counter("log_lines_left_out", "Lines of the log that were lost: nobody read standard error.")
 worker_starts = Counter("worker_starts", "Starts of worker processes, those after a failure too.")
 
 _registry: "CollectorRegistry | None" = None

@@ -98,7 +98,18 @@ class Settings:
         "Networks that may read /metrics without a client certificate.",
     )
     database_url: str = _setting(
-        "", "CDXSYNC_DATABASE_URL", read_text, "Database; default: the SQLite file cdxsync.db in the home.", secret=True
+        "",
+        "CDXSYNC_DATABASE_URL",
+        read_text,
+        "Database: sqlite:///PATH, postgresql://USER:PASSWORD@HOST/NAME or mysql://USER:PASSWORD@HOST/NAME; default:"
+        " the SQLite file cdxsync.db in the home.",
+        secret=True,
+    )
+    database_pool_size: int = _setting(
+        8,
+        "CDXSYNC_DATABASE_POOL_SIZE",
+        read_int(1, 1000),
+        "Connections to a PostgreSQL or MySQL server that a process reads with; it writes with one more.",
     )
     keyring: str = _setting(
         "", "CDXSYNC_KEYRING", read_text, "A keyring's text, instead of keyring.json or a systemd one.", secret=True

@@ -14,10 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import engines
+import forkserver
 import pytest
 import requests
 from cryptography import x509
 from documents import make_auth
+from engines import Engine
+from forkserver import Started
 from running import Running, running
 from stub_server import StubServer
 from upstream import JOBS, Upstream, run_job
@@ -27,6 +31,12 @@ from cdxsync.trust import pki
 
 REQUIRE_ALL = "TEST_REQUIRES_ALL"
 """Set where everything that tests need is installed: a skipped test is a failure there."""
+
+MEMORY = Path("/dev/shm")
+"""Temporary folders lie here if they can: tests end processes, but no power fails, so that nobody needs a disk's syncs.
+
+To have them elsewhere, set PYTEST_DEBUG_TEMPROOT or use `--basetemp`.
+"""
 
 BASE_ENVIRONMENT = {
     name: value
@@ -57,13 +67,18 @@ class Fleet:
         self.serve_args = serve_args
         self.output: list[str] = []
         self.told = threading.Condition()
-        self.processes: list[subprocess.Popen[str]] = []
+        self.processes: list[Started] = []
 
-    def start(self, port: int | None = None, program: tuple[str, ...] = ("-m", "cdxsync")) -> subprocess.Popen[str]:
-        """Start a server on this home and wait until it listens."""
-        command = [sys.executable, *program, "--home", str(self.home), "serve"]
-        command += ["--listen", f"127.0.0.1:{port or self.port}", "--public-url", self.url, *self.serve_args]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=self.env)
+    def start(self, port: int | None = None, program: tuple[str, ...] = ()) -> Started:
+        """Start a server on this home and wait until it listens; with `program`, another than `python -m cdxsync`."""
+        arguments = ["--home", str(self.home), "serve"]
+        arguments += ["--listen", f"127.0.0.1:{port or self.port}", "--public-url", self.url, *self.serve_args]
+        streams = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True, "env": self.env}
+        process: Started
+        if program:
+            process = subprocess.Popen([sys.executable, *program, *arguments], **streams)
+        else:
+            process = forkserver.start(*arguments, **streams)
         settled = threading.Event()
         threading.Thread(target=self._collect, args=(process, settled), daemon=True).start()
         settled.wait(60)
@@ -72,7 +87,7 @@ class Fleet:
         self.processes.append(process)
         return process
 
-    def _collect(self, process: subprocess.Popen[str], settled: threading.Event) -> None:
+    def _collect(self, process: Started, settled: threading.Event) -> None:
         assert process.stderr is not None
         for line in process.stderr:
             with self.told:
@@ -95,6 +110,21 @@ class Fleet:
             process = self.processes.pop()
             process.terminate()
             process.wait(30)
+        assert not engines.has_password("".join(self.output)), "the log has the database's password"
+
+    def database(self) -> contextlib.AbstractContextManager[Any]:
+        """A function that runs a statement on this fleet's database; see `engines.connected`."""
+        return engines.connected(self.env.get("CDXSYNC_DATABASE_URL", ""), self.home)
+
+    def rows(self, statement: str, *values: Any) -> list[Any]:
+        """The rows that a statement finds in the database."""
+        with self.database() as execute:
+            return list(execute(statement, *values).fetchall())
+
+    def execute(self, statement: str, *values: Any) -> None:
+        """Change the database past cdxsync."""
+        with self.database() as execute:
+            execute(statement, *values)
 
     def cli(self, *args: str, input: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run `cdxsync` on this home."""
@@ -173,18 +203,16 @@ class Client:
         return self.call("POST", "/auth", json=body)
 
 
+def children(process: subprocess.Popen[str]) -> list[int]:
+    """The workers of a server, in the order of their start."""
+    return [int(number) for number in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
 def run_cli(
     *args: str, input: str | None = None, check: bool = True, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run `cdxsync` with captured output."""
-    done = subprocess.run(
-        [sys.executable, "-m", "cdxsync", *args],
-        input=input if input is not None else "",
-        capture_output=True,
-        text=True,
-        env=env or BASE_ENVIRONMENT,
-        timeout=60,
-    )
+    done = forkserver.run(*args, env=env or BASE_ENVIRONMENT, input=input or "")
     if check:
         assert done.returncode == 0, f"cdxsync {' '.join(args)} ended with {done.returncode}: {done.stderr}"
     return done
@@ -201,17 +229,31 @@ def running_fleet(home: Path, **kwargs: Any) -> Iterator[Fleet]:
         fleet.stop()
 
 
+@pytest.fixture(scope="session")
+def database_servers() -> Iterator[engines.Servers]:
+    """The private PostgreSQL and MariaDB of this test process."""
+    servers = engines.Servers()
+    yield servers
+    servers.stop()
+
+
 @pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def engine(request: pytest.FixtureRequest, database_servers: engines.Servers) -> Engine:
+    """The kind of database: SQLite, or each in turn in tests marked `every_engine`."""
+    return database_servers.engine(getattr(request, "param", "sqlite"))
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory, engine: Engine) -> Iterator[Fleet]:
     """A server for a module; each test takes a host name of its own."""
-    with running_fleet(tmp_path_factory.mktemp("fleet") / "home") as started:
+    with running_fleet(tmp_path_factory.mktemp("fleet") / "home", env=engine.environment()) as started:
         yield started
 
 
 @pytest.fixture
-def fresh_fleet(tmp_path: Path) -> Iterator[Fleet]:
+def fresh_fleet(tmp_path: Path, engine: Engine) -> Iterator[Fleet]:
     """A server for one test: no document yet, no host."""
-    with running_fleet(tmp_path / "home") as started:
+    with running_fleet(tmp_path / "home", env=engine.environment()) as started:
         yield started
 
 
@@ -232,13 +274,17 @@ def services() -> Iterator[Upstream]:
 
 
 @pytest.fixture(scope="module")
-def connected(tmp_path_factory: pytest.TempPathFactory, services: Upstream) -> Iterator[Fleet]:
+def connected(tmp_path_factory: pytest.TempPathFactory, services: Upstream, engine: Engine) -> Iterator[Fleet]:
     """A server that has read everything outside once, and holds a document."""
-    env = services.environment() | {
-        "CDXSYNC_OUTSIDE_TIMEOUT": "3",
-        "CHATGPT_USAGE_TIMEOUT": "3",
-        "AUTH_RUNNER_TIMEOUT": "3",
-    }
+    env = (
+        services.environment()
+        | engine.environment()
+        | {
+            "CDXSYNC_OUTSIDE_TIMEOUT": "3",
+            "CHATGPT_USAGE_TIMEOUT": "3",
+            "AUTH_RUNNER_TIMEOUT": "3",
+        }
+    )
     with running_fleet(tmp_path_factory.mktemp("outside") / "home", env=env) as started:
         started.upload(make_auth())
         for name in JOBS:
@@ -308,10 +354,28 @@ def plain_server() -> Iterator[Running]:
         yield server
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what is marked `every_engine` and uses a database on each, but for what is marked `sqlite_only` in it."""
+    if "engine" not in metafunc.fixturenames or metafunc.definition.get_closest_marker("every_engine") is None:
+        return
+    names = ("sqlite",) if metafunc.definition.get_closest_marker("sqlite_only") else engines.NAMES
+    metafunc.parametrize("engine", names, indirect=True, scope="module")
+
+
 def pytest_configure() -> None:
     """Give signals their default meaning back, also where the tests were started by nohup or in the background."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if _is_good_for_files(MEMORY):
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
+def _is_good_for_files(folder: Path) -> bool:
+    """Whether there is space for what tests write, and programs may be there too."""
+    if not os.access(folder, os.W_OK):
+        return False
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize > 1 << 30 and not found.f_flag & os.ST_NOEXEC
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

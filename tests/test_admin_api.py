@@ -2,7 +2,6 @@
 
 import getpass
 import json
-import sqlite3
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -11,6 +10,9 @@ from typing import Any
 import pytest
 from conftest import Client, Fleet, running_fleet
 from documents import make_auth, plain_digest, with_auths
+from engines import Engine
+
+pytestmark = pytest.mark.every_engine
 
 names = (f"admin{number}.example.net" for number in count())
 DATE = "2026-01-01T00:00:00.123456789Z"
@@ -244,8 +246,8 @@ def test_limits(fresh_limits: Client, limit: str, rows: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def fresh_limits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    with running_fleet(tmp_path_factory.mktemp("limits") / "home") as fleet:
+def fresh_limits(tmp_path_factory: pytest.TempPathFactory, engine: Engine) -> Iterator[Client]:
+    with running_fleet(tmp_path_factory.mktemp("limits") / "home", env=engine.environment()) as fleet:
         with fleet.client(fleet.key("a.example.net")) as host:
             host.call("POST", "/usage", json={"usages": [{"total": n, "line": f"run {n}"} for n in range(60)]})
         with fleet.client(certificate="admin") as opened:
@@ -284,7 +286,7 @@ def test_totals_by_line(fresh_fleet: Fleet) -> None:
 def test_the_overview(fresh_fleet: Fleet) -> None:
     with fresh_fleet.client(certificate="admin") as client:
         empty = get(client, "/admin/overview")
-        assert empty["totals"] == {"hosts": 0, "disabled": 0, "never_seen": 0, "in_sync": 0, "behind": 0}
+        assert empty["totals"] == {"hosts": 0, "disabled": 0, "blocked": 0, "never_seen": 0, "in_sync": 0, "behind": 0}
         assert empty["canonical"] is None
         assert empty["last_refresh"] is None
         assert empty["avg_refresh_age_days"] is None
@@ -297,7 +299,7 @@ def test_the_overview(fresh_fleet: Fleet) -> None:
                 host.auth(last_refresh=DATE, digest=held)
         post(client, "/admin/hosts/2/disable")
         shown = get(client, "/admin/overview")
-        assert shown["totals"] == {"hosts": 4, "disabled": 1, "never_seen": 1, "in_sync": 1, "behind": 1}
+        assert shown["totals"] == {"hosts": 4, "disabled": 1, "blocked": 0, "never_seen": 1, "in_sync": 1, "behind": 1}
         assert shown["canonical"]["digest"] == digest
         assert shown["canonical"]["source"] == "admin"
         assert shown["last_refresh"] == DATE
@@ -395,6 +397,7 @@ def test_prompts_of_admins(fleet: Fleet, client: Client) -> None:
     assert get(client, "/admin/slash-commands") == {"commands": []}
 
 
+@pytest.mark.sqlite_only("who acts is told apart before anything is stored")
 def test_every_change_names_who_made_it(fresh_fleet: Fleet) -> None:
     """By its certificate over HTTP, by the user of the operating system on the command line."""
     serial = next(
@@ -420,8 +423,7 @@ def test_every_change_names_who_made_it(fresh_fleet: Fleet) -> None:
     for arguments in (["clear", "--yes"], ["unbind"], ["disable"], ["enable"], ["roaming", "on"], ["delete", "--yes"]):
         fresh_fleet.cli("hosts", arguments[0], "b.example.net", *arguments[1:])
     fresh_fleet.cli("state", "disable")
-    with sqlite3.connect(fresh_fleet.home / "cdxsync.db") as database:
-        rows = database.execute("SELECT actor FROM logs WHERE id > ?", (over_http[0]["id"],)).fetchall()
+    rows = fresh_fleet.rows("SELECT actor FROM logs WHERE id > ?", over_http[0]["id"])
     assert {row[0] for row in rows} == {f"os-user:{getpass.getuser()}"}
     assert len(rows) == 9
 

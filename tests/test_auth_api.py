@@ -3,7 +3,6 @@
 import http.client
 import json
 import socket
-import sqlite3
 import ssl
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -12,6 +11,8 @@ from typing import Any
 import pytest
 from conftest import Client, Fleet, running_fleet
 from documents import make_auth, plain_digest, with_auths
+
+pytestmark = pytest.mark.every_engine
 
 OLD, MIDDLE, NEW = "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z", "2026-03-01T00:00:00.5Z"
 ZERO = "0" * 64
@@ -33,8 +34,7 @@ def store(client: Client, document: dict[str, Any], **more: Any) -> dict[str, An
 
 
 def logs(fleet: Fleet, action: str) -> list[dict[str, Any]]:
-    with sqlite3.connect(fleet.home / "cdxsync.db") as database:
-        rows = database.execute("SELECT actor, details FROM logs WHERE action = ? ORDER BY id", (action,)).fetchall()
+    rows = fleet.rows("SELECT actor, details FROM logs WHERE action = ? ORDER BY id", action)
     return [{"actor": actor, **json.loads(details or "{}")} for actor, details in rows]
 
 
@@ -283,11 +283,6 @@ def from_address(fleet: Fleet, address: str, key: str, method: str = "GET", path
     return response.status, text
 
 
-def execute(fleet: Fleet, statement: str, *values: object) -> None:
-    with sqlite3.connect(fleet.home / "cdxsync.db", timeout=30) as database:
-        database.execute(statement, values)
-
-
 def test_the_first_caller_binds_the_address(fleet: Fleet) -> None:
     name = next(names)
     key = fleet.key(name)
@@ -298,7 +293,7 @@ def test_the_first_caller_binds_the_address(fleet: Fleet) -> None:
     assert status == 403
     assert json.loads(text)["message"] == "API key not allowed from this IP"
     assert from_address(fleet, "127.0.0.3", key, "HEAD")[0] == 403
-    execute(fleet, "UPDATE hosts SET allow_roaming_ips = 1 WHERE fqdn = ?", name)
+    fleet.execute("UPDATE hosts SET allow_roaming_ips = ? WHERE fqdn = ?", True, name)
     assert from_address(fleet, "127.0.0.3", key)[0] == 200
     assert from_address(fleet, "127.0.0.2", key)[0] == 200
     actor = f"host:{name}"
@@ -317,7 +312,7 @@ def test_a_forged_forwarded_address_does_not_count(fleet: Fleet) -> None:
 def test_a_disabled_host_is_refused(fleet: Fleet) -> None:
     name = next(names)
     key = fleet.key(name)
-    execute(fleet, "UPDATE hosts SET status = 'disabled' WHERE fqdn = ?", name)
+    fleet.execute("UPDATE hosts SET status = 'disabled' WHERE fqdn = ?", name)
     with fleet.client(key) as client:
         response = client.auth(last_refresh=OLD, digest=ZERO)
     assert response.status_code == 403
@@ -330,7 +325,7 @@ def test_keys_of_the_reference_implementation_work(fleet: Fleet) -> None:
     name, key = next(names), "5e" * 32
     fleet.key(name)
     digest = hashlib.sha256(key.encode()).hexdigest()
-    execute(fleet, "UPDATE hosts SET api_key_sha256 = ? WHERE fqdn = ?", digest, name)
+    fleet.execute("UPDATE hosts SET api_key_sha256 = ? WHERE fqdn = ?", digest, name)
     with fleet.client(key) as client:
         assert retrieve(client)["status"]
     with fleet.client(digest) as client:
@@ -420,7 +415,7 @@ def test_the_canonical_document_is_checked_again_under_tighter_rules(fresh_fleet
 def test_an_altered_document_is_not_served(fresh_fleet: Fleet) -> None:
     fresh_fleet.upload(make_auth())
     fresh_fleet.stop()
-    execute(fresh_fleet, "UPDATE auth_payloads SET body = substr(body, 1, length(body) - 8) || 'AAAAAAAA'")
+    fresh_fleet.execute("UPDATE auth_payloads SET body = replace(body, substr(body, length(body) - 7), 'AAAAAAAA')")
     fresh_fleet.start()
     with fresh_fleet.client(fresh_fleet.key("a")) as client:
         assert retrieve(client)["status"] == "missing"
@@ -431,12 +426,12 @@ def test_old_documents_are_kept_up_to_the_limit(fresh_fleet: Fleet) -> None:
     with fresh_fleet.client(fresh_fleet.key("a")) as client:
         for minute in range(25):
             store(client, make_auth(f"2026-01-01T00:{minute:02}:00Z", str(minute)))
-    with sqlite3.connect(fresh_fleet.home / "cdxsync.db") as database:
-        dates = [row[0] for row in database.execute("SELECT last_refresh FROM auth_payloads ORDER BY id")]
-        assert database.execute("SELECT count(*) FROM auth_entries").fetchone() == (20,)
+    dates = [row[0] for row in fresh_fleet.rows("SELECT last_refresh FROM auth_payloads ORDER BY id")]
+    assert fresh_fleet.rows("SELECT count(*) FROM auth_entries") == [(20,)]
     assert dates == [f"2026-01-01T00:{minute:02}:00Z" for minute in range(5, 25)]
 
 
+@pytest.mark.sqlite_only("reads the bytes of the database")
 def test_no_secret_lies_in_the_database_or_the_log(fresh_fleet: Fleet) -> None:
     document = make_auth()
     data = fresh_fleet.register("secret.example.net")

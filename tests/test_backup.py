@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import forkserver
 import pytest
-from conftest import Fleet, run_cli, running_fleet
+from conftest import BASE_ENVIRONMENT, Fleet, run_cli, running_fleet
 from documents import make_auth, with_auths
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -132,7 +133,6 @@ def test_restoring_over_a_home_keeps_what_was_there(backup: tuple[Path, str], tm
 
 def test_backups_from_standard_input_and_encrypted(backup: tuple[Path, str], tmp_path: Path) -> None:
     import subprocess
-    import sys
 
     source = tmp_path / "source"
     run_cli("--home", str(source), "db", "restore", str(backup[0]))
@@ -143,10 +143,10 @@ def test_backups_from_standard_input_and_encrypted(backup: tuple[Path, str], tmp
     assert make_auth()["tokens"]["refresh_token"].encode() not in file.read_bytes()
     assert b"manifest.json" not in file.read_bytes()
     home = tmp_path / "home"
-    command = [sys.executable, "-m", "cdxsync", "--home", str(home), "db", "restore", "-"]
 
     def restore(content: bytes, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run([*command, *arguments], input=content, capture_output=True)
+        command = ["--home", str(home), "db", "restore", "-", *arguments]
+        return forkserver.run(*command, env=BASE_ENVIRONMENT, input=content, text=False)
 
     good = file.read_bytes()
     assert b"is encrypted: add --password-file" in restore(good).stderr
@@ -194,7 +194,7 @@ def test_damaged_and_foreign_backups_change_nothing(backup: tuple[Path, str], tm
     newer = tmp_path / "newer.db"
     newer.write_bytes(database)
     with sqlite3.connect(newer) as opened:
-        opened.execute("INSERT INTO schema_migrations VALUES ('m9999_future', '2030-01-01')")
+        opened.execute("INSERT INTO schema_migrations (name, applied_at) VALUES ('m9999_future', '2030-01-01')")
     opened.close()
     broken = bytearray(database)
     broken[4096 * 3 : 4096 * 3 + 200] = os.urandom(200)

@@ -24,7 +24,8 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for number in range(6):
                 body = {"usages": [{"total": number, "output": 2, "model": "m"}, {"line": "no numbers"}]}
                 assert client.call("POST", "/usage", json=body).status_code == 200
-        fleet.cli("prompts", "store", "-", "--name", "review.md", input="Review this.")
+        for text in ("Review.", "Review this."):
+            fleet.cli("prompts", "store", "-", "--name", "review.md", input=text)
     # Spread over days, as rows and totals of them would be.
     days = ["2026-03-01", "2026-03-02", "2026-03-03"]
     with sqlite3.connect(home / "cdxsync.db") as database:
@@ -100,6 +101,10 @@ def test_a_sound_database(sound: Path) -> None:
             "installer of web.example.net: sealed with key 'gone'",
         ),
         ("UPDATE install_tokens SET token_sha256 = 'x'", "installer of web.example.net: its key cannot be opened"),
+        (
+            "UPDATE slash_command_versions SET prompt = 'x'",
+            "prompt review.md, earlier text 1: it is not what its digest says",
+        ),
         ("UPDATE slash_commands SET prompt = prompt || '!'", "prompt review.md: its text is not what its digest says"),
         ("UPDATE token_usages SET host_id = 99 WHERE id = 1", "token_usages row 1 refers to a row of hosts"),
         ("UPDATE usage_days SET total = total + 1 WHERE day = '2026-03-02' AND model = 'm'", "usage of 2026-03-02"),

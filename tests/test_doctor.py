@@ -121,7 +121,12 @@ def test_what_is_mended_by_its_command(home: Path) -> None:
     ("statement", "check", "level", "says"),
     [
         ("DELETE FROM schema_migrations", "migrations", "fail", "cdxsync db restore"),
-        ("INSERT INTO schema_migrations VALUES ('m9999_x', '2030')", "migrations", "fail", "newer cdxsync"),
+        (
+            "INSERT INTO schema_migrations (name, applied_at) VALUES ('m9999_x', '2030')",
+            "migrations",
+            "fail",
+            "newer cdxsync",
+        ),
         (
             "UPDATE logs SET created_at = '2099-01-01T00:00:00+00:00' WHERE id = 1",
             "clock-database",
@@ -291,7 +296,7 @@ def test_public_urls_that_do_not_answer(healthy: Fleet, home: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         assert "did not answer within 5 seconds" in finding(f"https://localhost:{silent.getsockname()[1]}")[1]
     other = ThreadingHTTPServer(("127.0.0.1", 0), _Other)
-    threading.Thread(target=other.serve_forever, daemon=True).start()
+    threading.Thread(target=other.serve_forever, args=(0.02,), daemon=True).start()
     try:
         assert "not as cdxsync does" in finding(f"http://localhost:{other.server_port}")[1]
         assert "does not speak TLS" in finding(f"https://localhost:{other.server_port}")[1]

@@ -10,18 +10,19 @@ import hashlib
 import os
 import random
 import resource
+import signal
 import socket
 import sqlite3
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
-from conftest import Fleet, running_fleet
+from conftest import Fleet, children, running_fleet
 from documents import make_auth, with_auths
 from running import RESET, Running, ask, open_tls, read_all, running, trusting
 from together import at_once, until
@@ -37,35 +38,40 @@ def rows(fleet: Fleet, statement: str) -> list[Any]:
 
 
 class Load:
-    """Hosts that store, report usage and are registered, until the server dies; remembers what was acknowledged."""
+    """Hosts that store, report usage and are registered; remembers what was acknowledged.
 
-    def __init__(self, fleet: Fleet, keys: list[str], turn: int, kill_after: int) -> None:
-        self.fleet, self.keys, self.turn = fleet, keys, turn
+    After so many acknowledgements it kills what `kill` kills, and ends when `go_on` more have come.
+    """
+
+    def __init__(
+        self, fleet: Fleet, keys: list[str], turn: int, kill: Callable[[], None], *, kill_after: int, go_on: int = 0
+    ) -> None:
+        self.fleet, self.keys, self.turn, self.kill = fleet, keys, turn, kill
         self.sent: list[dict[str, Any]] = []
         self.stored: list[dict[str, Any]] = []
         self.lines: list[str] = []
         self.registered: dict[str, str] = {}
         self.served: list[Any] = []
         self.unexpected: list[Any] = []
-        self._count, self._kill_after = 0, kill_after
+        self._count, self._kill_after, self._end_after = 0, kill_after, kill_after + go_on
         self._lock = threading.Lock()
-        self._dead = threading.Event()
+        self._killed, self._over = threading.Event(), threading.Event()
 
     def run(self) -> None:
         at_once(
-            [lambda number=number: self._until_dead(self._host, number) for number in range(HOSTS)]  # type: ignore[misc]
-            + [lambda: self._until_dead(self._admin, 0)]
+            [lambda number=number: self._until_over(self._host, number) for number in range(HOSTS)]  # type: ignore[misc]
+            + [lambda: self._until_over(self._admin, 0)]
         )
 
-    def _until_dead(self, step: Any, number: int) -> None:
+    def _until_over(self, step: Any, number: int) -> None:
         client = self.fleet.client(self.keys[number]) if step == self._host else self.fleet.client(certificate="admin")
         with client as session:
             turn = 0
-            while not self._dead.is_set():
+            while not self._over.is_set():
                 try:
                     step(session, number, turn)
                 except requests.RequestException:
-                    assert self._dead.wait(60), "a request failed although the server lives"
+                    assert self._killed.wait(60), "a request failed although nothing was killed"
                 turn += 1
 
     def _host(self, client: Any, number: int, turn: int) -> None:
@@ -93,11 +99,27 @@ class Load:
         data: dict[str, Any] = answer.json()["data"]
         with self._lock:
             self._count += 1
-            kill = self._count == self._kill_after
+            kill, over = self._count == self._kill_after, self._count >= self._end_after
         if kill:
-            self.fleet.processes[-1].kill()
-            self._dead.set()
+            self.kill()
+            self._killed.set()
+        if over and self._killed.wait(60):
+            self._over.set()
         return data
+
+    def check(self, fleet: Fleet, sent: list[dict[str, Any]]) -> None:
+        """What was acknowledged is there, and what was served is one of all documents ever `sent`, whole."""
+        newest = max((document["last_refresh"] for document in self.stored), default="")
+        canonical = fleet.canonical()
+        whole = [with_auths(document) for document in sent]
+        assert (canonical is None and not newest) or canonical in whole
+        assert newest <= str((canonical or {"last_refresh": ""})["last_refresh"])
+        assert all(document in whole for document in self.served), "half a document was served"
+        known = {line for (line,) in rows(fleet, "SELECT line FROM token_usages")}
+        assert set(self.lines) <= known
+        kept = dict(rows(fleet, "SELECT fqdn, api_key_sha256 FROM hosts"))
+        for fqdn, key in self.registered.items():
+            assert kept[fqdn] == hashlib.sha256(key.encode()).hexdigest()
 
 
 def test_what_was_acknowledged_outlives_a_kill(fresh_fleet: Fleet) -> None:
@@ -105,7 +127,7 @@ def test_what_was_acknowledged_outlives_a_kill(fresh_fleet: Fleet) -> None:
     keys = [fleet.key(f"load{number}.example.net") for number in range(HOSTS)]
     sent: list[dict[str, Any]] = []
     for turn in range(ROUNDS):
-        load = Load(fleet, keys, turn, kill_after=random.randint(5, 60))
+        load = Load(fleet, keys, turn, fleet.processes[-1].kill, kill_after=random.randint(5, 60))
         load.run()
         fleet.processes.pop().wait(30)
         sent += load.sent
@@ -113,17 +135,40 @@ def test_what_was_acknowledged_outlives_a_kill(fresh_fleet: Fleet) -> None:
         check = fleet.cli("db", "check", check=False)
         assert (check.returncode, check.stdout) == (0, ""), check
         fleet.start()
-        newest = max((document["last_refresh"] for document in load.stored), default="")
-        canonical = fleet.canonical()
-        whole = [with_auths(document) for document in sent]
-        assert (canonical is None and not newest) or canonical in whole
-        assert newest <= str((canonical or {"last_refresh": ""})["last_refresh"])
-        assert all(document in whole for document in load.served), "half a document was served"
-        known = {line for (line,) in rows(fleet, "SELECT line FROM token_usages")}
-        assert set(load.lines) <= known
-        kept = dict(rows(fleet, "SELECT fqdn, api_key_sha256 FROM hosts"))
-        for fqdn, key in load.registered.items():
-            assert kept[fqdn] == hashlib.sha256(key.encode()).hexdigest()
+        load.check(fleet, sent)
+
+
+AT_ONCE = (
+    "from cdxsync.server import supervisor; supervisor.STEADY_SECONDS = 0; from cdxsync.cli.main import run; run()"
+)
+
+
+def test_what_was_acknowledged_outlives_kills_of_workers(tmp_path: Path) -> None:
+    """One of two is killed, the other goes on, and the first is replaced; without a pause, which a round would wait."""
+    fleet = Fleet(tmp_path / "home", serve_args=("--workers", "2"))
+    server = fleet.start(program=("-c", AT_ONCE))
+    try:
+        keys = [fleet.key(f"load{number}.example.net") for number in range(HOSTS)]
+        sent: list[dict[str, Any]] = []
+        for turn in range(ROUNDS):
+            victims: list[int] = []
+
+            def kill(victims: list[int] = victims) -> None:
+                victims.append(random.choice(children(server)))
+                os.kill(victims[0], signal.SIGKILL)
+
+            load = Load(fleet, keys, turn, kill, kill_after=random.randint(5, 60), go_on=40)
+            load.run()
+            sent += load.sent
+            assert load.unexpected == []
+            fleet.wait_for(rf"process {victims[0]}\) was ended by SIGKILL; it is started again now")
+            until(lambda victims=victims: len(children(server)) == 2 and victims[0] not in children(server))  # type: ignore[misc]
+            check = fleet.cli("db", "check", check=False)
+            assert (check.returncode, check.stdout) == (0, ""), check
+            load.check(fleet, sent)
+        assert server.poll() is None, "the supervisor lives"
+    finally:
+        fleet.stop()
 
 
 def refused(answer: requests.Response) -> str:

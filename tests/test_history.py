@@ -1,7 +1,6 @@
 """The documents that the fleet had: listing, comparing without values, and rolling back for all hosts."""
 
 import json
-import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 import terminal
 from conftest import Fleet, running_fleet
 from documents import make_auth, with_auths
+from engines import Engine
 from hypothesis import given
 from hypothesis import strategies as st
 from machines import Machine
@@ -19,13 +19,15 @@ from terminal import on_terminal
 from cdxsync.domain import history
 from cdxsync.domain.clock import Instant, check_document_date, parse_rfc3339, rfc3339
 
+pytestmark = pytest.mark.every_engine
+
 OLD, MIDDLE, NEW = "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z", "2026-03-01T00:00:00Z"
 
 
 @pytest.fixture(scope="module")
-def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def three(tmp_path_factory: pytest.TempPathFactory, engine: Engine) -> Iterator[Fleet]:
     """A fleet that has had three documents; tests leave them as they are."""
-    with running_fleet(tmp_path_factory.mktemp("three") / "home") as fleet:
+    with running_fleet(tmp_path_factory.mktemp("three") / "home", env=engine.environment()) as fleet:
         fleet.upload(make_auth(OLD, "old"))
         with fleet.client(fleet.key("giver.example.net")) as client:
             client.auth(command="store", auth=make_auth(MIDDLE, "middle"))
@@ -38,8 +40,7 @@ def without_date(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def log_details(fleet: Fleet, action: str) -> list[tuple[str, dict[str, Any]]]:
-    with sqlite3.connect(fleet.home / "cdxsync.db", timeout=30) as database:
-        rows = database.execute("SELECT actor, details FROM logs WHERE action = ? ORDER BY id", (action,)).fetchall()
+    rows = fleet.rows("SELECT actor, details FROM logs WHERE action = ? ORDER BY id", action)
     return [(actor, json.loads(details)) for actor, details in rows]
 
 
@@ -87,6 +88,7 @@ def test_diff_names_keys_and_tells_nothing_of_values(three: Fleet) -> None:
         assert secret not in shown.stdout + shown.stderr + json.dumps(data)
 
 
+@pytest.mark.sqlite_only("refused before the database is asked")
 def test_bad_references(three: Fleet) -> None:
     for arguments, code, says in [
         (["diff", "x"], 2, "from: must be a document's id"),
@@ -174,8 +176,9 @@ def test_hosts_pull_what_was_rolled_back_to_and_do_not_undo_it(fresh_fleet: Flee
 def test_a_canonical_document_that_cannot_be_opened_is_left_by_rolling_back(fresh_fleet: Fleet) -> None:
     fresh_fleet.upload(make_auth(OLD, "good"))
     fresh_fleet.upload(make_auth(NEW, "bad"))
-    with sqlite3.connect(fresh_fleet.home / "cdxsync.db", timeout=30) as database:
-        database.execute("UPDATE auth_payloads SET body = substr(body, 1, length(body) - 8) || 'AAAAAAAA' WHERE id = 2")
+    fresh_fleet.execute(
+        "UPDATE auth_payloads SET body = replace(body, substr(body, length(body) - 7), 'AAAAAAAA') WHERE id = 2"
+    )
     fresh_fleet.cli("auth", "rollback", "1", "--yes")
     assert without_date(fresh_fleet.canonical() or {}) == without_date(with_auths(make_auth(OLD, "good")))
     done = fresh_fleet.cli("auth", "diff", "2", check=False)
@@ -209,6 +212,7 @@ def test_documents_differ_exactly_where_compare_says(older: dict[str, Any], newe
     assert sorted(history.compare(newer, older), key=str) == sorted(back, key=str)
 
 
+@pytest.mark.sqlite_only("what is printed does not depend on the engine")
 def test_on_a_terminal(three: Fleet) -> None:
     """It asks, names the document, and fits 80 columns with everything in it."""
     shown, _ = on_terminal(three, ["auth", "rollback", "previous"], b"n\n")

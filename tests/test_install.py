@@ -87,6 +87,7 @@ def test_the_script_and_the_baked_wrapper_say_what_other_tools_read(fleet: Fleet
     assert any(line.startswith('CODEX_SYNC_CA_PEM="-----BEGIN CERTIFICATE-----\\n') for line in lines)
 
 
+@pytest.mark.every_engine
 def test_a_used_installer_says_so(fleet: Fleet, tmp_path: Path) -> None:
     data = fleet.register("used.example.net")
     assert fetch(fleet, data["installer"]["url"]).status_code == 200
@@ -111,6 +112,7 @@ def test_an_expired_installer_says_so(tmp_path: Path) -> None:
         assert "expired" in fetch(fleet, data["installer"]["url"]).text
 
 
+@pytest.mark.every_engine
 def test_unknown_installers(fleet: Fleet) -> None:
     response = fetch(fleet, f"{fleet.url}/install/00000000-0000-4000-8000-000000000000")
     assert response.status_code == 404
@@ -131,6 +133,7 @@ def test_unknown_installers(fleet: Fleet) -> None:
         {"Purpose": "prefetch"},
     ],
 )
+@pytest.mark.every_engine
 def test_a_look_does_not_use_the_installer_up(fleet: Fleet, headers: dict[str, str]) -> None:
     data = fleet.register("look.example.net")
     url = data["installer"]["url"]
@@ -139,6 +142,7 @@ def test_a_look_does_not_use_the_installer_up(fleet: Fleet, headers: dict[str, s
     assert fetch(fleet, url, **{"User-Agent": "curl/7.88.1", "Accept": "*/*"}).status_code == 200
 
 
+@pytest.mark.every_engine
 def test_registering_again_ends_the_old_key_binding_and_installer(fleet: Fleet) -> None:
     first = fleet.register("again.example.net")
     with fleet.client(first["host"]["api_key"]) as client:
@@ -154,6 +158,7 @@ def test_registering_again_ends_the_old_key_binding_and_installer(fleet: Fleet) 
     assert fetch(fleet, second["installer"]["url"]).status_code == 200
 
 
+@pytest.mark.every_engine
 def test_thirty_two_clients_fetch_one_installer(fleet: Fleet) -> None:
     url = fleet.register("rush.example.net")["installer"]["url"]
     barrier = threading.Barrier(32, timeout=60)
@@ -247,7 +252,7 @@ class Release:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 
     @staticmethod
     def machine() -> str:

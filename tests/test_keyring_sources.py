@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -113,8 +112,7 @@ def test_without_it_and_with_a_wrong_one(place: Place, ring: str, tmp_path: Path
     before = (home / "cdxsync.db").read_bytes()
 
     def starts(env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "cdxsync", "--home", str(home), "serve", "--listen", "127.0.0.1:1"]
-        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+        return run_cli("--home", str(home), "serve", "--listen", "127.0.0.1:1", env=env, check=False)
 
     done = starts(BASE_ENVIRONMENT)
     assert done.returncode == 1

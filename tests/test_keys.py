@@ -22,14 +22,13 @@ COLUMNS = ("auth_payloads.body", "auth_entries.token", "install_tokens.api_key")
 
 def sealed_with(fleet: Fleet) -> dict[str, set[str]]:
     """The key ids found in each column of the database."""
-    with sqlite3.connect(fleet.home / "cdxsync.db", timeout=30) as database:
-        return {
-            name: {
-                key_id_of(row[0])
-                for row in database.execute("SELECT {1} FROM {0} WHERE {1} IS NOT NULL".format(*name.split(".")))
-            }
-            for name in COLUMNS
+    return {
+        name: {
+            key_id_of(row[0])
+            for row in fleet.rows("SELECT {1} FROM {0} WHERE {1} IS NOT NULL".format(*name.split(".")))
         }
+        for name in COLUMNS
+    }
 
 
 def keys_of(fleet: Fleet) -> dict[str, dict[str, Any]]:
@@ -38,7 +37,7 @@ def keys_of(fleet: Fleet) -> dict[str, dict[str, Any]]:
 
 def test_rotation_and_retirement_while_hosts_call(fresh_fleet: Fleet) -> None:
     """Two servers seal and open all the time; no call fails, nothing that was stored is lost."""
-    other = Fleet(fresh_fleet.home)
+    other = Fleet(fresh_fleet.home, env=fresh_fleet.env)
     other.start()
     ports = (fresh_fleet.port, other.port)
     done = threading.Event()

@@ -1,7 +1,6 @@
 """Throttling, the audit of refused calls, what admins change on hosts, and what is forgotten with time."""
 
 import json
-import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,14 @@ from together import at_once
 
 from cdxsync.trust import addresses, throttle
 
-
-def rows(fleet: Fleet, statement: str, *values: object) -> list[Any]:
-    with sqlite3.connect(fleet.home / "cdxsync.db", timeout=30) as database:
-        return database.execute(statement, values).fetchall()
+pytestmark = pytest.mark.every_engine
 
 
 def refusals(fleet: Fleet) -> list[dict[str, Any]]:
-    return [json.loads(row[0]) for row in rows(fleet, "SELECT details FROM logs WHERE action = 'access.refused'")]
+    return [json.loads(row[0]) for row in fleet.rows("SELECT details FROM logs WHERE action = 'access.refused'")]
 
 
+@pytest.mark.sqlite_only("throttles lie in a file of the home on every engine")
 def test_guessing_keys_is_slowed_down_over_all_servers_of_a_home(tmp_path: Path) -> None:
     with running_fleet(tmp_path / "home", env={"CDXSYNC_FAILURES_PER_MINUTE": "5"}) as fleet:
         other = Fleet(fleet.home, env={"CDXSYNC_FAILURES_PER_MINUTE": "5"})
@@ -56,6 +53,7 @@ def test_guessing_keys_is_slowed_down_over_all_servers_of_a_home(tmp_path: Path)
         assert about_keys == [{"reason": "Invalid API key", "ip": "127.0.0.1", "path": "/wrapper"}]
 
 
+@pytest.mark.sqlite_only("throttles lie in a file of the home on every engine")
 def test_a_busy_host_is_slowed_down_alone(tmp_path: Path) -> None:
     with running_fleet(tmp_path / "home", env={"CDXSYNC_CALLS_PER_MINUTE": "3"}) as fleet:
         with fleet.client(fleet.key("busy.example.net")) as client:
@@ -75,8 +73,7 @@ def test_limits_can_be_off(tmp_path: Path) -> None:
 def test_refusals_are_audited_with_their_host(fresh_fleet: Fleet) -> None:
     data = fresh_fleet.register("seen.example.net")
     sql = "UPDATE hosts SET ip = '192.0.2.1' WHERE fqdn = 'seen.example.net'"
-    with sqlite3.connect(fresh_fleet.home / "cdxsync.db", timeout=30) as database:
-        database.execute(sql)
+    fresh_fleet.execute(sql)
     with fresh_fleet.client(data["host"]["api_key"]) as client:
         for _ in range(3):
             assert client.call("GET", "/wrapper").status_code == 403
@@ -84,7 +81,7 @@ def test_refusals_are_audited_with_their_host(fresh_fleet: Fleet) -> None:
         assert client.call("GET", "/wrapper").json()["message"] == "Host is disabled"
     with fresh_fleet.client() as client:
         client.call("GET", "/admin/hosts")
-    logged = rows(fresh_fleet, "SELECT host_id, actor FROM logs WHERE action = 'access.refused' ORDER BY id")
+    logged = fresh_fleet.rows("SELECT host_id, actor FROM logs WHERE action = 'access.refused' ORDER BY id")
     host_id = data["host"]["id"]
     assert logged == [(host_id, "host:seen.example.net"), (host_id, "host:seen.example.net"), (None, "anyone")]
     assert [row["path"] for row in refusals(fresh_fleet)] == ["/wrapper", "/wrapper", "/admin/hosts"]
@@ -143,7 +140,7 @@ def test_admins_change_hosts(fresh_fleet: Fleet) -> None:
     assert fresh_fleet.cli("hosts", "roaming", name, "maybe", check=False).returncode == 2
     for command in (["disable"], ["enable"], ["unbind"]):
         assert fresh_fleet.cli("hosts", *command, "nobody", check=False).returncode == 3
-    actions = [row[0] for row in rows(fresh_fleet, "SELECT action FROM logs WHERE actor LIKE 'os-user:%' ORDER BY id")]
+    actions = [row[0] for row in fresh_fleet.rows("SELECT action FROM logs WHERE actor LIKE 'os-user:%' ORDER BY id")]
     assert actions == [
         "admin.host.disable",
         "admin.host.enable",
@@ -182,28 +179,30 @@ def test_what_has_had_its_time_is_pruned_and_roll_ups_stay(fresh_fleet: Fleet, k
         client.call("POST", "/usage", json={"usages": [{"total": 5}] * 3}, headers={"Idempotency-Key": "k"})
     fresh_fleet.register("unused.example.net")
     fresh_fleet.stop()
-    with sqlite3.connect(fresh_fleet.home / "cdxsync.db") as database:
-        host_id = database.execute("SELECT id FROM hosts").fetchone()[0]
-        database.execute("UPDATE logs SET created_at = ?", (days_ago(31),))
-        database.execute("UPDATE token_usages SET created_at = ? WHERE id < 3", (days_ago(31),))
-        database.execute("UPDATE idempotency_keys SET created_at = ?", (days_ago(7.01),))
-        database.execute("UPDATE install_tokens SET expires_at = ?", (days_ago(7.1),))
+    with fresh_fleet.database() as execute:
+        host_id = execute("SELECT id FROM hosts ORDER BY id").fetchone()[0]
+        execute("UPDATE logs SET created_at = ?", days_ago(31))
+        execute("UPDATE token_usages SET created_at = ? WHERE id < 3", days_ago(31))
+        execute("UPDATE idempotency_keys SET created_at = ?", days_ago(7.01))
+        execute("UPDATE install_tokens SET expires_at = ?", days_ago(7.1))
         # One that has only just expired keeps its row, to say so, but not its key.
-        database.execute("UPDATE install_tokens SET expires_at = ? WHERE fqdn LIKE 'unused%'", (days_ago(0.1),))
-        values = [(host_id, "token.usage", "x", days_ago(31))] * 5000
-        database.executemany("INSERT INTO logs (host_id, action, actor, created_at) VALUES (?, ?, ?, ?)", values)
+        execute("UPDATE install_tokens SET expires_at = ? WHERE fqdn LIKE 'unused%'", days_ago(0.1))
+        values = [host_id, "token.usage", "x", days_ago(31)]
+        marks = ", ".join(["(?, ?, ?, ?)"] * 1000)
+        for _ in range(5):
+            execute(f"INSERT INTO logs (host_id, action, actor, created_at) VALUES {marks}", *values * 1000)
     fresh_fleet.env |= {"CDXSYNC_KEEP_LOG_DAYS": keep, "CDXSYNC_KEEP_USAGE_DAYS": keep, "CDXSYNC_PAYLOAD_HISTORY": "2"}
     fresh_fleet.start()
     fresh_fleet.cli("jobs", "run", "retention")
-    assert rows(fresh_fleet, "SELECT count(*) FROM auth_payloads") == [(2,)]
+    assert fresh_fleet.rows("SELECT count(*) FROM auth_payloads") == [(2,)]
 
     def left(table: str) -> int:
-        return int(rows(fresh_fleet, f"SELECT count(*) FROM {table}")[0][0])
+        return int(fresh_fleet.rows(f"SELECT count(*) FROM {table}")[0][0])
 
     assert left("idempotency_keys") == 0
-    assert rows(fresh_fleet, "SELECT fqdn, api_key FROM install_tokens") == [("unused.example.net", None)]
+    assert fresh_fleet.rows("SELECT fqdn, api_key FROM install_tokens") == [("unused.example.net", None)]
     assert left("token_usages") == (1 if keep == "30" else 3)
-    old = rows(fresh_fleet, "SELECT count(*) FROM logs WHERE action <> 'admin.job.run'")[0][0]
+    old = fresh_fleet.rows("SELECT count(*) FROM logs WHERE action <> 'admin.job.run'")[0][0]
     assert old == 0 if keep == "30" else old > 5000
-    assert rows(fresh_fleet, "SELECT total, events FROM usage_days") == [(15, 3)]
+    assert fresh_fleet.rows("SELECT total, events FROM usage_days") == [(15, 3)]
     assert fresh_fleet.canonical() is not None

@@ -1,9 +1,7 @@
 """What is learnt outside, as hosts and admins are told of it."""
 
-import contextlib
 import json
 import re
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import pytest
 from conftest import Fleet, running_fleet
 from documents import make_auth
+from engines import Engine
 from together import until
 from upstream import (
     PRICES,
@@ -18,7 +17,6 @@ from upstream import (
     RELEASES,
     VERIFY,
     Upstream,
-    execute,
     retrieve,
     run_job,
 )
@@ -26,6 +24,8 @@ from upstream import (
 from cdxsync import deployment, settings
 from cdxsync.domain import outside as domain_outside
 from cdxsync.store import database
+
+pytestmark = pytest.mark.every_engine
 
 
 def test_a_host_gets_the_quota_that_it_made_the_server_read(fresh: Fleet, upstream: Upstream) -> None:
@@ -88,9 +88,9 @@ def test_without_a_price_list_the_settings_count(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def fresh(tmp_path: Path, upstream: Upstream) -> Iterator[Fleet]:
+def fresh(tmp_path: Path, upstream: Upstream, engine: Engine) -> Iterator[Fleet]:
     """A server that has a document, and has read nothing of the account yet."""
-    with running_fleet(tmp_path / "home", env=upstream.environment()) as started:
+    with running_fleet(tmp_path / "home", env=upstream.environment() | engine.environment()) as started:
         started.upload(make_auth())
         yield started
 
@@ -104,7 +104,7 @@ def test_checking_versions(connected: Fleet, well: Upstream) -> None:
     assert printed["available_client"]["source"] == "github"
     with connected.client() as anyone:
         assert anyone.call("GET", "/versions").json()["data"]["client_version_source"] == "cache"
-    execute(connected, "UPDATE versions SET updated_at = '2026-01-01T00:00:00+00:00' WHERE name = 'client_available'")
+    connected.execute("UPDATE versions SET updated_at = '2026-01-01T00:00:00+00:00' WHERE name = 'client_available'")
     with connected.client() as anyone:
         shown = anyone.call("GET", "/versions").json()["data"]
     assert (shown["client_version"], shown["client_version_source"]) == ("0.169.0", "cache_stale")
@@ -134,7 +134,7 @@ def test_github_is_left_alone_until_its_limit_is_over(connected: Fleet, well: Up
     assert done.returncode == 4
     assert f"not to be called before {held['not_before']}" in done.stderr
     assert well.count(RELEASES) == calls
-    execute(connected, "UPDATE jobs SET wanted = NULL, not_before = NULL WHERE name = 'versions'")
+    connected.execute("UPDATE jobs SET wanted = NULL, not_before = NULL WHERE name = 'versions'")
 
 
 def test_the_quota_for_admins(connected: Fleet, well: Upstream) -> None:
@@ -175,17 +175,16 @@ def test_an_error_stands_beside_the_last_good_quota(connected: Fleet, well: Upst
     assert "HTTP 401" in done.stderr
 
 
-def test_only_the_last_raw_answers_are_kept(tmp_path: Path, upstream: Upstream) -> None:
-    env = upstream.environment() | {"CDXSYNC_CHATGPT_RAW_HISTORY": "2"}
+def test_only_the_last_raw_answers_are_kept(tmp_path: Path, upstream: Upstream, engine: Engine) -> None:
+    env = upstream.environment() | engine.environment() | {"CDXSYNC_CHATGPT_RAW_HISTORY": "2"}
     fleet = Fleet(tmp_path / "home", env=env)
     fleet.cli("init", "--public-url", "https://localhost:1")
     (tmp_path / "auth.json").write_text(json.dumps(make_auth()))
     fleet.cli("auth", "upload", str(tmp_path / "auth.json"))
     for _ in range(4):
         fleet.cli("jobs", "run", "chatgpt")
-    with contextlib.closing(sqlite3.connect(fleet.home / "cdxsync.db")) as database:
-        rows = database.execute("SELECT raw IS NOT NULL, primary_used_percent FROM chatgpt_usage_snapshots ORDER BY id")
-        assert rows.fetchall() == [(0, 37), (0, 37), (1, 37), (1, 37)]
+    rows = fleet.rows("SELECT raw IS NOT NULL, primary_used_percent FROM chatgpt_usage_snapshots ORDER BY id")
+    assert rows == [(0, 37), (0, 37), (1, 37), (1, 37)]
 
 
 def test_the_remote_runner(connected: Fleet, well: Upstream) -> None:
@@ -218,8 +217,7 @@ def test_a_document_that_the_remote_runner_refreshed_is_stored_when_newer(fresh:
     assert fresh.admin_call("POST", "/admin/runner/run")["applied"] is False
     stored = fresh.admin_call("GET", "/admin/runner")["latest_runner_store"]
     assert (stored["status"], "auth.last_refresh" in stored["reason"]) == ("failed", True)
-    with contextlib.closing(sqlite3.connect(fresh.home / "cdxsync.db")) as database:
-        actions = [row[0] for row in database.execute("SELECT action FROM logs ORDER BY id")]
+    actions = [row[0] for row in fresh.rows("SELECT action FROM logs ORDER BY id")]
     assert actions.count("auth.runner_store") == 3
     assert actions.count("auth.validate") >= 3
 

@@ -3,16 +3,16 @@
 import json
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import forkserver
 import pytest
 import requests
 from conftest import Fleet, free_port, running_fleet
 from documents import make_auth
 from together import at_once, until
-from upstream import JOBS, QUOTA, RELEASES, Upstream, execute, expire_quota, job, known, retrieve, run_job
+from upstream import JOBS, QUOTA, RELEASES, Upstream, expire_quota, job, known, retrieve, run_job
 
 FAILURES: dict[str, tuple[dict[str, Any], str]] = {
     "400": ({"status": 400}, "HTTP 400|without a status"),
@@ -59,7 +59,7 @@ def test_it_is_well_again(connected: Fleet, well: Upstream, name: str) -> None:
 @pytest.mark.parametrize("name", JOBS)
 def test_hosts_are_answered_while_a_service_hangs(connected: Fleet, well: Upstream, name: str) -> None:
     key = connected.key(f"hang-{name}.example.net")
-    execute(connected, "UPDATE jobs SET not_before = NULL WHERE name = ?", name)
+    connected.execute("UPDATE jobs SET not_before = NULL WHERE name = ?", name)
     well.fail(JOBS[name], hold=True)
     calls = well.count(JOBS[name])
     answers: list[requests.Response] = []
@@ -145,8 +145,8 @@ def test_a_killed_holder_of_a_lease_is_replaced_when_it_is_over(tmp_path: Path, 
     fleet = Fleet(tmp_path / "home", env=upstream.environment())
     fleet.cli("init", "--public-url", "https://localhost:1")
     upstream.fail(RELEASES, hold=True)
-    command = [sys.executable, "-m", "cdxsync", "--home", str(fleet.home), "jobs", "run", "versions"]
-    holder = subprocess.Popen(command, env=fleet.env, stderr=subprocess.DEVNULL)
+    command = ["--home", str(fleet.home), "jobs", "run", "versions"]
+    holder = forkserver.start(*command, env=fleet.env, stderr=subprocess.DEVNULL)
     until(lambda: upstream.count(RELEASES) == 1)
     holder.send_signal(signal.SIGKILL)
     holder.wait(30)
@@ -157,6 +157,6 @@ def test_a_killed_holder_of_a_lease_is_replaced_when_it_is_over(tmp_path: Path, 
     assert row["job"]["lease_until"] > row["job"]["last_started_at"]
     assert f":{holder.pid}:" in done.stderr
     assert upstream.count(RELEASES) == 1
-    execute(fleet, "UPDATE jobs SET lease_until = last_started_at WHERE name = 'versions'")
+    fleet.execute("UPDATE jobs SET lease_until = last_started_at WHERE name = 'versions'")
     assert fleet.cli("jobs", "run", "versions").stdout == "versions: Codex 0.169.0\n"
     assert upstream.count(RELEASES) == 2

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forkserver
 import pytest
 from conftest import BASE_ENVIRONMENT, run_cli, running_fleet
 from documents import make_auth, with_auths
+from engines import Engine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -60,26 +62,29 @@ def sealed_by(file: Path) -> list[str]:
 
 
 def import_(home: Path, text: bytes, *more: str) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "cdxsync", "--home", str(home), *more, "db", "import", "-"]
-    return subprocess.run(command, input=text, capture_output=True, env=BASE_ENVIRONMENT, timeout=60)
+    command = ["--home", str(home), *more, "db", "import", "-"]
+    return forkserver.run(*command, env=BASE_ENVIRONMENT, input=text, text=False)
 
 
-def test_there_and_back_is_the_same_bytes(exported: Exported, tmp_path: Path) -> None:
+@pytest.mark.every_engine
+def test_there_and_back_is_the_same_bytes(exported: Exported, tmp_path: Path, engine: Engine) -> None:
+    """From SQLite to each engine, and out of it again."""
+    env = BASE_ENVIRONMENT | engine.environment()
     assert exported.file.stat().st_mode & 0o777 == 0o600
     home = tmp_path / "new" / "home"
-    done = run_cli("--home", str(home), "--json", "db", "import", str(exported.file))
+    done = run_cli("--home", str(home), "--json", "db", "import", str(exported.file), env=env)
     data = json.loads(done.stdout)
     assert data["total"] == sum(data["rows"].values()) == exported.text.count(b"\n") - 3
     filled = {name for name, count in data["rows"].items() if count}
     assert filled >= {"hosts", "auth_payloads", "auth_entries", "host_auth_states", "token_usages", "usage_lines"}
     assert filled >= {"usage_days", "usage_fleet_days", "slash_commands", "logs", "versions", "idempotency_keys"}
-    command = [sys.executable, "-m", "cdxsync", "--home", str(home), "db", "export", "-", "--with-keyring"]
-    again = subprocess.run(command, capture_output=True, env=BASE_ENVIRONMENT, timeout=60)
+    command = ["--home", str(home), "db", "export", "-", "--with-keyring"]
+    again = forkserver.run(*command, env=env, input=b"", text=False)
     assert again.stdout == exported.text
-    assert run_cli("--home", str(home), "db", "check").returncode == 0
-    for path in (home / "keyring.json", home / "cdxsync.db"):
+    assert run_cli("--home", str(home), "db", "check", env=env).returncode == 0
+    for path in [home / "keyring.json", *home.glob("cdxsync.db")]:
         assert path.stat().st_mode & 0o777 == 0o600
-    with running_fleet(home) as fleet, fleet.client(exported.key) as client:
+    with running_fleet(home, env=env) as fleet, fleet.client(exported.key) as client:
         assert fleet.canonical() == with_auths(exported.document)
         assert client.call("GET", "/wrapper").status_code == 200
         assert client.call("POST", "/slash-commands/store", json={"filename": "x", "prompt": "x"}).status_code == 403

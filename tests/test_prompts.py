@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from cdxsync.domain import prompts
 
+pytestmark = pytest.mark.every_engine
+
 TEXT = "---\ndescription: Review a change\nargument-hint: '[FILE]'\n---\nReview $1, please. Zoë 😀\r\n"
 SHA = hashlib.sha256(TEXT.encode()).hexdigest()
 
@@ -145,6 +147,7 @@ def test_file_names_stay_in_their_folder(text: str) -> None:
     assert not name.startswith(".")
 
 
+@pytest.mark.sqlite_only("the command line asks the same functions as the API")
 def test_the_command_line(fresh_fleet: Fleet, tmp_path: Path) -> None:
     cli = fresh_fleet.cli
     assert "cdxsync prompts store" in cli("prompts", "list").stderr

@@ -5,6 +5,7 @@ import random
 import threading
 from typing import Any
 
+import pytest
 from conftest import Fleet
 from documents import make_auth, with_auths
 from together import at_once
@@ -13,8 +14,9 @@ ROUNDS = 12
 THREADS = 16
 
 
+@pytest.mark.every_engine
 def test_the_newest_of_many_stores_at_once_is_canonical(fresh_fleet: Fleet) -> None:
-    other = Fleet(fresh_fleet.home)
+    other = Fleet(fresh_fleet.home, env=fresh_fleet.env)
     ports = (fresh_fleet.port, other.port)
     other.start()
     try:
@@ -58,6 +60,7 @@ def test_the_newest_of_many_stores_at_once_is_canonical(fresh_fleet: Fleet) -> N
     fresh_fleet.stop()
 
 
+@pytest.mark.every_engine
 def test_two_first_callers_bind_one_address(fleet: Fleet) -> None:
     import http.client
     import ssl
@@ -80,6 +83,7 @@ def test_two_first_callers_bind_one_address(fleet: Fleet) -> None:
     assert sorted(statuses) == [200] + [403] * 7
 
 
+@pytest.mark.every_engine
 def test_registering_one_new_host_many_times_at_once(fleet: Fleet) -> None:
     barrier = threading.Barrier(8, timeout=60)
     answers: list[dict[str, Any]] = []
@@ -128,6 +132,7 @@ def test_a_rotated_key_neither_binds_nor_stores_any_more(fleet: Fleet) -> None:
         assert fleet.host(name)["ip"] == "127.0.0.1"
 
 
+@pytest.mark.every_engine
 def test_what_is_known_of_a_host_never_lets_it_pass(fleet: Fleet) -> None:
     """A call passes by what its last one found; what has changed since counts all the same, at once."""
     import http.client

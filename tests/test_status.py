@@ -3,7 +3,6 @@
 import json
 import re
 import socket
-import sqlite3
 import subprocess
 import sys
 import uuid
@@ -59,17 +58,16 @@ def test_health_is_open_to_anyone_and_tells_nothing(fleet: Fleet) -> None:
             assert client.call("POST", path).status_code == 405
 
 
+@pytest.mark.every_engine
 def test_without_its_database_a_server_lives_but_is_not_ready(fresh_fleet: Fleet) -> None:
-    with sqlite3.connect(fresh_fleet.home / "cdxsync.db") as database:
-        database.execute("ALTER TABLE versions RENAME TO away")
+    fresh_fleet.execute("ALTER TABLE versions RENAME TO away")
     with fresh_fleet.client() as client:
         assert client.call("GET", "/healthz").status_code == 200
         answered = client.call("GET", "/readyz")
         assert answered.status_code == 503
         assert answered.json()["message"].startswith("The database cannot be used")
         assert answered.headers["Retry-After"]
-        with sqlite3.connect(fresh_fleet.home / "cdxsync.db") as database:
-            database.execute("ALTER TABLE away RENAME TO versions")
+        fresh_fleet.execute("ALTER TABLE away RENAME TO versions")
         assert client.call("GET", "/readyz").status_code == 200
 
 
@@ -150,7 +148,13 @@ def test_metrics(fresh_fleet: Fleet) -> None:
     assert found["cdxsync_connections_open"][()] >= 0
     assert found["cdxsync_threads"][()] == 16
     assert 0 <= found["cdxsync_queue_length"][()] < 16
-    assert found["cdxsync_hosts"] == {("in_sync",): 1, ("behind",): 0, ("never_seen",): 0, ("disabled",): 1}
+    assert found["cdxsync_hosts"] == {
+        ("in_sync",): 1,
+        ("behind",): 0,
+        ("blocked",): 0,
+        ("never_seen",): 0,
+        ("disabled",): 1,
+    }
     assert found["cdxsync_canonical_age_seconds"][()] > 86400
     assert found["cdxsync_job_failures"]["retention",] == 0
     assert ("retention",) in found["cdxsync_job_last_success_timestamp_seconds"]
@@ -161,9 +165,9 @@ def test_metrics(fresh_fleet: Fleet) -> None:
         assert unbounded not in told
 
 
+@pytest.mark.every_engine
 def test_metrics_without_a_database(fresh_fleet: Fleet) -> None:
-    with sqlite3.connect(fresh_fleet.home / "cdxsync.db") as database:
-        database.execute("ALTER TABLE jobs RENAME TO away")
+    fresh_fleet.execute("ALTER TABLE jobs RENAME TO away")
     assert scrape(fresh_fleet)["cdxsync_database_up"][()] == 0
 
 
@@ -259,6 +263,7 @@ def test_requests_that_are_none_are_told_too(behind: Fleet) -> None:
 
 FLOOD = """
 import os, sys
+from cdxsync import log_lines
 from cdxsync.http import access_log
 log = access_log.AccessLog(sys.argv[1])
 for number in range(100_000):
@@ -267,7 +272,7 @@ for number in range(100_000):
     )
 print("done", flush=True)
 os.read(0, 1)
-access_log.flush()
+log_lines.drain()
 """
 
 
@@ -282,9 +287,7 @@ def test_a_log_that_nobody_reads_stops_no_request(form: str) -> None:
         assert process.stdout.readline() == b"done\n", "although nobody reads"
         process.stdin.close()
         lines = process.stderr.read().decode().splitlines()
-    left_out = sum(
-        int(found[1]) for line in lines if (found := re.match(r"access log: (\d+) lines were left out", line))
-    )
+    left_out = sum(int(found[1]) for line in lines if (found := re.match(r"log: (\d+) lines were left out", line)))
     ids = [found[1] for line in lines if (found := re.search(r"\b(id\d+)\b", line))]
     assert len(ids) + left_out == 100_000
     assert left_out > 0

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import sqlite3
 import threading
 from itertools import count
 from typing import Any
@@ -16,6 +15,8 @@ from together import at_once
 from cdxsync.domain import texts, usage_entries
 from cdxsync.errors import Invalid
 
+pytestmark = pytest.mark.every_engine
+
 names = (f"usage{number}.example.net" for number in count())
 ABSENT = {"line": None, "total": None, "input": None, "output": None, "cached": None, "reasoning": None, "model": None}
 
@@ -25,11 +26,6 @@ def report(client: Client, body: Any, **headers: str) -> dict[str, Any]:
     assert response.status_code == 200, response.text
     data: dict[str, Any] = response.json()["data"]
     return data
-
-
-def rows(fleet: Fleet, statement: str, *values: object) -> list[Any]:
-    with sqlite3.connect(fleet.home / "cdxsync.db", timeout=30) as database:
-        return database.execute(statement, values).fetchall()
 
 
 def month(client: Client) -> dict[str, int]:
@@ -58,7 +54,7 @@ def test_one_entry(fleet: Fleet) -> None:
         assert isinstance(data["host_id"], int)
         totals = {"total": 4880, "input": 4320, "output": 560, "cached": 120, "reasoning": 0, "events": 1}
         assert month(client) == totals
-    logged = rows(fleet, "SELECT actor, details FROM logs WHERE action = 'token.usage' ORDER BY id DESC LIMIT 1")[0]
+    logged = fleet.rows("SELECT actor, details FROM logs WHERE action = 'token.usage' ORDER BY id DESC LIMIT 1")[0]
     assert logged[0] == f"host:{name}"
     assert json.loads(logged[1]) == {"total": 4880, "input": 4320, "output": 560, "cached": 120, "model": "gpt-5.1"}
 
@@ -94,8 +90,7 @@ def test_many_entries_and_their_roll_ups(fleet: Fleet) -> None:
             "reasoning": 20,
             "events": 5,
         }
-    days = rows(
-        fleet,
+    days = fleet.rows(
         "SELECT model, total, events FROM usage_days JOIN hosts ON hosts.id = host_id WHERE fqdn = ? ORDER BY model",
         name,
     )
@@ -134,12 +129,12 @@ def test_many_entries_and_their_roll_ups(fleet: Fleet) -> None:
 )
 def test_wrong_entries_are_named_and_nothing_is_stored(fleet: Fleet, body: Any, fields: set[str]) -> None:
     key = fleet.key("wrong.example.net")
-    before = rows(fleet, "SELECT count(*) FROM token_usages")
+    before = fleet.rows("SELECT count(*) FROM token_usages")
     with fleet.client(key) as client:
         response = client.call("POST", "/usage", json=body)
     assert response.status_code == 422
     assert set(response.json()["errors"]) == fields
-    assert rows(fleet, "SELECT count(*) FROM token_usages") == before
+    assert fleet.rows("SELECT count(*) FROM token_usages") == before
 
 
 def test_a_scalar_usages_reads_the_top_level(fleet: Fleet) -> None:
@@ -218,13 +213,11 @@ def test_roll_ups_agree_with_rows_after_many_hosts_at_once(fresh_fleet: Fleet) -
 
     at_once(functools.partial(send, number) for number in range(6))
     columns = "coalesce(sum(total), 0), coalesce(sum(input_tokens), 0), coalesce(sum(output_tokens), 0)"
-    by_row = rows(
-        fresh_fleet,
+    by_row = fresh_fleet.rows(
         f"SELECT host_id, substr(created_at, 1, 10), coalesce(model, ''), {columns}, count(*) FROM token_usages"
         " GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
     )
-    rolled = rows(
-        fresh_fleet,
+    rolled = fresh_fleet.rows(
         "SELECT host_id, day, model, total, input_tokens, output_tokens, events FROM usage_days ORDER BY 1, 2, 3",
     )
     assert rolled == by_row

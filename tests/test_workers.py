@@ -6,12 +6,11 @@ import os
 import signal
 import socket
 import ssl
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Fleet, running_fleet
+from conftest import Fleet, children, running_fleet
 from documents import make_auth
 from running import answer, read_all
 
@@ -23,11 +22,6 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """A server of two workers."""
     with running_fleet(tmp_path_factory.mktemp("workers") / "home", serve_args=WORKERS) as started:
         yield started
-
-
-def children(process: subprocess.Popen[str]) -> list[int]:
-    """The workers of a server, in the order of their start."""
-    return [int(number) for number in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 
 
 def trusting(fleet: Fleet) -> ssl.SSLContext:

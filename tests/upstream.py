@@ -1,7 +1,5 @@
 """The services outside, as a local process, and ways to make them fail."""
 
-import contextlib
-import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -67,23 +65,18 @@ def job(fleet: "Fleet", name: str) -> dict[str, Any]:
 
 def run_job(fleet: "Fleet", name: str) -> dict[str, Any]:
     """Run a job to its end; what a service has asked to wait is over."""
-    execute(fleet, "UPDATE jobs SET not_before = NULL WHERE name = ?", name)
+    fleet.execute("UPDATE jobs SET not_before = NULL WHERE name = ?", name)
     until(lambda: job(fleet, name)["state"] != "running")
     data = fleet.admin_call("POST", f"/admin/jobs/{name}/run")
     assert data["pending"] is False, data
     return dict(data["job"])
 
 
-def execute(fleet: "Fleet", statement: str, *values: object) -> None:
-    with contextlib.closing(sqlite3.connect(fleet.home / "cdxsync.db", timeout=30)) as database, database:
-        database.execute(statement, values)
-
-
 def expire_quota(fleet: "Fleet") -> None:
     """As after the cool-down."""
     past = "2026-01-01T00:00:00+00:00"
-    execute(fleet, "UPDATE chatgpt_usage_snapshots SET next_eligible_at = ?", past)
-    execute(fleet, "UPDATE jobs SET next_run = ?, not_before = NULL WHERE name = 'chatgpt'", past)
+    fleet.execute("UPDATE chatgpt_usage_snapshots SET next_eligible_at = ?", past)
+    fleet.execute("UPDATE jobs SET next_run = ?, not_before = NULL WHERE name = 'chatgpt'", past)
 
 
 def retrieve(fleet: "Fleet", key: str) -> dict[str, Any]:

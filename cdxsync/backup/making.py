@@ -12,10 +12,11 @@ from cdxsync import home_lock
 from cdxsync.backup import archive, encryption
 from cdxsync.deployment import KEYRING_NAME, PKI_NAME, is_initialised
 from cdxsync.domain import audit, clock, keys
-from cdxsync.errors import Conflict, Failed
+from cdxsync.errors import Conflict, Failed, Unavailable
 from cdxsync.files import replacing, write_private
 from cdxsync.settings import CONFIG_NAME, Settings
 from cdxsync.store import database, keyring_file, keyring_outside, sqlite_files
+from cdxsync.store.engines import engine_of
 from cdxsync.store.keyring_file import Content
 
 
@@ -37,7 +38,7 @@ def make(
     home = settings.home
     if target.exists() and not force:
         raise Conflict(f"{target} exists already. Name another file, or replace it with --force")
-    live = database.sqlite_path(settings.database_url, home)
+    live = sqlite_file(settings)
     if not live.exists() or (not database_only and not is_initialised(home)):
         raise Failed(f"{home} is not initialised. Run: cdxsync init   (or name another directory with --home)")
     home_lock.share(home)
@@ -55,7 +56,7 @@ def make(
     except OSError as error:
         raise Failed(f"no backup was made: {error.filename or target}: {error.strerror}") from None
     size = target.stat().st_size
-    database.open_database(settings.database_url, home)
+    database.open_database(settings.database_url, home, settings.database_pool_size)
     audit.note("admin.db.backup", actor=actor, contents=manifest.contents, encrypted=password is not None)
     return {
         "file": str(target),
@@ -68,6 +69,19 @@ def make(
         "files": sorted(manifest.files),
         "keyring": manifest.contents == "full" and keyring_outside.find(settings.keyring, os.environ) is None,
     }
+
+
+def sqlite_file(settings: Settings) -> Path:
+    """The file of the database, which backups copy. Raises `Unavailable` when it is on a server of its own."""
+    engine = engine_of(settings.database_url, settings.home)
+    if engine.path is None:
+        dump = "pg_dump --format=custom" if engine.name == "postgresql" else "mysqldump --single-transaction"
+        raise Unavailable(
+            f"A backup file holds an SQLite database, and this one is {engine.shown}. Use what its server offers"
+            f" ({dump}), or `cdxsync db export FILE --with-keyring`, which every engine can import; and keep a copy of"
+            f" {settings.home}, which has the keyring and the certificates"
+        )
+    return engine.path
 
 
 def _collect(

@@ -11,12 +11,13 @@ from typing import Any, BinaryIO
 
 from cdxsync import home_lock, settings
 from cdxsync.backup import archive, encryption
+from cdxsync.backup.making import sqlite_file
 from cdxsync.deployment import KEYRING_NAME, PKI_NAME
 from cdxsync.domain import audit, clock, keys
 from cdxsync.errors import Conflict, Failed, Refused
 from cdxsync.files import sync_directory
 from cdxsync.settings import CONFIG_NAME
-from cdxsync.store import database, keyring_file, keyring_outside, migrations, sqlite_files
+from cdxsync.store import keyring_file, keyring_outside, migrations, sqlite_files
 from cdxsync.store.sealing import Keyring
 
 _JOURNALS = ("-wal", "-shm", "-journal")
@@ -105,7 +106,7 @@ def _settings_in_force(home: Path, staged: Path, config: Path | None) -> setting
 
 def _database_target(in_force: settings.Settings) -> Path:
     """Where the settings say that the database lies."""
-    target = database.sqlite_path(in_force.database_url, in_force.home)
+    target = sqlite_file(in_force)
     if not target.parent.is_dir():
         raise Failed(f"{target.parent}: no such directory for the database; make it, or mend database_url")
     return target

@@ -43,12 +43,12 @@ def _settings(ctx: typer.Context) -> "Settings":
 
 def _open(settings: "Settings") -> bool:
     from cdxsync import deployment
-    from cdxsync.store import database
+    from cdxsync.store.engines import engine_of
 
-    file = database.sqlite_path(settings.database_url, settings.home)
-    if not deployment.is_initialised(settings.home) or not file.exists():
+    file = engine_of(settings.database_url, settings.home).path
+    if not deployment.is_initialised(settings.home) or (file is not None and not file.exists()):
         return False
-    database.open_database(settings.database_url, settings.home)
+    deployment.open_database(settings)
     return True
 
 

@@ -1,5 +1,6 @@
 """`cdxsync db`: migrating, checking, backing up and restoring the database, and moving it elsewhere."""
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -218,7 +219,18 @@ def import_(
 @app.command("import-reference")
 def import_reference(
     ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A dump of mysqldump; - for standard input.")],
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="A dump of mysqldump; - for standard input.")
+    ] = None,
+    url_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Instead of a dump, read the running database whose URL is in this file:"
+            " mysql://USER:PASSWORD@HOST:PORT/NAME.",
+            show_default=False,
+        ),
+    ] = None,
     encryption_key_file: Annotated[
         Path | None,
         typer.Option(
@@ -236,16 +248,27 @@ def import_reference(
     from cdxsync.reference import loading, secretbox
 
     state = state_of(ctx)
-    if str(file) == "-" and str(encryption_key_file) == "-":
+    if (file is None) == (url_file is None):
+        raise Invalid({"FILE": ["is needed, or --url-file FILE: one of them"]})
+    if file is not None and str(file).lower().startswith(("mysql:", "mariadb:")):
+        # Others on this machine see what a command is called with.
+        raise Invalid({"FILE": ["is a file: put the URL of a database into one, and give it with --url-file"]})
+    if [str(file), str(url_file), str(encryption_key_file)].count("-") > 1:
         raise Invalid({"encryption-key-file": ["cannot be standard input too"]})
     key = None
     if encryption_key_file is not None:
         text = read_bytes(encryption_key_file).decode(errors="replace")
         key = secretbox.read_key(text, str(encryption_key_file))
-    name = "standard input" if str(file) == "-" else str(file)
+    name = "standard input" if str(file) == "-" else str(file or url_file)
     try:
-        source = sys.stdin.buffer if str(file) == "-" else file.open("rb")
-        with source, progress.bar(state, "Importing") as on_progress:
+        with contextlib.ExitStack() as stack:
+            if url_file is not None:
+                source = loading.database_at(read_bytes(url_file).decode(errors="replace").strip())
+                name = "the database"
+            else:
+                opened = stack.enter_context(sys.stdin.buffer if file is None or str(file) == "-" else file.open("rb"))
+                source = loading.dump_of(opened, name)
+            on_progress = stack.enter_context(progress.bar(state, "Importing"))
             data = loading.load(
                 state.settings(), source, name, key=key, dry_run=dry_run, actor=actor(), on_progress=on_progress
             )

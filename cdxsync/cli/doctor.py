@@ -41,7 +41,7 @@ def doctor(
     findings = doctor.examine(subject, skip or [])
     level = worst(findings)
     if state.json:
-        output.json_data({"level": str(level), "checks": [finding.data() for finding in findings]})
+        output.json_data(doctor.report(findings))
     else:
         _print(findings)
     if level is doctor.Level.FAIL:

@@ -9,7 +9,7 @@ from cdxsync.cli import output
 from cdxsync.cli.state import AsJson, Before, HostOption, State, state_of
 
 if TYPE_CHECKING:
-    from cdxsync.store.tables import Host
+    from cdxsync.domain.audit import Wanted
 
 POLL_SECONDS = 0.5
 
@@ -19,6 +19,13 @@ def logs(
     host: HostOption = None,
     limit: Annotated[int, typer.Option(min=1, max=500, help="How many rows.")] = 50,
     before: Before = None,
+    after: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="ID", help="Only rows newer than the one with this id.", show_default=False),
+    ] = None,
+    action: Annotated[str, typer.Option(metavar="TEXT", help="Only actions that begin so, such as auth.")] = "",
+    actor: Annotated[str, typer.Option(metavar="TEXT", help="Only rows with this in who did it.")] = "",
+    search: Annotated[str, typer.Option(metavar="TEXT", help="Only rows with this in who did it or the details.")] = "",
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Print the newest rows, then further ones as they come.")
     ] = False,
@@ -32,14 +39,15 @@ def logs(
     from cdxsync.errors import Invalid
 
     state = state_of(ctx)
-    if follow and before is not None:
-        raise Invalid({"before": ["does not go with --follow, which shows what comes after"]})
+    for name, value in (("before", before), ("after", after)):
+        if follow and value is not None:
+            raise Invalid({name: ["does not go with --follow, which shows the newest rows and what comes after"]})
     state.fleet()
-    only = hosts.find(host) if host else None
+    wanted = audit.Wanted(hosts.find(host) if host else None, action, actor, search)
     if follow:
-        _follow(state, limit, only)
+        _follow(state, limit, wanted)
         return
-    page = audit.recent(limit, host=only, before=before)
+    page = audit.recent(limit, wanted, before=before, after=after)
     if state.json:
         output.json_data(page)
         return
@@ -50,12 +58,12 @@ def logs(
         output.note(state, f"Older rows: cdxsync logs --before {page['next_before']}")
 
 
-def _follow(state: State, limit: int, only: "Host | None") -> None:
+def _follow(state: State, limit: int, wanted: "Wanted") -> None:
     """Print rows until interrupted: each as soon as it has been committed."""
     import sys
 
     try:
-        for row in _rows(limit, only):
+        for row in _rows(limit, wanted):
             if state.json:
                 output.json_line(row)
             else:
@@ -65,16 +73,16 @@ def _follow(state: State, limit: int, only: "Host | None") -> None:
         return
 
 
-def _rows(limit: int, only: "Host | None") -> Iterator[dict[str, Any]]:
+def _rows(limit: int, wanted: "Wanted") -> Iterator[dict[str, Any]]:
     import time
 
     from cdxsync.domain import audit
 
-    rows = audit.recent(limit, host=only)["logs"][::-1]
+    rows = audit.recent(limit, wanted)["logs"][::-1]
     last = rows[-1]["id"] if rows else 0
     yield from rows
     while True:
-        rows = audit.since(last, 500, host=only)
+        rows = audit.since(last, 500, wanted)
         yield from rows
         if rows:
             last = rows[-1]["id"]
@@ -83,11 +91,11 @@ def _rows(limit: int, only: "Host | None") -> Iterator[dict[str, Any]]:
 
 
 def _cells(row: dict[str, Any]) -> tuple[object, ...]:
-    return row["id"], row["created_at"], row["actor"], row["action"], _words(row["details"])
+    return row["id"], row["created_at"], row["actor"], row["action"], words(row["details"])
 
 
-def _words(details: str | None) -> str:
-    """JSON details as `name=value` words, values with blanks in quotes."""
+def words(details: str | None) -> str:
+    """A row's JSON details as `name=value` words, values with blanks in quotes."""
     import json
 
     found = json.loads(details) if details else {}

@@ -22,6 +22,7 @@ from cdxsync.cli import (
     prompts,
     runner,
     server,
+    top,
     usage,
     versions,
     wrapper,
@@ -41,6 +42,7 @@ app = typer.Typer(
 app.command()(server.init)
 app.command()(server.serve)
 app.command()(overview.overview)
+app.command()(top.top)
 app.command()(logs.logs)
 app.command()(doctor.doctor)
 app.add_typer(hosts.app, name="hosts")
@@ -111,12 +113,16 @@ def _welcome(state: State) -> None:
 def run() -> None:
     """Run the command line and exit with the code that `error_codes` gives."""
     try:
-        app()
-    except CdxsyncError as error:
-        sys.stderr.write(f"cdxsync: {error.message}\n")
-        if isinstance(error, Invalid):
-            sys.stderr.writelines(f"  {name}: {text}\n" for name, texts in error.errors.items() for text in texts)
-        sys.exit(codes_for(error).exit_code)
+        try:
+            app()
+        except CdxsyncError as error:
+            sys.stderr.write(f"cdxsync: {error.message}\n")
+            if isinstance(error, Invalid):
+                sys.stderr.writelines(f"  {name}: {text}\n" for name, texts in error.errors.items() for text in texts)
+            sys.exit(codes_for(error).exit_code)
+        finally:
+            if sys.stdout is not None:  # it was closed from the start
+                sys.stdout.flush()  # while it can still be told that nobody reads
     except BrokenPipeError:
         # The reader of our output has gone; what is still buffered must not fail once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

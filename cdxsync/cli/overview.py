@@ -33,7 +33,7 @@ def _lines(data: dict[str, Any]) -> list[tuple[str, object]]:
         ("Codex", versions["client_version"] or versions["reported_client_version"]),
         ("Wrapper", versions["wrapper_version"]),
         ("Tokens, this month", f"{data['tokens_month']['total']:,}"),
-        ("Cost, this month", _cost(data)),
+        ("Cost, this month", cost_words(data)),
         ("Tokens, all time", f"{data['tokens']['total']:,}"),
         ("Most tokens", f"{top['fqdn']} ({top['total']:,})" if top else None),
         ("5-hour quota", _quota(data["chatgpt_usage"], "primary")),
@@ -43,7 +43,8 @@ def _lines(data: dict[str, Any]) -> list[tuple[str, object]]:
     ]
 
 
-def _cost(data: dict[str, Any]) -> str:
+def cost_words(data: dict[str, Any]) -> str:
+    """What the month has cost, by currency, and which models have no price."""
     sums = ", ".join(f"{total:,.2f} {currency}" for currency, total in data["pricing_month_costs"].items())
     unpriced = data["pricing_unpriced_models"]
     return (sums or "nothing") + (f"; no price is known of {', '.join(unpriced)}" if unpriced else "")

@@ -33,21 +33,9 @@ def _record(action: str, info: "CertificateInfo") -> None:
 
 
 def _as_dict(info: "CertificateInfo") -> dict[str, Any]:
-    from cdxsync.domain import clock
+    from cdxsync.domain import certificates
 
-    def moment(value: Any) -> str | None:
-        return None if value is None else clock.stamp(value)
-
-    return {
-        "kind": info.kind,
-        "name": info.name,
-        "serial": info.serial,
-        "not_before": moment(info.not_before),
-        "not_after": moment(info.not_after),
-        "fingerprint": info.fingerprint,
-        "status": info.status,
-        "revoked_at": moment(info.revoked_at),
-    }
+    return certificates.shown(info)
 
 
 @app.command("list")

@@ -59,6 +59,33 @@ def show(ctx: typer.Context, name: NameArgument, as_json: AsJson = False) -> Non
 
 
 @app.command()
+def history(
+    ctx: typer.Context,
+    name: NameArgument,
+    version: Annotated[
+        int | None, typer.Option("--id", metavar="ID", min=1, help="Print this earlier text.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what a prompt said before, newest first, also of one that was deleted; or print one of these texts."""
+    from cdxsync.domain import prompt_history
+
+    state = state_of(ctx)
+    state.fleet()
+    data = prompt_history.listing(name) if version is None else prompt_history.version(name, version)
+    if state.json:
+        output.json_data(data)
+    elif version is not None:
+        sys.stdout.write(data["prompt"])
+    else:
+        output.table(
+            ("Id", "Stored", "By", "SHA-256"),
+            ((row["id"], row["stored_at"], row["source"], row["sha256"][:12]) for row in data["history"]),
+            folding=("By",),
+        )
+
+
+@app.command()
 def store(
     ctx: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A prompt; - for standard input, with --name.")],

@@ -91,7 +91,7 @@ def serve(
     import logging
     from dataclasses import replace
 
-    from cdxsync import deployment
+    from cdxsync import deployment, log_lines
     from cdxsync.server import service, supervisor
 
     state = state_of(ctx)
@@ -119,9 +119,10 @@ def serve(
     settings = load()
     process = "[%(process)d]" if settings.workers > 1 else ""
     form = f"%(asctime)s %(levelname)s %(name)s{process} %(message)s"
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=form)
-    if settings.workers > 1:
-        supervisor.serve(load, open_fleet, on_listening=told)
-        return
-    fleet = open_fleet(settings)
-    service.serve(fleet, load, on_listening=lambda url: told(url, fleet.settings))
+    with log_lines.queued():
+        logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=form)
+        if settings.workers > 1:
+            supervisor.serve(load, open_fleet, on_listening=told)
+            return
+        fleet = open_fleet(settings)
+        service.serve(fleet, load, on_listening=lambda url: told(url, fleet.settings))

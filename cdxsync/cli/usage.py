@@ -1,6 +1,7 @@
 """`cdxsync usage`: tokens used by the fleet."""
 
 import sys
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +13,17 @@ from cdxsync.cli.state import AsJson, Before, HostOption, State, state_of
 app = typer.Typer(help="Show the tokens that hosts have used.", no_args_is_help=True)
 COUNTS = ("Total", "Input", "Cached", "Output")
 BAR_WIDTH = 24
+
+
+class Group(StrEnum):
+    """What a summary's rows are."""
+
+    DAY = "day"
+    MODEL = "model"
+    HOST = "host"
+
+
+UNNAMED = {Group.DAY: "", Group.MODEL: "(not named)", Group.HOST: "(deleted)"}
 
 
 @app.command("list")
@@ -144,6 +156,40 @@ def _draw(days: list[dict[str, Any]]) -> None:
 
 
 @app.command()
+def summary(
+    ctx: typer.Context,
+    month: Annotated[
+        str | None, typer.Argument(metavar="YYYY-MM", help="Which month (UTC). Default: this one.", show_default=False)
+    ] = None,
+    by: Annotated[Group, typer.Option("--by", help="What the rows are.")] = Group.DAY,
+    host: HostOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a month's tokens and their cost by day, by model, or by host: the 200 with most."""
+    from cdxsync.domain import hosts, usage_reports, usage_summaries
+
+    state = state_of(ctx)
+    wanted = usage_reports.check_month(month)
+    fleet = state.fleet()
+    data = usage_summaries.month_summary(fleet.settings, wanted, hosts.find(host) if host else None)
+    if state.json:
+        output.json_data(data)
+        return
+    numbers = (*COUNTS, "Reasoning", "Cost")
+    names = ("total", "input", "cached", "output", "reasoning")
+    first = "fqdn" if by is Group.HOST else str(by)
+    rows = [
+        (row[first] or UNNAMED[by], *(row[name] for name in names), "unpriced" if row["cost"] is None else row["cost"])
+        for row in data[f"{by}s"]
+    ]
+    output.table((by.title(), *numbers), rows, numbers=numbers, folding=(by.title(),))
+    for currency, total in data["costs"].items():
+        output.note(state, f"Sum: {total:,.2f} {currency}")
+    if data["unpriced"]:
+        output.note(state, f"Not in the cost, as no price is known: {', '.join(data['unpriced'])}")
+
+
+@app.command()
 def quota(
     ctx: typer.Context,
     force: Annotated[bool, typer.Option("--force", help="Read it anew, though it was read lately.")] = False,
@@ -172,7 +218,7 @@ def quota(
 
 def _show_quota(snapshot: dict[str, Any], last_error: dict[str, Any] | None) -> None:
     windows = [
-        (f"{label} window", _bar(snapshot[f"{name}_used_percent"], snapshot[f"{name}_reset_at"]))
+        (f"{label} window", quota_bar(snapshot[f"{name}_used_percent"], snapshot[f"{name}_reset_at"]))
         for name, label in (("primary", "5-hour"), ("secondary", "Weekly"))
     ]
     credit = "unlimited" if snapshot["unlimited"] else snapshot["credit_balance"]
@@ -189,7 +235,7 @@ def _show_quota(snapshot: dict[str, Any], last_error: dict[str, Any] | None) -> 
     )
 
 
-def _bar(percent: int | None, reset_at: str | None) -> str | None:
+def quota_bar(percent: int | None, reset_at: str | None) -> str | None:
     """A bar of twenty places, the number, and when the window is reset."""
     if percent is None:
         return None

@@ -5,9 +5,10 @@ it in a module of its subject and put it in `CHECKS`.
 """
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from cdxsync.doctor import certificates, documents, home, hosts, network, outside, storage
-from cdxsync.doctor.model import Check, Finding, Level, Subject, examine_with
+from cdxsync.doctor.model import Check, Finding, Level, Subject, examine_with, worst
 
 CHECKS: Sequence[Check] = (
     Check("settings", home.settings),
@@ -29,6 +30,8 @@ CHECKS: Sequence[Check] = (
     Check("hosts", hosts.silent, ("migrations",)),
     Check("installers", hosts.expired_installers, ("migrations",)),
 )
+NOT_IN_A_SERVER = ("database", "public-url")
+"""Checks that a running server leaves out: one opens the database anew and reads all of it, one calls the server."""
 
 
 def names() -> list[str]:
@@ -41,4 +44,9 @@ def examine(subject: Subject, skip: Collection[str] = ()) -> list[Finding]:
     return examine_with(CHECKS, subject, skip)
 
 
-__all__ = ["CHECKS", "Check", "Finding", "Level", "Subject", "examine", "names"]
+def report(findings: Sequence[Finding]) -> dict[str, Any]:
+    """`GET /admin/doctor`: the worst `level`, and `checks` with what each has found and what mends it."""
+    return {"level": str(worst(findings)), "checks": [finding.data() for finding in findings]}
+
+
+__all__ = ["CHECKS", "NOT_IN_A_SERVER", "Check", "Finding", "Level", "Subject", "examine", "names", "report"]

@@ -1,5 +1,6 @@
 """The state directory: settings, modes, space, and the dates of its files."""
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -9,9 +10,9 @@ from pathlib import Path
 
 from cdxsync import deployment, home_lock
 from cdxsync.doctor.model import Finding, Subject, fail, ok, warn
-from cdxsync.errors import Conflict
+from cdxsync.errors import CdxsyncError, Conflict
 from cdxsync.settings import CONFIG_NAME
-from cdxsync.store.database import sqlite_path
+from cdxsync.store.engines import engine_of
 
 TOLERANCE = timedelta(seconds=300)
 LEFT_OVER = timedelta(days=1)
@@ -84,8 +85,10 @@ def _secret_files(subject: Subject) -> Iterable[Path]:
     if subject.found_settings is not None:
         url = subject.found_settings.database_url
         yield from filter(None, [subject.found_settings.tls_key])
-    database = sqlite_path(url, home)
-    yield from sorted(database.parent.glob(f"{database.name}*"))
+    with contextlib.suppress(CdxsyncError):  # the check of the database says so
+        database = engine_of(url, home).path
+        if database is not None:
+            yield from sorted(database.parent.glob(f"{database.name}*"))
     yield from sorted((home / deployment.PKI_NAME).rglob("*.key"))
 
 

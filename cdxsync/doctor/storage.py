@@ -1,7 +1,8 @@
 """The database and its keyring."""
 
+import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import peewee
@@ -14,10 +15,13 @@ from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import CdxsyncError, Conflict
 from cdxsync.store import database as store
 from cdxsync.store import migrations
+from cdxsync.store.engines import engine_of
 from cdxsync.store.keyring_file import KeyringElsewhere
 from cdxsync.store.keyring_outside import PLACES
 from cdxsync.store.tables import AuthPayload, Host, LogEntry, TokenUsage, proxy
 
+CLOCK_TOLERANCE = timedelta(seconds=2)
+"""Servers that differ by more than the margin of a lease (`jobs.LEASE_MARGIN_SECONDS`) may run a job at once."""
 RESTORE = "cdxsync db check   then, from a good backup: cdxsync db restore FILE --force"
 
 
@@ -28,21 +32,30 @@ def fleet_of(subject: Subject) -> Fleet:
 
 def database(subject: Subject) -> Iterator[Finding]:
     """It is there, can be opened, and its structure is whole."""
-    path = store.sqlite_path(subject.settings.database_url, subject.home)
-    if not path.exists():
-        yield fail(f"{path} is not there", "cdxsync db restore FILE --force   (without a backup: cdxsync db migrate)")
-        return
     try:
-        store.open_database(subject.settings.database_url, subject.home)
-        with store.reachable():
-            found = [str(row[0]) for row in proxy.execute_sql("PRAGMA quick_check(3)")]
-    except (CdxsyncError, peewee.DatabaseError) as error:
-        yield fail(f"{path} cannot be used: {error}", RESTORE)
+        engine = engine_of(subject.settings.database_url, subject.home)
+    except CdxsyncError as error:
+        yield fail(error.explain(), "set database_url as the message says")
         return
-    if found != ["ok"]:
-        yield fail(f"{path} is damaged: {'; '.join(found)}", RESTORE)
+    name = engine.shown
+    if engine.path is not None and not engine.path.exists():
+        yield fail(f"{name} is not there", "cdxsync db restore FILE --force   (without a backup: cdxsync db migrate)")
+        return
+    mend = RESTORE if engine.path is not None else "see that the database server runs, and look into its log"
+    try:
+        deployment.open_database(subject.settings)
+        with store.reachable():
+            found = list(engine.damage(proxy.obj, quick=True))
+            dangers = list(engine.dangers(proxy.obj))
+    except (CdxsyncError, peewee.DatabaseError) as error:
+        yield fail(f"{name} cannot be used: {error}", mend)
+        return
+    if found:
+        yield fail(f"{name} is damaged: {'; '.join(found)}", mend)
     else:
-        yield ok(f"{path} opens, and its structure is whole")
+        yield ok(f"{name} opens, and its structure is whole")
+    for danger, how in dangers:
+        yield warn(f"what was committed can be lost with the power: {danger}", how)
 
 
 def schema(subject: Subject) -> Iterator[Finding]:
@@ -85,7 +98,16 @@ def keyring(subject: Subject) -> Iterator[Finding]:
 
 
 def clock_of_rows(subject: Subject) -> Iterator[Finding]:
-    """No row is dated later than now."""
+    """No row is dated later than now, and the database's server, which others share, has the same clock."""
+    asked, theirs = time.monotonic(), store.engine().now(proxy.obj)
+    if theirs is not None and abs(datetime.now(UTC) - theirs) > CLOCK_TOLERANCE + timedelta(
+        seconds=time.monotonic() - asked
+    ):
+        yield warn(
+            f"the clocks of this machine and of the database's differ by"
+            f" {abs((datetime.now(UTC) - theirs).total_seconds()):.1f} s: jobs might run on two servers at once",
+            "timedatectl set-ntp true   (on both)",
+        )
     latest = clock.stamp(subject.at + timedelta(seconds=clock.FUTURE_TOLERANCE_SECONDS))
     columns: tuple[Any, ...] = (LogEntry.created_at, AuthPayload.created_at, TokenUsage.created_at, Host.last_seen_at)
     for column in columns:

@@ -2,6 +2,7 @@
 
 import json
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from peewee import JOIN
@@ -52,22 +53,48 @@ def note(action: str, *, host: Host | None = None, actor: str | None = None, **d
     write(lambda: record(action, actor=name, host=host, **details))
 
 
-def recent(limit: int, *, host: Host | None = None, before: int | None = None) -> dict[str, Any]:
-    """`logs`: the newest rows, as `GET /admin/logs` lists them (`contract.md` 9.2), and `next_before`."""
+@dataclass(frozen=True)
+class Wanted:
+    """Which rows: of a host; with an action that begins so; with texts in the actor, or in it or the details."""
+
+    host: Host | None = None
+    action: str = ""
+    actor: str = ""
+    text: str = ""
+
+
+ALL = Wanted()
+
+
+def recent(limit: int, wanted: Wanted = ALL, *, before: int | None = None, after: int | None = None) -> dict[str, Any]:
+    """`logs`: the newest rows, as `GET /admin/logs` lists them (`contract.md` 9.2), and `next_before`.
+
+    With `after` only those that are newer than the row with that id.
+    """
     with reachable():
-        query = _rows(host)
+        query = _rows(wanted)
+        if after is not None:
+            query = query.where(LogEntry.id > after)
         return pages.newest_first(query, LogEntry.id, "logs", _shown, limit=limit, before=before)
 
 
-def since(last_id: int, limit: int, *, host: Host | None = None) -> list[dict[str, Any]]:
+def since(last_id: int, limit: int, wanted: Wanted = ALL) -> list[dict[str, Any]]:
     """The rows after the one with `last_id`, oldest first, at most `limit`."""
     with reachable():
-        return [_shown(row) for row in _rows(host).where(LogEntry.id > last_id).order_by(LogEntry.id).limit(limit)]
+        return [_shown(row) for row in _rows(wanted).where(LogEntry.id > last_id).order_by(LogEntry.id).limit(limit)]
 
 
-def _rows(host: Host | None) -> Any:
+def _rows(wanted: Wanted) -> Any:
     query = LogEntry.select(LogEntry, Host.id, Host.fqdn).join(Host, JOIN.LEFT_OUTER)
-    return query if host is None else query.where(LogEntry.host == host.id)
+    if wanted.host is not None:
+        query = query.where(LogEntry.host == wanted.host.id)
+    if wanted.action:
+        query = query.where(LogEntry.action.startswith(wanted.action))
+    if wanted.actor:
+        query = query.where(LogEntry.actor.contains(wanted.actor))
+    if wanted.text:
+        query = query.where(LogEntry.actor.contains(wanted.text) | LogEntry.details.contains(wanted.text))
+    return query
 
 
 def _shown(row: LogEntry) -> dict[str, Any]:

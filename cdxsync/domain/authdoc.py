@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from cdxsync.domain import jsontext
+from cdxsync.domain import jsontext, texts
 from cdxsync.domain.clock import Instant, check_document_date
 from cdxsync.errors import Invalid
 
@@ -143,6 +143,8 @@ def _normalise_entries(
         target = raw_target.strip(_BLANKS)
         if not target or _INTEGER_KEY.fullmatch(target):
             errors.setdefault("auth.auths", []).append("a target must be a non-empty name, not a number")
+        elif "\0" in target:
+            errors.setdefault("auth.auths", []).append(f"a target {texts.NUL_PROBLEM}")
         elif len(target) > MAX_TARGET_LENGTH:
             errors.setdefault("auth.auths", []).append(f"a target has at most {MAX_TARGET_LENGTH} characters")
         elif not isinstance(entry, dict):
@@ -152,6 +154,9 @@ def _normalise_entries(
             problem = token_problem(entries[target]["token"], token_min_length)
             if problem:
                 errors[f"auth.auths.{target}.token"] = [problem]
+            for name in ("token_type", *_ALIASES):
+                if "\0" in entries[target].get(name, ""):
+                    errors[f"auth.auths.{target}.{name}"] = [texts.NUL_PROBLEM]
     return dict(sorted(entries.items()))
 
 

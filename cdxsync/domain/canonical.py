@@ -17,6 +17,7 @@ from cdxsync.errors import CdxsyncError, Invalid, NotFound
 from cdxsync.store import named_values, sealed_values
 from cdxsync.store.database import write
 from cdxsync.store.prepared import Prepared
+from cdxsync.store.sealing import UnknownKey
 from cdxsync.store.standing import Standing
 from cdxsync.store.tables import AuthEntry, AuthPayload, Host
 
@@ -33,7 +34,8 @@ def current(fleet: Fleet) -> tuple[int, AuthDocument] | None:
     """The canonical payload's id and document, or None when the fleet has none that is valid.
 
     A stored document that no longer passes (altered, or under rules that were tightened since) counts as none; an
-    audit row `auth.canonical_invalid` says so, once per process (`contract.md` 3.5).
+    audit row `auth.canonical_invalid` says so, once per process (`contract.md` 3.5). Raises `UnknownKey` when this
+    server lacks the key for it.
     """
     found = _pointed.get()
     if found is None:
@@ -66,6 +68,8 @@ _pointed = Standing(pointed_payload)
 def _load(fleet: Fleet, payload_id: int, sha256: str) -> AuthDocument | None:
     try:
         return open_payload(fleet, AuthPayload.get_by_id(payload_id))
+    except UnknownKey:
+        raise  # there is one: without it, what is older would be taken for the newest
     except CdxsyncError as error:
         audit.record(
             "auth.canonical_invalid", actor="server", payload_id=payload_id, sha256=sha256, reason=error.explain()

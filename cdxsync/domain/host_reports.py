@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from peewee import JOIN
 
-from cdxsync.domain import audit, canonical, hosts, permits, usage_reports
+from cdxsync.domain import audit, blocking, canonical, hosts, permits, usage_reports
 from cdxsync.domain.fleet import Fleet
 from cdxsync.store.database import reachable, write
 from cdxsync.store.tables import Host, HostAuthDigest, TokenUsage
@@ -45,6 +45,7 @@ def _items(only: Host | None) -> list[dict[str, Any]]:
             "authed": bool(host.auth_digest),
             "token_usage": _latest(getattr(host, "latest_usage", None)),
             "last_seen_at": host.last_seen_at,
+            "blocked_at": blocking.blocked_at(host),
             "created_at": host.created_at,
         }
         | permits.shown(host)

@@ -68,7 +68,8 @@ def by_id(host_id: int) -> Host:
 def names(prefix: str) -> list[str]:
     """The FQDNs that begin with `prefix`, in alphabetical order."""
     with reachable():
-        return [row.fqdn for row in Host.select(Host.fqdn).where(Host.fqdn.startswith(prefix)).order_by(Host.fqdn)]
+        mine = Host.fqdn.startswith(prefix.lower())
+        return [row.fqdn for row in Host.select(Host.fqdn).where(mine).order_by(Host.fqdn)]
 
 
 def authenticate(api_key: str | None) -> Host:
@@ -224,7 +225,7 @@ def mint_key(fqdn: str, actor: str) -> MintedKey:
     """
     api_key = apikeys.mint()
     at = clock.stamp(clock.now())
-    changes = {"api_key_sha256": apikeys.fingerprint(api_key), "ip": None, "updated_at": at}
+    changes = {"api_key_sha256": apikeys.fingerprint(api_key), "ip": None, "blocked_at": None, "updated_at": at}
     created = not Host.update(changes).where(Host.fqdn == fqdn).execute()
     if created:
         Host.insert(fqdn=fqdn, created_at=at, **changes).execute()
@@ -256,8 +257,10 @@ def delete(host: Host, *, actor: str, action: str, **details: str) -> None:
 def change(host: Host, *, actor: str, action: str, **changes: Any) -> Host:
     """Set columns of a host, with an audit row `action` that names them; returns the host as it is then."""
 
+    lifted = {"blocked_at": None} if "ip" in changes or changes.get("allow_roaming_ips") else {}
+
     def work() -> Host:
-        Host.update(updated_at=clock.stamp(clock.now()), **changes).where(Host.id == host.id).execute()
+        Host.update(updated_at=clock.stamp(clock.now()), **changes, **lifted).where(Host.id == host.id).execute()
         changed = _get(host)
         audit.record(action, actor=actor, host=changed, fqdn=changed.fqdn, **changes)
         return changed

@@ -8,14 +8,37 @@ from typing import Any
 from cdxsync.domain import audit
 from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import CdxsyncError, Conflict, Failed, NotFound
-from cdxsync.store import keyring_file
+from cdxsync.store import database, keyring_file, named_values
 from cdxsync.store.database import reachable, write
 from cdxsync.store.keyring_file import Content, KeyringFile
 from cdxsync.store.sealed_values import COLUMNS, Column
 from cdxsync.store.sealing import Keyring, key_id_of
+from cdxsync.store.standing import Standing
 
 BATCH = 50
 """Values sealed anew in one transaction, so that other writers do not wait long."""
+
+
+_SEALING_KEY = "sealing_key"
+sealing_key = Standing(lambda: named_values.get(_SEALING_KEY))
+"""The key that every server of the fleet seals with; None while nobody has decided it."""
+
+
+def key_to_seal_with(active: str) -> str:
+    """The fleet's key; `active`, a server's own, while there is none.
+
+    The first who seals on a database that servers may share decides it: two that were set up apart have two keys.
+    """
+    decided = sealing_key.get()
+    if decided is None and database.generation() is not None and database.engine().path is None:
+        named_values.put(_SEALING_KEY, active)
+    return decided or active
+
+
+def forget_sealing_key_unless_in(content: Content) -> None:
+    """Let the next who seals decide the key when the one decided is not in the keyring; in a write transaction."""
+    if sealing_key.get() not in (None, *content.keys):
+        named_values.drop(_SEALING_KEY)
 
 
 def usage() -> dict[str, Counter[str]]:
@@ -112,11 +135,14 @@ def rotate(fleet: Fleet, *, actor: str, on_progress: Callable[[int, int], None])
         content = ring.content()
         if ring.outside is not None:
             _refuse_without_work(ring, content.active)
+            named_values.put(_SEALING_KEY, content.active)
             return content.active, False
         if content.resealing:
+            named_values.put(_SEALING_KEY, content.active)
             return content.active, False
         content = replace(content.with_new_key(), resealing=True)
         keyring_file.write(ring.path, content)
+        named_values.put(_SEALING_KEY, content.active)
         audit.record("admin.keys.rotate", actor=actor, key=content.active)
         return content.active, True
 
@@ -136,7 +162,7 @@ def rotate(fleet: Fleet, *, actor: str, on_progress: Callable[[int, int], None])
 
 
 def _refuse_without_work(ring: KeyringFile, active: str) -> None:
-    if not any(column.count(not_under=active) for column in COLUMNS):
+    if sealing_key.get() in (None, active) and not any(column.count(not_under=active) for column in COLUMNS):
         raise Conflict(
             f"The keyring comes from {ring.where}, which cdxsync cannot write, and all is sealed with its active key"
             f" {active}. Nothing was changed. To change keys: write a keyring with a further key with"
@@ -194,6 +220,8 @@ def retire(fleet: Fleet, key_id: str, *, actor: str) -> None:
                 f" cannot write. Nothing was changed. Write one without it with `cdxsync keys export FILE --without"
                 f" {key_id}`, put it in the place of the old one, and restart every server"
             )
+        if sealing_key.get() is None:  # of other servers' keyrings it may be the active one
+            named_values.put(_SEALING_KEY, content.active)
         keyring_file.write(fleet.keyring.path, content.without(key_id))
         audit.record("admin.keys.retire", actor=actor, key=key_id)
 
@@ -204,7 +232,7 @@ def _refuse_needed(content: Content, key_id: str) -> None:
     """Raise `NotFound` for a key that is not there, `Conflict` for one that is still needed."""
     if key_id not in content.keys:
         raise NotFound(f"No key {key_id!r} in the keyring. See: cdxsync keys list")
-    if key_id == content.active:
+    if key_id in (content.active, sealing_key.get()):
         raise Conflict(f"Key {key_id} is the active one. Make a new one first: cdxsync keys rotate")
     used = usage().get(key_id)
     if used:

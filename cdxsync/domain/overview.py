@@ -6,7 +6,18 @@ from typing import Any
 
 from peewee import Case, fn
 
-from cdxsync.domain import api_state, audit, canonical, clock, hosts, outside, usage_reports, versions, wrapper
+from cdxsync.domain import (
+    api_state,
+    audit,
+    blocking,
+    canonical,
+    clock,
+    hosts,
+    outside,
+    usage_reports,
+    versions,
+    wrapper,
+)
 from cdxsync.domain.fleet import Fleet
 from cdxsync.store.database import reachable
 from cdxsync.store.tables import Host
@@ -38,22 +49,25 @@ def build(fleet: Fleet, mtls: dict[str, Any] | None) -> dict[str, Any]:
 def host_totals(digest: str | None) -> dict[str, int]:
     """How many hosts there are, and in which state.
 
-    Each is counted once: `disabled`; or `never_seen`; or `in_sync` with the canonical document; or `behind`.
+    Each is counted once: `disabled`; or `blocked`, when its newest call was refused for its address; or `never_seen`;
+    or `in_sync` with the canonical document; or `behind`.
     """
     active = Host.status == hosts.ACTIVE
-    seen = active & Host.last_seen_at.is_null(False)
+    passing = active & ~blocking.blocked()
+    seen = passing & Host.last_seen_at.is_null(False)
     same = seen & (Host.auth_digest == (digest or ""))
 
     def count(condition: Any) -> Any:
         return fn.COALESCE(fn.SUM(Case(None, [(condition, 1)], 0)), 0)
 
-    query = Host.select(fn.COUNT(Host.id), count(active), count(seen), count(same))
+    query = Host.select(fn.COUNT(Host.id), count(active), count(passing), count(seen), count(same))
     row: tuple[Any, ...] = query.tuples().get()  # type: ignore[assignment]
-    total, enabled, called, in_sync = (int(value) for value in row)
+    total, enabled, unblocked, called, in_sync = (int(value) for value in row)
     return {
         "hosts": total,
         "disabled": total - enabled,
-        "never_seen": enabled - called,
+        "blocked": enabled - unblocked,
+        "never_seen": unblocked - called,
         "in_sync": in_sync,
         "behind": called - in_sync,
     }

@@ -216,13 +216,14 @@ def month_report(settings: Settings, month: str, host: Host | None = None) -> di
             {
                 "model": model or None,
                 **sums,
-                "cost": None if price is None else _rounded(price.cost(sums)),
+                "cost": None if price is None else rounded(price.cost(sums)),
                 "currency": None if price is None else price.currency,
             }
         )
-    totals = {currency: _rounded(total) for currency, total in cost.totals.items()}
+    totals = {currency: rounded(total) for currency, total in cost.totals.items()}
     return report | {"cost": {"totals": totals, "models": models, "unpriced": list(cost.unpriced)}}
 
 
-def _rounded(cost: Decimal) -> float:
+def rounded(cost: Decimal) -> float:
+    """A cost as answers carry it."""
     return float(round(cost, 6))

@@ -9,7 +9,7 @@ from typing import Any
 import frontmatter
 import yaml
 
-from cdxsync.domain import audit, authdoc, clock, hosts, permits, texts
+from cdxsync.domain import audit, authdoc, clock, hosts, permits, prompt_history, texts
 from cdxsync.errors import Invalid, NotFound, Refused
 from cdxsync.store import named_values
 from cdxsync.store.database import reachable, write
@@ -54,6 +54,8 @@ def read_prompt(body: dict[str, Any], max_bytes: int) -> Prompt:
     if not isinstance(text, str) or not text.strip():
         errors["prompt"] = ["is required: the whole file as text"]
         text = ""
+    elif "\0" in text:
+        errors["prompt"] = [texts.NUL_PROBLEM]
     elif len(text.encode()) > max_bytes:
         errors["prompt"] = [f"must have at most {max_bytes} bytes (setting max_prompt_bytes)"]
     else:
@@ -226,12 +228,20 @@ def _put(prompt: Prompt, actor: str, host: Host | None) -> dict[str, Any]:
         status, at = "unchanged", row.updated_at
     else:
         source = host.id if host is not None else None
-        changes = shown | {"filename": prompt.filename, "prompt": prompt.text, "source_host": source, "updated_at": at}
+        changes = shown | {
+            "filename": prompt.filename,
+            "prompt": prompt.text,
+            "source_host": source,
+            "updated_at": at,
+            "stored_by": actor[:255],
+        }
         if row is None:
             status = "created"
             SlashCommand.insert(filename_key=key, created_at=at, **changes).execute()
         else:
             status = "updated"
+            if row.sha256 != prompt.sha256:
+                prompt_history.keep(row)
             SlashCommand.update(changes).where(SlashCommand.id == row.id).execute()
         note_changed()
     audit.record("slash.store", actor=actor, host=host, filename=prompt.filename, status=status)
@@ -244,10 +254,11 @@ def note_changed() -> None:
 
 
 def delete(filename: str, *, actor: str) -> str:
-    """Delete a prompt; returns its name. Raises `NotFound`."""
+    """Delete a prompt; returns its name. Its text stays in the history. Raises `NotFound`."""
 
     def work() -> str:
         row = find(filename)
+        prompt_history.keep(row)
         row.delete_instance()
         note_changed()
         audit.record("slash.delete", actor=actor, filename=row.filename, sha256=row.sha256)

@@ -12,6 +12,10 @@ _ESCAPES = re.compile(
 _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
+NUL_PROBLEM = "must not contain the character U+0000"
+"""For texts that are kept as they are: not every database can hold it."""
+
+
 def clean(text: str) -> str:
     """`text` without terminal escapes and control characters, trimmed. Line ends become blanks."""
     text = re.sub(r"\r\n|\r|\n", " ", _ESCAPES.sub("", text))

@@ -96,9 +96,7 @@ def _store(host: Host, entries: list[Entry]) -> dict[str, Any]:
     rows = []
     for entry in entries:
         numbers = entry.numbers()
-        newest = _INSERT.execute(
-            host=host.id, model=entry.model, line=entry.line, created_at=stamp, **numbers
-        ).lastrowid
+        newest = _INSERT.insert(host=host.id, model=entry.model, line=entry.line, created_at=stamp, **numbers)
         shown = {"line": entry.line, **numbers, "model": entry.model}
         given = {name: value for name, value in shown.items() if value is not None}
         audit.record("token.usage", actor=audit.host_actor(host), host=host, **given)

@@ -18,12 +18,13 @@ MAX_ROWS = 500
 MAX_LINES = 200
 
 
-def _columns(table: type[Counters]) -> dict[str, Any]:
+def columns(table: type[Counters]) -> dict[str, Any]:
+    """The counts of a roll-up by the names that answers have for them."""
     return {name: getattr(table, column) for name, column in COLUMNS.items()} | {"events": table.events}
 
 
 def _sums(table: type[Counters]) -> Any:
-    return table.select(*(fn.COALESCE(fn.SUM(column), 0) for column in _columns(table).values()))
+    return table.select(*(fn.COALESCE(fn.SUM(column), 0) for column in columns(table).values()))
 
 
 def _totals(row: Any) -> dict[str, int]:
@@ -31,7 +32,8 @@ def _totals(row: Any) -> dict[str, int]:
     return {name: int(value) for name, value in zip((*COLUMNS, "events"), row, strict=True)}
 
 
-def _in_month(day: Any, month: str) -> Any:
+def in_month(day: Any, month: str) -> Any:
+    """The condition that a column of days lies in a month (`YYYY-MM`)."""
     return (day >= f"{month}-01") & (day <= f"{month}-31")
 
 
@@ -50,7 +52,12 @@ def host_month_totals(at: datetime, host: Host) -> dict[str, int]:
 
 def fleet_month_totals(at: datetime) -> dict[str, int]:
     """TokenTotals of the whole fleet in the UTC month of `at`."""
-    return _totals(_sums(UsageFleetDay).where(_in_month(UsageFleetDay.day, at.strftime("%Y-%m"))).tuples().get())
+    return _totals(_sums(UsageFleetDay).where(in_month(UsageFleetDay.day, at.strftime("%Y-%m"))).tuples().get())
+
+
+def fleet_day_totals(at: datetime) -> dict[str, int]:
+    """TokenTotals of the whole fleet in the UTC day of `at`."""
+    return _totals(_sums(UsageFleetDay).where(UsageFleetDay.day == at.strftime("%Y-%m-%d")).tuples().get())
 
 
 def fleet_totals() -> dict[str, Any]:
@@ -63,16 +70,16 @@ def fleet_totals() -> dict[str, Any]:
 
 def month_models(month: str) -> list[dict[str, Any]]:
     """The totals of a month (`YYYY-MM`) by model, None for usage without one; by total, highest first."""
-    columns = _columns(UsageFleetDay)
-    sums = [fn.SUM(column).alias(f"sum_{name}") for name, column in columns.items()]
+    counted = columns(UsageFleetDay)
+    sums = [fn.SUM(column).alias(f"sum_{name}") for name, column in counted.items()]
     rows: Iterable[Any] = (
         UsageFleetDay.select(UsageFleetDay.model, *sums)
-        .where(_in_month(UsageFleetDay.day, month))
+        .where(in_month(UsageFleetDay.day, month))
         .group_by(UsageFleetDay.model)
         .tuples()
     )
     found = [
-        {"model": row[0] or None, **{name: int(value) for name, value in zip(columns, row[1:], strict=True)}}
+        {"model": row[0] or None, **{name: int(value) for name, value in zip(counted, row[1:], strict=True)}}
         for row in rows
     ]
     return sorted(found, key=lambda row: (-row["total"], row["model"] or ""))
@@ -89,13 +96,13 @@ def check_month(value: str | None) -> str:
 
 def month_report(month: str, host: Host | None = None) -> dict[str, Any]:
     """A month by day, host and model: `month`, and `days` with the five counts and `events`."""
-    columns = _columns(UsageDay)
+    counted = columns(UsageDay)
     with reachable():
         query = (
-            UsageDay.select(UsageDay.day, UsageDay.host_id, Host.fqdn, UsageDay.model, *columns.values())
+            UsageDay.select(UsageDay.day, UsageDay.host_id, Host.fqdn, UsageDay.model, *counted.values())
             .join(Host, JOIN.LEFT_OUTER)
-            .where(_in_month(UsageDay.day, month))
-            .order_by(UsageDay.day, Host.fqdn, UsageDay.model)
+            .where(in_month(UsageDay.day, month))
+            .order_by(UsageDay.day, Host.fqdn.asc(nulls="FIRST"), UsageDay.model)
         )
         rows: Iterable[Any] = (query if host is None else query.where(UsageDay.host == host.id)).tuples()
         days = [
@@ -104,7 +111,7 @@ def month_report(month: str, host: Host | None = None) -> dict[str, Any]:
                 "host_id": row[1],
                 "fqdn": row[2],
                 "model": row[3] or None,
-                **dict(zip(columns, row[4:], strict=True)),
+                **dict(zip(counted, row[4:], strict=True)),
             }
             for row in rows
         ]
@@ -137,9 +144,9 @@ def counts(row: TokenUsage) -> dict[str, Any]:
 
 def lines(limit: int) -> dict[str, Any]:
     """`tokens`: totals of each printed line, highest first, as `GET /admin/tokens` lists them (`contract.md` 9.2)."""
-    columns = _columns(UsageLine)
+    counted = columns(UsageLine)
     order = [UsageLine.total, UsageLine.input_tokens, UsageLine.output_tokens, UsageLine.cached_tokens, UsageLine.id]
     with reachable():
-        query = UsageLine.select(UsageLine.line, *columns.values()).order_by(*(column.desc() for column in order))
+        query = UsageLine.select(UsageLine.line, *counted.values()).order_by(*(column.desc() for column in order))
         rows: Iterable[Any] = query.limit(limit).tuples()
-        return {"tokens": [{"line": row[0], **dict(zip(columns, row[1:], strict=True))} for row in rows]}
+        return {"tokens": [{"line": row[0], **dict(zip(counted, row[1:], strict=True))} for row in rows]}

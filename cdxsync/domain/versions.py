@@ -6,7 +6,7 @@ from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
-from cdxsync.domain import clock, wrapper
+from cdxsync.domain import clock, texts, wrapper
 from cdxsync.store import named_values
 from cdxsync.store.database import write
 from cdxsync.store.standing import Standing
@@ -43,7 +43,7 @@ def sort_key(text: str) -> tuple[int, Any]:
 
 def reported(value: object) -> str:
     """A version as a client reports it, or `unknown` (1.8)."""
-    return value.strip()[:MAX_LENGTH] if isinstance(value, str) and value.strip() else UNKNOWN
+    return texts.clean(value)[:MAX_LENGTH] or UNKNOWN if isinstance(value, str) else UNKNOWN
 
 
 def note_reported(before: str | None, after: str | None) -> None:

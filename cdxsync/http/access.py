@@ -9,16 +9,17 @@ from typing import Any
 
 from bottle import request
 
-from cdxsync.domain import audit, hosts, texts
+from cdxsync.domain import audit, blocking, hosts, texts
 from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import (
     CdxsyncError,
+    Foreign,
     NotFound,
     Refused,
     TooManyRequests,
     Unauthenticated,
 )
-from cdxsync.http import access_log, bodies
+from cdxsync.http import access_log, bodies, dashboard, same_origin
 from cdxsync.http.observing import ACTOR
 from cdxsync.store.tables import Host
 from cdxsync.trust import addresses, apikeys
@@ -150,6 +151,7 @@ class HostGate:
             hosts.admit(host, client_address(guard.fleet), force=force, bind=request.method != "HEAD")
         except Refused as error:
             guard.refused(error.message, host)
+            blocking.note_blocked(host)
             raise
         return host, str(key)
 
@@ -195,10 +197,13 @@ class AdminGate:
         self._settings = guard.fleet.settings
         self._revocations = revocations
 
-    def admit(self) -> str:
-        """The actor for the audit log. Raises `Refused`, `Unauthenticated` or `TooManyRequests`."""
+    def admit(self, *, is_page: bool = False) -> str:
+        """The actor for the audit log. Raises `Refused`, `Unauthenticated` or `TooManyRequests`.
+
+        `is_page` is for the dashboard's page and files, which need no admin key (`http.dashboard`).
+        """
         try:
-            return self._admit()
+            return self._admit(is_page)
         except Unauthenticated as error:
             raise self._guard.failed(error) from None
         except Refused as error:
@@ -219,13 +224,37 @@ class AdminGate:
             raise Refused("A client certificate is required; make one with: cdxsync pki issue NAME")
         return actor
 
-    def _admit(self) -> str:
+    def _admit(self, is_page: bool) -> str:
         actor = self._actor()
-        expected = self._settings.dashboard_admin_key
+        # Before the key: a foreign page must not be able to guess it, or to have the admin throttled.
+        self._check_origin(is_page)
+        expected = "" if is_page else self._settings.dashboard_admin_key
         given = request.environ.get("HTTP_X_ADMIN_KEY") or _bearer() or ""
         if expected and not hmac.compare_digest(given.encode(), expected.encode()):
             raise Unauthenticated("The admin key is missing or wrong; send it as X-Admin-Key")
         return actor
+
+    def _check_origin(self, is_page: bool) -> None:
+        signs = same_origin.signs(request.environ)
+        if not signs:
+            return
+        may_be_linked = is_page and request.path == dashboard.PAGE
+        found = same_origin.refusal(request.method, signs, self._own_origins(), is_page=may_be_linked)
+        if found is not None:
+            raise Foreign(found.message, found.code)
+
+    def _own_origins(self) -> set[str]:
+        """Of the public URL, and of the address that the browser has used; a trusted proxy says what that was."""
+        environ = request.environ
+        scheme, host = environ["wsgi.url_scheme"], environ.get("HTTP_HOST", "")
+        if self._is_proxy():
+            scheme = environ.get("HTTP_X_FORWARDED_PROTO", scheme).rpartition(",")[2].strip().lower()
+            host = environ.get("HTTP_X_FORWARDED_HOST", host).rpartition(",")[2].strip()
+        found = map(same_origin.origin_of, (self._settings.public_url, f"{scheme}://{host}"))
+        return {origin for origin in found if origin is not None}
+
+    def _is_proxy(self) -> bool:
+        return addresses.is_trusted(addresses.parse(request.environ["REMOTE_ADDR"]), self._settings.trusted_proxies)
 
     def _certificate(self) -> str | None:
         certificate = request.environ.get(CERTIFICATE)
@@ -240,8 +269,7 @@ class AdminGate:
             raise Refused("This client certificate has been revoked; make another with: cdxsync pki issue NAME")
 
     def _vouched_by_proxy(self) -> str | None:
-        peer = addresses.parse(request.environ["REMOTE_ADDR"])
-        if not addresses.is_trusted(peer, self._settings.trusted_proxies):
+        if not self._is_proxy():
             return None
         if request.environ.get("HTTP_X_MTLS_PRESENT", "").strip().lower() not in _TRUE:
             return None

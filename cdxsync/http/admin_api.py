@@ -7,7 +7,17 @@ from typing import Any
 
 from bottle import Bottle, HTTPResponse
 
-from cdxsync.domain import api_state, audit, exchange, hosts, jsontext, overview, pricing, usage_reports
+from cdxsync.domain import (
+    api_state,
+    audit,
+    exchange,
+    hosts,
+    jsontext,
+    overview,
+    pricing,
+    usage_reports,
+    usage_summaries,
+)
 from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import Invalid, Malformed
 from cdxsync.http import access, bodies, envelope, params
@@ -42,8 +52,14 @@ def mount(app: Bottle, fleet: Fleet) -> None:
 
     @app.get("/admin/logs")
     def list_logs() -> HTTPResponse:
-        rows = audit.recent(params.limit(audit.MAX_ROWS), host=params.host_filter(), before=params.cursor())
-        return envelope.answer(rows)
+        wanted = audit.Wanted(
+            host=params.host_filter(),
+            action=params.text("action") or "",
+            actor=params.text("actor") or "",
+            text=params.text("q") or "",
+        )
+        after, before = params.whole_number("after"), params.cursor()
+        return envelope.answer(audit.recent(params.limit(audit.MAX_ROWS), wanted, before=before, after=after))
 
     @app.get("/admin/usage")
     def list_usage() -> HTTPResponse:
@@ -54,6 +70,11 @@ def mount(app: Bottle, fleet: Fleet) -> None:
     def usage_month() -> HTTPResponse:
         month = usage_reports.check_month(params.text("month"))
         return envelope.answer(pricing.month_report(fleet.settings, month, params.host_filter()))
+
+    @app.get("/admin/usage/summary")
+    def usage_summary() -> HTTPResponse:
+        month = usage_reports.check_month(params.text("month"))
+        return envelope.answer(usage_summaries.month_summary(fleet.settings, month, params.host_filter()))
 
     @app.get("/admin/tokens")
     def list_tokens() -> HTTPResponse:

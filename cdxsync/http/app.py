@@ -7,6 +7,7 @@ from typing import Any
 from bottle import Bottle, HTTPError, HTTPResponse, request
 
 from cdxsync.domain.fleet import Fleet
+from cdxsync.error_codes import codes_for
 from cdxsync.errors import CdxsyncError
 from cdxsync.http import (
     access,
@@ -14,14 +15,17 @@ from cdxsync.http import (
     admin_hosts_api,
     auth_admin_api,
     bodies,
+    dashboard,
     envelope,
     host_api,
     install_api,
     outside_api,
     prompts_api,
     status_api,
+    upkeep_api,
 )
 from cdxsync.http.observing import REQUEST_ID, Observed
+from cdxsync.store import database
 from cdxsync.trust.revocation import Revocations
 from cdxsync.trust.throttle import Throttle
 
@@ -47,9 +51,10 @@ def assemble(fleet: Fleet, revocations: Revocations | None, is_draining: Callabl
         try:
             bodies.refuse_large_body(fleet.settings.max_body_bytes)
             if request.path == "/admin" or request.path.startswith("/admin/"):
-                request.environ[access.ACTOR] = gate.admit()
+                with database.reachable():
+                    request.environ[access.ACTOR] = gate.admit(is_page=dashboard.is_own(request.path))
         except CdxsyncError as error:
-            raise _failure_of(error) from None
+            raise dashboard.refusal(error, codes_for(error).http_status) or _failure_of(error) from None
 
     app.add_hook("before_request", before_request)
     app.install(_answer_errors)
@@ -62,7 +67,9 @@ def assemble(fleet: Fleet, revocations: Revocations | None, is_draining: Callabl
     admin_hosts_api.mount(app, fleet)
     prompts_api.mount_admin(app, fleet)
     auth_admin_api.mount(app, fleet)
+    dashboard.mount(app)
     outside_api.mount(app, fleet)
+    upkeep_api.mount(app, fleet)
     status_api.mount(app, fleet, gate, is_draining)
     return app
 
@@ -72,8 +79,12 @@ def build(fleet: Fleet, revocations: Revocations | None, is_draining: Callable[[
     app = Observed(assemble(fleet, revocations, is_draining), fleet.settings)
 
     def without_trailing_slash(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
-        environ["PATH_INFO"] = environ.get("PATH_INFO", "").rstrip("/") or "/"
-        return app(environ, start_response)
+        environ[dashboard.PATH_AS_SENT] = path = environ.get("PATH_INFO", "")
+        environ["PATH_INFO"] = path.rstrip("/") or "/"
+        try:
+            return app(environ, start_response)
+        finally:
+            database.release()
 
     return without_trailing_slash
 
@@ -83,7 +94,8 @@ def _answer_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
-            return handler(*args, **kwargs)
+            with database.reachable():
+                return handler(*args, **kwargs)
         except HTTPResponse:
             raise
         except CdxsyncError as error:

@@ -7,7 +7,7 @@ import msgspec
 from bottle import HTTPResponse
 
 from cdxsync.error_codes import codes_for
-from cdxsync.errors import CdxsyncError, Invalid, TooManyRequests
+from cdxsync.errors import CdxsyncError, Foreign, Invalid, TooManyRequests
 
 _NON_ASCII = re.compile(r"[^\x00-\x7f]")
 _HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -43,7 +43,11 @@ def failure(status: int, message: str, request_id: str, **members: Any) -> HTTPR
 
 def failure_of(error: CdxsyncError, request_id: str) -> HTTPResponse:
     """The answer that a domain error gets."""
-    members = {"errors": error.errors} if isinstance(error, Invalid) else {}
+    members: dict[str, Any] = {}
+    if isinstance(error, Invalid):
+        members["errors"] = error.errors
+    elif isinstance(error, Foreign):
+        members["code"] = error.code
     response = failure(codes_for(error).http_status, error.message, request_id, **members)
     if isinstance(error, TooManyRequests):
         response.set_header("Retry-After", str(error.retry_after))

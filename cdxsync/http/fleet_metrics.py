@@ -1,17 +1,15 @@
 """What `/metrics` tells beside the counts: the fleet as the database has it, and certificates, read when asked."""
 
 import logging
-import sqlite3
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
-
-import peewee
 
 from cdxsync import deployment, metrics
 from cdxsync.domain import canonical, clock, jobs, outside, overview
 from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import CdxsyncError, DatabaseAway
+from cdxsync.store import away
 from cdxsync.store.database import reachable
 from cdxsync.store.tables import Job
 from cdxsync.trust import pki
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("cdxsync.http")
 _MICROSECOND = timedelta(microseconds=1)
-_STATES = ("in_sync", "behind", "never_seen", "disabled")
+_STATES = ("in_sync", "behind", "blocked", "never_seen", "disabled")
 
 
 def exposition(fleet: Fleet, accept: str) -> tuple[bytes, str]:
@@ -49,7 +47,7 @@ class _Fleet:
         try:
             with reachable():
                 yield from [*self._hosts(), *self._canonical(), *self._jobs()]
-        except (DatabaseAway, peewee.PeeweeException, sqlite3.Error) as error:
+        except (DatabaseAway, *away.errors) as error:  # type: ignore[misc]  # mypy does not see a tuple of types
             _log.error("the fleet's metrics cannot be read: %s", error)
             up = 0
         yield GaugeMetricFamily("cdxsync_database_up", "Whether the database can be read.", value=up)

@@ -23,11 +23,16 @@ def limit(maximum: int) -> int:
 
 def number(name: str) -> int | None:
     """An id, None when it is not there. Raises `Invalid`."""
+    return whole_number(name, 1)
+
+
+def whole_number(name: str, least: int = 0) -> int | None:
+    """A whole number that is an id or stands before the first, None when it is not there. Raises `Invalid`."""
     given = request.query.get(name)
     if given is None:
         return None
-    if not _INTEGER.fullmatch(given.strip()) or int(given) < 1:
-        raise Invalid({name: ["must be an id: a whole number from 1"]})
+    if not _INTEGER.fullmatch(given.strip()) or int(given) < least:
+        raise Invalid({name: [f"must be an id: a whole number from {least}"]})
     return int(given)
 
 

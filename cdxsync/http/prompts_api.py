@@ -2,9 +2,9 @@
 
 from bottle import Bottle, HTTPResponse, request
 
-from cdxsync.domain import audit, prompts
+from cdxsync.domain import audit, prompt_history, prompts
 from cdxsync.domain.fleet import Fleet
-from cdxsync.http import access, bodies, envelope
+from cdxsync.http import access, bodies, conditional, envelope
 
 
 def mount(app: Bottle, fleet: Fleet, gate: access.HostGate) -> None:
@@ -16,10 +16,8 @@ def mount(app: Bottle, fleet: Fleet, gate: access.HostGate) -> None:
         host, _ = gate.admit()
         # Read before the list: a change in between makes the tag too old, never too new.
         tag = f'"{prompts.revision()}"'
-        if tag in [
-            given.strip().removeprefix("W/") for given in request.environ.get("HTTP_IF_NONE_MATCH", "").split(",")
-        ]:
-            return HTTPResponse(b"", 304, {"ETag": tag, "Cache-Control": "no-cache"})
+        if conditional.is_current(tag):
+            return conditional.not_modified(tag)
         commands = prompts.listing()
         if request.method != "HEAD":
             prompts.note_listed(host, len(commands))
@@ -51,6 +49,14 @@ def mount_admin(app: Bottle, fleet: Fleet) -> None:
     @app.get("/admin/slash-commands/<filename>")
     def show(filename: str) -> HTTPResponse:
         return envelope.answer(prompts.whole(prompts.find(filename)))
+
+    @app.get("/admin/slash-commands/<filename>/history")
+    def list_history(filename: str) -> HTTPResponse:
+        return envelope.answer(prompt_history.listing(filename))
+
+    @app.get("/admin/slash-commands/<filename>/history/<version_id:int>")
+    def show_version(filename: str, version_id: int) -> HTTPResponse:
+        return envelope.answer(prompt_history.version(filename, version_id))
 
     @app.post("/admin/slash-commands/store")
     def store() -> HTTPResponse:

@@ -1,16 +1,14 @@
 """Whether the server lives, is ready, and what it has counted: `/healthz`, `/readyz`, `/metrics`."""
 
-import sqlite3
 from collections.abc import Callable
 
-import peewee
 from bottle import Bottle, HTTPResponse, request
 
 from cdxsync.domain import canonical
 from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import CdxsyncError, Unavailable
 from cdxsync.http import access, envelope, fleet_metrics
-from cdxsync.store import named_values
+from cdxsync.store import away, named_values
 from cdxsync.store.database import reachable
 from cdxsync.trust import addresses
 
@@ -46,7 +44,7 @@ def check_database() -> None:
     try:
         with reachable():
             named_values.get(canonical.POINTER)
-    except (peewee.PeeweeException, sqlite3.Error) as error:  # damaged, or not what this version needs
+    except away.errors as error:  # damaged, or not what this version needs
         raise Unavailable(f"The database cannot be used: {error}") from error
 
 

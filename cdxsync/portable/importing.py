@@ -20,6 +20,7 @@ from cdxsync.settings import Settings
 from cdxsync.store import database, keyring_file, migrations
 from cdxsync.store.keyring_file import Content, KeyringFile
 from cdxsync.store.sealing import Keyring
+from cdxsync.store.tables import proxy
 
 Progress = Callable[[int, int], None]
 _INSERTED_AT_ONCE = 200
@@ -44,7 +45,7 @@ def empty_home(settings: Settings, may_have: Collection[str] = ()) -> Iterator[H
     home = settings.home
     if deployment.is_initialised(home):
         with home_lock.exclusive(home):
-            database.open_database(settings.database_url, home)
+            deployment.open_database(settings)
             migrations.migrate()
             refuse_rows(home, may_have)
             yield Home(Fleet(settings, deployment.keyring_of(settings), ""), new=False)
@@ -98,6 +99,9 @@ def load(settings: Settings, source: BinaryIO, name: str, *, on_progress: Progre
 
         def work() -> int:
             count = _insert(reader, header, first, lines, on_progress)
+            database.outdate()
+            keys.forget_sealing_key_unless_in(ring or home.fleet.keyring.content())
+            database.engine().after_import(proxy.obj, schema.automatic_ids())
             _verify(home.fleet, ring, name)
             if ring is not None:
                 # Before the commit: credentials must never be stored without their keys.

@@ -6,7 +6,7 @@ from typing import Any
 import peewee
 
 from cdxsync.store import migrations
-from cdxsync.store.tables import Counters, Table
+from cdxsync.store.tables import every
 
 BATCH = 500
 """Rows that are read at once."""
@@ -20,13 +20,18 @@ def version() -> str:
 
 def tables() -> list[Any]:
     """All tables; rows refer to rows of tables that come earlier only."""
-    models = [model for base in (Table, Counters) for model in base.__subclasses__() if model is not Counters]
-    return list(peewee.sort_models(models))  # type: ignore[attr-defined]
+    return list(every())
 
 
 def name_of(table: Any) -> str:
     """A table's name in the database."""
     return str(table._meta.table_name)
+
+
+def automatic_ids() -> list[tuple[str, str]]:
+    """The tables whose rows get an id when they have none, each with the column of it."""
+    keys = ((table, table._meta.primary_key) for table in tables())
+    return [(name_of(table), key.column_name) for table, key in keys if isinstance(key, peewee.AutoField)]
 
 
 def rows(table: Any) -> Iterator[dict[str, Any]]:

@@ -1,23 +1,25 @@
-"""The whole import: reading the dump, and putting what it holds into a home without hosts, in one transaction."""
+"""The whole import: reading a dump or the database, and putting it into a home without hosts, in one transaction."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from cdxsync import deployment
 from cdxsync.domain import audit, consistency
 from cdxsync.domain.fleet import Fleet
 from cdxsync.errors import Conflict, Failed
+from cdxsync.portable import schema
 from cdxsync.portable.importing import empty_home, refuse_rows
 from cdxsync.reference import activity_rows, fleet_rows
-from cdxsync.reference.dump import Dump
+from cdxsync.reference.dump import Dump, Row
 from cdxsync.reference.secretbox import SecretBox
 from cdxsync.reference.stage import KEYS, Report, Stage
 from cdxsync.reference.tokens import Tokens
 from cdxsync.settings import Settings
 from cdxsync.store import database, migrations
+from cdxsync.store.tables import proxy
 
 Progress = Callable[[int, int], None]
 FREE = ("versions", "jobs", "logs")
@@ -25,9 +27,30 @@ FREE = ("versions", "jobs", "logs")
 _TICK = 500
 
 
+class Source(Protocol):
+    """A dump, or the database itself: rows of the tables in `KEYS`, and then the names of the tables left out."""
+
+    skipped_tables: set[str]
+
+    def rows(self) -> Iterator[Row]:
+        """The rows. Raises `Failed`."""
+
+
+def dump_of(file: BinaryIO, name: str) -> Source:
+    """The source that a dump is; `name` is for messages."""
+    return Dump(Tokens(file, name), KEYS)
+
+
+def database_at(url: str) -> Source:
+    """The source that a running MySQL or MariaDB server has. Raises `SettingError` or `Unavailable`."""
+    from cdxsync.reference.live import Live
+
+    return Live(url, KEYS)
+
+
 def load(
     settings: Settings,
-    source: BinaryIO,
+    source: Source,
     name: str,
     *,
     key: bytes | None,
@@ -35,9 +58,9 @@ def load(
     actor: str,
     on_progress: Progress,
 ) -> dict[str, Any]:
-    """Import the dump `source`, `name` for messages, whose values the `key` opens; returns what `Report.data` does.
+    """Import what `source` holds, `name` for messages, whose values the `key` opens; returns what `Report.data` does.
 
-    With `dry_run` all is done in a home that is thrown away. Raises `Failed` for what cannot be read, with its line,
+    With `dry_run` all is done in a home that is thrown away. Raises `Failed` for what cannot be read, with its place,
     and `Conflict` when the home has hosts; then nothing has changed.
     """
     box = SecretBox(key)
@@ -57,16 +80,15 @@ def load(
     return {"dry_run": dry_run, **report.data(), "other_tables": sorted(skipped)}
 
 
-def _read(stage: Stage, source: BinaryIO, name: str, on_progress: Progress) -> set[str]:
-    dump = Dump(Tokens(source, name), KEYS)
-    for done, row in enumerate(dump.rows(), 1):
+def _read(stage: Stage, source: Source, name: str, on_progress: Progress) -> set[str]:
+    for done, row in enumerate(source.rows(), 1):
         stage.add(row)
         if done % _TICK == 0:
             on_progress(done, done)
     stage.finish()
     if not stage.count("hosts"):
-        raise Failed(f"{name} has no row of the table hosts: not a dump of the reference implementation's database")
-    return dump.skipped_tables
+        raise Failed(f"{name} has no row of the table hosts: not the reference implementation's database")
+    return source.skipped_tables
 
 
 def _refuse_filled(settings: Settings) -> None:
@@ -102,6 +124,7 @@ def _all(fleet: Fleet, stage: Stage, box: SecretBox, actor: str, on_progress: Pr
     activity_rows.import_prompts(fleet, stage, report, names)
     activity_rows.import_logs(fleet, stage, report, names, tick)
     activity_rows.import_flag(stage, report)
+    database.engine().after_import(proxy.obj, schema.automatic_ids())
     audit.record("admin.db.import_reference", actor=actor, host=None, imported=dict(report.imported))
     findings = consistency.check(fleet).findings
     if findings:

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import logging
+import selectors
 import signal
 import socket
 import threading
@@ -38,6 +39,9 @@ class _ConnectionManager(connections.ConnectionManager):
     def __init__(self, server: "Server") -> None:
         super().__init__(server)
         self._changing = threading.Lock()
+        self._woken, self._waker = socket.socketpair()
+        # Like the socket that listens: everything that is about connections leaves alone what belongs to the server.
+        self._selector.register(self._woken.fileno(), selectors.EVENT_READ, data=server)
 
     def _run(self, expiration_interval: float) -> None:
         """Go on until it is to stop. Cheroot's own loop goes by the clock: one set back would stop all time limits."""
@@ -53,11 +57,22 @@ class _ConnectionManager(connections.ConnectionManager):
                 self._remove_invalid_sockets()
                 continue
             for descriptor, connection in active:
+                if descriptor == self._woken.fileno():
+                    continue  # it is to stop
                 if connection is self.server:
                     self._from_server_socket(self.server.socket)
                 else:
                     self._selector.unregister(descriptor)
                     self.server.process_conn(connection)
+
+    def stop(self) -> None:
+        """End the loop at once; Cheroot alone would wait until it looks at the clock again."""
+        self._stop_requested = True
+        self._waker.send(b"\0")
+        super().stop()
+        self._selector.unregister(self._woken.fileno())
+        self._waker.close()
+        self._woken.close()
 
     def _from_server_socket(self, server_socket: Any) -> None:
         try:

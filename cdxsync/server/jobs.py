@@ -139,6 +139,7 @@ class Jobs:
             except Exception:
                 _log.exception("jobs cannot be looked up")
                 pause = TROUBLE_SECONDS
+            database.release()
             jobs.wake.wait(pause)
             jobs.wake.clear()
         database.close_database()

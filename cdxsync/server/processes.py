@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Callable
 
+from cdxsync import log_lines
 from cdxsync.error_codes import codes_for
 from cdxsync.errors import CdxsyncError, Failed
 from cdxsync.server import httpd
@@ -46,6 +47,7 @@ def fork(work: Callable[[], None]) -> int:
         with contextlib.suppress(OSError):
             sys.stdout.flush()
             sys.stderr.flush()
+            log_lines.drain()
         os._exit(code)
 
 

@@ -21,7 +21,7 @@ from cdxsync.settings import Listen, Settings
 from cdxsync.trust import pki, server_names
 from cdxsync.trust.revocation import Revocations
 
-NEEDS_RESTART = ("listen", "plain_http", "database_url", "threads", "workers")
+NEEDS_RESTART = ("listen", "plain_http", "database_url", "database_pool_size", "threads", "workers")
 """Settings that a running server does not change; all others count from SIGHUP on."""
 _log = logging.getLogger("cdxsync.server")
 
@@ -172,7 +172,6 @@ class Process:
                 # Cheroot has a thread that is no daemon: left alone it would keep a failed process alive.
                 server.stop()
                 self._jobs.stop()
-                access_log.flush()
 
     def request_stop(self) -> None:
         """Ask for the end, from any thread."""

@@ -10,53 +10,56 @@ from typing import TypeVar
 
 import peewee
 
-from cdxsync.errors import DatabaseAway, Failed, SettingError
+from cdxsync.errors import DatabaseAway
 from cdxsync.store.away import reachable as reachable
+from cdxsync.store.engines import Engine, engine_of
 from cdxsync.store.tables import proxy
 from cdxsync.store.writer import Writer
 
 Result = TypeVar("Result")
 
-READ_TIMEOUT_SECONDS = 15
-"""How long a reader waits for a database that is locked against reading too, which happens in passing only."""
-_CACHE_KIB = 2000
+POOL_SIZE = 8
+"""Connections for reading that a process shares, where the setting `database_pool_size` is not known."""
 _lock = threading.Lock()
+_engine: Engine | None = None
 _writer: Writer | None = None
 
 
-def sqlite_path(url: str, home: Path) -> Path:
-    """The file of an SQLite URL (`sqlite:///relative.db`, `sqlite:////absolute.db`); empty is `<home>/cdxsync.db`."""
-    if not url:
-        return home / "cdxsync.db"
-    if not url.startswith("sqlite:///"):
-        scheme = url.split(":", 1)[0]
-        raise SettingError(f"database_url: {scheme!r} is not a database that this version opens; use sqlite:///PATH")
-    return home / url.removeprefix("sqlite:///")
+def open_database(url: str, home: Path, pool_size: int = POOL_SIZE) -> None:
+    """Bind the tables to the database of `url`, the setting; connections are made when first used.
 
-
-def open_database(url: str, home: Path) -> None:
-    """Bind the tables to the database of `url`; connections are made when first used, one a thread.
-
-    SQLite runs in WAL mode with synchronous FULL: an answer sent after a commit survives a loss of power.
+    Raises `SettingError`, or `DatabaseAway` when it cannot be opened.
     """
-    path = sqlite_path(url, home)
-    if not path.parent.is_dir():
-        raise Failed(f"{path.parent}: no such directory for the database; make it, or mend database_url")
-    # Journals take the mode of the database file, so creating it tight keeps the whole set tight.
-    path.touch(mode=0o600, exist_ok=True)
+    global _engine
+    engine = engine_of(url, home, pool_size)
     stop_writer()
-    pragmas = {"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1, "cache_size": -_CACHE_KIB}
-    proxy.initialize(peewee.SqliteDatabase(str(path), pragmas=pragmas, timeout=READ_TIMEOUT_SECONDS))
+    close_database()
+    database = engine.database()
+    _engine = engine
+    proxy.initialize(database)
     try:
         with reachable():
             proxy.connect(reuse_if_open=True)
     except peewee.DatabaseError as error:
-        raise DatabaseAway(f"{path}: {error}; restore it from a backup") from None
+        raise DatabaseAway(f"{engine.shown}: {error}; restore it from a backup") from None
+
+
+def engine() -> Engine:
+    """The engine of the database that is open."""
+    if _engine is None:
+        raise RuntimeError("no database is open")
+    return _engine
 
 
 def close_database() -> None:
-    """Close this thread's connection."""
+    """Close this thread's connection, or give it to other threads where they share some."""
     if proxy.obj is not None and not proxy.is_closed():
+        proxy.close()
+
+
+def release() -> None:
+    """Give this thread's connection to other threads, where they share some: its work has come to an end, or waits."""
+    if _engine is not None and _engine.path is None and not proxy.is_closed() and not proxy.in_transaction():
         proxy.close()
 
 
@@ -64,9 +67,11 @@ def write(work: Callable[[], Result]) -> Result:
     """Run `work` in a write transaction and return its result after the commit.
 
     Write work is serialised: within the process by the queue of `cdxsync.store.writer`, in whose thread it runs, and
-    between processes by BEGIN IMMEDIATE. What `work` reads is therefore current until the commit. Any exception rolls
-    back all that it did, and nothing else. Must not be nested. Raises `DatabaseAway` when nothing was committed.
+    between processes and servers by the engine (`Engine.begin`). What `work` reads is therefore current until the
+    commit. Any exception rolls back all that it did, and nothing else. Must not be nested. Raises `DatabaseAway` when
+    nothing was committed, or when its message says that nobody knows.
     """
+    release()
     return _the_writer().run(work)
 
 
@@ -76,7 +81,7 @@ def snapshot() -> Iterator[None]:
     if _writer is not None and _writer.is_current():
         yield
         return
-    with proxy.atomic("DEFERRED"):
+    with engine().snapshot(proxy.obj):
         yield
 
 
@@ -87,7 +92,7 @@ def _the_writer() -> Writer:
         return writer
     with _lock:
         if _writer is None or not _writer.is_alive():
-            _writer = Writer(proxy.obj)
+            _writer = Writer(engine(), proxy.obj)
         return _writer
 
 

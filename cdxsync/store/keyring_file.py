@@ -11,6 +11,7 @@ import json
 import logging
 import secrets
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -128,11 +129,17 @@ class KeyringFile:
 
     Whoever seals does it within the write transaction that stores the result. So a key that nothing in the database
     needs any more is sealed with by nobody either (`cdxsync.domain.keys.retire`).
+
+    Servers that share a database have each a keyring. `sealing_key` tells which key the fleet seals with, given the one
+    that is active here; a server whose keyring has it not must not seal with one that others lack or think unused.
     """
 
-    def __init__(self, path: Path, outside: Outside | None = None) -> None:
+    def __init__(
+        self, path: Path, outside: Outside | None = None, sealing_key: Callable[[str], str] = lambda active: active
+    ) -> None:
         self.path = path
         self.outside = outside
+        self._sealing_key = sealing_key
         self._lock = threading.Lock()
         self._stat = self._identity()
         self._ring: Keyring | None = None
@@ -152,8 +159,20 @@ class KeyringFile:
         return read(self.path, self.outside)
 
     def seal(self, plaintext: bytes, context: str) -> str:
-        """Seal with the key that is active now, within a write transaction."""
-        return self._now().seal(plaintext, context)
+        """Seal with the fleet's key, within a write transaction.
+
+        Raises `UnknownKey` when the fleet's key is not in the keyring.
+        """
+        ring = self._now()
+        wanted = self._sealing_key(ring.active)
+        if wanted not in ring.ids:
+            ring = self._now(again=True)
+        if wanted not in ring.ids:
+            raise UnknownKey(
+                f"The fleet seals with key {wanted!r}, which is not in the keyring of this server ({self.where}). All"
+                " servers of one database need the same keyring: copy it from the one that has this key"
+            )
+        return ring.seal(plaintext, context, wanted)
 
     def open(self, sealed: str, context: str) -> bytes:
         """What was sealed. Raises `Failed`."""

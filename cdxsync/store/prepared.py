@@ -7,6 +7,8 @@ from typing import Any
 
 from peewee import BooleanField, Value
 
+from cdxsync.store.tables import proxy
+
 
 class _Slot:
     """Stands for a parameter's value until the query is run."""
@@ -23,19 +25,37 @@ class Prepared:
 
     def __init__(self, build: Callable[..., Any]) -> None:
         self._build = build
+        self._kind: type | None = None
+        self._sql = ""
+        self._parameters: list[Any] = []
+        self._model: Any = None
 
-    @functools.cached_property
-    def _parts(self) -> tuple[type[Any], str, list[Any]]:
+    def _write(self) -> None:
+        """Make the SQL for the database that the tables are bound to."""
         names = inspect.signature(self._build).parameters
         query = self._build(**{name: Value(_Slot(name), converter=False, unpack=False) for name in names})
-        sql, parameters = query.sql()
-        return query.model, sql, parameters
+        self._sql, self._parameters = query.sql()
+        self._model = query.model
+        self._kind = type(self._database())
+
+    def _database(self) -> Any:
+        bound = self._model._meta.database
+        return proxy.obj if bound is proxy else bound
 
     def execute(self, **values: Any) -> Any:
         """Run it past Peewee; returns the driver's cursor. Raises the driver's errors, which `reachable` knows too."""
-        model, sql, parameters = self._parts
-        given = [values[one.name] if type(one) is _Slot else one for one in parameters]
-        return model._meta.database.connection().execute(sql, given)
+        if self._model is None:
+            self._write()
+        database = self._database()
+        if self._kind is not type(database):
+            self._write()
+        given = [values[one.name] if type(one) is _Slot else one for one in self._parameters]
+        return database.connection().execute(self._sql, given)
+
+    def insert(self, **values: Any) -> int:
+        """Run an INSERT of one row; returns the id that it got."""
+        cursor = self.execute(**values)
+        return int(cursor.fetchone()[0] if self._database().returning_clause else cursor.lastrowid)
 
     def row(self, **values: Any) -> Any:
         """The first row as a tuple, or None."""
@@ -55,7 +75,7 @@ class Prepared:
 
     @functools.cached_property
     def _fields(self) -> tuple[list[str], list[str]]:
-        fields = self._parts[0]._meta.sorted_fields
+        fields = self._model._meta.sorted_fields
         return [field.name for field in fields], [field.name for field in fields if isinstance(field, BooleanField)]
 
     def model(self, **values: Any) -> Any:
@@ -64,7 +84,7 @@ class Prepared:
         if row is None:
             return None
         names, booleans = self._fields
-        found = self._parts[0](__no_default__=True)
+        found = self._model(__no_default__=True)
         data = found.__data__  # set as one: attribute by attribute takes longer than the query
         data.update(zip(names, row, strict=True))
         for name in booleans:

@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from cdxsync.errors import Failed
+from cdxsync.errors import Failed, Unavailable
 
 _FORMAT = "cdx1"
 _NONCE_BYTES = 12
 
 
-class UnknownKey(Failed):
-    """Sealed with a key that is not in the keyring."""
+class UnknownKey(Unavailable, Failed):
+    """Sealed, or to be sealed, with a key that is not in the keyring here; another server may have it."""
 
 
 def key_id_of(sealed: str) -> str:
@@ -37,13 +37,15 @@ class Keyring:
 
     def __init__(self, active: str, keys: Mapping[str, bytes]) -> None:
         self.active = active
+        self.ids = frozenset(keys)
         self._keys = {key_id: AESGCM(key) for key_id, key in keys.items()}
 
-    def seal(self, plaintext: bytes, context: str) -> str:
-        """Seal `plaintext` for the place `context`, for example `auth_payloads.body:7`."""
+    def seal(self, plaintext: bytes, context: str, key_id: str | None = None) -> str:
+        """Seal `plaintext` for the place `context`, for example `auth_payloads.body:7`, under `key_id` if given."""
+        name = key_id or self.active
         nonce = os.urandom(_NONCE_BYTES)
-        sealed = self._keys[self.active].encrypt(nonce, plaintext, context.encode())
-        return f"{prefix_of(self.active)}{base64.b64encode(nonce + sealed).decode()}"
+        sealed = self._keys[name].encrypt(nonce, plaintext, context.encode())
+        return f"{prefix_of(name)}{base64.b64encode(nonce + sealed).decode()}"
 
     def open(self, sealed: str, context: str) -> bytes:
         """What was sealed. Raises `Failed` when its key is not in the ring, or it was altered or moved."""

@@ -3,6 +3,7 @@
 Moments are texts as `clock.stamp` writes them; they sort as the moments do.
 """
 
+import peewee
 from peewee import (
     AutoField,
     BigIntegerField,
@@ -50,6 +51,8 @@ class Host(Table):
     allow_store_auth = BooleanField(default=True)
     """Whether the host may store auth documents for the fleet."""
     allow_store_prompts = BooleanField(default=True)
+    blocked_at = CharField(32, null=True)
+    """When it was last refused for its address (`domain.blocking`)."""
 
     class Meta:
         table_name = "hosts"
@@ -256,9 +259,26 @@ class SlashCommand(Table):
     source_host = ForeignKeyField(Host, null=True, on_delete="SET NULL")
     created_at = CharField(32)
     updated_at = CharField(32)
+    stored_by = CharField(255, null=True)
+    """The actor who stored the text."""
 
     class Meta:
         table_name = "slash_commands"
+
+
+class SlashCommandVersion(Table):
+    """What a prompt said before it was changed or deleted, since `stored_at`, when `source` had stored it."""
+
+    id = AutoField()
+    filename = CharField(255)
+    filename_key = CharField(255, index=True)
+    sha256 = CharField(64)
+    prompt = TextField()
+    source = CharField(255, null=True)
+    stored_at = CharField(32)
+
+    class Meta:
+        table_name = "slash_command_versions"
 
 
 class Job(Table):
@@ -372,3 +392,9 @@ class RefreshIntent(Table):
 
     class Meta:
         table_name = "refresh_intents"
+
+
+def every() -> list[type[Table]]:
+    """All tables; rows refer to rows of tables that come earlier only."""
+    models = [model for base in (Table, Counters) for model in base.__subclasses__() if model is not Counters]
+    return list(peewee.sort_models(models))  # type: ignore[attr-defined]

@@ -9,8 +9,6 @@ import contextvars
 import functools
 import logging
 import queue
-import random
-import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -20,19 +18,18 @@ import peewee
 
 from cdxsync import metrics
 from cdxsync.errors import DatabaseAway
-from cdxsync.store.away import away, reachable
+from cdxsync.store import away
+from cdxsync.store.engines.base import BUSY_TIMEOUT_SECONDS, Engine
 
 Result = TypeVar("Result")
 
-BUSY_TIMEOUT_SECONDS = 15.0
-"""How long work may wait for a database that another process has locked."""
 BATCH_SECONDS = 0.02
 """After this long a batch takes in no more, so that quick work waits for slow work ahead of it, and for no more."""
 GATHER_SECONDS = 0.005
 """How long a batch waits at most for those who shared the last one to come again."""
 _GATHER_STEP_SECONDS = 0.001
-_FIRST_POLL_SECONDS, _LAST_POLL_SECONDS = 0.0005, 0.02
-_CACHE_KIB = 16000
+_UNKNOWN = -2
+"""The mark of a connection that has not been used: what it is told next is news."""
 _STOP_SECONDS = 10.0
 _LOOK_SECONDS = 5.0
 _log = logging.getLogger("cdxsync.store")
@@ -57,14 +54,15 @@ class _Item:
 class Writer:
     """The queue and the thread; `database` is used in that thread through a connection of its own."""
 
-    def __init__(self, database: peewee.SqliteDatabase) -> None:
+    def __init__(self, engine: Engine, database: peewee.Database) -> None:
+        self._engine = engine
         self.database = database
         self.generation = 0
         """Another number whenever something may have changed that work has read before; see `Standing`."""
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._expected = 1
         self._stopping = False
-        self._data_version = -1
+        self._mark = _UNKNOWN
         self._thread = threading.Thread(target=self._serve, name="writer", daemon=True)
         self._thread.start()
 
@@ -103,8 +101,8 @@ class Writer:
                 self._gather()
                 self._write(batch)
             except BaseException as error:
-                # Nothing of the batch is kept. SQLite itself has rolled back when the disk was full or failed.
-                if not isinstance(error, DatabaseAway | sqlite3.Error | peewee.PeeweeException):
+                # Nothing of the batch is kept, or nobody knows.
+                if not isinstance(error, (DatabaseAway, *away.errors)):
                     _log.exception("the writer goes on after a failure of its own")
                 self._disconnect()
                 self._fail(batch, error)
@@ -149,7 +147,7 @@ class Writer:
         while time.monotonic() < end and (item := self._next()) is not None:
             batch.append(item)
             self._perform(item, connection)
-        connection.execute("COMMIT")
+        self._engine.commit(connection)
 
     def _next(self) -> _Item | None:
         try:
@@ -165,59 +163,41 @@ class Writer:
 
     def _fail(self, items: list[_Item], error: BaseException) -> None:
         """Tell those who have not failed by themselves."""
-        failure = error if isinstance(error, DatabaseAway) else away(error)
+        failure = error if isinstance(error, DatabaseAway) else away.away(error)
         for item in items:
             item.error = item.error or DatabaseAway(failure.message)
 
-    def _begin(self, until: float) -> sqlite3.Connection:
-        """Begin a transaction that no other process can write beside; wait for theirs until the time `until`.
-
-        SQLite's own way of waiting sleeps longer and longer, up to 0.1 s, so that a process that writes often would
-        keep the others out; here each looks again within 20 ms at most, at times of its own.
-        """
-        if self.database.is_closed():
-            self.database.connect()
-            self.database.execute_sql(f"PRAGMA cache_size = -{_CACHE_KIB}")
-            self.database.execute_sql("PRAGMA busy_timeout = 0")
-        connection: sqlite3.Connection = self.database.connection()
-        pause = _FIRST_POLL_SECONDS
-        while True:
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-                break
-            except sqlite3.OperationalError as error:
-                if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() >= until:
-                    raise
-            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
-            pause = min(_LAST_POLL_SECONDS, pause * 1.5)
-        data_version = connection.execute("PRAGMA data_version").fetchone()[0]
-        if data_version != self._data_version:  # another connection has written
-            self._data_version = data_version
+    def _begin(self, until: float) -> Any:
+        """Begin a transaction that no other process can write beside; wait for theirs until the time `until`."""
+        connection = self._engine.connect_writer(self.database)
+        mark = self._engine.begin(connection, until)
+        if mark != self._mark + self._engine.step:  # others have written
             self.generation += 1
+        self._mark = mark
         return connection
 
-    def _perform(self, item: _Item, connection: sqlite3.Connection) -> None:
+    def _perform(self, item: _Item, connection: Any) -> None:
         """Run one item; what it raises undoes its own changes only. Raises when the whole transaction has gone."""
         connection.execute("SAVEPOINT item")
         try:
-            with reachable():
+            with away.reachable():
                 item.result = item.work()
         except BaseException as error:
             item.error = error
-            if not connection.in_transaction:
+            if not self._engine.has_transaction(connection):
                 raise
             connection.execute("ROLLBACK TO item")
             self.generation += 1
-        connection.execute("RELEASE item")
+        connection.execute("RELEASE SAVEPOINT item")
 
     def _disconnect(self) -> None:
         """Give up the connection, and with it a transaction that may be open; the next batch makes a new one."""
         self.generation += 1
-        self._data_version = -1
+        self._mark = _UNKNOWN
         try:
             if not self.database.is_closed():
                 self.database.close()
-        except (peewee.DatabaseError, peewee.InterfaceError, sqlite3.Error) as error:
+        except away.errors as error:
             _log.error("closing the writer's connection: %s", error)
 
 

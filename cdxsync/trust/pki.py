@@ -47,6 +47,7 @@ class CertificateInfo:
 
     kind: str
     name: str
+    subject: str
     serial: str
     not_before: datetime
     not_after: datetime
@@ -339,6 +340,7 @@ def _info(kind: str, certificate: x509.Certificate, revoked_at: datetime | None 
     return CertificateInfo(
         kind=kind,
         name=_common_name(certificate),
+        subject=certificate.subject.rfc4514_string(),
         serial=f"{certificate.serial_number:x}",
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,

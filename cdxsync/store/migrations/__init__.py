@@ -1,24 +1,37 @@
-"""Numbered schema migrations, each run once, in order, in its own transaction.
+"""Numbered schema migrations, each run once, in order.
 
 A migration is a module `mNNNN_subject` with `STATEMENTS`: SQL in which `{...}` stands for what differs between
 engines, and, where SQL is not enough, `fill(execute)` that runs after them. Once released it never changes; a later
-one mends it.
+one mends it. Where the engine can, each runs in a transaction of its own; MySQL cannot undo a change of the schema, so
+there each step is noted, and one that was cut off is gone on with.
+
+From m0007 on a migration also says whether it is `ADDITIVE`: whether programs that do not know it may go on with the
+database, so that servers which share it can be upgraded one after the other. That is so when it only makes new tables,
+new indexes that are not unique, and new columns that may be NULL or have a default, which a test checks; and when what
+older programs write without knowing of it stays right, which its author has to see to. The ledger in the database
+keeps it. So code names columns, in what it inserts and in what it selects, and never asks for all that there are.
 """
 
+import functools
 import importlib
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from types import ModuleType
+from typing import Any
+
+import peewee
 
 from cdxsync.errors import Failed
-from cdxsync.store.database import reachable, write
+from cdxsync.store.database import engine, reachable, write
+from cdxsync.store.engines.base import NEXT_TURN
 from cdxsync.store.tables import proxy
 
-_SQLITE = {"id": "INTEGER NOT NULL PRIMARY KEY", "bigint": "BIGINT", "bool": "INTEGER", "true": "1", "longtext": "TEXT"}
+_TABLE = "schema_migrations"
 _LEDGER = (
-    "CREATE TABLE IF NOT EXISTS schema_migrations (name VARCHAR(191) NOT NULL PRIMARY KEY, applied_at TEXT NOT NULL)"
+    f"CREATE TABLE IF NOT EXISTS {_TABLE} (name VARCHAR(191) NOT NULL PRIMARY KEY, applied_at VARCHAR(32) NOT NULL)"
 )
+_FIRST_WITH_RULE = "m0007"
 
 
 def known() -> list[str]:
@@ -29,46 +42,129 @@ def known() -> list[str]:
 def is_empty() -> bool:
     """Whether the database has not seen any migration."""
     with reachable():
-        return "schema_migrations" not in proxy.get_tables() or not _applied()
+        return _TABLE not in proxy.get_tables() or not _applied()
 
 
 def pending() -> list[str]:
     """The migrations that the database has not seen yet.
 
-    Raises `Failed` when the database has seen one that this version does not know: it was used by a newer version.
+    Raises `Failed` when the database has seen one that this version neither knows nor tolerates.
     """
     with reachable():
-        applied = _applied() if "schema_migrations" in proxy.get_tables() else set()
-    unknown = sorted(applied - set(known()))
-    if unknown:
-        raise Failed(f"The database was used by a newer cdxsync (migration {unknown[-1]}); upgrade this one")
+        applied = _applied() if _TABLE in proxy.get_tables() else set()
+        strange = applied - set(known())
+        refused = sorted(strange - _additive()) if strange else []
+    if refused:
+        raise Failed(
+            f"The database was used by a newer cdxsync, and this one cannot go on with it (migration {refused[-1]} is"
+            " not additive); upgrade this one"
+        )
     return [name for name in known() if name not in applied]
 
 
 def migrate() -> list[str]:
-    """Run what is pending; safe when several processes do it at once. Returns the names of those that it ran."""
+    """Run what is pending; safe when several processes or servers do it at once. Returns the names of those that ran.
+
+    Raises `Failed` as `pending` does.
+    """
     if not pending():
         return []
-    write(lambda: proxy.execute_sql(_LEDGER))
-    return [name for name in known() if write(lambda name=name: _apply(name))]  # type: ignore[misc]
+    database = engine()
+    with reachable(), database.migrating(proxy.obj):
+        if database.transactional_ddl:
+            for statement in database.setup:
+                proxy.execute_sql(database.statement(statement))
+            write(lambda: proxy.execute_sql(database.statement(_LEDGER)))
+            return [name for name in known() if write(lambda name=name: _apply(name))]  # type: ignore[misc]
+        for statement in (*database.setup, _LEDGER, _STEPS):
+            proxy.execute_sql(database.statement(statement))
+        return [name for name in known() if _apply_in_steps(name)]
 
 
 def _applied() -> set[str]:
-    return {row[0] for row in proxy.execute_sql("SELECT name FROM schema_migrations")}
+    return {row[0] for row in proxy.execute_sql(f"SELECT name FROM {_TABLE}").fetchall()}  # noqa: S608
+
+
+def _additive() -> set[str]:
+    """Those applied migrations that programs which do not know them tolerate."""
+    if not any(column.name == "additive" for column in proxy.get_columns(_TABLE)):
+        return set()
+    return {row[0] for row in proxy.execute_sql(f"SELECT name FROM {_TABLE} WHERE additive = 1").fetchall()}  # noqa: S608
 
 
 def _apply(name: str) -> bool:
     if name in _applied():
         return False
-    module = importlib.import_module(f"{__name__}.{name}")
+    module = _module(name)
     for statement in _statements(module):
         proxy.execute_sql(statement)
     if hasattr(module, "fill"):
-        module.fill(proxy.execute_sql)
-    applied_at = datetime.now(UTC).isoformat(timespec="seconds")
-    proxy.execute_sql("INSERT INTO schema_migrations (name, applied_at) VALUES (?, ?)", (name, applied_at))
+        module.fill(_execute)
+    _note(name, module)
     return True
 
 
+_STEPS = (
+    "CREATE TABLE IF NOT EXISTS schema_steps"
+    " (name VARCHAR(191) NOT NULL, step INTEGER NOT NULL, PRIMARY KEY (name, step))"
+)
+"""What was done of a migration that was cut off, on engines that cannot undo it."""
+
+
+def _apply_in_steps(name: str) -> bool:
+    """Apply a migration where a change of the schema commits by itself; others are kept from it meanwhile."""
+    if name in _applied():
+        return False
+    module = _module(name)
+    fill = [lambda: module.fill(_execute)] if hasattr(module, "fill") else []
+    steps: list[Callable[[], Any]] = [functools.partial(proxy.execute_sql, sql) for sql in _statements(module)]
+    done = {row[0] for row in _execute("SELECT step FROM schema_steps WHERE name = ?", (name,)).fetchall()}
+    for number, step in enumerate([*steps, *fill]):
+        if number in done:
+            continue
+        if number < len(steps) and _changes_schema(module.STATEMENTS[number]):
+            try:
+                step()
+            except peewee.PeeweeException as error:
+                if not engine().was_done(error):  # a former try was cut off before it was noted
+                    raise
+            _note_step(name, number)
+            continue
+        with proxy.atomic():
+            proxy.execute_sql(NEXT_TURN)
+            step()
+            _note_step(name, number)
+    with proxy.atomic():
+        proxy.execute_sql(NEXT_TURN)
+        _note(name, module)
+        _execute("DELETE FROM schema_steps WHERE name = ?", (name,))
+    return True
+
+
+def _changes_schema(statement: str) -> bool:
+    return statement.split(None, 1)[0].upper() in ("CREATE", "ALTER", "DROP")
+
+
+def _note_step(name: str, number: int) -> None:
+    _execute("INSERT INTO schema_steps (name, step) VALUES (?, ?)", (name, number))
+
+
+def _note(name: str, module: ModuleType) -> None:
+    row: dict[str, Any] = {"name": name, "applied_at": datetime.now(UTC).isoformat(timespec="seconds")}
+    if name >= _FIRST_WITH_RULE:
+        row["additive"] = int(module.ADDITIVE)
+    names, marks = ", ".join(row), ", ".join("?" * len(row))
+    _execute(f"INSERT INTO {_TABLE} ({names}) VALUES ({marks})", tuple(row.values()))  # noqa: S608
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"{__name__}.{name}")
+
+
 def _statements(module: ModuleType) -> Iterable[str]:
-    return [statement.format_map(_SQLITE) for statement in module.STATEMENTS]
+    return [engine().statement(statement) for statement in module.STATEMENTS]
+
+
+def _execute(sql: str, parameters: tuple[Any, ...] = ()) -> Any:
+    """Run SQL whose parameters are marked with `?`, on every engine."""
+    return proxy.execute_sql(sql.replace("?", proxy.obj.param), parameters)

@@ -12,7 +12,7 @@ STATEMENTS = (
         ip VARCHAR(64),
         client_version VARCHAR(64),
         wrapper_version VARCHAR(64),
-        api_calls INTEGER NOT NULL,
+        api_calls {integer} NOT NULL,
         last_seen_at VARCHAR(32),
         created_at VARCHAR(32) NOT NULL,
         updated_at VARCHAR(32) NOT NULL
@@ -24,7 +24,7 @@ STATEMENTS = (
         last_refresh_us {bigint} NOT NULL,
         sha256 VARCHAR(64) NOT NULL,
         source VARCHAR(32) NOT NULL,
-        source_host_id INTEGER REFERENCES hosts (id) ON DELETE SET NULL,
+        source_host_id {integer} REFERENCES hosts (id) ON DELETE SET NULL,
         body {longtext} NOT NULL,
         created_at VARCHAR(32) NOT NULL
     )""",
@@ -33,7 +33,7 @@ STATEMENTS = (
     "CREATE INDEX auth_payloads_source_host_id ON auth_payloads (source_host_id)",
     """CREATE TABLE auth_entries (
         id {id},
-        payload_id INTEGER NOT NULL REFERENCES auth_payloads (id) ON DELETE CASCADE,
+        payload_id {integer} NOT NULL REFERENCES auth_payloads (id) ON DELETE CASCADE,
         target VARCHAR(255) NOT NULL,
         token {longtext} NOT NULL,
         token_type TEXT NOT NULL,
@@ -45,15 +45,15 @@ STATEMENTS = (
         UNIQUE (payload_id, target)
     )""",
     """CREATE TABLE host_auth_states (
-        host_id INTEGER NOT NULL PRIMARY KEY REFERENCES hosts (id) ON DELETE CASCADE,
-        payload_id INTEGER NOT NULL REFERENCES auth_payloads (id) ON DELETE CASCADE,
+        host_id {integer} NOT NULL PRIMARY KEY REFERENCES hosts (id) ON DELETE CASCADE,
+        payload_id {integer} NOT NULL REFERENCES auth_payloads (id) ON DELETE CASCADE,
         seen_digest VARCHAR(64) NOT NULL,
         seen_at VARCHAR(32) NOT NULL
     )""",
     "CREATE INDEX host_auth_states_payload_id ON host_auth_states (payload_id)",
     """CREATE TABLE host_auth_digests (
         id {id},
-        host_id INTEGER NOT NULL REFERENCES hosts (id) ON DELETE CASCADE,
+        host_id {integer} NOT NULL REFERENCES hosts (id) ON DELETE CASCADE,
         digest VARCHAR(64) NOT NULL,
         last_seen VARCHAR(32) NOT NULL,
         created_at VARCHAR(32) NOT NULL,
@@ -62,7 +62,7 @@ STATEMENTS = (
     """CREATE TABLE install_tokens (
         id {id},
         token_sha256 VARCHAR(64) NOT NULL UNIQUE,
-        host_id INTEGER NOT NULL REFERENCES hosts (id) ON DELETE CASCADE,
+        host_id {integer} NOT NULL REFERENCES hosts (id) ON DELETE CASCADE,
         fqdn VARCHAR(255) NOT NULL,
         api_key TEXT,
         base_url VARCHAR(255) NOT NULL,
@@ -74,7 +74,7 @@ STATEMENTS = (
     "CREATE INDEX install_tokens_expires_at ON install_tokens (expires_at)",
     """CREATE TABLE logs (
         id {id},
-        host_id INTEGER REFERENCES hosts (id) ON DELETE SET NULL,
+        host_id {integer} REFERENCES hosts (id) ON DELETE SET NULL,
         actor VARCHAR(255) NOT NULL,
         action VARCHAR(64) NOT NULL,
         details {longtext},
@@ -89,7 +89,7 @@ STATEMENTS = (
     )""",
     """CREATE TABLE usage_days (
         id {id},
-        host_id INTEGER REFERENCES hosts (id) ON DELETE SET NULL,
+        host_id {integer} REFERENCES hosts (id) ON DELETE SET NULL,
         day VARCHAR(10) NOT NULL,
         model VARCHAR(128) NOT NULL,
         total {bigint} NOT NULL,

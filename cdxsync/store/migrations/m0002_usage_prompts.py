@@ -3,7 +3,7 @@
 STATEMENTS = (
     """CREATE TABLE token_usages (
         id {id},
-        host_id INTEGER REFERENCES hosts (id) ON DELETE SET NULL,
+        host_id {integer} REFERENCES hosts (id) ON DELETE SET NULL,
         total {bigint},
         input_tokens {bigint},
         output_tokens {bigint},
@@ -17,7 +17,7 @@ STATEMENTS = (
     "CREATE INDEX token_usages_created_at ON token_usages (created_at)",
     """CREATE TABLE idempotency_keys (
         id {id},
-        host_id INTEGER NOT NULL REFERENCES hosts (id) ON DELETE CASCADE,
+        host_id {integer} NOT NULL REFERENCES hosts (id) ON DELETE CASCADE,
         key_sha256 VARCHAR(64) NOT NULL,
         body_sha256 VARCHAR(64) NOT NULL,
         answer {longtext} NOT NULL,
@@ -33,7 +33,7 @@ STATEMENTS = (
         description TEXT,
         argument_hint VARCHAR(255),
         prompt {longtext} NOT NULL,
-        source_host_id INTEGER REFERENCES hosts (id) ON DELETE SET NULL,
+        source_host_id {integer} REFERENCES hosts (id) ON DELETE SET NULL,
         created_at VARCHAR(32) NOT NULL,
         updated_at VARCHAR(32) NOT NULL
     )""",

@@ -29,7 +29,7 @@ STATEMENTS = (
     "CREATE INDEX usage_lines_order ON usage_lines (total, input_tokens, output_tokens, cached_tokens, id)",
     "CREATE INDEX usage_lines_last_used_at ON usage_lines (last_used_at)",
     "ALTER TABLE hosts ADD COLUMN usage_total {bigint} NOT NULL DEFAULT 0",
-    "ALTER TABLE hosts ADD COLUMN latest_usage_id INTEGER",
+    "ALTER TABLE hosts ADD COLUMN latest_usage_id {integer}",
     "CREATE INDEX hosts_usage_total ON hosts (usage_total)",
     f"""INSERT INTO usage_fleet_days (day, model, {_SUMS}, events)
         SELECT day, model, SUM(total), SUM(input_tokens), SUM(output_tokens), SUM(cached_tokens),

@@ -14,12 +14,12 @@ STATEMENTS = (
         last_duration_ms {bigint},
         last_result TEXT,
         last_error TEXT,
-        failures INTEGER NOT NULL,
-        runs INTEGER NOT NULL
+        failures {integer} NOT NULL,
+        runs {integer} NOT NULL
     )""",
     """CREATE TABLE chatgpt_usage_snapshots (
         id {id},
-        host_id INTEGER REFERENCES hosts (id) ON DELETE SET NULL,
+        host_id {integer} REFERENCES hosts (id) ON DELETE SET NULL,
         status VARCHAR(16) NOT NULL,
         plan_type VARCHAR(64),
         rate_allowed {bool},

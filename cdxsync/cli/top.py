@@ -1,0 +1,152 @@
+"""`cdxsync top`: the overview as a live view on the terminal."""
+
+import os
+import select
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cdxsync.cli import output
+from cdxsync.cli.state import AsJson, state_of
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from cdxsync.domain.fleet import Fleet
+
+LOG_ROWS = 50
+_QUIT = b"qQ\x1b\x03\x04"
+
+
+def top(
+    ctx: typer.Context,
+    interval: Annotated[
+        float, typer.Option("--interval", "-n", metavar="SECONDS", min=0.2, max=3600, help="Time between two looks.")
+    ] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Print it once; so it is without a terminal.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Watch the fleet: hosts by state, quotas, tokens, jobs and the newest of the log. q or Ctrl-C ends it."""
+    state = state_of(ctx)
+    fleet = state.fleet()
+    if state.json:
+        output.json_data(_read(fleet))
+    elif once or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        _print(_read(fleet))
+    else:
+        _watch(fleet, interval)
+
+
+def _read(fleet: "Fleet") -> dict[str, Any]:
+    """`overview` as the command of that name has it, `tokens_today`, and `logs`, newest first."""
+    from cdxsync.domain import audit, clock, overview, usage_reports
+    from cdxsync.store.database import reachable
+
+    report = overview.build(fleet, None)
+    with reachable():
+        today = usage_reports.fleet_day_totals(clock.now())
+    return {"overview": report, "tokens_today": today, "logs": audit.recent(LOG_ROWS)["logs"]}
+
+
+def _print(data: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    from cdxsync.cli import top_view
+
+    console = Console(soft_wrap=not sys.stdout.isatty())
+    shown = data | {"logs": data["logs"][:10]}
+    for line in top_view.lines(shown):
+        console.print(line, no_wrap=True, overflow="ellipsis" if sys.stdout.isatty() else "ignore")
+
+
+def _watch(fleet: "Fleet", interval: float) -> None:
+    """Show it until somebody ends it. What cannot be read is said, and what was read last stays."""
+    import logging
+
+    from rich.console import Console
+    from rich.live import Live
+
+    from cdxsync.errors import CdxsyncError
+
+    logging.getLogger("cdxsync").addHandler(logging.NullHandler())  # what goes wrong is said on the screen
+    console = Console()
+    data, problem = _read(fleet), ""
+    with _keyboard() as wake, Live(console=console, screen=True, auto_refresh=False) as live:
+        while True:
+            live.update(_screen(data, problem, console.height, interval), refresh=True)
+            event = _wait(wake, interval)
+            if event == "quit":
+                return
+            if event == "resized":
+                continue
+            try:
+                data, problem = _read(fleet), ""
+            except CdxsyncError as error:
+                problem = error.message
+
+
+def _screen(data: dict[str, Any], problem: str, height: int, interval: float) -> "RenderableType":
+    from rich.console import Group
+    from rich.text import Text
+
+    from cdxsync.cli import top_view
+    from cdxsync.domain import clock
+
+    title = Text(f"cdxsync top   {clock.stamp(clock.now())[:19].replace('T', ' ')} UTC", "reverse")
+    title.append(f"   every {interval:g} s, q quits")
+    if problem:
+        title = Text(problem, "bold red")
+    shown = [title, *top_view.lines(data, height - 1)]
+    for line in shown:
+        line.no_wrap, line.overflow = True, "ellipsis"
+    return Group(*shown)
+
+
+@contextmanager
+def _keyboard() -> Iterator[int]:
+    """Have single keys come without Enter, and changes of the window's size, signals too, as bytes to the yielded pipe.
+
+    The terminal is as before at the end, also when the process is told to end.
+    """
+    import termios
+    import tty
+
+    descriptor = sys.stdin.fileno()
+    before = termios.tcgetattr(descriptor)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    handlers = {number: signal.signal(number, _noted) for number in (signal.SIGWINCH, signal.SIGTERM, signal.SIGINT)}
+    old_wakeup = signal.set_wakeup_fd(writer)
+    try:
+        tty.setcbreak(descriptor, termios.TCSANOW)
+        yield reader
+    finally:
+        signal.set_wakeup_fd(old_wakeup)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        termios.tcsetattr(descriptor, termios.TCSANOW, before)
+        os.close(reader)
+        os.close(writer)
+
+
+def _noted(number: int, frame: object) -> None:
+    """The number goes to the pipe; nothing else is to be done."""
+
+
+def _wait(wake: int, seconds: float) -> str:
+    """Wait for a key, a signal, or the time: `quit`, `resized`, or `look` when it is time for another look."""
+    ready, _, _ = select.select([sys.stdin, wake], [], [], seconds)
+    if wake in ready:
+        signals = set(os.read(wake, 64))
+        return "quit" if signals & {signal.SIGTERM, signal.SIGINT} else "resized"
+    if not ready:
+        return "look"
+    keys = os.read(sys.stdin.fileno(), 64)
+    # An escape sequence, such as that of an arrow, is no wish to quit. A terminal that has gone reads as empty.
+    if not keys or keys == b"\x1b" or (keys[:1] != b"\x1b" and set(keys) & set(_QUIT)):
+        return "quit"
+    return "look"

@@ -1,0 +1,218 @@
+/** What an admin can do with a host: each asks where something would be lost, and says what happened. */
+
+import { get, post, remove } from "./api.js";
+import { copyButton } from "./clipboard.js";
+import { confirm, openDialog } from "./dialog.js";
+import { time } from "./clock.js";
+import { fill, h } from "./dom.js";
+import { every } from "./polling.js";
+import { tell } from "./notices.js";
+
+const LOOK_SECONDS = 2;
+
+/**
+ * Register a host by a name that is asked for, and show its installer once. With `fqdn` it is a known host, whose key
+ * is rotated by that.
+ *
+ * @param {{fqdn?: string, done: () => any}} options `done` is called when something has changed
+ */
+export function registerDialog({ fqdn, done }) {
+  const end = new AbortController();
+  const input = h("input", {
+    name: "fqdn",
+    id: "fqdn",
+    type: "text",
+    autocomplete: "off",
+    spellcheck: "false",
+    autocapitalize: "off",
+    placeholder: "web1.example.net",
+  });
+  const submit = async (dialog) => {
+    const answer = await post("hosts/register", { fqdn: fqdn ?? input.value.trim() });
+    tell(fqdn ? `The key of ${fqdn} was rotated` : `${answer.host.fqdn} was registered`);
+    done();
+    dialog.show(installerView(answer, end.signal));
+  };
+  const body = fqdn
+    ? h(
+        "p",
+        null,
+        h("strong", null, fqdn),
+        " gets a new key and a new installer. The old key, installers that were not used, and the address that the host is bound to end at once: its calls are refused until the new installer has run on it.",
+      )
+    : h(
+        "div",
+        { class: "field" },
+        h("label", { for: "fqdn" }, "Host name"),
+        input,
+        h(
+          "span",
+          { class: "hint" },
+          "The full name (FQDN). A name that is registered already gets a new key, and its old one ends at once.",
+        ),
+      );
+  openDialog({
+    title: fqdn ? "Rotate the key" : "Register a host",
+    body,
+    actions: [
+      { label: "Cancel" },
+      { label: fqdn ? "Rotate" : "Register", primary: !fqdn, danger: Boolean(fqdn), run: submit },
+    ],
+    onClose: () => {
+      end.abort();
+      done();
+    },
+  });
+}
+
+/** The one view of the command; nothing of it stays when the dialog is closed. */
+function installerView({ host, installer }, signal) {
+  const command = h(
+    "pre",
+    { class: "secret", id: "installer-command", tabindex: "0", "aria-label": "Installer command" },
+    installer.command,
+  );
+  const waiting = h("p", { class: "live", role: "status", id: "installer-state" }, "Waiting for the host to call");
+  every(
+    LOOK_SECONDS,
+    async () => {
+      const found = (await get(`hosts/${host.id}`, {}, signal)).host;
+      if (!found.ip) return; // Registering has ended the binding, so an address means a call with the new key.
+      waiting.classList.add("on");
+      fill(waiting, `${found.fqdn} has called from ${found.ip}${found.authed ? ", and holds credentials" : ""}.`);
+    },
+    signal,
+  );
+  return {
+    title: `Install cdx on ${host.fqdn}`,
+    body: [
+      h(
+        "p",
+        null,
+        "Run this once, in a shell of ",
+        h("strong", null, host.fqdn),
+        ". It installs ",
+        h("code", null, "cdx"),
+        " and fetches the credentials.",
+      ),
+      command,
+      h(
+        "p",
+        null,
+        copyButton(() => installer.command, "The installer command", "Copy the command"),
+      ),
+      h(
+        "div",
+        { class: "callout" },
+        "Shown only now. It holds the host's key, works once, and ends ",
+        time(installer.expires_at),
+        ". If it is lost, rotate the key.",
+      ),
+      waiting,
+    ],
+    actions: [{ label: "Close" }],
+  };
+}
+
+/** Let a host call from any address, or not. */
+export async function setRoaming(host, allow) {
+  await post(`hosts/${host.id}/roaming`, { allow });
+  tell(
+    allow
+      ? `${host.fqdn} may call from any address now`
+      : `${host.fqdn} may call only from the address that it is bound to`,
+  );
+}
+
+/** Refuse all calls of a host, after a question; or take them again. */
+export function setActive(host, active, done) {
+  const run = async () => {
+    await post(`hosts/${host.id}/${active ? "enable" : "disable"}`);
+    tell(active ? `${host.fqdn} was enabled` : `${host.fqdn} was disabled`);
+    await done();
+  };
+  if (active) return run();
+  return confirm({
+    title: "Disable the host",
+    label: "Disable",
+    danger: true,
+    run,
+    body: h(
+      "p",
+      null,
+      "All calls of ",
+      h("strong", null, host.fqdn),
+      " are refused until it is enabled. Its key stays.",
+    ),
+  });
+}
+
+/** Let a host store for the fleet, or not; `permit` is `store_auth` or `store_prompts`. */
+export async function setPermit(host, permit, allow) {
+  await post(`hosts/${host.id}/permit`, { [permit]: allow });
+  const thing = permit === "store_auth" ? "credentials" : "prompts";
+  tell(`${host.fqdn} may ${allow ? "" : "not "}store ${thing} for the fleet`);
+}
+
+/** Forget the address of a host. */
+export function unbind(host, done) {
+  confirm({
+    title: "Forget the address",
+    label: "Forget it",
+    body: h(
+      "p",
+      null,
+      h("strong", null, host.fqdn),
+      " is bound to ",
+      h("code", null, host.ip ?? "no address"),
+      ". Its next call binds the address from which it comes.",
+    ),
+    run: async () => {
+      await post(`hosts/${host.id}/unbind`);
+      tell(`${host.fqdn} is bound to no address now; its next call binds it anew`);
+      await done();
+    },
+  });
+}
+
+/** Forget what a host was known to hold. */
+export function clear(host, done) {
+  confirm({
+    title: "Clear what is known",
+    label: "Clear",
+    body: h(
+      "p",
+      null,
+      "The server forgets which document ",
+      h("strong", null, host.fqdn),
+      " holds, and its recent digests. Its key, its address and the fleet's document stay; its next call tells anew.",
+    ),
+    run: async () => {
+      const { cleared } = await post(`hosts/${host.id}/clear`);
+      tell(`What was known of ${host.fqdn} was cleared: ${cleared.digests} digests`);
+      await done();
+    },
+  });
+}
+
+/** Delete a host, after its name was typed. */
+export function deleteHost(host, done) {
+  confirm({
+    title: "Delete the host",
+    label: "Delete",
+    danger: true,
+    typed: host.fqdn,
+    body: h(
+      "p",
+      null,
+      "The key, digests and installers of ",
+      h("strong", null, host.fqdn),
+      " are deleted, and its calls are refused. The fleet's document and the totals of its usage stay.",
+    ),
+    run: async () => {
+      await remove(`hosts/${host.id}`);
+      tell(`${host.fqdn} was deleted`);
+      await done();
+    },
+  });
+}

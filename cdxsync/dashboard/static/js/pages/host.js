@@ -1,0 +1,213 @@
+/** One host: its state, what it holds, its usage and its log, and all that can be done with it. */
+
+import { get } from "../api.js";
+import { dayChart } from "../chart.js";
+import { fullTime } from "../clock.js";
+import { badge, card, empty, facts, fill, h } from "../dom.js";
+import { STATES, stateOf } from "../fleet_state.js";
+import { compact, count, money } from "../format.js";
+import * as actions from "../host_actions.js";
+import { keepFresh, makePlaces } from "../live.js";
+import { logTable } from "../log_rows.js";
+import { complain } from "../notices.js";
+import { actionButton, shortDigest, stateBadge } from "../parts.js";
+import { table } from "../table.js";
+import { daysOf, monthName, monthOf } from "../times.js";
+import { tokenSeries } from "../usage_model.js";
+import { usageColumns } from "../usage_columns.js";
+
+const EVERY_SECONDS = 10;
+const ROWS = 20;
+
+/** Draw the page. */
+export async function hostPage({ head, body, params, signal, setTitle }) {
+  const id = encodeURIComponent(params.id);
+  const { places, draw } = makePlaces(["badge", "bar", "state", "digests", "permits", "usage", "log"]);
+  places.bar.className = "push";
+  const month = monthOf(Date.now());
+
+  const load = async () => {
+    const [{ host }, auth, summary, rows, log] = await Promise.all([
+      get(`hosts/${id}`, {}, signal),
+      get(`hosts/${id}/auth`, {}, signal),
+      get("usage/summary", { month, host_id: params.id }, signal),
+      get("usage", { host_id: params.id, limit: ROWS }, signal),
+      get("logs", { host_id: params.id, limit: ROWS }, signal),
+    ]);
+    const state = stateOf(host, auth.canonical_digest);
+    setTitle(host.fqdn);
+    draw("badge", state, () => stateBadge(state));
+    draw("bar", [host.status, host.fqdn, host.ip], () => bar(host, load));
+    draw("state", [host, auth.canonical_digest], () => stateCard(host, state));
+    draw("digests", [host.recent_digests, auth], () => digestsCard(host, auth));
+    draw("permits", [host.allow_roaming_ips, host.allow_store_auth, host.allow_store_prompts], () =>
+      permitsCard(host, load),
+    );
+    draw("usage", [summary, rows], () => usageCards(month, summary, rows, signal));
+    draw("log", log, () =>
+      card("Log", {
+        flush: true,
+        actions: [h("a", { href: `#/log?host=${host.id}`, class: "small" }, "All of it")],
+        body: logTable(log.logs, { ofHost: true }),
+      }),
+    );
+  };
+  await keepFresh(head, EVERY_SECONDS, load, signal);
+  head.querySelector("h1").after(places.badge);
+  head.append(places.bar);
+  fill(
+    body,
+    h(
+      "div",
+      { class: "grid" },
+      h("div", { class: "w4 stack" }, places.state, places.digests, places.permits),
+      h("div", { class: "w8 stack" }, places.usage, places.log),
+    ),
+  );
+}
+
+function bar(host, load) {
+  const button = (id, label, run, kind = "") => actionButton(label, run, kind, `do-${id}`);
+  return [
+    button("rotate", "Rotate key", () => actions.registerDialog({ fqdn: host.fqdn, done: load })),
+    host.ip ? button("unbind", "Unbind", () => actions.unbind(host, load)) : null,
+    button("clear", "Clear", () => actions.clear(host, load)),
+    host.status === "active"
+      ? button("active", "Disable", () => actions.setActive(host, false, load))
+      : button("active", "Enable", () => actions.setActive(host, true, load)),
+    button(
+      "delete",
+      "Delete",
+      () =>
+        actions.deleteHost(host, () => {
+          location.hash = "#/hosts";
+        }),
+      "danger",
+    ),
+  ];
+}
+
+function stateCard(host, state) {
+  return card("State", {
+    body: facts([
+      ["State", [STATES[state].name, h("span", { class: "muted" }, `: ${STATES[state].help}`)]],
+      ["Blocked", host.blocked_at ? fullTime(host.blocked_at) : null],
+      ["Last call", fullTime(host.last_seen_at)],
+      ["Address", host.ip ?? "none yet; the next call binds it"],
+      ["Credentials of", fullTime(host.last_refresh, "none")],
+      ["Codex", host.client_version ?? "–"],
+      ["cdx", host.wrapper_version ?? "–"],
+      ["Calls", count(host.api_calls)],
+      ["Registered", fullTime(host.created_at)],
+      ["Id", String(host.id)],
+    ]),
+  });
+}
+
+function digestsCard(host, auth) {
+  const fleet = auth.canonical_digest;
+  const name = (digest) =>
+    digest === fleet
+      ? badge("the fleet's", "good")
+      : digest === host.canonical_digest
+        ? badge("held last", "warn")
+        : null;
+  const columns = [
+    { title: "Digest", head: true, cell: shortDigest },
+    { title: "", cell: name },
+  ];
+  return card("Recent digests", {
+    flush: true,
+    body: table({
+      label: "Recent digests, the newest first",
+      columns,
+      rows: host.recent_digests,
+      none: "The host has told of none.",
+    }),
+    footer: ["The fleet's: ", shortDigest(fleet)],
+  });
+}
+
+function permitsCard(host, load) {
+  const box = (name, label, hint, on, set) => {
+    const id = `permit-${name}`;
+    const input = h("input", {
+      type: "checkbox",
+      id,
+      checked: on,
+      "aria-describedby": `${id}-hint`,
+      onchange: async () => {
+        input.disabled = true;
+        try {
+          await set(input.checked);
+        } catch (error) {
+          input.checked = on;
+          complain(error);
+        }
+        input.disabled = false;
+        input.focus();
+        await load();
+      },
+    });
+    return h(
+      "div",
+      { class: "check" },
+      input,
+      h("div", null, h("label", { for: id }, label), h("div", { class: "muted small", id: `${id}-hint` }, hint)),
+    );
+  };
+  return card("What it may do", {
+    body: [
+      box(
+        "roaming",
+        "Call from any address",
+        "Without this its key works only from the address that it is bound to.",
+        host.allow_roaming_ips,
+        (on) => actions.setRoaming(host, on),
+      ),
+      box(
+        "auth",
+        "Store credentials for the fleet",
+        "Without this it only receives; a login on it stays on it.",
+        host.allow_store_auth,
+        (on) => actions.setPermit(host, "store_auth", on),
+      ),
+      box(
+        "prompts",
+        "Store prompts for the fleet",
+        "Without this it only receives them.",
+        host.allow_store_prompts,
+        (on) => actions.setPermit(host, "store_prompts", on),
+      ),
+    ],
+  });
+}
+
+function usageCards(month, summary, { usages }, signal) {
+  const days = daysOf(month, new Date().toISOString().slice(0, 10));
+  const cost = summary.totals.cost === null ? "" : ` · ${money(summary.totals.cost, summary.currency)}`;
+  const chart = summary.days.length
+    ? dayChart({
+        label: `Tokens by day, ${monthName(month)}`,
+        days,
+        series: tokenSeries(summary.days, days),
+        write: count,
+        axis: compact,
+        signal,
+      })
+    : empty("It has reported no usage this month.");
+  return [
+    card(`Usage in ${monthName(month)}: ${count(summary.totals.total)} tokens${cost}`, { body: chart }),
+    card("Newest reports", {
+      flush: true,
+      body: table({
+        label: "Newest usage reports of the host",
+        cards: false,
+        columns: usageColumns(usages, { withHost: false }),
+        rows: usages,
+        tall: true,
+        none: "None yet.",
+      }),
+    }),
+  ];
+}

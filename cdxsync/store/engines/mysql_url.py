@@ -1,0 +1,153 @@
+"""The URL of a MySQL or MariaDB database, and connecting as it says."""
+
+import contextlib
+import socket
+import ssl
+import time
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import pymysql
+from pymysql.constants import CLIENT
+
+from cdxsync.errors import SettingError
+
+FORM = "mysql://USER:PASSWORD@HOST:PORT/NAME?ssl_mode=VERIFY_IDENTITY"
+_CONNECT_SECONDS = 5.0
+_SSL_MODES = ("DISABLED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
+_OPTIONS = ("ssl_mode", "ssl_ca", "ssl_cert", "ssl_key", "unix_socket")
+_SESSION = (
+    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+    "SET SESSION sql_mode = 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'",
+)
+_KEEPALIVE = (
+    # A server that has gone without a word is noticed within half a minute.
+    ("SO_KEEPALIVE", socket.SOL_SOCKET, 1),
+    ("TCP_KEEPIDLE", socket.IPPROTO_TCP, 10),
+    ("TCP_KEEPINTVL", socket.IPPROTO_TCP, 5),
+    ("TCP_KEEPCNT", socket.IPPROTO_TCP, 3),
+    ("TCP_USER_TIMEOUT", socket.IPPROTO_TCP, 15000),
+    ("TCP_NODELAY", socket.IPPROTO_TCP, 1),
+)
+
+
+class Connection(pymysql.connections.Connection):
+    """PyMySQL's, with `execute`; `used_at` is when it last was (monotonic)."""
+
+    used_at = 0.0
+
+    def execute(self, sql: str, parameters: Any = None) -> Any:
+        """Run a statement; returns the cursor."""
+        cursor = self.cursor()
+        cursor.execute(sql, parameters or None)
+        self.used_at = time.monotonic()
+        return cursor
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Where the database is, and who connects."""
+
+    user: str
+    password: str = field(repr=False)
+    host: str
+    port: int
+    database: str
+    unix_socket: str = ""
+    tls: ssl.SSLContext | None = None
+
+    @property
+    def shown(self) -> str:
+        """The URL without password and options."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"mysql://{self.user}@{self.unix_socket or f'{host}:{self.port}'}/{self.database}"
+
+    def connect(self, **more: Any) -> Connection:
+        """A new connection that commits each statement, unless it begins a transaction. Raises PyMySQL's errors."""
+        connection = Connection(
+            user=self.user,
+            password=self.password,
+            host=self.host,
+            port=self.port,
+            database=self.database,
+            unix_socket=self.unix_socket or None,
+            ssl=self.tls,
+            ssl_disabled=self.tls is None,
+            charset="utf8mb4",
+            autocommit=True,
+            client_flag=CLIENT.FOUND_ROWS,  # an UPDATE counts rows that it finds, as it does elsewhere
+            connect_timeout=int(_CONNECT_SECONDS),
+            program_name="cdxsync",
+            defer_connect=True,
+            **more,
+        )
+        connection.connect(None if self.unix_socket else self._socket())
+        for statement in _SESSION:
+            connection.execute(statement)
+        return connection
+
+    def _socket(self) -> socket.socket:
+        try:
+            found = socket.create_connection((self.host, self.port), _CONNECT_SECONDS)
+        except OSError as error:
+            raise pymysql.OperationalError(2003, f"cannot connect to {self.host}:{self.port}: {error}") from None
+        for name, level, value in _KEEPALIVE:
+            with contextlib.suppress(AttributeError, OSError):  # a system that has it not
+                found.setsockopt(level, getattr(socket, name), value)
+        return found
+
+
+def read(url: str, name_of_it: str = "database_url") -> Parameters:
+    """The parameters of a URL. Raises `SettingError` without anything of it that may be secret."""
+    try:
+        return _read(url)
+    except ValueError as error:
+        raise SettingError(f"{name_of_it}: {error}") from None
+
+
+def _read(url: str) -> Parameters:
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 3306
+        options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+    except ValueError:
+        raise ValueError(f"not a URL; write {FORM}, with %-codes for special characters") from None
+    if parts.scheme not in ("mysql", "mariadb"):
+        raise ValueError(f"not a URL of MySQL; write {FORM}")
+    unknown = [name for name in options if name not in _OPTIONS]
+    if unknown:
+        raise ValueError(f"no option {unknown[0]!r}; there are {', '.join(_OPTIONS)}")
+    name = unquote(parts.path.removeprefix("/"))
+    if not name or "/" in name:
+        raise ValueError(f"the name of the database is missing; write {FORM}")
+    if parts.fragment or not (parts.hostname or options.get("unix_socket")):
+        raise ValueError(f"the host is missing; write {FORM}, with %-codes for special characters")
+    return Parameters(
+        user=unquote(parts.username or ""),
+        password=unquote(parts.password or ""),
+        host=parts.hostname or "localhost",
+        port=port,
+        database=name,
+        unix_socket=options.get("unix_socket", ""),
+        tls=_tls(options),
+    )
+
+
+def _tls(options: dict[str, str]) -> ssl.SSLContext | None:
+    files = {name: value for name, value in options.items() if name in ("ssl_ca", "ssl_cert", "ssl_key")}
+    mode = options.get("ssl_mode", "VERIFY_IDENTITY" if files else "DISABLED").upper()
+    if mode not in _SSL_MODES:
+        raise ValueError(f"ssl_mode must be one of {', '.join(_SSL_MODES)}")
+    if mode == "DISABLED":
+        return None
+    try:
+        context = ssl.create_default_context(cafile=files.get("ssl_ca"))
+        if "ssl_cert" in files:
+            context.load_cert_chain(files["ssl_cert"], files.get("ssl_key"))
+    except (OSError, ssl.SSLError) as error:
+        raise ValueError(f"a file of ssl_ca, ssl_cert, ssl_key cannot be used: {error}") from None
+    context.check_hostname = mode == "VERIFY_IDENTITY"
+    if mode == "REQUIRED":
+        context.verify_mode = ssl.CERT_NONE
+    return context
