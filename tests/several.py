@@ -224,6 +224,7 @@ class _Insisting:
         load = self._load
         end = time.monotonic() + 120
         while time.monotonic() < end:
+            kills = load.server_kills
             try:
                 answer = self._client.call(method, path, **call)
             except requests.RequestException as error:
@@ -233,7 +234,7 @@ class _Insisting:
                         load.wrong.append(("no answer although no server was killed", repr(error)))
                 load.over.wait(RETRY_SECONDS)
                 continue
-            self._seen_kills = load.server_kills
+            self._seen_kills = kills  # the connection has outlived these, and none since
             with load.changed:
                 load.acknowledged += answer.status_code == 200
                 load.changed.notify_all()

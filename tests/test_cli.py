@@ -276,7 +276,7 @@ def test_a_database_of_a_newer_version_is_left_alone(fresh_fleet: Fleet) -> None
 
     fresh_fleet.stop()
     with sqlite3.connect(fresh_fleet.home / "cdxsync.db") as database:
-        database.execute("INSERT INTO schema_migrations VALUES ('m9999_future', '2030-01-01')")
+        database.execute("INSERT INTO schema_migrations (name, applied_at) VALUES ('m9999_future', '2030-01-01')")
     done = fresh_fleet.cli("hosts", "list", check=False)
     assert done.returncode == 1
     assert "newer cdxsync" in done.stderr
