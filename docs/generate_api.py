@@ -89,7 +89,7 @@ def fields(given: Any) -> dict[str, Any]:
 def _parameters(operation: dict[str, Any]) -> list[dict[str, Any]]:
     named = re.findall(r"\{(\w+)\}", operation["path"])
     found = [
-        {"name": name, "in": "path", "required": True, "schema": PLAIN["integer" if name == "host_id" else "string"]}
+        {"name": name, "in": "path", "required": True, "schema": PLAIN["integer" if name.endswith("_id") else "string"]}
         for name in named
     ]
     for place, key in (("query", "query"), ("header", "headers")):

@@ -66,11 +66,11 @@ class Walk:
         self.seen: set[tuple[str, str]] = set()
 
     def __call__(
-        self, method: str, path: str, body: Any = None, status: int = 200, *, caller: str = "", **names: Any
+        self, method: str, path: str, body: Any = None, status: int = 200, /, *, caller: str = "", **names: Any
     ) -> Any:
         operation = OPERATIONS[method, path]
         caller = caller or ("admin" if path.startswith(("/admin", "/metrics")) else "host")
-        target = path.partition("?")[0].format(**names)
+        target = path.format(**names) + names.pop("trailing", "")
         if body is not None:
             (content,) = operation["requestBody"]["content"].values()
             conform(content["schema"], body)
@@ -95,7 +95,7 @@ def conform(schema: Any, value: Any) -> None:
     """Fail when `value` is not as `schema` says, or has more fields."""
     whole = closed(copy.deepcopy(schema)) | {"components": COMPONENTS}
     problems = [f"{error.json_path}: {error.message}" for error in Draft202012Validator(whole).iter_errors(value)]
-    assert problems == []
+    assert "\n".join(problems) == ""
 
 
 def test_answers_have_the_documented_shapes(connected: Fleet) -> None:
@@ -160,7 +160,14 @@ def test_answers_have_the_documented_shapes(connected: Fleet) -> None:
         call("GET", "/admin/logs", query={"limit": 500})
         call("GET", "/admin/usage", query={"host_id": host_id})
         call("GET", "/admin/usage/month")
+        call("GET", "/admin/usage/summary")
         call("GET", "/admin/tokens")
+        call("GET", "/admin", trailing="/")
+        script = re.search(r'src="static/([^"]+)"', call("GET", "/admin", trailing="/"))
+        assert script
+        call("GET", "/admin/static/{path}", path=script[1])
+        call("GET", "/admin/doctor")
+        call("GET", "/admin/certificates")
         call("GET", "/admin/jobs")
         call("POST", "/admin/jobs/{name}/run", name="retention")
         call("POST", "/admin/jobs/{name}/run", None, 404, name="nonsense")
@@ -172,6 +179,10 @@ def test_answers_have_the_documented_shapes(connected: Fleet) -> None:
         call("GET", "/admin/slash-commands")
         call("GET", "/admin/slash-commands/{filename}", filename="review.md")
         call("POST", "/admin/slash-commands/store", {"filename": "a.md", "prompt": "A"})
+        call("POST", "/admin/slash-commands/store", {"filename": "a.md", "prompt": "B"})
+        (version,) = call("GET", "/admin/slash-commands/{filename}/history", filename="a.md")["history"]
+        former = "/admin/slash-commands/{filename}/history/{version_id}"
+        assert call("GET", former, filename="a.md", version_id=version["id"])["prompt"] == "A"
         call("DELETE", "/admin/slash-commands/{filename}", filename="a.md")
         assert connected.cli("hosts", "delete", "registered.example.net", "--yes").returncode == 0
         call("DELETE", "/auth")
