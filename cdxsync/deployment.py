@@ -55,7 +55,7 @@ def initialise(settings: Settings) -> Initialised:
     """
     home = settings.home
     if is_initialised(home):
-        raise Conflict(f"{home} is initialised already")
+        raise Conflict(f"{home} is initialised already; to serve it: cdxsync serve; for another one: --home DIR")
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         home.chmod(0o700)
@@ -157,7 +157,11 @@ def open_unmigrated(settings: Settings) -> Fleet:
     if is_initialised(home) or home_lock.exists(home):
         home_lock.share(home)
     if not is_initialised(home):
-        raise Failed(f"{home} is not initialised. Run: cdxsync init   (or name another directory with --home)")
+        hint = settings_module.hint_of_service(home)
+        raise Failed(
+            f"{home} is not initialised. Run: cdxsync init   (or name another directory with --home)"
+            + (f"\n{hint}" if hint else "")
+        )
     keyring = keyring_of(settings)
     open_database(settings)
     return Fleet(settings=settings, keyring=keyring, host_ca_pem="")

@@ -37,6 +37,7 @@ __all__ = ["Listen", "Settings", "default_home", "load", "read_base_url", "read_
 
 CONFIG_NAME = "config.toml"
 ENV_PREFIX = "CDXSYNC_"
+SERVICE_HOME = Path("/var/lib/cdxsync")
 _OUTSIDE_TABLE = {"CDXSYNC_HOME", "CDXSYNC_CONFIG"}
 
 
@@ -261,8 +262,30 @@ class Settings:
 def default_home() -> Path:
     """`/var/lib/cdxsync` for root, else the platform's data directory."""
     if hasattr(os, "geteuid") and os.geteuid() == 0 and not sys.platform.startswith("win"):
-        return Path("/var/lib/cdxsync")
+        return SERVICE_HOME
     return platformdirs.user_data_path("cdxsync", appauthor=False)
+
+
+def check_readable(home: Path) -> None:
+    """Raise `SettingError` for a home that is there, but belongs to another user, with what to type instead."""
+    if not home.is_dir() or os.access(home, os.R_OK | os.X_OK):
+        return
+    try:
+        owner = home.owner()
+    except KeyError:
+        owner = f"#{home.stat().st_uid}"
+    raise SettingError(f"{home} belongs to the user {owner}, who alone can read it. Run: sudo -u {owner} cdxsync …")
+
+
+def hint_of_service(home: Path) -> str:
+    """Where a service of this machine has its home, for somebody who looks in another `home`; "" when nowhere."""
+    try:
+        owner = SERVICE_HOME.owner() if home != SERVICE_HOME and SERVICE_HOME.is_dir() else ""
+    except (OSError, KeyError):
+        owner = ""
+    if not owner:
+        return ""
+    return f"The service of this machine has {SERVICE_HOME}: sudo -u {owner} cdxsync --home {SERVICE_HOME} COMMAND"
 
 
 def load(

@@ -5,7 +5,6 @@ from typing import Any
 
 from conftest import Fleet
 from documents import make_auth, plain_digest, with_auths
-from upstream import execute
 
 HOSTS = ("build1", "build2", "web1", "web2", "db1", "laptop-anna", "laptop-bo", "gpu1")
 PROMPTS = {
@@ -28,7 +27,7 @@ def fill(fleet: Fleet) -> None:
         fleet.upload(document)
     for index, host in enumerate(HOSTS[:-1]):
         _call(fleet, keys[host], documents[1] if index == 3 else documents[-1], index)
-    execute(fleet, "UPDATE hosts SET ip = '192.0.2.7' WHERE fqdn = ?", name("db1"))
+    fleet.execute("UPDATE hosts SET ip = '192.0.2.7' WHERE fqdn = ?", name("db1"))
     with fleet.client(keys["db1"]) as client:
         client.call("GET", "/wrapper")
     for filename, prompt in PROMPTS.items():
@@ -66,16 +65,14 @@ def _earlier_days(fleet: Fleet, now: datetime) -> None:
             counts = [parts[0] + parts[1], *parts, max(1, int(scale * 9))]
             sums = [a + b for a, b in zip(sums, counts, strict=True)]
             values = ", ".join(["?"] * 9)
-            execute(fleet, f"INSERT INTO usage_days (host_id, {columns}) VALUES ({values})", host, stamp, "", *counts)
-        execute(
-            fleet, f"INSERT INTO usage_fleet_days ({columns}) VALUES (?, ?, {', '.join('?' * 6)})", stamp, "", *sums
-        )
+            fleet.execute(f"INSERT INTO usage_days (host_id, {columns}) VALUES ({values})", host, stamp, "", *counts)
+        places = ", ".join(["?"] * 8)
+        fleet.execute(f"INSERT INTO usage_fleet_days ({columns}) VALUES ({places})", stamp, "", *sums)
 
 
 def crowd(fleet: Fleet, number: int) -> None:
     """Add so many further hosts, which have never called."""
-    execute(
-        fleet,
+    fleet.execute(
         """WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
         INSERT INTO hosts (fqdn, api_key_sha256, status, allow_roaming_ips, api_calls, created_at, updated_at)
         SELECT printf('crowd%05d.example.org', i), printf('%064d', i), 'active', 0, 0, ?, ? FROM n""",
@@ -86,4 +83,4 @@ def crowd(fleet: Fleet, number: int) -> None:
 
 def disperse(fleet: Fleet) -> None:
     """Take them away again."""
-    execute(fleet, "DELETE FROM hosts WHERE fqdn LIKE 'crowd%'")
+    fleet.execute("DELETE FROM hosts WHERE fqdn LIKE 'crowd%'")

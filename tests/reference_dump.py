@@ -72,6 +72,8 @@ PROMPT = (
     '---\ndescription: It\'s "quoted"\n---\r\nback\\slash \t tab, Zoë 😀, 100% _under\x1a\0;\n'
     "'); DROP TABLE `hosts`; --\n"
 )
+PROMPT_HERE = PROMPT.replace("\0", "")
+"""As it is imported: not every database can hold U+0000."""
 LINE = "Token usage: total=12 input=7 output=5"
 Rows = dict[str, list[dict[str, Any]]]
 

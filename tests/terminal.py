@@ -66,7 +66,9 @@ class Watched:
         if self.pid == 0:
             set_size(0, columns, lines)
             command = [sys.executable, "-m", "cdxsync", "--home", str(fleet.home), *arguments]
-            os.execve(sys.executable, command, fleet.env | {"TERM": "xterm-256color"})
+            # Where these are set, as xdist does, they count instead of the window.
+            env = {key: value for key, value in fleet.env.items() if key not in ("COLUMNS", "LINES")}
+            os.execve(sys.executable, command, env | {"TERM": "xterm-256color"})
 
     def wait_for(self, *texts: str, absent: str | None = None) -> list[str]:
         """Follow the screen until it shows all `texts`, and not `absent`; returns its lines."""

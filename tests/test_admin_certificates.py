@@ -40,7 +40,8 @@ def test_the_life_of_an_admin(fleet: Fleet, tmp_path: Path) -> None:
         fleet.cli("pki", "revoke", "alice", "--yes")
         # At once, on the very connection that was open.
         response = client.call("GET", "/admin/hosts")
-        assert (response.status_code, response.json()["message"]) == (403, "This client certificate has been revoked")
+        assert response.status_code == 403
+        assert response.json()["message"].startswith("This client certificate has been revoked")
     assert admin_status(fleet, "alice")[0] == 403
     listed = json.loads(fleet.cli("pki", "list", "--json").stdout)["certificates"]
     assert [info["status"] for info in listed if info["name"] == "alice"] == ["revoked"]

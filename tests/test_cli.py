@@ -1,7 +1,9 @@
 """The command line: first steps, results for people and for scripts, and its refusals."""
 
+import errno
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -11,6 +13,10 @@ from typing import Any
 import pytest
 from conftest import BASE_ENVIRONMENT, Fleet, free_port, run_cli, running_fleet
 from documents import make_auth, plain_digest, with_auths
+
+from cdxsync import settings
+from cdxsync.errors import SettingError
+from cdxsync.server import processes
 
 ROOT = Path(__file__).parent.parent
 
@@ -270,7 +276,7 @@ def test_a_database_of_a_newer_version_is_left_alone(fresh_fleet: Fleet) -> None
 
     fresh_fleet.stop()
     with sqlite3.connect(fresh_fleet.home / "cdxsync.db") as database:
-        database.execute("INSERT INTO schema_migrations VALUES ('m9999_future', '2030-01-01')")
+        database.execute("INSERT INTO schema_migrations (name, applied_at) VALUES ('m9999_future', '2030-01-01')")
     done = fresh_fleet.cli("hosts", "list", check=False)
     assert done.returncode == 1
     assert "newer cdxsync" in done.stderr
@@ -336,3 +342,47 @@ def test_plain_http_keeps_to_loopback(tmp_path: Path) -> None:
     assert line.startswith(f"Listening on http://127.0.0.1:{port};")
     process.terminate()
     process.communicate(timeout=30)
+
+
+def test_without_a_command_it_says_what_to_type_first(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    new = run_cli("--home", str(home), check=False)
+    assert (new.returncode, new.stdout) == (2, "")
+    assert f"There is no server in {home} yet" in new.stderr
+    typed = re.findall(r"^  cdxsync ([a-z ]+)", new.stderr, re.MULTILINE)
+    assert [words.split()[0] for words in typed] == ["serve", "serve", "auth", "hosts"]
+    assert not home.exists()
+    run_cli("--home", str(home), "init", "--public-url", "https://localhost")
+    made = run_cli("--home", str(home), check=False)
+    assert made.returncode == 2
+    assert f"Its home is {home}" in made.stderr
+    assert "cdxsync doctor" in made.stderr
+
+
+def test_somebody_elses_home_is_named_with_its_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(SettingError, match=rf"{tmp_path} belongs to the user {tmp_path.owner()}, .* sudo -u"):
+        settings.check_readable(tmp_path)
+    settings.check_readable(tmp_path / "none")
+
+
+def test_the_home_of_the_service_is_hinted_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "SERVICE_HOME", tmp_path / "service")
+    assert settings.hint_of_service(tmp_path / "mine") == ""
+    (tmp_path / "service").mkdir()
+    assert f"cdxsync --home {tmp_path}/service" in settings.hint_of_service(tmp_path / "mine")
+    assert settings.hint_of_service(tmp_path / "service") == ""
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.EADDRINUSE, "--listen HOST:PORT"),
+        (errno.EACCES, "CAP_NET_BIND_SERVICE"),
+        (errno.EADDRNOTAVAIL, "address"),
+    ],
+)
+def test_why_it_cannot_listen(number: int, advice: str) -> None:
+    error = processes.cannot_listen(settings.Listen("10.0.0.1", 443), OSError(number, os.strerror(number)))
+    assert error.message.startswith(f"cannot listen on 10.0.0.1:443: {os.strerror(number)}; ")
+    assert advice in error.message

@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 from conftest import Fleet, running_fleet
 from documents import make_auth
-from upstream import execute
+from engines import Engine
 
+pytestmark = pytest.mark.every_engine
 MONTH = datetime.now(UTC).strftime("%Y-%m")
 
 
 @pytest.fixture(scope="module")
-def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def used(tmp_path_factory: pytest.TempPathFactory, engine: Engine) -> Iterator[Fleet]:
     """Three hosts with usage; the last was deleted since."""
-    with running_fleet(tmp_path_factory.mktemp("used") / "home") as fleet:
+    with running_fleet(tmp_path_factory.mktemp("used") / "home", env=engine.environment()) as fleet:
         fleet.upload(make_auth())
         reports = [
             [{"total": 3000, "input": 2000, "output": 1000, "model": "gpt-5.1"}],
@@ -150,7 +151,7 @@ def test_certificates_and_their_ends(used: Fleet) -> None:
 
 
 def bound_elsewhere(fleet: Fleet, host_id: int, address: str = "192.0.2.7") -> None:
-    execute(fleet, "UPDATE hosts SET ip = ? WHERE id = ?", address, host_id)
+    fleet.execute("UPDATE hosts SET ip = ? WHERE id = ?", address, host_id)
 
 
 def test_a_host_that_is_refused_for_its_address_is_blocked(fresh_fleet: Fleet) -> None:

@@ -13,6 +13,7 @@ from cdxsync.cli.main import app
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md")])
 SPECS = [spec for spec in dataclasses.fields(settings.Settings) if spec.metadata]
 
 
@@ -49,6 +50,43 @@ def test_commands_are_documented_and_no_others() -> None:
     assert sorted(documented) == sorted(commands(get_command(app)))
 
 
-def test_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (ROOT / target).exists(), target
+def anchors(page: Path) -> set[str]:
+    """The anchors that the headings of a page have."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_links_lead_somewhere(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\(([^)#:\s]*)(?:#([^)\s]+))?\)", page.read_text()):
+        found = (page.parent / target).resolve() if target else page
+        assert found.exists(), target
+        if anchor:
+            assert anchor in anchors(found), f"{target}#{anchor}"
+
+
+def test_documents_are_found_from_the_readme() -> None:
+    linked = {(ROOT / target).resolve() for target in re.findall(r"\]\(([^)#:]+)", README)}
+    assert {page.resolve() for page in ROOT.glob("docs/*.md")} <= linked
+
+
+def test_every_example_is_described() -> None:
+    described = (ROOT / "examples" / "README.md").read_text()
+    names = {path.name for path in (ROOT / "examples").iterdir()} - {"README.md"}
+    assert {name for name in names if not re.search(rf"`{re.escape(name)}[`/]", described)} == set()
+
+
+def test_the_changelog_keeps_its_form() -> None:
+    """Keep a Changelog 1.1.0: the newest first, known kinds of changes in their order, nothing told twice."""
+    text = (ROOT / "CHANGELOG.md").read_text()
+    releases = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert releases[0] == "[Unreleased]"
+    dated = [re.fullmatch(r"\[(\d+\.\d+\.\d+)\] - (\d{4}-\d\d-\d\d)", release) for release in releases[1:]]
+    assert all(dated)
+    assert sorted((found[2] for found in dated if found), reverse=True) == [found[2] for found in dated if found]
+    order = ["Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"]
+    for release in re.split(r"^## .+$", text, flags=re.MULTILINE)[1:]:
+        kinds = re.findall(r"^### (.+)$", release, re.MULTILINE)
+        assert kinds == sorted(set(kinds), key=order.index)
+        entries = re.findall(r"^- (.{40})", release, re.MULTILINE)
+        assert len(entries) == len(set(entries))

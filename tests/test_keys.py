@@ -172,7 +172,7 @@ def test_the_server_does_not_start_without_the_key_that_is_wanted(fresh_fleet: F
     assert "not a keyring" in fresh_fleet.cli(*start, check=False).stderr
     with sqlite3.connect(fresh_fleet.home / "cdxsync.db") as database:
         assert database.execute("SELECT name FROM schema_migrations").fetchall() == ledger
-        database.execute("INSERT INTO schema_migrations VALUES (?, ?)", newest)
+        database.execute("INSERT INTO schema_migrations (name, applied_at) VALUES (?, ?)", newest)
     ring.write_bytes(good)
     fresh_fleet.start()
     assert fresh_fleet.canonical() == with_auths(make_auth())

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import tomllib
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -89,18 +88,6 @@ def test_text_comes_out_as_it_went_in() -> None:
     page.code("\n".join(lines))
     shown = [line.strip() for line in render(page.source()).splitlines()]
     assert [line for line in lines if line not in shown] == []
-
-
-def test_pages_and_examples_are_installed_with_the_package(tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    unneeded = shutil.ignore_patterns(".*", "*.egg-info", "tests", "build", "__pycache__")
-    shutil.copytree(ROOT, source, ignore=unneeded)
-    code = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=source, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    shared = {name.partition(".data/data/share/")[2] for name in zipfile.ZipFile(wheel).namelist()}
-    assert {f"man/man{page.suffix[1:]}/{page.name}" for page in PAGES} <= shared
-    assert {f"doc/cdxsync/examples/{path.name}" for path in (ROOT / "examples").iterdir()} <= shared
 
 
 def test_the_settings_of_the_example_are_good() -> None:

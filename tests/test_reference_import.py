@@ -84,7 +84,7 @@ def test_the_fleet_goes_on(tmp_path: Path, key_file: Path, complete: bool) -> No
             assert (answer["status"], answer["api_calls"]) == ("valid", 8)
             assert (answer["token_usage_month"]["total"], answer["token_usage_month"]["events"]) == (42, 2)
             prompt = client.call("POST", "/slash-commands/retrieve", json={"filename": "review.md"}).json()["data"]
-            assert (prompt["prompt"], prompt["sha256"]) == (old.PROMPT, old.sha256(old.PROMPT))
+            assert (prompt["prompt"], prompt["sha256"]) == (old.PROMPT_HERE, old.sha256(old.PROMPT_HERE))
             assert (prompt["argument_hint"], prompt["description"]) == ("[FILE]", 'It\'s "quoted"')
         with fleet.client(old.API_KEYS[2]) as client:
             refused = client.auth(**claim)
@@ -129,7 +129,7 @@ def test_a_real_dump_of_mariadb(tmp_path: Path, key_file: Path) -> None:
     assert not home.exists()
     run_cli("--home", str(home), "db", "import-reference", str(REAL), *key)
     prompt = json.loads(run_cli("--home", str(home), "--json", "prompts", "show", "review.md").stdout)
-    assert prompt["prompt"] == old.PROMPT
+    assert prompt["prompt"] == old.PROMPT_HERE
     shown = run_cli("--home", str(home), "auth", "show", "--include-body").stdout
     assert json.loads(shown) == old.NEWEST
     # What mysqldump writes is what the helper of these tests imitates.
@@ -272,7 +272,10 @@ def test_what_is_left_out_is_told(
     for secret in old.API_KEYS.values():
         assert secret not in done.stdout
     if table == "auth_payloads" and "id" not in values:
-        assert data["notes"] == ["document 3 was canonical and was not imported; document 2, the newest, is now"]
+        assert data["notes"] == [
+            "document 3 was canonical and was not imported; document 2, the newest, is now",
+            "prompt Review.md had the character U+0000, which is taken out",
+        ]
 
 
 def test_only_the_newest_documents_and_the_canonical_one(tmp_path: Path, key_file: Path) -> None:

@@ -108,7 +108,7 @@ def _database_target(in_force: settings.Settings) -> Path:
     """Where the settings say that the database lies."""
     target = sqlite_file(in_force)
     if not target.parent.is_dir():
-        raise Failed(f"{target.parent}: no such directory for the database")
+        raise Failed(f"{target.parent}: no such directory for the database; make it, or mend database_url")
     return target
 
 

@@ -27,14 +27,14 @@ from cdxsync.cli import (
     versions,
     wrapper,
 )
-from cdxsync.cli.state import state_of
+from cdxsync.cli.state import State, state_of
 from cdxsync.error_codes import codes_for
 from cdxsync.errors import CdxsyncError, Invalid
 
 app = typer.Typer(
     name="cdxsync",
     help="Keep one canonical Codex auth.json for a fleet of hosts. Start with: cdxsync serve",
-    no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help: loading Rich for it would take longer than all the rest
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -74,6 +74,7 @@ def _options(
         typer.Option(
             envvar="CDXSYNC_HOME",
             metavar="DIR",
+            readable=False,  # `State.home_directory` looks, and says who can read it
             help="Where everything lies. Default: /var/lib/cdxsync for root, else the user's data directory.",
             show_default=False,
         ),
@@ -95,6 +96,18 @@ def _options(
 ) -> None:
     state = state_of(ctx)
     state.home, state.config, state.json, state.quiet = home, config, as_json, quiet
+    if ctx.invoked_subcommand is None:
+        _welcome(state)
+
+
+def _welcome(state: State) -> None:
+    """Say what to type. It is a usage error all the same: a script may have lost its command."""
+    from cdxsync.cli import welcome
+    from cdxsync.deployment import is_initialised
+
+    directory = state.home_directory()
+    sys.stderr.write(welcome.text(directory, is_initialised=is_initialised(directory)))
+    raise typer.Exit(2)
 
 
 def run() -> None:

@@ -32,10 +32,12 @@ class State:
         return settings.load(self.home_directory(), config=self.config, flags=flags)
 
     def home_directory(self) -> Path:
-        """The home, whether there is one yet or not."""
+        """The home, whether there is one yet or not. Raises `SettingError` for another user's."""
         from cdxsync import settings
 
-        return (self.home or settings.default_home()).expanduser().absolute()
+        home = (self.home or settings.default_home()).expanduser().absolute()
+        settings.check_readable(home)
+        return home
 
     def fleet(self) -> "Fleet":
         """The opened fleet. Raises `Failed` when the home is not initialised."""

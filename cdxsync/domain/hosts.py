@@ -337,7 +337,7 @@ def _get(host: Host) -> Host:
     """The host as it is now. Raises `NotFound` when it has been deleted meanwhile."""
     found: Host | None = Host.get_or_none(Host.id == host.id)
     if found is None:
-        raise NotFound(f"No host {host.fqdn!r}")
+        raise NotFound(f"No host {host.fqdn!r}; cdxsync hosts list shows all")
     return found
 
 

@@ -154,7 +154,7 @@ def find(filename: str) -> SlashCommand:
     with reachable():
         row = SlashCommand.get_or_none(SlashCommand.filename_key == filename.strip().lower())
     if row is None:
-        raise NotFound(f"No prompt {filename!r}")
+        raise NotFound(f"No prompt {filename!r}; cdxsync prompts list shows all")
     return row
 
 

@@ -2,7 +2,8 @@
 
 import contextlib
 import hmac
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,6 +60,17 @@ def mtls() -> dict[str, Any] | None:
             "fingerprint": certificate.fingerprint,
         }
     return {name: _proxy_header(name) for name in ("subject", "issuer", "serial", "fingerprint")}
+
+
+def _serial_numbers(text: str) -> set[int]:
+    """What a serial number may be as proxies write it: hexadecimal, some with colons, or decimal.
+
+    They are too long for one to be another's by chance.
+    """
+    digits = text.replace(":", "").lower().removeprefix("0x")
+    if not re.fullmatch(r"[0-9a-f]{1,64}", digits):
+        return set()
+    return {int(digits, 16)} | ({int(digits)} if digits.isdecimal() else set())
 
 
 def _proxy_header(name: str) -> str | None:
@@ -248,9 +260,13 @@ class AdminGate:
         certificate = request.environ.get(CERTIFICATE)
         if certificate is None:
             return None
-        if self._revocations is not None and self._revocations.is_revoked(certificate.serial):
-            raise Refused("This client certificate has been revoked")
+        self._refuse_revoked({certificate.serial})
         return f"cert:{certificate.subject}#{certificate.serial:x}"
+
+    def _refuse_revoked(self, serials: Iterable[int]) -> None:
+        revocations = self._revocations
+        if revocations is not None and any(map(revocations.is_revoked, serials)):
+            raise Refused("This client certificate has been revoked; make another with: cdxsync pki issue NAME")
 
     def _vouched_by_proxy(self) -> str | None:
         if not self._is_proxy():
@@ -258,4 +274,5 @@ class AdminGate:
         if request.environ.get("HTTP_X_MTLS_PRESENT", "").strip().lower() not in _TRUE:
             return None
         serial = _proxy_header("serial")
+        self._refuse_revoked(_serial_numbers(serial or ""))
         return f"proxy:{_proxy_header('subject') or 'unnamed'}" + (f"#{serial}" if serial else "")

@@ -89,7 +89,7 @@ def mount(app: Bottle, fleet: Fleet) -> None:
         if spec.off:
             raise Unavailable(f"There is no runner: {spec.off}")
         if write(lambda: canonical.current(fleet)) is None:
-            raise NotFound("There is no canonical auth.json to check")
+            raise NotFound("There is no canonical auth.json to check; run: cdxsync auth upload FILE")
         before = runner.last_stored_id()
         ended = run(runner.JOB)
         return envelope.answer(runner.run_report(fleet, applied=runner.last_stored_id() != before, pending=not ended))

@@ -55,4 +55,4 @@ def check_keyring(fleet: Fleet) -> None:
     except CdxsyncError:
         opened = b""
     if opened != _PROBE:
-        raise Unavailable("The keyring cannot be used")
+        raise Unavailable("The keyring cannot be used; on the server, see: cdxsync doctor")

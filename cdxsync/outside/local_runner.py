@@ -79,7 +79,7 @@ def home_for(fleet: Fleet, laid: dict[str, Any], intent_id: int | None) -> Itera
     path = Path(tempfile.mkdtemp(prefix=prefix, dir=folder))
     lock = _locked(path)
     if lock is None:
-        raise CodexFailed(f"{path}: is locked by another process")
+        raise CodexFailed(f"{path}: is locked by another process; end that first")
     home = Home(path, lock, precious=intent_id is not None)
     kept = intent_id is not None
     try:

@@ -6,7 +6,7 @@ from typing import Any
 import peewee
 
 from cdxsync.store import migrations
-from cdxsync.store.tables import every
+from cdxsync.store.table_order import every
 
 BATCH = 500
 """Rows that are read at once."""

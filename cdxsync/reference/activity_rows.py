@@ -120,6 +120,11 @@ def import_prompts(fleet: Fleet, stage: Stage, report: Report, names: dict[int, 
             if row.values.get("deleted_at") is not None:
                 raise ValueError("deleted")
             body = {name: row.values.get(name) for name in ("filename", "prompt", "description", "argument_hint")}
+            text = body["prompt"]
+            has_nul = isinstance(text, str) and "\0" in text
+            if has_nul:
+                body["prompt"] = str(text).replace("\0", "")
+                report.notes.append(f"prompt {shown} had the character U+0000, which is taken out")
             prompt = prompts.read_prompt(body, fleet.settings.max_prompt_bytes)
             prompt_id = values.row_id(row)
             created, updated = values.stamp(row, "created_at"), values.stamp(row, "updated_at")
@@ -133,7 +138,7 @@ def import_prompts(fleet: Fleet, stage: Stage, report: Report, names: dict[int, 
         if key in seen or prompt_id in ids:
             report.skip(row, "another prompt has its name or id", shown)
             continue
-        if prompt.sha256 != str(row.values.get("sha256")).lower():
+        if not has_nul and prompt.sha256 != str(row.values.get("sha256")).lower():
             report.notes.append(f"prompt {prompt.filename} had not the digest of its text; it has now")
         source = row.values.get("source_host_id")
         SlashCommand.insert(

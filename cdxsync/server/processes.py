@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from cdxsync import log_lines
 from cdxsync.error_codes import codes_for
-from cdxsync.errors import CdxsyncError
+from cdxsync.errors import CdxsyncError, Failed
 from cdxsync.server import httpd
 from cdxsync.settings import Listen
 
@@ -84,3 +84,13 @@ def bind(address: tuple[str, int], *, shared: bool = True) -> socket.socket:
             sock.close()
             problem = error
     raise problem or OSError(errno.EADDRNOTAVAIL, f"{Listen(*address)} is no address")
+
+
+def cannot_listen(listen: Listen, error: OSError) -> Failed:
+    """Why a server cannot listen there, and what to do."""
+    advice = {
+        errno.EADDRINUSE: "another server has that port: stop it, or choose one with --listen HOST:PORT",
+        errno.EACCES: "ports below 1024 are for root and for services that have CAP_NET_BIND_SERVICE",
+        errno.EADDRNOTAVAIL: "this machine has no such address: choose one of its own with --listen HOST:PORT",
+    }.get(error.errno or 0)
+    return Failed(f"cannot listen on {listen}: {error.strerror or error}" + (f"; {advice}" if advice else ""))

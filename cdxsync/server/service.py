@@ -12,7 +12,7 @@ from typing import Protocol
 
 from cdxsync import deployment, metrics
 from cdxsync.domain.fleet import Fleet
-from cdxsync.errors import CdxsyncError, Failed
+from cdxsync.errors import CdxsyncError
 from cdxsync.http import access_log, app
 from cdxsync.server import census, httpd, processes, tls
 from cdxsync.server.jobs import Jobs
@@ -163,7 +163,7 @@ class Process:
             try:
                 host, port = httpd.listen(server)
             except OSError as error:
-                raise Failed(f"cannot listen on {settings.listen}: {error.strerror or error}") from None
+                raise processes.cannot_listen(settings.listen, error) from None
             self._jobs.start()
             try:
                 self._reporting.ready(url_of(settings, host, port))
@@ -179,7 +179,9 @@ class Process:
 
     def _application(self, fleet: Fleet) -> app.WsgiApp:
         directory = fleet.settings.home / deployment.PKI_NAME
-        revocations = None if fleet.settings.plain_http else Revocations(directory / "crl.pem", directory / "ca.pem")
+        ca = directory / "ca.pem"
+        # Behind a proxy admins may show certificates of another CA, and the home may have none.
+        revocations = None if fleet.settings.plain_http and not ca.exists() else Revocations(directory / "crl.pem", ca)
         return app.build(fleet, revocations, self._draining.is_set)
 
     def _apply(self, settings: Settings) -> None:

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from cdxsync import home_lock, metrics
 from cdxsync.domain.fleet import Fleet
-from cdxsync.errors import CdxsyncError, Failed
+from cdxsync.errors import CdxsyncError
 from cdxsync.server import httpd, processes, service, tls
 from cdxsync.server.notify import Notifier
 from cdxsync.server.service import Load
@@ -162,7 +162,7 @@ class _Supervisor:
         try:
             self._address = processes.find_address(self._address)
         except OSError as error:
-            raise Failed(f"cannot listen on {self._settings.listen}: {error.strerror or error}") from None
+            raise processes.cannot_listen(self._settings.listen, error) from None
         try:
             self._metrics = metrics.make_folder(self._settings.home, len(self._places))
         except OSError as error:

@@ -3,7 +3,6 @@
 Moments are texts as `clock.stamp` writes them; they sort as the moments do.
 """
 
-import peewee
 from peewee import (
     AutoField,
     BigIntegerField,
@@ -392,9 +391,3 @@ class RefreshIntent(Table):
 
     class Meta:
         table_name = "refresh_intents"
-
-
-def every() -> list[type[Table]]:
-    """All tables; rows refer to rows of tables that come earlier only."""
-    models = [model for base in (Table, Counters) for model in base.__subclasses__() if model is not Counters]
-    return list(peewee.sort_models(models))  # type: ignore[attr-defined]

@@ -87,7 +87,9 @@ class Revocations:
                 self._seen = seen
         except (OSError, ValueError, Failed):
             self._seen = None
-            raise Refused("The revocation list cannot be used, so no client certificate is accepted") from None
+            raise Refused(
+                "The revocation list cannot be used, so no client certificate is accepted; see: cdxsync doctor"
+            ) from None
 
     def _verified(self) -> frozenset[int]:
         return frozenset(read(self._crl_path, x509.load_pem_x509_certificate(self._ca_path.read_bytes())))

@@ -61,6 +61,8 @@ def explain(error: BaseException) -> str | None:
 
 
 class _Database(Pooled, peewee.MySQLDatabase):
+    # What is looked for in texts is found in either case, though texts compare byte by byte.
+    operations = peewee.MySQLDatabase.operations | {"ILIKE": "COLLATE utf8mb4_general_ci LIKE"}
     given: mysql_url.Parameters
     on_mariadb = False
 

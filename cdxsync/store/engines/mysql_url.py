@@ -63,7 +63,7 @@ class Parameters:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"mysql://{self.user}@{self.unix_socket or f'{host}:{self.port}'}/{self.database}"
 
-    def connect(self, **more: Any) -> Connection:
+    def connect(self, client_flag: int = 0, **more: Any) -> Connection:
         """A new connection that commits each statement, unless it begins a transaction. Raises PyMySQL's errors."""
         connection = Connection(
             user=self.user,
@@ -76,7 +76,7 @@ class Parameters:
             ssl_disabled=self.tls is None,
             charset="utf8mb4",
             autocommit=True,
-            client_flag=CLIENT.FOUND_ROWS,  # an UPDATE counts rows that it finds, as it does elsewhere
+            client_flag=CLIENT.FOUND_ROWS | client_flag,  # an UPDATE counts rows that it finds, as it does elsewhere
             connect_timeout=int(_CONNECT_SECONDS),
             program_name="cdxsync",
             defer_connect=True,

@@ -1,0 +1,1 @@
+complete --command cdxsync --no-files --arguments "(env _CDXSYNC_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) cdxsync)" --condition "env _CDXSYNC_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) cdxsync"
