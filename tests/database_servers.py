@@ -66,7 +66,11 @@ class DatabaseServer:
         self.log = self.folder / "log"
         self.process: subprocess.Popen[bytes] | None = None
         self._make()
-        self.start()
+        try:
+            self.start()
+        except RuntimeError:  # another process has taken the port meanwhile
+            self.port = _free_port()
+            self.start()
         self._create_user()
 
     def _make(self) -> None:
