@@ -252,6 +252,31 @@ def test_a_keyring_from_outside_is_changed_server_by_server(killable: DatabaseSe
         assert sealed == {json.loads(new)["active"]}
 
 
+def test_keyring_files_are_changed_server_by_server(pair: Site) -> None:
+    """Nobody is refused when all have the new key before the rotation; one that lacks the fleet's key cannot rotate."""
+    old = (pair.first.home / "keyring.json").read_text()
+    new = pair.first.cli("keys", "export", "-", "--new-key").stdout
+    load = load_on(pair)
+    with load.running():
+        load.wait_for(40)
+        for server in pair.servers:
+            write_private(server.home / "keyring.json", new.encode())
+            load.wait_for(40)
+        done = pair.first.cli("--json", "keys", "rotate")
+        load.wait_for(40)
+    load.check()
+    assert load.refused == 0
+    key = json.loads(new)["active"]
+    assert json.loads(done.stdout)["active"] == key
+    assert not json.loads(done.stdout)["added"]
+    assert {key_id_of(body) for (body,) in pair.first.rows("SELECT body FROM auth_payloads")} == {key}
+    write_private(pair.first.home / "keyring.json", old.encode())
+    refused = pair.first.cli("keys", "rotate", check=False)
+    assert refused.returncode == 4
+    assert f"seals with key {key}" in refused.stderr
+    assert (pair.first.home / "keyring.json").read_text() == old
+
+
 def give_keyring(servers: Iterable[Fleet], text: str) -> None:
     for server in servers:
         server.env = server.env | {"CDXSYNC_KEYRING": text}

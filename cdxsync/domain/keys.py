@@ -123,8 +123,10 @@ def rotate(fleet: Fleet, *, actor: str, on_progress: Callable[[int, int], None])
     """Add a key, make it the active one, and seal all that is stored anew with it, in batches.
 
     Servers may run: they open what either key sealed and seal with the new one from the moment that it is in the
-    file. When a former call was cut off, its key is used and no further one is added. What cannot be opened stays as
-    it is and is listed. `on_progress` gets how many values are done, and of how many.
+    file. When a former call was cut off, its key is used and no further one is added; as is a key that the file was
+    given with `keys export --new-key`, so that several servers can have it before it is used. What cannot be opened
+    stays as it is and is listed. `on_progress` gets how many values are done, and of how many. Raises `Conflict` when
+    the keyring lacks the key with which the fleet seals.
 
     To a keyring from outside no key can be added; all is sealed with the key that is active in it. Raises `Conflict`,
     which says how to add one, when that has been done.
@@ -137,7 +139,13 @@ def rotate(fleet: Fleet, *, actor: str, on_progress: Callable[[int, int], None])
             _refuse_without_work(ring, content.active)
             named_values.put(_SEALING_KEY, content.active)
             return content.active, False
-        if content.resealing:
+        decided = sealing_key.get()
+        if decided not in (None, *content.keys):
+            raise Conflict(
+                f"The fleet seals with key {decided}, which the keyring {ring.where} has not. Nothing was changed. Copy"
+                " the keyring from a server that has it, then run this again"
+            )
+        if content.resealing or decided not in (None, content.active):  # the servers were given a new one before
             named_values.put(_SEALING_KEY, content.active)
             return content.active, False
         content = replace(content.with_new_key(), resealing=True)
