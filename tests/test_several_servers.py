@@ -154,6 +154,41 @@ def test_a_database_that_is_away_and_comes_back(pair: Site, killable: DatabaseSe
     assert "Traceback" not in pair.log()
 
 
+def test_a_database_that_is_stopped(killable: DatabaseServer, tmp_path: Path) -> None:
+    """Its machine acknowledges what it is sent, and nobody answers: calls end in 503, and the server can be ended."""
+    env = {"CDXSYNC_DATABASE_URL": killable.fresh(), "CDXSYNC_DATABASE_POOL_SIZE": "3"}
+    with site(tmp_path, env, count=1) as alone:
+        alone.start()
+        server, key = alone.first, alone.first.key("stopped.example.net")
+        answers: list[requests.Response] = []
+
+        def call(number: int) -> None:
+            with alone.directly(server, key) as client:
+                if number % 2:
+                    answers.append(client.call("POST", "/usage", json={"total": 1}))
+                else:
+                    answers.append(client.call("GET", "/slash-commands"))
+
+        at_once(functools.partial(call, number) for number in range(6))  # connections that are used again
+        assert {answer.status_code for answer in answers} == {200}
+        answers.clear()
+        with killable.frozen():
+            at_once(functools.partial(call, number) for number in range(10))
+            assert {answer.status_code for answer in answers} == {503}, [answer.text for answer in answers]
+            with alone.directly(server) as client:
+                assert client.call("GET", "/healthz").status_code == 200
+                assert client.call("GET", "/readyz").status_code == 503
+            assert server.cli("hosts", "list", check=False).returncode == 5
+        with alone.directly(server, key) as client:
+            until(lambda: client.call("GET", "/readyz").status_code == 200)
+            assert client.call("POST", "/usage", json={"total": 1}).status_code == 200
+            process = server.processes[-1]
+            with killable.frozen():
+                process.terminate()
+                process.wait(60)
+        assert process.returncode == 0
+
+
 def test_jobs_run_once_across_servers(killable: DatabaseServer, tmp_path: Path, upstream: Upstream) -> None:
     """Those with an interval are due when both servers start; the other does not begin the one that takes long."""
     upstream.fail(RELEASES, hold=True)
