@@ -25,6 +25,7 @@ from upstream import PRICES, RELEASES, VERIFY, Upstream, job
 
 from cdxsync.files import write_private
 from cdxsync.store import keyring_file, migrations
+from cdxsync.store.engines import engine_of, mysql_url, postgres
 from cdxsync.store.sealing import key_id_of
 
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "6"))
@@ -187,6 +188,27 @@ def test_a_database_that_is_stopped(killable: DatabaseServer, tmp_path: Path) ->
                 process.terminate()
                 process.wait(60)
         assert process.returncode == 0
+
+
+def test_a_statement_may_take_long(killable: DatabaseServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server is asked meanwhile whether it is there, and the statement goes on."""
+    for module in (postgres, mysql_url):
+        monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.1)
+    database: Any = engine_of(killable.fresh(), Path("/nowhere")).database()
+    asked: list[bool] = []
+    ask = database.takes_connections
+
+    def noted() -> bool:
+        asked.append(ask())
+        return asked[-1]
+
+    monkeypatch.setattr(database, "takes_connections", noted)
+    statement = "SELECT pg_sleep(1), 7" if killable.scheme == "postgresql" else "SELECT SLEEP(1), 7"
+    assert database.execute_sql(statement).fetchone()[1] == 7
+    database.close()
+    database.close_idle()
+    assert asked
+    assert all(asked)
 
 
 def test_jobs_run_once_across_servers(killable: DatabaseServer, tmp_path: Path, upstream: Upstream) -> None:
