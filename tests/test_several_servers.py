@@ -18,13 +18,15 @@ import requests
 from conftest import Fleet
 from database_servers import DatabaseServer, MariaDb, Postgres
 from documents import make_auth, with_auths
-from engines import has_password, skipping
+from engines import connected, has_password, skipping
 from several import LONG_AGO, Load, Site, site
 from together import at_once, until
 from upstream import PRICES, RELEASES, VERIFY, Upstream, job
 
+from cdxsync.errors import DatabaseAway
 from cdxsync.files import write_private
 from cdxsync.store import keyring_file, migrations
+from cdxsync.store.away import reachable
 from cdxsync.store.engines import engine_of, mysql_url, postgres
 from cdxsync.store.sealing import key_id_of
 
@@ -209,6 +211,24 @@ def test_a_statement_may_take_long(killable: DatabaseServer, monkeypatch: pytest
     database.close_idle()
     assert asked
     assert all(asked)
+
+
+def test_a_table_that_others_lock_is_not_waited_for_without_end(
+    killable: DatabaseServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "_READER", postgres._READER.replace("15000", "200"))
+    shorter = tuple(one.replace("lock_wait_timeout = 15", "lock_wait_timeout = 1") for one in mysql_url._SESSION)
+    monkeypatch.setattr(mysql_url, "_SESSION", shorter)
+    url = killable.fresh()
+    database: Any = engine_of(url, Path("/nowhere")).database()
+    database.execute_sql("CREATE TABLE taken (id INTEGER)")
+    on_postgres = killable.scheme == "postgresql"
+    with connected(url, Path("/nowhere")) as execute:
+        execute("LOCK TABLE taken IN ACCESS EXCLUSIVE MODE" if on_postgres else "LOCK TABLES taken WRITE")
+        with pytest.raises(DatabaseAway, match="it is locked by others"), reachable():
+            database.execute_sql("SELECT id FROM taken")
+    database.close()
+    database.close_idle()
 
 
 def test_jobs_run_once_across_servers(killable: DatabaseServer, tmp_path: Path, upstream: Upstream) -> None:
