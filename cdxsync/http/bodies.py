@@ -35,7 +35,9 @@ def body_or_form(limit: int) -> dict[str, Any]:
         fields: dict[str, Any] = dict(request.forms.decode())
         upload = request.files.get("file")
     except (HTTPError, UnicodeError, ValueError):
-        raise Malformed("The body is not a multipart form") from None
+        raise Malformed(
+            "The body is not a multipart form; send JSON, or a form with the document in the field file"
+        ) from None
     if upload is not None:
         fields["auth"] = _text_of(upload.file.read())
     return fields

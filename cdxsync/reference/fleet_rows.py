@@ -131,7 +131,10 @@ def import_documents(fleet: Fleet, stage: Stage, report: Report, box: SecretBox,
         report.imported["auth_payloads"] += 1
         report.imported["auth_entries"] += len(document.entries)
     if closed and not box.opened:
-        raise Failed("The key of --encryption-key-file opens none of the encrypted documents. Nothing was imported")
+        raise Failed(
+            "The key of --encryption-key-file opens none of the encrypted documents. Nothing was imported. Give the"
+            " AUTH_ENCRYPTION_KEY of the old server's .env"
+        )
     _point(report, pointer, kept)
     return kept
 
