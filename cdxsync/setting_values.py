@@ -1,4 +1,7 @@
-"""The values that settings may have, and how each is read from what was written."""
+"""The values that settings may have, and how each is read from what was written.
+
+A reader raises ValueError with what the value must be; `settings.load` puts the setting's name before it.
+"""
 
 import ipaddress
 import re

@@ -26,7 +26,7 @@ _KEPT_PREFIX = "before-restore-"
 
 
 def occupied(home: Path) -> bool:
-    """Whether there is anything in the home that a restore might replace."""
+    """Whether there is anything in the home that a restore might replace. Raises `Failed` for what is no directory."""
     if not home.exists():
         return False
     if not home.is_dir():

@@ -54,7 +54,7 @@ def register(fleet: Fleet, fqdn: object, *, actor: str, spare_in_use: bool = Fal
     """Register a host, or rotate the key of a registered one, and mint its installer, in one transaction.
 
     Older installers of the host die with it. With `spare_in_use` a registered host that may be working with its key
-    keeps it, and the result is None. Raises `Invalid` on `fqdn`.
+    keeps it, and the result is None. Raises `Invalid` on `fqdn`, `Failed` without a `public_url`.
     """
     name = hosts.checked_fqdn(fqdn)
     settings = fleet.settings

@@ -62,7 +62,10 @@ def object_of(body: bytes) -> dict[str, Any]:
 
 
 def body_bytes(limit: int) -> bytes:
-    """The request's body, at most `limit` bytes."""
+    """The request's body, at most `limit` bytes.
+
+    Raises `UnsupportedMedia` for what is plainly not JSON, `TooLarge`, and `Malformed` when it does not come whole.
+    """
     environ = request.environ
     media_type = environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
     if media_type.startswith(_NOT_JSON) or media_type in _NOT_JSON_TYPES:

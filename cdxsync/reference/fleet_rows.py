@@ -94,7 +94,10 @@ def _address(value: object) -> str | None:
 
 
 def import_documents(fleet: Fleet, stage: Stage, report: Report, box: SecretBox, names: dict[int, str]) -> set[int]:
-    """The newest documents, sealed anew, and which is canonical; returns the ids of those that were imported."""
+    """The newest documents, sealed anew, and which is canonical; returns the ids of those that were imported.
+
+    Raises `Failed` when the key opens none of those that are encrypted.
+    """
     pointer = _pointer(stage)
     kept: set[int] = set()
     left = fleet.settings.payload_history
