@@ -94,7 +94,7 @@ def check(keyring: KeyringFile | Keyring, name: str = "the keyring") -> None:
         )
         raise Failed(
             f"{name} does not open what is stored. Wanted: {needed}. Nothing was changed. Put back a"
-            " keyring that has it, from a backup or another server"
+            " keyring with the wanted key, from a backup or another server"
         )
 
 
