@@ -86,11 +86,11 @@ def read_base_url(value: object) -> str:
     try:
         parts = urlsplit(text)
         port = parts.port
-        if ":" in (parts.hostname or ""):
-            ipaddress.IPv6Address(parts.hostname or "")
+        host = parts.hostname or ""
+        if ":" in host:
+            ipaddress.IPv6Address(host)
     except ValueError:
         raise ValueError(problem) from None
-    host = parts.hostname or ""
     clean = re.fullmatch(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]+)?(/[A-Za-z0-9._~/-]*)?", text)
     if not clean or not host or port == 0 or ".." in parts.path:
         raise ValueError(problem)

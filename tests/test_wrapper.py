@@ -259,6 +259,7 @@ def test_offline_without_credentials(synced: Fleet, tmp_path: Path) -> None:
     done = machine.run_cdx("exec", CODEX_SYNC_BASE_URL=f"https://localhost:{free_port()}")
     assert done.returncode == 1
     assert "there are no cached credentials" in done.stderr
+    assert "cdx --doctor" in done.stderr
 
 
 def test_a_server_that_is_not_ours_is_not_talked_to(synced: Fleet, tmp_path: Path) -> None:
