@@ -47,6 +47,18 @@ def keyring_of(settings: Settings) -> KeyringFile:
     return KeyringFile(settings.home / KEYRING_NAME, outside, keys.key_to_seal_with)
 
 
+def make_home(home: Path) -> None:
+    """Make the directory, for its owner alone. Raises `Failed`."""
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        home.chmod(0o700)
+    except OSError as error:
+        raise Failed(
+            f"{home}: cannot be made the state directory: {error.strerror}. Name another one with --home, or run this"
+            " as the user that owns it"
+        ) from None
+
+
 def initialise(settings: Settings) -> Initialised:
     """Make the home: directory 0700, configuration, certificates, database, and last the keyring.
 
@@ -56,11 +68,7 @@ def initialise(settings: Settings) -> Initialised:
     home = settings.home
     if is_initialised(home):
         raise Conflict(f"{home} is initialised already; to serve it: cdxsync serve; for another one: --home DIR")
-    try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        home.chmod(0o700)
-    except OSError as error:
-        raise Failed(f"{home}: cannot be made the state directory: {error.strerror}") from None
+    make_home(home)
     home_lock.share(home)
     open_database(settings)
     outside = keyring_outside.find(settings.keyring, os.environ)
@@ -189,4 +197,6 @@ def host_ca_pem(settings: Settings) -> str:
     try:
         return path.read_text(encoding="ascii").strip() + "\n"
     except (OSError, UnicodeDecodeError) as error:
-        raise Failed(f"{path}: the CA certificate for hosts cannot be read: {error}") from None
+        advice = "restore it from a backup" if settings.host_ca is None else "mend the setting host_ca"
+        reason = error.strerror if isinstance(error, OSError) else "not PEM"
+        raise Failed(f"{path}: the CA certificate for hosts cannot be read: {reason}; {advice}") from None

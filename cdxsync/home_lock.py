@@ -68,4 +68,6 @@ def _open(home: Path) -> int:
     try:
         return os.open(home / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise Failed(f"{home / LOCK_NAME}: cannot be opened: {error.strerror}") from None
+        raise Failed(
+            f"{home / LOCK_NAME}: cannot be opened: {error.strerror}. Run this as the user that owns {home}"
+        ) from None

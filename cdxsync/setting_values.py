@@ -1,4 +1,7 @@
-"""The values that settings may have, and how each is read from what was written."""
+"""The values that settings may have, and how each is read from what was written.
+
+A reader raises ValueError with what the value must be; `settings.load` puts the setting's name before it.
+"""
 
 import ipaddress
 import re
@@ -83,14 +86,14 @@ def read_base_url(value: object) -> str:
     try:
         parts = urlsplit(text)
         port = parts.port
+        host = parts.hostname or ""
+        if ":" in host:
+            ipaddress.IPv6Address(host)
     except ValueError:
         raise ValueError(problem) from None
-    host = parts.hostname or ""
     clean = re.fullmatch(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]+)?(/[A-Za-z0-9._~/-]*)?", text)
     if not clean or not host or port == 0 or ".." in parts.path:
         raise ValueError(problem)
-    if ":" in host:
-        ipaddress.IPv6Address(host)
     return text
 
 

@@ -348,7 +348,9 @@ def _read_file(path: Path, *, required: bool) -> dict[str, object]:
         if required:
             raise SettingError(f"{path}: no such configuration file") from None
         return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise SettingError(f"{path}: cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingError(f"{path}: cannot be read as TOML: {error}") from None
 
 

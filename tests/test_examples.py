@@ -1,32 +1,18 @@
 """The scripts in `examples/`, and the lines that cron and systemd run them with, on a real home and server."""
 
-import configparser
-import getpass
-import grp
-import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from conftest import BASE_ENVIRONMENT, Fleet, free_port, run_cli
+from conftest import BASE_ENVIRONMENT, Fleet, run_cli
 from documents import make_auth
-from machines import STUB_CODEX, Machine, write_program
+from example_units import CDXSYNC, EXAMPLES, UNITS, unit, verify
+from machines import Machine, write_program
 
-from cdxsync.server import supervisor
-from cdxsync.settings import Settings
-
-EXAMPLES = Path(__file__).parent.parent / "examples"
 ROTATE = EXAMPLES / "rotate-hosts.sh"
-CDXSYNC = Path(sys.executable).with_name("cdxsync")
-INSTALLED = "/usr/local/lib/cdxsync"
-SERVER = "cdxsync.service"
-UNITS = sorted(path.name for path in EXAMPLES.glob("*.service") if path.name != SERVER)
 
 
 class Admin:
@@ -234,14 +220,6 @@ def test_a_home_that_is_not_there_is_a_failure(tmp_path: Path) -> None:
     assert "is not initialised" in done.stderr
 
 
-def unit(name: str) -> Any:
-    """A unit file; of an option that is there twice the last value."""
-    parser = configparser.ConfigParser(strict=False, interpolation=None)
-    parser.optionxform = str  # type: ignore[assignment, method-assign]
-    parser.read(EXAMPLES / name)
-    return parser
-
-
 def cron_lines() -> tuple[dict[str, str], list[str]]:
     """The environment and the commands of the cron file."""
     lines = [line for line in (EXAMPLES / "cdxsync.cron").read_text().splitlines() if line and line[0] != "#"]
@@ -333,97 +311,3 @@ def test_units_are_good(tmp_path: Path, name: str) -> None:
     assert timer["Timer"]["OnCalendar"]
     assert timer["Install"]["WantedBy"] == "timers.target"
     verify(tmp_path, name, name.replace(".service", ".timer"))
-
-
-def verify(folder: Path, *names: str, commented: bool = False) -> None:
-    """Let systemd, where there is one, look at units whose programs are there, with what is commented out too."""
-    if shutil.which("systemd-analyze") is None:
-        return
-    files = []
-    for name in names:
-        files.append(folder / name.replace("@", "@build1.example.net"))
-        text = (EXAMPLES / name).read_text().replace(INSTALLED, str(EXAMPLES))
-        text = re.sub(r"^#(?=\w+=)", "", text, flags=re.MULTILINE) if commented else text
-        files[-1].write_text(text.replace("/usr/local/bin/cdxsync", str(CDXSYNC)))
-    done = subprocess.run(["systemd-analyze", "verify", "--man=no", *files], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_the_unit_of_the_server(tmp_path: Path) -> None:
-    """It says what the server does: it notifies, reloads at SIGHUP, and gets the time that its end may take."""
-    service = unit(SERVER)["Service"]
-    assert service["Type"] == "notify"
-    assert service["ExecReload"] == "/bin/kill -HUP $MAINPID"
-    assert service["NoNewPrivileges"] == "yes"
-    assert service["ProtectSystem"] == "strict"
-    assert int(service["TimeoutStopSec"].removesuffix("s")) > supervisor.STOP_SECONDS
-    assert int(service["LimitNOFILE"]) > Settings(home=tmp_path).max_connections + 256
-    verify(tmp_path, SERVER)
-    (tmp_path / "all").mkdir()
-    verify(tmp_path / "all", SERVER, commented=True)
-    home = tmp_path / "home"
-    command = [str(CDXSYNC), *shlex.split(service["ExecStart"])[1:], "--listen", "127.0.0.1:0"]
-    env = BASE_ENVIRONMENT | {"CDXSYNC_HOME": str(home)}
-    process = subprocess.Popen(
-        [*command, "--public-url", "https://localhost"], env=env, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stderr is not None
-        assert any(line.startswith("Listening on") for line in process.stderr)
-        process.terminate()
-        assert process.wait(60) == 0
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def test_a_log_file_is_rotated_while_the_server_writes(tmp_path: Path) -> None:
-    """The real logrotate, with the file's own directives; user and place are ours."""
-    program = shutil.which("logrotate", path=f"{os.environ['PATH']}:/usr/sbin")
-    if program is None:
-        pytest.skip("logrotate is not installed")
-    log = tmp_path / "server.log"
-    text = (EXAMPLES / "cdxsync.logrotate").read_text().replace("/var/log/cdxsync/server.log", str(log))
-    rules = tmp_path / "rules"
-    rules.write_text(text.replace("su cdxsync cdxsync", f"su {getpass.getuser()} {grp.getgrgid(os.getgid()).gr_name}"))
-    rules.chmod(0o644)
-    tmp_path.chmod(0o755)
-    with log.open("ab") as sink:
-        script = "echo before; echo ready >&2; read go; echo after"
-        pipe = subprocess.PIPE
-        writer = subprocess.Popen(["sh", "-c", script], stdin=pipe, stdout=sink, stderr=pipe)
-    assert writer.stderr is not None
-    assert writer.stderr.readline() == b"ready\n"
-    done = subprocess.run(
-        [program, "--force", "--state", tmp_path / "state", rules], capture_output=True, text=True, timeout=60
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    writer.communicate(b"go\n", 60)
-    assert (tmp_path / "server.log.1").read_text() == "before\n"
-    assert log.read_text() == "after\n"
-
-
-def test_the_quickstart_ends_with_two_synced_hosts(tmp_path: Path) -> None:
-    """With a `codex` that does nothing, so that the installer fetches none."""
-    write_program(tmp_path / "bin" / "codex", STUB_CODEX)
-    path = f"{tmp_path / 'bin'}:{CDXSYNC.parent}:{os.environ['PATH']}"
-    env = BASE_ENVIRONMENT | {"PATH": path, "CDXSYNC_LISTEN": f"127.0.0.1:{free_port()}"}
-    folder = tmp_path / "quick"
-    pipe = subprocess.PIPE
-    process = subprocess.Popen([EXAMPLES / "quickstart.sh", folder], env=env, stdout=pipe, stderr=pipe, text=True)
-    shown = []
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            shown.append(line)
-            if line.startswith("HOME="):
-                break
-    finally:
-        process.terminate()
-        errors = process.communicate(timeout=60)[1]
-    assert shown, errors
-    assert "in step with the server, refreshed 2026-01-02" in "".join(shown), errors
-    alpha, beta = (json.loads((folder / host / ".codex" / "auth.json").read_text()) for host in ("alpha", "beta"))
-    assert alpha["tokens"] == beta["tokens"]
-    again = subprocess.run([EXAMPLES / "quickstart.sh", folder], env=env, capture_output=True, text=True, timeout=60)
-    assert (again.returncode, again.stderr) == (1, f"quickstart: {folder} is not empty; name a new folder\n")

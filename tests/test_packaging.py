@@ -13,6 +13,7 @@ import pytest
 from conftest import BASE_ENVIRONMENT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from serving import starts_and_stops
 
 import cdxsync
 
@@ -142,15 +143,7 @@ def works(program: Path, folder: Path) -> None:
     """Make a home, start the server, and stop it."""
     assert run(program, "--version") == f"cdxsync {cdxsync.__version__}\n"
     command = [program, "--home", folder / "home", "serve", "--listen", "127.0.0.1:0", "--public-url", "https://x"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=BASE_ENVIRONMENT)
-    try:
-        assert process.stderr is not None
-        assert any(line.startswith("Listening on") for line in process.stderr)
-        process.terminate()
-        assert process.wait(60) == 0
-    finally:
-        process.kill()
-        process.communicate()
+    starts_and_stops(command, BASE_ENVIRONMENT)
 
 
 def test_it_installs_with_pipx(wheel: Path, house: Path, tmp_path: Path) -> None:

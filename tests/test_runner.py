@@ -340,8 +340,8 @@ def test_ctrl_c_does_not_break_a_refresh(local: Local) -> None:
     assert local.canonical_date() == "2026-02-01T00:00:00Z"
 
 
-def test_a_check_that_was_cut_off_leaves_nothing(local: Local) -> None:
-    local.upload(make_auth())
+def cut_off(local: Local) -> None:
+    """Kill a check in the middle of Codex, and let the next one run to its end."""
     local.stand_in("#!/bin/sh\ntouch $STAND_IN_LOG\nwhile [ ! -e $STAND_IN_LOG.go ]; do sleep 0.05; done\n")
     killed = local.start()
     until(local.log.exists)
@@ -351,6 +351,11 @@ def test_a_check_that_was_cut_off_leaves_nothing(local: Local) -> None:
     local.lease_is_over()
     local.stand_in("#!/bin/sh\nexit 0\n")
     until(lambda: local.run().returncode == 0)
+
+
+def test_a_check_that_was_cut_off_leaves_nothing(local: Local) -> None:
+    local.upload(make_auth())
+    cut_off(local)
     assert [intent["outcome"] for intent in local.status()["refresh"]["intents"]] == ["none", "none"]
     assert local.canonical_date() == make_auth()["last_refresh"]
     assert (local.homes(), local.findings()) == ([], [])
@@ -358,15 +363,7 @@ def test_a_check_that_was_cut_off_leaves_nothing(local: Local) -> None:
 
 def test_a_refresh_whose_answer_is_lost_shows_until_there_is_a_new_login(local: Local) -> None:
     local.upload(expired())
-    local.stand_in("#!/bin/sh\ntouch $STAND_IN_LOG\nwhile [ ! -e $STAND_IN_LOG.go ]; do sleep 0.05; done\n")
-    killed = local.start()
-    until(local.log.exists)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait(30)
-    Path(f"{local.log}.go").touch()
-    local.lease_is_over()
-    local.stand_in("#!/bin/sh\nexit 0\n")
-    until(lambda: local.run().returncode == 0)
+    cut_off(local)
     assert [intent["outcome"] for intent in local.status()["refresh"]["intents"]] == ["none", "lost"]
     assert local.findings() == ["refresh_lost"]
     local.upload(make_auth("2026-05-01T00:00:00Z", "new login"))

@@ -42,6 +42,7 @@ def test_flags_beat_environment_beats_file_beats_default(tmp_path: Path) -> None
         ('listen = "a:99999"', {}, ["listen", "HOST:PORT"]),
         ('public_url = "cdx.example.net"', {}, ["public_url", "https://"]),
         ('public_url = "https://a b"', {}, ["public_url"]),
+        ('public_url = "https://[1::2::3]"', {}, ["public_url must be a URL such as"]),
         ('public_url = "https://user:pw@a"', {}, ["public_url"]),
         ('public_url = "https://a/\';rm"', {}, ["public_url"]),
         ('trusted_proxies = ["10.0.0.1/8"]', {}, ["trusted_proxies", "10.0.0.1/8"]),

@@ -66,6 +66,11 @@ def write(target: Path, manifest: Manifest, files: Mapping[str, Path]) -> None:
             archive.write(path, name)
 
 
+def unusable(problem: str) -> Failed:
+    """The error for a backup that nothing can be restored from."""
+    return Failed(f"{problem}. Nothing was changed. Take another backup")
+
+
 def extract(source: BinaryIO, folder: Path) -> Manifest:
     """Unpack an archive into `folder` and verify it against its manifest. Raises `Failed`."""
     try:
@@ -75,7 +80,7 @@ def extract(source: BinaryIO, folder: Path) -> Manifest:
                 _unpack(archive, name, member, folder / name)
             return manifest
     except _DAMAGE as error:
-        raise Failed(f"not a backup of cdxsync, or a damaged one: {error}") from None
+        raise unusable(f"This is not a backup of cdxsync, or a damaged one: {error}") from None
 
 
 def _read_manifest(archive: zipfile.ZipFile) -> Manifest:
@@ -84,12 +89,15 @@ def _read_manifest(archive: zipfile.ZipFile) -> Manifest:
     try:
         manifest = msgspec.json.decode(text, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Failed(f"the backup's manifest cannot be read: {error}") from None
+        raise unusable(f"The backup's manifest cannot be read: {error}") from None
     if manifest.format != FORMAT:
-        raise Failed(f"the backup has the format {manifest.format!r}; this version reads {FORMAT!r}")
+        raise Failed(
+            f"The backup has the format {manifest.format!r}, and this version reads {FORMAT!r}. Nothing was changed."
+            f" Restore it with the cdxsync that made it ({manifest.program_version})"
+        )
     bad = [name for name in manifest.files if not is_member(name)]
     if bad or DATABASE not in manifest.files:
-        raise Failed(f"the backup's manifest names {bad[0]!r}" if bad else "the backup has no database")
+        raise unusable(f"The backup's manifest names {bad[0]!r}" if bad else "The backup has no database")
     return manifest
 
 
@@ -107,4 +115,4 @@ def _unpack(archive: zipfile.ZipFile, name: str, member: Member, target: Path) -
         file.flush()
         os.fsync(file.fileno())
     if size != member.size or digest.hexdigest() != member.sha256:
-        raise Failed(f"{name} does not match its checksum: the backup is damaged")
+        raise unusable(f"{name} does not match its checksum: the backup is damaged")

@@ -58,7 +58,9 @@ def decrypt(source: BinaryIO, target: BinaryIO, password: bytes) -> None:
     log2_n, rest = header[len(MAGIC)] if len(header) > len(MAGIC) else 0, header[len(MAGIC) + 1 :]
     salt, prefix = rest[:_SALT_BYTES], rest[_SALT_BYTES:]
     if not 10 <= log2_n <= _MAX_LOG2_N or len(prefix) < _PREFIX_BYTES:
-        raise Failed("the encrypted backup is damaged: its header cannot be read")
+        raise Failed(
+            "The encrypted backup is damaged: its header cannot be read. Nothing was changed. Take another backup"
+        )
     cipher = _cipher(password, salt, log2_n)
     number = 0
     chunk = source.read(CHUNK_BYTES + _TAG_BYTES)
@@ -70,8 +72,13 @@ def decrypt(source: BinaryIO, target: BinaryIO, password: bytes) -> None:
             target.write(cipher.decrypt(_nonce(prefix, number, last), chunk, header))
         except (InvalidTag, ValueError):
             if number == 0:
-                raise Refused("The password is wrong, or the encrypted backup is damaged") from None
-            raise Failed("the encrypted backup is damaged or cut off") from None
+                raise Refused(
+                    "The password is wrong, or the encrypted backup is damaged. Nothing was changed. Give the password"
+                    " that the backup was made with, or take another backup"
+                ) from None
+            raise Failed(
+                "The encrypted backup is damaged or cut off. Nothing was changed. Take another backup"
+            ) from None
         chunk = following
         number += 1
 

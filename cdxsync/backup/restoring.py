@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from cdxsync import home_lock, settings
 from cdxsync.backup import archive, encryption
 from cdxsync.backup.making import sqlite_file
-from cdxsync.deployment import KEYRING_NAME, PKI_NAME
+from cdxsync.deployment import KEYRING_NAME, PKI_NAME, make_home
 from cdxsync.domain import audit, clock, keys
 from cdxsync.errors import Conflict, Failed, Refused
 from cdxsync.files import sync_directory
@@ -26,11 +26,11 @@ _KEPT_PREFIX = "before-restore-"
 
 
 def occupied(home: Path) -> bool:
-    """Whether there is anything in the home that a restore might replace."""
+    """Whether there is anything in the home that a restore might replace. Raises `Failed` for what is no directory."""
     if not home.exists():
         return False
     if not home.is_dir():
-        raise Failed(f"{home}: not a directory")
+        raise Failed(f"{home} is not a directory. Name another one with --home")
     own = (home_lock.LOCK_NAME, _STAGING_PREFIX, _KEPT_PREFIX)
     return any(not path.name.startswith(own) for path in home.iterdir())
 
@@ -52,11 +52,7 @@ def restore(
     if occupied(home) and not force:
         raise Conflict(f"{home} is not empty. Name another --home, or replace what is there with --force")
     made = not home.exists()
-    try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        home.chmod(0o700)
-    except OSError as error:
-        raise Failed(f"{home}: cannot be made the state directory: {error.strerror}") from None
+    make_home(home)
     try:
         with home_lock.exclusive(home) as lock, tempfile.TemporaryDirectory(dir=home, prefix=_STAGING_PREFIX) as work:
             staged = Path(work) / "content"
@@ -117,17 +113,18 @@ def _verify(in_force: settings.Settings, staged: Path, manifest: archive.Manifes
     copy = staged / archive.DATABASE
     damage = sqlite_files.problems(copy)
     if damage:
-        raise Failed(f"The backup's database is damaged: {damage[0]}. Nothing was changed")
+        raise archive.unusable(f"The backup's database is damaged: {damage[0]}")
     try:
         unknown = sorted(set(sqlite_files.schema(copy)) - set(migrations.known()))
     except sqlite3.Error as error:
-        raise Failed(f"The backup's database cannot be read: {error}. Nothing was changed") from None
+        raise archive.unusable(f"The backup's database cannot be read: {error}") from None
     if unknown:
         raise Failed(
-            f"The backup is of a newer cdxsync ({manifest.program_version}, migration {unknown[-1]}); upgrade this one"
+            f"The backup is of a newer cdxsync ({manifest.program_version}, migration {unknown[-1]}). Nothing was"
+            " changed; upgrade this one"
         )
     if not sqlite_files.schema(copy):
-        raise Failed("The backup's database has no tables. Nothing was changed")
+        raise archive.unusable("The backup's database has no tables")
     home = in_force.home
     ring = staged / archive.KEYRING if archive.KEYRING in manifest.files else home / KEYRING_NAME
     outside = keyring_outside.find(in_force.keyring, os.environ)

@@ -13,7 +13,7 @@ def read_bytes(file: Path) -> bytes:
     try:
         return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     except OSError as error:
-        raise Failed(f"{file}: {error.strerror}") from None
+        raise Failed(f"{file}: cannot be read: {error.strerror}") from None
 
 
 def read_password(file: Path | None) -> bytes:
@@ -28,8 +28,8 @@ def read_password(file: Path | None) -> bytes:
         try:
             text = read_bytes(file).decode().partition("\n")[0]
         except UnicodeDecodeError:
-            raise Refused("The password must be UTF-8 text") from None
+            raise Refused(f"{file}: is not UTF-8 text; a password must be") from None
     password = text.rstrip("\r\n")
     if not password:
-        raise Refused("The password is empty")
+        raise Refused("The password is empty" if file is None else f"{file}: has no password in its first line")
     return password.encode()

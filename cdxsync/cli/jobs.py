@@ -26,14 +26,12 @@ def run_now(state: State, fleet: "Fleet", name: str, wait: int) -> bool:
     import time
 
     from cdxsync.domain import audit, clock, jobs, outside
-    from cdxsync.errors import Conflict, Unavailable
+    from cdxsync.errors import Conflict
     from cdxsync.server import jobs as server_jobs
     from cdxsync.store.database import reachable
 
     logging.getLogger("cdxsync.jobs").addHandler(logging.NullHandler())  # what a server logs is printed here
-    spec = jobs.named(outside.specs(fleet.settings), name)
-    if spec.off:
-        raise Unavailable(f"The job {name} is off: {spec.off}")
+    spec = jobs.runnable(outside.specs(fleet.settings), name)
     with reachable():
         row = jobs.row_of(name)
     if jobs.is_ahead(row.not_before, clock.now()):

@@ -119,10 +119,15 @@ def _show_cost(state: State, cost: dict[str, Any]) -> None:
         for row in cost["models"]
     ]
     output.table(("Model", *numbers), rows, numbers=numbers, folding=("Model",))
-    for currency, total in cost["totals"].items():
+    _note_sums(state, cost["totals"], cost["unpriced"])
+
+
+def _note_sums(state: State, totals: dict[str, Any], unpriced: list[str]) -> None:
+    """Say what a month has cost in each currency, and which models that leaves out."""
+    for currency, total in totals.items():
         output.note(state, f"Sum: {total:,.2f} {currency}")
-    if cost["unpriced"]:
-        output.note(state, f"Not in the sum, as no price is known: {', '.join(cost['unpriced'])}")
+    if unpriced:
+        output.note(state, f"Not in the sum, as no price is known: {', '.join(unpriced)}")
 
 
 def _price(row: dict[str, Any]) -> str:
@@ -183,10 +188,7 @@ def summary(
         for row in data[f"{by}s"]
     ]
     output.table((by.title(), *numbers), rows, numbers=numbers, folding=(by.title(),))
-    for currency, total in data["costs"].items():
-        output.note(state, f"Sum: {total:,.2f} {currency}")
-    if data["unpriced"]:
-        output.note(state, f"Not in the cost, as no price is known: {', '.join(data['unpriced'])}")
+    _note_sums(state, data["costs"], data["unpriced"])
 
 
 @app.command()

@@ -54,7 +54,7 @@ def register(fleet: Fleet, fqdn: object, *, actor: str, spare_in_use: bool = Fal
     """Register a host, or rotate the key of a registered one, and mint its installer, in one transaction.
 
     Older installers of the host die with it. With `spare_in_use` a registered host that may be working with its key
-    keeps it, and the result is None. Raises `Invalid` on `fqdn`.
+    keeps it, and the result is None. Raises `Invalid` on `fqdn`, `Failed` without a `public_url`.
     """
     name = hosts.checked_fqdn(fqdn)
     settings = fleet.settings
@@ -129,17 +129,20 @@ def is_preview(headers: Mapping[str, str]) -> bool:
     )
 
 
+def _again(fqdn: str) -> str:
+    return f"Ask your admin for a new one: cdxsync hosts register {fqdn}"
+
+
 def check(token: str, at: datetime) -> InstallToken:
     """The row of an installer that could be used now. Raises `NotFound` or `Gone`, changes nothing."""
     with reachable():
         row = InstallToken.get_or_none(InstallToken.token_sha256 == apikeys.fingerprint(token.lower()))
     if row is None:
-        raise NotFound("This installer is not known. Ask your admin for a new one: cdxsync hosts register NAME")
-    again = f"Ask your admin for a new one: cdxsync hosts register {row.fqdn}"
+        raise NotFound(f"This installer is not known. {_again('NAME')}")
     if row.used_at is not None:
-        raise Gone(f"This installer has been used already. {again}")
+        raise Gone(f"This installer has been used already. {_again(row.fqdn)}")
     if clock.read_stamp(row.expires_at) <= at:
-        raise Gone(f"This installer has expired. {again}")
+        raise Gone(f"This installer has expired. {_again(row.fqdn)}")
     return row
 
 
@@ -177,7 +180,7 @@ def consume(fleet: Fleet, token: str) -> Script:
 
     if not write(work):
         check(token, clock.now())
-        raise Gone("This installer has been used already.")
+        raise Gone(f"This installer has been used already. {_again(row.fqdn)}")
     return script
 
 

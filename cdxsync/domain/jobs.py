@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from cdxsync.domain import audit, clock
-from cdxsync.errors import NotFound
+from cdxsync.errors import NotFound, Unavailable
 from cdxsync.store.database import reachable, write
 from cdxsync.store.tables import Job
 
@@ -230,6 +230,14 @@ def named(specs: Iterable[Spec], name: str) -> Spec:
     if name not in known:
         raise NotFound(f"No job {name!r}; there are: {', '.join(known)}")
     return known[name]
+
+
+def runnable(specs: Iterable[Spec], name: str) -> Spec:
+    """The spec of a job that is to run. Raises `NotFound`, `Unavailable` when it is switched off."""
+    spec = named(specs, name)
+    if spec.off:
+        raise Unavailable(f"The job {name} is off: {spec.off}")
+    return spec
 
 
 def describe(spec: Spec, row: Job) -> dict[str, Any]:

@@ -131,7 +131,10 @@ def _to_float(number: int) -> float:
 
 
 def reference_float(number: float) -> str:
-    """A double as the reference writes it: the shortest digits that give it back, 17 places before an exponent."""
+    """A double as the reference writes it: the shortest digits that give it back, 17 places before an exponent.
+
+    Raises ValueError for what is not finite.
+    """
     if not math.isfinite(number):
         raise ValueError("a number is out of range")
     if number == 0:

@@ -92,7 +92,10 @@ def check(keyring: KeyringFile | Keyring, name: str = "the keyring") -> None:
         needed = "; ".join(
             f"key {key_id!r}, for {describe_counts(counts[key_id])} ({message})" for key_id, message in problems.items()
         )
-        raise Failed(f"{name} does not open what is stored. Wanted: {needed}. Nothing was changed. Put a copy back")
+        raise Failed(
+            f"{name} does not open what is stored. Wanted: {needed}. Nothing was changed. Put back a"
+            " keyring with the wanted key, from a backup or another server"
+        )
 
 
 def describe_counts(counts: Counter[str]) -> str:

@@ -38,7 +38,7 @@ def listing(filename: str) -> dict[str, Any]:
         rows = list(query.order_by(SlashCommandVersion.id.desc()))
         known = bool(rows) or SlashCommand.select(SlashCommand.id).where(SlashCommand.filename_key == key).exists()
     if not known:
-        raise NotFound(f"No prompt {filename!r}")
+        raise NotFound(f"No prompt {filename!r}; cdxsync prompts list shows all")
     return {"history": [_summary(row) for row in rows]}
 
 
@@ -48,7 +48,9 @@ def version(filename: str, version_id: int) -> dict[str, Any]:
     with reachable():
         row = SlashCommandVersion.get_or_none(SlashCommandVersion.id == version_id) if version_id < 2**63 else None
     if row is None or row.filename_key != key:
-        raise NotFound(f"No earlier text {version_id} of the prompt {filename!r}")
+        raise NotFound(
+            f"No earlier text {version_id} of the prompt {filename!r}; cdxsync prompts history {filename} shows all"
+        )
     return _summary(row) | {"prompt": row.prompt}
 
 

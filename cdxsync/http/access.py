@@ -78,7 +78,10 @@ def _proxy_header(name: str) -> str | None:
 
 
 def api_key() -> str | None:
-    """The key that the request carries, from `X-API-Key` or a Bearer token; two that differ are refused."""
+    """The key that the request carries, from `X-API-Key` or a Bearer token.
+
+    Raises `Unauthenticated` for two that differ.
+    """
     header = request.environ.get("HTTP_X_API_KEY")
     bearer = _bearer()
     if header and bearer and header != bearer:

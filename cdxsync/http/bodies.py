@@ -35,7 +35,9 @@ def body_or_form(limit: int) -> dict[str, Any]:
         fields: dict[str, Any] = dict(request.forms.decode())
         upload = request.files.get("file")
     except (HTTPError, UnicodeError, ValueError):
-        raise Malformed("The body is not a multipart form") from None
+        raise Malformed(
+            "The body is not a multipart form; send JSON, or a form with the document in the field file"
+        ) from None
     if upload is not None:
         fields["auth"] = _text_of(upload.file.read())
     return fields
@@ -60,7 +62,10 @@ def object_of(body: bytes) -> dict[str, Any]:
 
 
 def body_bytes(limit: int) -> bytes:
-    """The request's body, at most `limit` bytes."""
+    """The request's body, at most `limit` bytes.
+
+    Raises `UnsupportedMedia` for what is plainly not JSON, `TooLarge`, and `Malformed` when it does not come whole.
+    """
     environ = request.environ
     media_type = environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower()
     if media_type.startswith(_NOT_JSON) or media_type in _NOT_JSON_TYPES:

@@ -72,7 +72,7 @@ def mount(app: Bottle) -> None:
     def file(path: str) -> HTTPResponse:
         found = files.get(path)
         if found is None or request.environ[PATH_AS_SENT].endswith("/"):
-            raise NotFound("The dashboard has no such file")
+            raise NotFound(f"The dashboard has no such file; it starts at {PAGE}")
         return _send(found)
 
 

@@ -27,9 +27,7 @@ def mount(app: Bottle, fleet: Fleet) -> None:
 
     def run(name: str) -> bool:
         """Have a job run; returns whether it has ended. Raises `Unavailable` when it is switched off."""
-        spec = jobs.named(outside.specs(settings), name)
-        if spec.off:
-            raise Unavailable(f"The job {name} is off: {spec.off}")
+        spec = jobs.runnable(outside.specs(settings), name)
         runs = jobs.request(spec, actor=access.actor())
         if not waiting.acquire(blocking=False):
             return False
@@ -89,7 +87,7 @@ def mount(app: Bottle, fleet: Fleet) -> None:
         if spec.off:
             raise Unavailable(f"There is no runner: {spec.off}")
         if write(lambda: canonical.current(fleet)) is None:
-            raise NotFound("There is no canonical auth.json to check; run: cdxsync auth upload FILE")
+            raise NotFound(canonical.NONE_YET)
         before = runner.last_stored_id()
         ended = run(runner.JOB)
         return envelope.answer(runner.run_report(fleet, applied=runner.last_stored_id() != before, pending=not ended))

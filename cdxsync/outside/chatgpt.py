@@ -17,7 +17,10 @@ class MissingToken(OutsideError):
 
 
 def fetch(fleet: Fleet, content: Mapping[str, Any]) -> dict[str, Any]:
-    """The answer for the login of a document. Raises `OutsideError` with the status, if there was one."""
+    """The answer for the login of a document.
+
+    Raises `OutsideError` with the status, if there was one; `MissingToken` for a document without an access token.
+    """
     token = _word(tokens_of(content).get("access_token"))
     account = _word(tokens_of(content).get("account_id"))
     if not token:

@@ -134,7 +134,10 @@ def _ring_with(
     other = keyring_file.decode(json.dumps(given).encode(), f"the keyring of {name}")
     clash = [key_id for key_id, key in other.keys.items() if content.keys.get(key_id, key) != key]
     if clash:
-        raise Conflict(f"{name} and {keyring.where} have different keys of the name {clash[0]}. Nothing was imported")
+        raise Conflict(
+            f"{name} and {keyring.where} have different keys of the name {clash[0]}. Nothing was imported."
+            " Name another --home"
+        )
     if keyring.outside is not None:
         if missing:
             raise Conflict(

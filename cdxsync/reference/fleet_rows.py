@@ -94,7 +94,10 @@ def _address(value: object) -> str | None:
 
 
 def import_documents(fleet: Fleet, stage: Stage, report: Report, box: SecretBox, names: dict[int, str]) -> set[int]:
-    """The newest documents, sealed anew, and which is canonical; returns the ids of those that were imported."""
+    """The newest documents, sealed anew, and which is canonical; returns the ids of those that were imported.
+
+    Raises `Failed` when the key opens none of those that are encrypted.
+    """
     pointer = _pointer(stage)
     kept: set[int] = set()
     left = fleet.settings.payload_history
@@ -131,7 +134,10 @@ def import_documents(fleet: Fleet, stage: Stage, report: Report, box: SecretBox,
         report.imported["auth_payloads"] += 1
         report.imported["auth_entries"] += len(document.entries)
     if closed and not box.opened:
-        raise Failed("The key of --encryption-key-file opens none of the encrypted documents. Nothing was imported")
+        raise Failed(
+            "The key of --encryption-key-file opens none of the encrypted documents. Nothing was imported. Give the"
+            " AUTH_ENCRYPTION_KEY of the old server's .env"
+        )
     _point(report, pointer, kept)
     return kept
 

@@ -87,7 +87,10 @@ def _read(stage: Stage, source: Source, name: str, on_progress: Progress) -> set
             on_progress(done, done)
     stage.finish()
     if not stage.count("hosts"):
-        raise Failed(f"{name} has no row of the table hosts: not the reference implementation's database")
+        raise Failed(
+            f"{name} has no row of the table hosts: not the reference implementation's database. Nothing was imported."
+            " Give a dump of all its tables, by mysqldump"
+        )
     return source.skipped_tables
 
 

@@ -58,14 +58,16 @@ def server_context(certificate: Path, key: Path, client_ca: Path) -> ServerConte
     try:
         context.load_verify_locations(client_ca)
     except (OSError, ssl.SSLError) as error:
-        raise Failed(f"{client_ca}: cannot be used as CA of client certificates: {error}") from None
+        raise Failed(
+            f"{client_ca}: cannot be used as CA of client certificates: {error}; restore it from a backup"
+        ) from None
     return context
 
 
 def _load_pair(context: ServerContext, certificate: Path, key: Path) -> None:
     def refuse() -> bytes:
         """Without this, OpenSSL would ask at the terminal, and a service would wait for ever."""
-        raise Failed(f"{key}: is encrypted; the server needs a key without a password (setting tls_key)")
+        raise Failed(f"{key}: is encrypted; name a key without a password (setting tls_key)")
 
     for path, setting in ((certificate, "tls_certificate"), (key, "tls_key")):
         try:

@@ -88,14 +88,14 @@ def read(path: Path, outside: Outside | None = None) -> Content:
         text = path.read_bytes()
     except FileNotFoundError:
         raise Failed(
-            f"{path}: the keyring is missing; without it stored credentials cannot be read. Restore it"
+            f"{path}: the keyring is missing; without it stored credentials cannot be read. Put it back from a backup"
         ) from None
     except OSError as error:
         raise Failed(f"{path}: the keyring cannot be read: {error.strerror}") from None
     if text.strip() == MARK.strip():
         if outside is None:
             raise KeyringElsewhere(
-                f"{path} says that the keyring comes from outside, and none is here: neither {PLACES}"
+                f"{path} says that the keyring comes from outside, and none is here. Run this with {PLACES}"
             )
         return decode(outside.read(), outside.name)
     content = decode(text, str(path))

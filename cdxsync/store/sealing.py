@@ -51,7 +51,7 @@ class Keyring:
         """What was sealed. Raises `Failed` when its key is not in the ring, or it was altered or moved."""
         parts = sealed.split(":")
         if len(parts) != 3 or parts[0] != _FORMAT:
-            raise Failed(f"{context}: not a sealed value")
+            raise Failed(f"{context}: not a sealed value; restore the database from a backup")
         key = self._keys.get(parts[1])
         if key is None:
             raise UnknownKey(f"{context}: sealed with key {parts[1]!r}, which is not in the keyring; restore that key")
@@ -59,4 +59,7 @@ class Keyring:
             raw = base64.b64decode(parts[2], validate=True)
             return key.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], context.encode())
         except (InvalidTag, ValueError):
-            raise Failed(f"{context}: cannot be opened with key {parts[1]!r}: altered, or a wrong key") from None
+            raise Failed(
+                f"{context}: cannot be opened with key {parts[1]!r}: altered, or a wrong key; restore database and"
+                " keyring from one backup"
+            ) from None

@@ -32,7 +32,7 @@ def copy_live(source: Path, target: Path) -> None:
             live.backup(copy, pages=-1)
             copy.execute("PRAGMA journal_mode = DELETE").fetchall()
     except sqlite3.Error as error:
-        raise DatabaseAway(f"{source}: cannot be copied: {error}") from None
+        raise DatabaseAway(f"{source}: cannot be copied: {error}. See: cdxsync doctor") from None
 
 
 def problems(path: Path) -> list[str]:

@@ -74,7 +74,9 @@ class Writer:
         self._queue.put(item)
         while not item.go.acquire(timeout=_LOOK_SECONDS):
             if not self._thread.is_alive():
-                raise DatabaseAway("The thread that writes has ended; nobody knows whether this was written")
+                raise DatabaseAway(
+                    "The thread that writes has ended; look whether this was written, and start the server again"
+                )
         if item.error is not None:
             raise item.error
         result: Result = item.result

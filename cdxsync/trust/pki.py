@@ -65,6 +65,9 @@ class IssuedCertificate:
     key: Path
 
 
+_AS_OWNER = "Run this as the user that runs cdxsync serve, or see what hinders it"
+
+
 @contextlib.contextmanager
 def _locked(directory: Path) -> Iterator[None]:
     """Hold the folder's lock, which lives as long as the process that holds it."""
@@ -79,7 +82,7 @@ def _locked(directory: Path) -> Iterator[None]:
         finally:
             os.close(lock)
     except OSError as error:
-        raise Failed(f"{error.filename or directory}: {error.strerror}") from None
+        raise Failed(f"{error.filename or directory}: {error.strerror}. {_AS_OWNER}") from None
 
 
 def _make_private(directory: Path) -> None:
@@ -88,7 +91,7 @@ def _make_private(directory: Path) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.chmod(0o700)
     except OSError as error:
-        raise Failed(f"{directory}: {error.strerror}") from None
+        raise Failed(f"{directory}: cannot be made: {error.strerror}. {_AS_OWNER}") from None
 
 
 def create(directory: Path, names: Sequence[str]) -> None:
@@ -100,7 +103,7 @@ def create(directory: Path, names: Sequence[str]) -> None:
     _make_private(directory)
     with _locked(directory):
         if (directory / "ca.pem").exists():
-            raise Conflict(f"{directory} holds a CA already")
+            raise Conflict(f"{directory} holds a CA already; for another one, name another --home")
         ca_key = directory / "ca.key"
         resuming = ca_key.exists()
         key = _read_key(ca_key) if resuming else ec.generate_private_key(ec.SECP256R1())
@@ -174,7 +177,10 @@ def issue(directory: Path, name: str, days: int = LEAF_DAYS) -> IssuedCertificat
         if path.exists():
             old = _client_info(directory, path)
             if old.status == "active":
-                raise Conflict(f"There is an active certificate {name!r}; revoke it first, or choose another name")
+                raise Conflict(
+                    f"There is an active certificate {name!r}. End it first: cdxsync pki revoke {name}   or choose"
+                    " another name"
+                )
             _make_private(directory / "issued")
             write_atomically(directory / "issued" / f"{name}+{old.serial}.pem", path.read_bytes(), 0o644)
         _make_private(path.parent)
@@ -231,7 +237,10 @@ def export_pkcs12(directory: Path, name: str, password: bytes) -> bytes:
     if path is None or not path.exists():
         raise NotFound(f"No client certificate {name!r}. See: cdxsync pki list")
     if not path.with_suffix(".key").exists():
-        raise NotFound(f"{path.with_suffix('.key')}: the key of {name!r} is not here, so there is nothing to export")
+        raise NotFound(
+            f"{path.with_suffix('.key')}: the key of {name!r} is not here, so there is nothing to export. Make another:"
+            f" cdxsync pki revoke {name}, then cdxsync pki issue {name}"
+        )
     certificate, key = _read_certificate(path), _read_key(path.with_suffix(".key"))
     ca = _read_certificate(directory / "ca.pem")
     label = f"cdxsync {name}".encode()

@@ -18,16 +18,19 @@ die() {
     exit 1
 }
 
+# This installer is used up by now, whatever goes wrong.
+AGAIN="then ask your admin for a new installer: cdxsync hosts register $FQDN"
+
 need() {
     command -v "$1" >/dev/null 2>&1 ||
-        die "$1 is missing. Install it (apt-get install $2, dnf install $2, apk add $2 or brew install $2), then ask your admin for a new installer: cdxsync hosts register $FQDN"
+        die "$1 is missing. Install it (apt-get install $2, dnf install $2, apk add $2 or brew install $2), $AGAIN"
 }
 
 check_needs() {
     need curl curl
     need python3 python3
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 8))' </dev/null ||
-        die "python3 is $(python3 -V 2>&1 </dev/null); cdx needs 3.8 or later"
+        die "python3 is $(python3 -V 2>&1 </dev/null); cdx needs 3.8 or later. Install a newer one, $AGAIN"
 }
 
 # Downloads the wrapper into $1; the key goes by a file, never by the command line.
@@ -42,7 +45,7 @@ HEADERS
     fi
     curl -fsSL "@@BASE_URL_TEXT@@/wrapper/download" ${trust[@]+"${trust[@]}"} -H @"$WORK/headers" \
         --connect-timeout 10 --max-time 120 --retry 2 -o "$1" </dev/null ||
-        die "cannot download cdx from $BASE_URL (see the message of curl above)"
+        die "cannot download cdx from $BASE_URL: mend what curl says above, $AGAIN"
 }
 
 sha256_of() {
@@ -145,8 +148,11 @@ install_codex() {
     if found=$(find_codex); then
         say "Codex is there: $found"
     elif install_codex_by_npm || install_codex_from_github; then
-        found=$(find_codex) || warn "Codex was installed, but is not found on PATH"
-        say "Codex is installed: ${found:-not found}"
+        if found=$(find_codex); then
+            say "Codex is installed: $found"
+        else
+            warn "Codex was installed, but is not found; put the folder of codex on PATH"
+        fi
     else
         warn "Codex could not be installed. cdx needs it: npm install -g @openai/codex"
         warn "or take a release from https://github.com/openai/codex/releases and put it on PATH as codex"
@@ -171,12 +177,12 @@ main() {
     say "Downloading cdx $WRAPPER_VERSION"
     download_wrapper "$WORK/cdx"
     [ "$(sha256_of "$WORK/cdx")" = "$WRAPPER_SHA256" ] ||
-        die "the checksum of the downloaded cdx is wrong; ask your admin for a new installer: cdxsync hosts register $FQDN"
+        die "the checksum of the downloaded cdx is wrong. Ask your admin for a new installer: cdxsync hosts register $FQDN"
 
     # cdx holds this host's key: its owner can read and run it, and the group in CDX_GROUP when there is one.
     local mode=0700
     if [ -n "${CDX_GROUP:-}" ]; then
-        chgrp "$CDX_GROUP" "$WORK/cdx" || die "cannot give cdx to the group $CDX_GROUP"
+        chgrp "$CDX_GROUP" "$WORK/cdx" || die "cannot give cdx to the group $CDX_GROUP: make the group, or be a member of it, $AGAIN"
         mode=0750
     fi
     if [ "$(id -u)" = 0 ]; then
@@ -184,13 +190,13 @@ main() {
     else
         BIN=$HOME/.local/bin
     fi
-    place "$WORK/cdx" "$BIN/cdx" "$mode" || die "cannot write $BIN/cdx"
+    place "$WORK/cdx" "$BIN/cdx" "$mode" || die "cannot write $BIN/cdx: mend what is said above, $AGAIN"
     say "Installed $BIN/cdx"
 
     install_codex
 
     say "Fetching credentials"
-    "$BIN/cdx" --wrapper-sync </dev/null || die "cdx is installed, but its first sync failed (see above)"
+    "$BIN/cdx" --wrapper-sync </dev/null || die "cdx is installed, but its first sync failed (see above). What mends it says: $BIN/cdx --doctor"
 
     if [ "$(id -u)" = 0 ] && [ -z "${CDX_GROUP:-}" ]; then
         say "Only root can run it. To let a group: chgrp GROUP $BIN/cdx && chmod 0750 $BIN/cdx"

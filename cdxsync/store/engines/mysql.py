@@ -217,9 +217,11 @@ class MysqlEngine(Engine):
         name = f"cdxsync migrations of {database.database}"[:64]
         with contextlib.closing(database.connect_driver()) as connection:
             if database.server_version < (_MARIADB if database.on_mariadb else _MYSQL):
-                raise Failed(f"{self.shown} is too old: MySQL 8.0.17 or MariaDB 10.5 is needed, or later")
+                raise Failed(f"{self.shown} is too old; upgrade it to MySQL 8.0.17, MariaDB 10.5 or later")
             if connection.execute("SELECT GET_LOCK(%s, %s)", (name, _LOCK_SECONDS)).fetchone()[0] != 1:
-                raise DatabaseAway("Another server has been migrating the database for an hour")
+                raise DatabaseAway(
+                    "Another server has been migrating the database for an hour; see its log, then try again"
+                )
             yield  # closing ends the lock
 
     def was_done(self, error: BaseException) -> bool:

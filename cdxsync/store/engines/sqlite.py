@@ -50,7 +50,7 @@ class SqliteEngine(Engine):
         return str(self.path)
 
     def database(self) -> peewee.Database:
-        """A new Peewee database; the file is made when it is not there."""
+        """A new Peewee database; the file is made when it is not there. Raises `Failed` without its folder."""
         if not self.path.parent.is_dir():
             raise Failed(f"{self.path.parent}: no such directory for the database; make it, or mend database_url")
         # Journals take the mode of the database file, so creating it tight keeps the whole set tight.
