@@ -41,6 +41,12 @@ class Pooled:
         self.connect(reuse_if_open=True)  # type: ignore[attr-defined]
         return self._state.conn
 
+    def close_idle(self) -> None:
+        """Close the connections that nobody has."""
+        with contextlib.suppress(IndexError):
+            while True:
+                self._close_driver(self._idle.pop())
+
     def connect_driver(self) -> Any:
         """A new connection of the driver."""
         return super()._connect()  # type: ignore[misc]
