@@ -13,7 +13,7 @@ import forkserver
 import pytest
 from conftest import BASE_ENVIRONMENT, run_cli, running_fleet
 from documents import make_auth, with_auths
-from engines import Engine
+from engines import Engine, Servers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -90,6 +90,25 @@ def test_there_and_back_is_the_same_bytes(exported: Exported, tmp_path: Path, en
         assert client.call("POST", "/slash-commands/store", json={"filename": "x", "prompt": "x"}).status_code == 403
         # Ids go on where they stopped.
         assert fleet.register("b.example.net")["host"]["id"] == 2
+
+
+def test_many_long_texts_go_into_mysql(exported: Exported, tmp_path: Path, database_servers: Servers) -> None:
+    """More than one statement may hold there (`max_allowed_packet`)."""
+
+    def add(lines: list[Line]) -> None:
+        place = lines.index({"table": "slash_commands", "row": (kept := first(lines, "slash_commands"))})
+        for number in range(70):
+            text, name = f"{number}" + "x" * 250_000, f"long{number}.md"
+            new = {"id": 100 + number, "filename": name, "filename_key": name, "prompt": text}
+            new["sha256"] = hashlib.sha256(text.encode()).hexdigest()
+            lines.insert(place + 1, {"table": "slash_commands", "row": kept | new})
+
+    env = BASE_ENVIRONMENT | database_servers.engine("mariadb").environment()
+    home = tmp_path / "home"
+    command = ["--home", str(home), "db", "import", "-"]
+    done = forkserver.run(*command, env=env, input=edited(exported.text, add), text=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(run_cli("--home", str(home), "--json", "prompts", "show", "long69.md", env=env).stdout)
 
 
 def test_without_keys_the_ring_must_be_there(exported: Exported, tmp_path: Path) -> None:

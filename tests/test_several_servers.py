@@ -18,13 +18,16 @@ import requests
 from conftest import Fleet
 from database_servers import DatabaseServer, MariaDb, Postgres
 from documents import make_auth, with_auths
-from engines import has_password, skipping
+from engines import connected, has_password, skipping
 from several import LONG_AGO, Load, Site, site
 from together import at_once, until
 from upstream import PRICES, RELEASES, VERIFY, Upstream, job
 
+from cdxsync.errors import DatabaseAway
 from cdxsync.files import write_private
 from cdxsync.store import keyring_file, migrations
+from cdxsync.store.away import reachable
+from cdxsync.store.engines import engine_of, mysql_url, postgres
 from cdxsync.store.sealing import key_id_of
 
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "6"))
@@ -152,6 +155,80 @@ def test_a_database_that_is_away_and_comes_back(pair: Site, killable: DatabaseSe
     assert [server.processes[-1].pid for server in pair.servers] == before
     assert pair.first.rows("SELECT count(*) FROM token_usages") == [(2,)]
     assert "Traceback" not in pair.log()
+
+
+def test_a_database_that_is_stopped(killable: DatabaseServer, tmp_path: Path) -> None:
+    """Its machine acknowledges what it is sent, and nobody answers: calls end in 503, and the server can be ended."""
+    env = {"CDXSYNC_DATABASE_URL": killable.fresh(), "CDXSYNC_DATABASE_POOL_SIZE": "3"}
+    with site(tmp_path, env, count=1) as alone:
+        alone.start()
+        server, key = alone.first, alone.first.key("stopped.example.net")
+        answers: list[requests.Response] = []
+
+        def call(number: int) -> None:
+            with alone.directly(server, key) as client:
+                if number % 2:
+                    answers.append(client.call("POST", "/usage", json={"total": 1}))
+                else:
+                    answers.append(client.call("GET", "/slash-commands"))
+
+        at_once(functools.partial(call, number) for number in range(6))  # connections that are used again
+        assert {answer.status_code for answer in answers} == {200}
+        answers.clear()
+        with killable.frozen():
+            at_once(functools.partial(call, number) for number in range(10))
+            assert {answer.status_code for answer in answers} == {503}, [answer.text for answer in answers]
+            with alone.directly(server) as client:
+                assert client.call("GET", "/healthz").status_code == 200
+                assert client.call("GET", "/readyz").status_code == 503
+            assert server.cli("hosts", "list", check=False).returncode == 5
+        with alone.directly(server, key) as client:
+            until(lambda: client.call("GET", "/readyz").status_code == 200)
+            assert client.call("POST", "/usage", json={"total": 1}).status_code == 200
+            process = server.processes[-1]
+            with killable.frozen():
+                process.terminate()
+                process.wait(60)
+        assert process.returncode == 0
+
+
+def test_a_statement_may_take_long(killable: DatabaseServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server is asked meanwhile whether it is there, and the statement goes on."""
+    for module in (postgres, mysql_url):
+        monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.1)
+    database: Any = engine_of(killable.fresh(), Path("/nowhere")).database()
+    asked: list[bool] = []
+    ask = database.takes_connections
+
+    def noted() -> bool:
+        asked.append(ask())
+        return asked[-1]
+
+    monkeypatch.setattr(database, "takes_connections", noted)
+    statement = "SELECT pg_sleep(1), 7" if killable.scheme == "postgresql" else "SELECT SLEEP(1), 7"
+    assert database.execute_sql(statement).fetchone()[1] == 7
+    database.close()
+    database.close_idle()
+    assert asked
+    assert all(asked)
+
+
+def test_a_table_that_others_lock_is_not_waited_for_without_end(
+    killable: DatabaseServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "_READER", postgres._READER.replace("15000", "200"))
+    shorter = tuple(one.replace("lock_wait_timeout = 15", "lock_wait_timeout = 1") for one in mysql_url._SESSION)
+    monkeypatch.setattr(mysql_url, "_SESSION", shorter)
+    url = killable.fresh()
+    database: Any = engine_of(url, Path("/nowhere")).database()
+    database.execute_sql("CREATE TABLE taken (id INTEGER)")
+    on_postgres = killable.scheme == "postgresql"
+    with connected(url, Path("/nowhere")) as execute:
+        execute("LOCK TABLE taken IN ACCESS EXCLUSIVE MODE" if on_postgres else "LOCK TABLES taken WRITE")
+        with pytest.raises(DatabaseAway, match="it is locked by others"), reachable():
+            database.execute_sql("SELECT id FROM taken")
+    database.close()
+    database.close_idle()
 
 
 def test_jobs_run_once_across_servers(killable: DatabaseServer, tmp_path: Path, upstream: Upstream) -> None:

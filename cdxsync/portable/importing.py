@@ -24,6 +24,8 @@ from cdxsync.store.tables import proxy
 
 Progress = Callable[[int, int], None]
 _INSERTED_AT_ONCE = 200
+_TEXT_AT_ONCE = 2 << 20
+"""Characters of texts in one statement: MySQL refuses those above its `max_allowed_packet`, of 16 MiB by default."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ def _insert(
     known = {schema.name_of(table): table for table in schema.tables()}
     counts = dict.fromkeys(known, 0)
     total = sum(header.rows.values())
-    done = 0
+    done = size = 0
     waiting: list[dict[str, Any]] = []
     current = ""
 
@@ -181,9 +183,11 @@ def _insert(
                 continue
             if line.table not in known:
                 raise reader.failure(f"no table {line.table!r} in this version")
-            if line.table != current or len(waiting) >= _INSERTED_AT_ONCE:
+            more = sum(len(value) for value in line.row.values() if isinstance(value, str))
+            if line.table != current or len(waiting) >= _INSERTED_AT_ONCE or size + more > _TEXT_AT_ONCE:
                 flush()
-                current = line.table
+                current, size = line.table, 0
+            size += more
             text = schema.problem(known[current], line.row)
             if text:
                 raise reader.failure(text)

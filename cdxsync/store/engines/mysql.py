@@ -68,8 +68,12 @@ class _Database(Pooled, peewee.MySQLDatabase):
 
     def connect_driver(self) -> Any:
         connection = self.given.connect()
+        connection.is_there = self.pulse.is_there
         self.on_mariadb = "mariadb" in connection.get_server_info().lower()
         return connection
+
+    def takes_connections(self) -> bool:
+        return self.given.takes_connections()
 
     def is_alive(self, connection: Any) -> bool:
         try:

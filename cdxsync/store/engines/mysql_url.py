@@ -1,9 +1,11 @@
 """The URL of a MySQL or MariaDB database, and connecting as it says."""
 
 import contextlib
+import select
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -12,14 +14,20 @@ import pymysql
 from pymysql.constants import CLIENT
 
 from cdxsync.errors import SettingError
+from cdxsync.store.engines.base import BUSY_TIMEOUT_SECONDS
+from cdxsync.store.engines.pulse import CONNECT_SECONDS, PATIENCE_SECONDS, SILENT
 
 FORM = "mysql://USER:PASSWORD@HOST:PORT/NAME?ssl_mode=VERIFY_IDENTITY"
-_CONNECT_SECONDS = 5.0
+_STALL_SECONDS = 30
+"""How long an answer that has begun may pause, and sending may be held up."""
+_GONE = (2002, 2003, 2006, 2013)
 _SSL_MODES = ("DISABLED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
 _OPTIONS = ("ssl_mode", "ssl_ca", "ssl_cert", "ssl_key", "unix_socket")
 _SESSION = (
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
     "SET SESSION sql_mode = 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'",
+    # For a table whose definition others change; the server's own limit is a day, or a year.
+    f"SET SESSION lock_wait_timeout = {int(BUSY_TIMEOUT_SECONDS)}",
 )
 _KEEPALIVE = (
     # A server that has gone without a word is noticed within half a minute.
@@ -33,9 +41,13 @@ _KEEPALIVE = (
 
 
 class Connection(pymysql.connections.Connection):
-    """PyMySQL's, with `execute`; `used_at` is when it last was (monotonic)."""
+    """PyMySQL's, with `execute`; `used_at` is when it last was (monotonic).
+
+    It gives a server up that is silent and no longer `is_there`, and while connecting one that is silent.
+    """
 
     used_at = 0.0
+    is_there: Callable[[], bool] | None = None
 
     def execute(self, sql: str, parameters: Any = None) -> Any:
         """Run a statement; returns the cursor."""
@@ -43,6 +55,16 @@ class Connection(pymysql.connections.Connection):
         cursor.execute(sql, parameters or None)
         self.used_at = time.monotonic()
         return cursor
+
+    def _execute_command(self, command: int, sql: Any) -> None:
+        """Send a command and wait until its answer begins."""
+        super()._execute_command(command, sql)
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        while not poll.poll(PATIENCE_SECONDS * 1000):
+            if self.is_there is None or not self.is_there():
+                self._force_close()
+                raise pymysql.OperationalError(2013, SILENT)
 
 
 @dataclass(frozen=True)
@@ -77,7 +99,9 @@ class Parameters:
             charset="utf8mb4",
             autocommit=True,
             client_flag=CLIENT.FOUND_ROWS | client_flag,  # an UPDATE counts rows that it finds, as it does elsewhere
-            connect_timeout=int(_CONNECT_SECONDS),
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=CONNECT_SECONDS,  # a server that was stopped is connected to, and then says nothing
+            write_timeout=_STALL_SECONDS,
             program_name="cdxsync",
             defer_connect=True,
             **more,
@@ -85,11 +109,21 @@ class Parameters:
         connection.connect(None if self.unix_socket else self._socket())
         for statement in _SESSION:
             connection.execute(statement)
+        connection._read_timeout = _STALL_SECONDS
+        connection.is_there = self.takes_connections
         return connection
+
+    def takes_connections(self) -> bool:
+        """Whether the server answers who connects now, be it with a refusal."""
+        try:
+            self.connect().close()
+        except pymysql.Error as error:
+            return error.args[0] not in _GONE if error.args else True
+        return True
 
     def _socket(self) -> socket.socket:
         try:
-            found = socket.create_connection((self.host, self.port), _CONNECT_SECONDS)
+            found = socket.create_connection((self.host, self.port), CONNECT_SECONDS)
         except OSError as error:
             raise pymysql.OperationalError(2003, f"cannot connect to {self.host}:{self.port}: {error}") from None
         for name, level, value in _KEEPALIVE:

@@ -10,6 +10,7 @@ from typing import Any
 import peewee
 
 from cdxsync.errors import DatabaseAway
+from cdxsync.store.engines.pulse import Pulse
 
 WAIT_SECONDS = 5.0
 """How long a thread waits for a connection that others have."""
@@ -29,6 +30,7 @@ class Pooled:
         self._slots = threading.BoundedSemaphore(pool_size)
         self._pool_size = pool_size
         self._apart = threading.local()
+        self.pulse = Pulse(self._ask)
         super().__init__(*args, **options)
         # What Peewee guards with its lock is of one thread alone here.
         self._lock: Any = contextlib.nullcontext()
@@ -39,9 +41,25 @@ class Pooled:
         self.connect(reuse_if_open=True)  # type: ignore[attr-defined]
         return self._state.conn
 
+    def close_idle(self) -> None:
+        """Close the connections that nobody has."""
+        with contextlib.suppress(IndexError):
+            while True:
+                self._close_driver(self._idle.pop())
+
     def connect_driver(self) -> Any:
         """A new connection of the driver."""
         return super()._connect()  # type: ignore[misc]
+
+    def takes_connections(self) -> bool:
+        """Whether the server answers who connects now, be it with a refusal."""
+        raise NotImplementedError
+
+    def _ask(self) -> bool:
+        found = self.takes_connections()
+        if not found:
+            self.close_idle()  # else one after the other would be tried, and waited for
+        return found
 
     def is_alive(self, connection: Any) -> bool:
         """Whether an unused connection is still one, as far as this machine knows."""

@@ -2,7 +2,8 @@
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
 from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -13,6 +14,7 @@ from cdxsync.errors import DatabaseAway, Failed, SettingError, Unavailable
 from cdxsync.store import away
 from cdxsync.store.engines.base import BUSY_TIMEOUT_SECONDS, NEXT_TURN, TURNS, Engine, lost_in_commit, orphans
 from cdxsync.store.engines.pool import Pooled, is_silent, reading_in
+from cdxsync.store.engines.pulse import CONNECT_SECONDS, PATIENCE_SECONDS, SILENT
 
 try:
     import psycopg
@@ -24,7 +26,7 @@ except ImportError:
 _FORM = "postgresql://USER:PASSWORD@HOST:PORT/NAME?sslmode=verify-full"
 _DEFAULTS: dict[str, Any] = {
     "application_name": "cdxsync",
-    "connect_timeout": 5,
+    "connect_timeout": CONNECT_SECONDS,
     # A server that has gone without a word is noticed within half a minute.
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -32,9 +34,11 @@ _DEFAULTS: dict[str, Any] = {
     "tcp_user_timeout": 15000,
 }
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
-_READER = "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED"
+_READER = (
+    "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED;"
+    f" SET lock_timeout = {int(BUSY_TIMEOUT_SECONDS * 1000)}"
+)
 _WRITER = (
-    f"SET lock_timeout = {int(BUSY_TIMEOUT_SECONDS * 1000)}",
     # One that stopped in the middle must not keep all others from writing.
     "SET idle_in_transaction_session_timeout = '60s'",
     "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'",
@@ -77,12 +81,57 @@ class _TextDumper(Dumper):
         return obj.replace("\0", "\ufffd").encode()
 
 
+class _Connection(psycopg.Connection[Any]):
+    """psycopg's, which gives a server up that is silent and no longer `is_there`."""
+
+    is_there: Callable[[], bool] | None = None
+
+    def wait(self, gen: Any, *args: Any, **options: Any) -> Any:
+        """Wait for what the server has to say."""
+        return super().wait(self._patiently(gen), *args, **options)
+
+    def _patiently(self, steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+        try:
+            wanted = next(steps)
+            ask_at = time.monotonic() + PATIENCE_SECONDS
+            while True:
+                ready = yield wanted  # psycopg goes on every 0.1 s; nothing is ready then
+                if ready:
+                    ask_at = time.monotonic() + PATIENCE_SECONDS
+                elif time.monotonic() >= ask_at:
+                    if self.is_there is not None and not self.is_there():
+                        self.pgconn.finish()
+                        raise psycopg.OperationalError(SILENT)
+                    ask_at = time.monotonic() + PATIENCE_SECONDS
+                wanted = steps.send(ready)
+        except StopIteration as done:
+            return done.value
+
+
+class _Adapter(peewee.Psycopg3Adapter):
+    def connect(self, db: Any, **parameters: Any) -> Any:
+        connection = _Connection.connect(dbname=db.database, **parameters)
+        connection.is_there = db.pulse.is_there
+        return connection
+
+
 class _Database(Pooled, peewee.PostgresqlDatabase):
+    psycopg3_adapter = _Adapter
+
     def connect_driver(self) -> Any:
         connection = super().connect_driver()
         connection.adapters.register_dumper(str, _TextDumper)
-        connection.execute(_READER)
+        connection.execute(_READER, prepare=False)
         return connection
+
+    def takes_connections(self) -> bool:
+        try:
+            psycopg.connect(dbname=self.database, **self.connect_params | {"connect_timeout": CONNECT_SECONDS}).close()
+        except psycopg.errors.ConnectionTimeout:
+            return False
+        except psycopg.Error:
+            return True  # it refuses; where nobody listens any more, the system ends the connection
+        return True
 
     def is_alive(self, connection: Any) -> bool:
         return not connection.closed and is_silent(connection.fileno())
@@ -207,6 +256,7 @@ class PostgresEngine(Engine):
             encoding = connection.info.parameter_status("server_encoding")
             if encoding != "UTF8":
                 raise Failed(f"{self.shown} has the encoding {encoding}: make a database with ENCODING 'UTF8'")
+            connection.execute("SET lock_timeout = '1h'")
             connection.execute("SELECT pg_advisory_lock(%s)", (_MIGRATION_LOCK,))
             yield  # closing ends the lock
 
