@@ -86,6 +86,18 @@ def test_without_a_terminal_it_prints_once(lively: Fleet) -> None:
     assert "\x1b[?1049h" not in shown
 
 
+def test_what_anyone_asks_for_moves_no_terminal(lively: Fleet) -> None:
+    with lively.client() as anyone:
+        assert anyone.call("GET", "/admin/%1b]0;owned%07%1b[2J").status_code == 403
+    for command in ("top", "logs"):
+        printed = lively.cli(command).stdout
+        assert "owned" in printed
+        assert "\x1b" not in printed
+        shown, code = on_terminal(lively, [command, *(["--once"] if command == "top" else [])])
+        assert code == 0
+        assert [part for part in ("\x1b]", "\x1b[2J", "\x07") if part in shown] == []
+
+
 def test_json_has_what_it_shows(lively: Fleet) -> None:
     data = json.loads(lively.cli("--json", "top").stdout)
     assert set(data) == {"overview", "tokens_today", "logs"}
