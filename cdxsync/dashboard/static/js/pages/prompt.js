@@ -4,6 +4,7 @@ import { get, post, remove } from "../api.js";
 import { time } from "../clock.js";
 import { confirm, busy, markFields, openDialog } from "../dialog.js";
 import { card, facts, fill, h } from "../dom.js";
+import { textOf } from "../files.js";
 import { bytes } from "../format.js";
 import { actorText } from "../log_rows.js";
 import { errorPanel, tell } from "../notices.js";
@@ -82,8 +83,14 @@ function makeEditor(stored, fixedName, guard, saved) {
     onchange: async () => {
       const [chosen] = file.files;
       if (!chosen) return;
-      text.value = await chosen.text();
-      if (!fixedName && !name.value) name.value = chosen.name;
+      fill(problem);
+      markFields(form, {});
+      try {
+        text.value = await textOf(chosen, "prompt");
+        if (!fixedName && !name.value) name.value = chosen.name;
+      } catch (error) {
+        fill(problem, errorPanel(error, markFields(form, error.fields ?? {})));
+      }
       file.value = "";
       changed();
     },
@@ -91,7 +98,7 @@ function makeEditor(stored, fixedName, guard, saved) {
   let known = stored;
   // Browsers edit texts with plain newlines; one that was stored with others keeps them.
   const newline = stored?.prompt.includes("\r\n") ? "\r\n" : "\n";
-  const isDirty = () => text.value !== (known?.prompt ?? "").replaceAll("\r\n", "\n") || (!known && name.value !== "");
+  const isDirty = () => text.value !== (known?.prompt ?? "").replace(/\r\n?/g, "\n") || (!known && name.value !== "");
   const save = h("button", { type: "submit", class: "primary", id: "prompt-save" }, "Save");
   const changed = () => {
     size.textContent = `${bytes(new Blob([text.value]).size)}${isDirty() ? " · not saved" : ""}`;
@@ -143,8 +150,9 @@ function makeEditor(stored, fixedName, guard, saved) {
     const filename = fixedName ?? name.value.trim();
     try {
       if (!force && (await othersHaveChanged(filename, known, () => busy(save, () => store(true))))) return;
-      const answer = await post("slash-commands/store", { filename, prompt: text.value.replaceAll("\n", newline) });
-      known = { filename, prompt: text.value, sha256: answer.sha256 };
+      const sent = text.value; // who goes on writing meanwhile has more to save
+      const answer = await post("slash-commands/store", { filename, prompt: sent.replaceAll("\n", newline) });
+      known = { filename, prompt: sent, sha256: answer.sha256 };
       changed();
       tell(
         `${answer.filename} was ${answer.status === "unchanged" ? "the same already" : answer.status}; hosts get it at their next run`,
