@@ -173,10 +173,14 @@ class Load:
             self._see(answer, newest)
 
     def _see(self, answer: dict[str, Any], least: str) -> None:
-        """What any server says from now on is whole, and as new as what any of them has acknowledged before."""
+        """What any server says from now on is whole, and as new as what any of them has acknowledged before.
+
+        A store that is sent again, as its answer was lost, is `unchanged` and brings no document.
+        """
         date = answer["canonical_last_refresh"]
         with self.changed:
-            if date is None or date < least or answer["auth"] != self.sent[date]:
+            whole = answer["status"] == "unchanged" or answer["auth"] == self.sent.get(date)
+            if date is None or date < least or not whole:
                 self.wrong.append(("not the newest, or not whole", least, answer))
             else:
                 self.newest = max(self.newest, date)
