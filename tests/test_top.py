@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sqlite3
+import termios
 
 import pytest
 from conftest import Fleet
@@ -58,6 +59,23 @@ def test_control_c_ends_it_quietly(lively: Fleet) -> None:
     assert watched.end() == 0
     assert b"Traceback" not in watched.raw
     assert b"Aborted" not in watched.raw
+
+
+def test_control_z_gives_the_terminal_back_until_it_goes_on(lively: Fleet) -> None:
+    watched = Watched(lively, "top", "--interval", "0.2")
+    watched.wait_for("Hosts", "q quits")
+    modes = termios.ECHO | termios.ICANON
+    assert termios.tcgetattr(watched.descriptor)[3] & modes == 0
+    watched.type(b"\x1a")
+    watched.wait_until_stopped()
+    assert watched.raw.endswith(b"\x1b[?25h\x1b[?1049l")
+    assert termios.tcgetattr(watched.descriptor)[3] & modes == modes
+    lively.register("meanwhile.example.net")
+    os.kill(watched.pid, signal.SIGCONT)
+    watched.wait_for("q quits", "fqdn=meanwhile")
+    assert termios.tcgetattr(watched.descriptor)[3] & modes == 0
+    watched.type(b"q")
+    assert watched.end() == 0
 
 
 def test_what_cannot_be_read_is_said_and_goes_on(lively: Fleet) -> None:
