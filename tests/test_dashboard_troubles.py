@@ -110,6 +110,21 @@ def test_what_is_written_while_a_prompt_is_stored_counts_as_not_saved(used: Flee
     assert used.cli("prompts", "show", "plan.md").stdout == "The first half.\nThe second.\n"
 
 
+def test_what_was_written_is_replaced_only_after_a_question(tab: browser.Watcher) -> None:
+    page = tab.go("prompts/review.md")
+    editor = page.locator("#prompt-text")
+    editor.fill("An hour's work.\n")
+    page.get_by_role("button", name="View").last.click()
+    page.get_by_role("button", name="Put it into the editor").click()
+    expect(page.get_by_role("dialog")).to_contain_text("not saved is lost")
+    page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+    assert editor.input_value() == "An hour's work.\n"
+    page.locator("#prompt-file").set_input_files({"name": "a.md", "mimeType": "text/plain", "buffer": b"Of a file.\n"})
+    page.get_by_role("dialog").get_by_role("button", name="Replace").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    assert editor.input_value() == "Of a file.\n"
+
+
 def test_what_fails_after_its_dialog_was_closed_is_said(used: Fleet, tab: browser.Watcher) -> None:
     page = host_page(used, tab)
     held = Held(page, "POST", "hosts/*/disable")
