@@ -94,6 +94,21 @@ class Watched:
         """Type on the keyboard."""
         os.write(self.descriptor, text)
 
+    def wait_until_stopped(self) -> None:
+        """Follow the screen until the process is stopped, as by Ctrl-Z."""
+        deadline = time.monotonic() + 60
+        while not os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED)[0]:
+            assert time.monotonic() < deadline, "it was not stopped"
+            self._read_for(0.05)
+        while self._read_for(0):
+            pass
+
+    def _read_for(self, seconds: float) -> bool:
+        ready = bool(select.select([self.descriptor], [], [], seconds)[0])
+        if ready:
+            self._feed(os.read(self.descriptor, 65536))
+        return ready
+
     def end(self) -> int:
         """Read to the end; returns the exit code."""
         try:

@@ -70,6 +70,17 @@ def test_limits_can_be_off(tmp_path: Path) -> None:
         assert [client.call("GET", "/wrapper").status_code for _ in range(30)] == [401] * 30
 
 
+def test_admin_keys_that_are_guessed_count_and_missing_ones_do_not(tmp_path: Path) -> None:
+    """A browser's first calls have none: who loads the dashboard some times a minute is still asked for the key."""
+    env = {"CDXSYNC_FAILURES_PER_MINUTE": "3", "DASHBOARD_ADMIN_KEY": "open sesame"}
+    with running_fleet(tmp_path / "home", env=env) as fleet, fleet.client(certificate="admin") as client:
+        assert [client.call("GET", "/admin/hosts").status_code for _ in range(6)] == [401] * 6
+        wrong = {"X-Admin-Key": "wrong"}
+        statuses = [client.call("GET", "/admin/hosts", headers=wrong).status_code for _ in range(5)]
+        assert statuses == [401, 401, 401, 429, 429]
+        assert client.call("GET", "/admin/hosts", headers={"X-Admin-Key": "open sesame"}).status_code == 200
+
+
 def test_refusals_are_audited_with_their_host(fresh_fleet: Fleet) -> None:
     data = fresh_fleet.register("seen.example.net")
     sql = "UPDATE hosts SET ip = '192.0.2.1' WHERE fqdn = 'seen.example.net'"

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sqlite3
+import termios
 
 import pytest
 from conftest import Fleet
@@ -60,6 +61,23 @@ def test_control_c_ends_it_quietly(lively: Fleet) -> None:
     assert b"Aborted" not in watched.raw
 
 
+def test_control_z_gives_the_terminal_back_until_it_goes_on(lively: Fleet) -> None:
+    watched = Watched(lively, "top", "--interval", "0.2")
+    watched.wait_for("Hosts", "q quits")
+    modes = termios.ECHO | termios.ICANON
+    assert termios.tcgetattr(watched.descriptor)[3] & modes == 0
+    watched.type(b"\x1a")
+    watched.wait_until_stopped()
+    assert watched.raw.endswith(b"\x1b[?25h\x1b[?1049l")
+    assert termios.tcgetattr(watched.descriptor)[3] & modes == modes
+    lively.register("meanwhile.example.net")
+    os.kill(watched.pid, signal.SIGCONT)
+    watched.wait_for("q quits", "fqdn=meanwhile")
+    assert termios.tcgetattr(watched.descriptor)[3] & modes == 0
+    watched.type(b"q")
+    assert watched.end() == 0
+
+
 def test_what_cannot_be_read_is_said_and_goes_on(lively: Fleet) -> None:
     watched = Watched(lively, "top", "--interval", "0.2")
     watched.wait_for("Hosts", "q quits")
@@ -84,6 +102,18 @@ def test_without_a_terminal_it_prints_once(lively: Fleet) -> None:
     assert width(shown) <= 80
     assert "Hosts" in plain(shown)
     assert "\x1b[?1049h" not in shown
+
+
+def test_what_anyone_asks_for_moves_no_terminal(lively: Fleet) -> None:
+    with lively.client() as anyone:
+        assert anyone.call("GET", "/admin/%1b]0;owned%07%1b[2J").status_code == 403
+    for command in ("top", "logs"):
+        printed = lively.cli(command).stdout
+        assert "owned" in printed
+        assert "\x1b" not in printed
+        shown, code = on_terminal(lively, [command, *(["--once"] if command == "top" else [])])
+        assert code == 0
+        assert [part for part in ("\x1b]", "\x1b[2J", "\x07") if part in shown] == []
 
 
 def test_json_has_what_it_shows(lively: Fleet) -> None:

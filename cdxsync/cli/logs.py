@@ -95,11 +95,16 @@ def _cells(row: dict[str, Any]) -> tuple[object, ...]:
 
 
 def words(details: str | None) -> str:
-    """A row's JSON details as `name=value` words, values with blanks in quotes."""
+    """A row's JSON details as `name=value` words, values with blanks in quotes.
+
+    So are those with control characters, written as JSON has them: details hold what anyone has sent, such as the path
+    of a refused call, and a terminal obeys what it is sent.
+    """
     import json
 
+    def word(value: object) -> str:
+        is_plain = isinstance(value, str) and value.isprintable() and value and " " not in value
+        return str(value) if is_plain else json.dumps(value)
+
     found = json.loads(details) if details else {}
-    return " ".join(
-        f"{name}={value if isinstance(value, str) and value and ' ' not in value else json.dumps(value)}"
-        for name, value in found.items()
-    )
+    return " ".join(f"{name}={word(value)}" for name, value in found.items())

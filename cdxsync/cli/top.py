@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 LOG_ROWS = 50
 _QUIT = b"qQ\x1b\x03\x04"
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 def top(
@@ -64,23 +65,35 @@ def _print(data: dict[str, Any]) -> None:
 
 
 def _watch(fleet: "Fleet", interval: float) -> None:
-    """Show it until somebody ends it. What cannot be read is said, and what was read last stays."""
+    """Show it until somebody ends it; whoever stops it (Ctrl-Z) has the terminal as it was, until it goes on."""
     import logging
 
+    logging.getLogger("cdxsync").addHandler(logging.NullHandler())  # what goes wrong is said on the screen
+    data = _read(fleet)
+    with _signals() as wake:
+        while shown := _follow(fleet, interval, data, wake):
+            signal.raise_signal(signal.SIGSTOP)
+            data = shown
+
+
+def _follow(fleet: "Fleet", interval: float, data: dict[str, Any], wake: int) -> dict[str, Any] | None:
+    """Show it until it is to be stopped, and return what was read last; None when it is to end.
+
+    What cannot be read is said, and what was read last stays.
+    """
     from rich.console import Console
     from rich.live import Live
 
     from cdxsync.errors import CdxsyncError
 
-    logging.getLogger("cdxsync").addHandler(logging.NullHandler())  # what goes wrong is said on the screen
     console = Console()
-    data, problem = _read(fleet), ""
-    with _keyboard() as wake, Live(console=console, screen=True, auto_refresh=False) as live:
+    problem = ""
+    with _single_keys(), Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             live.update(_screen(data, problem, console.height, interval), refresh=True)
             event = _wait(wake, interval)
-            if event == "quit":
-                return
+            if event in ("quit", "stop"):
+                return data if event == "stop" else None
             if event == "resized":
                 continue
             try:
@@ -107,30 +120,35 @@ def _screen(data: dict[str, Any], problem: str, height: int, interval: float) ->
 
 
 @contextmanager
-def _keyboard() -> Iterator[int]:
-    """Have single keys come without Enter, and changes of the window's size, signals too, as bytes to the yielded pipe.
-
-    The terminal is as before at the end, also when the process is told to end.
-    """
-    import termios
-    import tty
-
-    descriptor = sys.stdin.fileno()
-    before = termios.tcgetattr(descriptor)
+def _signals() -> Iterator[int]:
+    """Have signals come as bytes to the yielded pipe: changes of the window's size, and wishes to end or to stop."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    handlers = {number: signal.signal(number, _noted) for number in (signal.SIGWINCH, signal.SIGTERM, signal.SIGINT)}
+    handlers = {number: signal.signal(number, _noted) for number in (signal.SIGWINCH, signal.SIGTSTP, *_ENDING)}
     old_wakeup = signal.set_wakeup_fd(writer)
     try:
-        tty.setcbreak(descriptor, termios.TCSANOW)
         yield reader
     finally:
         signal.set_wakeup_fd(old_wakeup)
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        termios.tcsetattr(descriptor, termios.TCSANOW, before)
         os.close(reader)
         os.close(writer)
+
+
+@contextmanager
+def _single_keys() -> Iterator[None]:
+    """Have single keys come without Enter. The terminal is as before at the end."""
+    import termios
+    import tty
+
+    descriptor = sys.stdin.fileno()
+    before = termios.tcgetattr(descriptor)
+    try:
+        tty.setcbreak(descriptor, termios.TCSANOW)
+        yield
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSANOW, before)
 
 
 def _noted(number: int, frame: object) -> None:
@@ -138,11 +156,11 @@ def _noted(number: int, frame: object) -> None:
 
 
 def _wait(wake: int, seconds: float) -> str:
-    """Wait for a key, a signal, or the time: `quit`, `resized`, or `look` when it is time for another look."""
+    """Wait for a key, a signal, or the time: `quit`, `stop`, `resized`, or `look` when it is time for another look."""
     ready, _, _ = select.select([sys.stdin, wake], [], [], seconds)
     if wake in ready:
         signals = set(os.read(wake, 64))
-        return "quit" if signals & {signal.SIGTERM, signal.SIGINT} else "resized"
+        return "quit" if signals & set(_ENDING) else "stop" if signal.SIGTSTP in signals else "resized"
     if not ready:
         return "look"
     keys = os.read(sys.stdin.fileno(), 64)

@@ -94,6 +94,12 @@ def _bearer() -> str | None:
     return token.strip() if scheme.lower() == "bearer" else None
 
 
+def _admin_key() -> bytes:
+    """The admin key that the request carries, as it was sent: UTF-8, where it is more than ASCII."""
+    given: str = request.environ.get("HTTP_X_ADMIN_KEY") or _bearer() or ""
+    return given.encode("latin-1")  # how WSGI has the bytes of a header (PEP 3333)
+
+
 class Guard:
     """Throttles callers whose authentication fails, and writes the audit rows about refused calls."""
 
@@ -208,6 +214,11 @@ class AdminGate:
         try:
             return self._admit(is_page)
         except Unauthenticated as error:
+            if (
+                not _admin_key()
+            ):  # Nothing was guessed. So are a browser's first calls, before its page asks for the key.
+                self._guard.refused(error.message, None)
+                raise
             raise self._guard.failed(error) from None
         except Refused as error:
             self._guard.refused(error.message, None)
@@ -232,8 +243,7 @@ class AdminGate:
         # Before the key: a foreign page must not be able to guess it, or to have the admin throttled.
         self._check_origin(is_page)
         expected = "" if is_page else self._settings.dashboard_admin_key
-        given = request.environ.get("HTTP_X_ADMIN_KEY") or _bearer() or ""
-        if expected and not hmac.compare_digest(given.encode(), expected.encode()):
+        if expected and not hmac.compare_digest(_admin_key(), expected.encode()):
             raise Unauthenticated("The admin key is missing or wrong; send it as X-Admin-Key")
         return actor
 

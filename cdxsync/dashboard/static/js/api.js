@@ -56,7 +56,7 @@ async function send(method, path, { query, body, signal }) {
     if (value !== null && value !== undefined && value !== "") url.searchParams.set(name, String(value));
   }
   const headers = { Accept: "application/json", "X-Cdxsync-Request": "dashboard" };
-  if (adminKey) headers["X-Admin-Key"] = adminKey;
+  if (adminKey) headers["X-Admin-Key"] = asHeader(adminKey);
   if (body !== undefined) headers["Content-Type"] = "application/json";
   const options = { method, headers, signal, cache: "no-store", credentials: "same-origin", redirect: "error" };
   try {
@@ -65,6 +65,11 @@ async function send(method, path, { query, body, signal }) {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
     throw new ApiError("The server cannot be reached. Is it running, and is your certificate still valid?");
   }
+}
+
+/** A text as a header carries it: its bytes in UTF-8, each written as one character; `fetch` refuses others. */
+function asHeader(text) {
+  return String.fromCharCode(...new TextEncoder().encode(text));
 }
 
 async function read(response) {

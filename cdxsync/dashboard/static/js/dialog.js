@@ -1,11 +1,12 @@
 /** Modal dialogs: made for one question, gone when it is answered; the focus returns to where it was. */
 
 import { fill, h, uniqueId } from "./dom.js";
-import { errorPanel, moveNotices } from "./notices.js";
+import { complain, errorPanel, moveNotices } from "./notices.js";
 
 /**
  * Open a dialog. Each action's `run` gets the dialog's handle; what it throws is shown in the dialog, with the texts
- * of wrong fields beside the inputs whose `name` is the field. Enter in a field runs the primary action.
+ * of wrong fields beside the inputs whose `name` is the field, or as a notice when the dialog was closed meanwhile.
+ * Enter in a field runs the primary action.
  *
  * @param {object} options
  * @param {string} options.title
@@ -59,6 +60,7 @@ export function openDialog({ title, body, actions, wide = false, dismissable = t
     try {
       await run(handle);
     } catch (error) {
+      if (!element.open) return complain(error);
       const left = markFields(content, error.fields ?? {});
       fill(problem, errorPanel(error, left));
     }
@@ -145,7 +147,8 @@ function describe(input, id, on) {
 }
 
 /**
- * Ask before something is done. With `typed` the person has to type that text first.
+ * Ask before something is done. With `typed` the person has to type that text first. `done` then reads anew what has
+ * changed; its failure is not one of what was done, which must not be done again for it.
  *
  * @param {object} options
  * @param {string} options.title
@@ -153,9 +156,10 @@ function describe(input, id, on) {
  * @param {string} options.label of the button that does it
  * @param {string} [options.typed]
  * @param {boolean} [options.danger]
- * @param {() => Promise<any>} options.run
+ * @param {() => any} options.run
+ * @param {() => any} [options.done]
  */
-export function confirm({ title, body, label, typed, danger = false, run }) {
+export function confirm({ title, body, label, typed, danger = false, run, done }) {
   const input = typed
     ? h("input", {
         type: "text",
@@ -192,6 +196,11 @@ export function confirm({ title, body, label, typed, danger = false, run }) {
             throw error;
           }
           await run();
+          try {
+            await done?.();
+          } catch (error) {
+            complain(error);
+          }
           dialog.close();
         },
       },

@@ -12,11 +12,12 @@ const LOOK_SECONDS = 2;
 
 /**
  * Register a host by a name that is asked for, and show its installer once. With `fqdn` it is a known host, whose key
- * is rotated by that.
+ * is rotated by that; so is that of a name for which `isKnown`, after a further question.
  *
- * @param {{fqdn?: string, done: () => any}} options `done` is called when something has changed
+ * @param {{fqdn?: string, isKnown?: (name: string) => boolean, done: () => any}} options `done` is called when
+ *   something has changed
  */
-export function registerDialog({ fqdn, done }) {
+export function registerDialog({ fqdn, isKnown = () => false, done }) {
   const end = new AbortController();
   const input = h("input", {
     name: "fqdn",
@@ -27,19 +28,24 @@ export function registerDialog({ fqdn, done }) {
     autocapitalize: "off",
     placeholder: "web1.example.net",
   });
-  const submit = async (dialog) => {
-    const answer = await post("hosts/register", { fqdn: fqdn ?? input.value.trim() });
-    tell(fqdn ? `The key of ${fqdn} was rotated` : `${answer.host.fqdn} was registered`);
+  const mint = async (dialog, name, rotates) => {
+    const answer = await post("hosts/register", { fqdn: name });
+    const said = rotates ? `The key of ${name} was rotated` : `${answer.host.fqdn} was registered`;
+    tell(dialog.element.open ? said : `${said}. Its installer was not shown: the dialog was closed. Rotate the key.`);
     done();
-    dialog.show(installerView(answer, end.signal));
+    if (dialog.element.open) dialog.show(installerView(answer, end.signal));
+  };
+  const submit = (dialog) => {
+    const name = fqdn ?? input.value.trim().toLowerCase().replace(/\.$/, "");
+    if (fqdn || !isKnown(name)) return mint(dialog, name, Boolean(fqdn));
+    return dialog.show({
+      title: "Rotate the key",
+      body: [h("p", null, "The host is registered already."), whatRotatingDoes(name)],
+      actions: [{ label: "Cancel" }, { label: "Rotate", danger: true, run: () => mint(dialog, name, true) }],
+    });
   };
   const body = fqdn
-    ? h(
-        "p",
-        null,
-        h("strong", null, fqdn),
-        " gets a new key and a new installer. The old key, installers that were not used, and the address that the host is bound to end at once: its calls are refused until the new installer has run on it.",
-      )
+    ? whatRotatingDoes(fqdn)
     : h(
         "div",
         { class: "field" },
@@ -64,6 +70,14 @@ export function registerDialog({ fqdn, done }) {
     },
   });
 }
+
+const whatRotatingDoes = (fqdn) =>
+  h(
+    "p",
+    null,
+    h("strong", null, fqdn),
+    " gets a new key and a new installer. The old key, installers that were not used, and the address that the host is bound to end at once: its calls are refused until the new installer has run on it.",
+  );
 
 /** The one view of the command; nothing of it stays when the dialog is closed. */
 function installerView({ host, installer }, signal) {
@@ -129,14 +143,14 @@ export function setActive(host, active, done) {
   const run = async () => {
     await post(`hosts/${host.id}/${active ? "enable" : "disable"}`);
     tell(active ? `${host.fqdn} was enabled` : `${host.fqdn} was disabled`);
-    await done();
   };
-  if (active) return run();
+  if (active) return run().then(done);
   return confirm({
     title: "Disable the host",
     label: "Disable",
     danger: true,
     run,
+    done,
     body: h(
       "p",
       null,
@@ -170,8 +184,8 @@ export function unbind(host, done) {
     run: async () => {
       await post(`hosts/${host.id}/unbind`);
       tell(`${host.fqdn} is bound to no address now; its next call binds it anew`);
-      await done();
     },
+    done,
   });
 }
 
@@ -190,8 +204,8 @@ export function clear(host, done) {
     run: async () => {
       const { cleared } = await post(`hosts/${host.id}/clear`);
       tell(`What was known of ${host.fqdn} was cleared: ${cleared.digests} digests`);
-      await done();
     },
+    done,
   });
 }
 
@@ -212,7 +226,7 @@ export function deleteHost(host, done) {
     run: async () => {
       await remove(`hosts/${host.id}`);
       tell(`${host.fqdn} was deleted`);
-      await done();
     },
+    done,
   });
 }

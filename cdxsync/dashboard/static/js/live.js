@@ -24,22 +24,51 @@ export function makePlaces(names) {
 }
 
 /**
- * Load now, and then every `seconds`, and say in the head of when it is, or why it is not up to date. Throws what the
- * first load does.
+ * Keeps what was read from being shown over what was read later: readings overlap when an action reads anew while the
+ * page does. Called when a reading begins, it returns what tells at its end whether it is still to be shown. Pure.
+ *
+ * @returns {() => () => boolean}
+ */
+export function inTurn() {
+  let begun = 0;
+  let shown = 0;
+  return () => {
+    const mine = ++begun;
+    return () => {
+      if (mine < shown) return false;
+      shown = mine;
+      return true;
+    };
+  };
+}
+
+/**
+ * Load now, and then every `seconds` when it is `wanted`, and say in the head of when it is, or why it is not up to
+ * date. Returns what loads at once. Throws what the first load does.
  *
  * @param {HTMLElement} head
  * @param {number} seconds
  * @param {() => Promise<any>} load
  * @param {AbortSignal} signal
+ * @param {() => boolean} [wanted]
  */
-export async function keepFresh(head, seconds, load, signal) {
+export async function keepFresh(head, seconds, load, signal, wanted = () => true) {
   const freshness = h("span", { class: "about small" });
   const say = (error) => {
     if (error) fill(freshness, h("span", { class: "bad" }, `not up to date: ${error.message}`));
     else fill(freshness, "as of ", time(new Date().toISOString()));
   };
-  await load();
+  const read = async () => {
+    await load();
+    say(null);
+  };
+  await read();
   head.querySelector("h1").after(freshness);
-  say(null);
-  every(seconds, load, signal, say);
+  const again = async () => {
+    if (wanted()) await read();
+  };
+  every(seconds, again, signal, (error) => {
+    if (error) say(error);
+  });
+  return read;
 }

@@ -121,10 +121,10 @@ document.getElementById("skip").addEventListener("click", (event) => {
   event.preventDefault();
   main.focus();
 });
-/** What nobody has caught is said as well; but not that a page was left while it was reading. */
+/** What nobody has caught is said as well. */
 window.addEventListener("unhandledrejection", (event) => {
   event.preventDefault();
-  if (!isAbort(event.reason)) complain(event.reason);
+  complain(event.reason);
 });
 window.addEventListener("pagehide", closeDialogs); // a browser may keep the page for its back button
 drawNavigation();

@@ -11,8 +11,12 @@ export function tell(...text) {
   setTimeout(() => notice.remove(), STAY_MS);
 }
 
-/** Say that something failed: the server's message, the fields, the request's id. It stays until it is closed. */
+/**
+ * Say that something failed: the server's message, the fields, the request's id. It stays until it is closed. That a
+ * page was left while it was reading is no failure.
+ */
 export function complain(error) {
+  if (error.name === "AbortError") return;
   show("notices-alert", "notice bad", h("div", null, errorText(error)));
 }
 

@@ -12,6 +12,7 @@ import { isAbort } from "./api.js";
  * @param {(error: Error | null) => void} [failed]
  */
 export function every(seconds, work, signal, failed = () => {}) {
+  if (signal.aborted) return;
   let running = false;
   let missed = false;
 

@@ -5,7 +5,9 @@ import { copyButton } from "../clipboard.js";
 import { fullTime, time } from "../clock.js";
 import { confirm, openDialog } from "../dialog.js";
 import { badge, card, empty, facts, fill, h } from "../dom.js";
+import { textOf } from "../files.js";
 import { digest } from "../format.js";
+import { inTurn } from "../live.js";
 import { tell } from "../notices.js";
 import { actionButton, shortDigest } from "../parts.js";
 import { table } from "../table.js";
@@ -16,11 +18,14 @@ const MOST = 500;
 /** Draw the page. */
 export async function authPage({ head, body, signal }) {
   const place = { canonical: h("div"), history: h("div") };
+  const begin = inTurn();
   const load = async () => {
+    const isNewest = begin();
     const [canonical, { history }] = await Promise.all([
       readCanonical(signal),
       get("auth/history", { limit: MOST }, signal),
     ]);
+    if (!isNewest()) return;
     fill(place.canonical, canonicalCard(canonical));
     fill(place.history, historyCard(history, load));
   };
@@ -175,8 +180,8 @@ function askRollback(row, load) {
     run: async () => {
       const done = await post("auth/rollback", { id: row.id });
       tell(`Rolled back: document ${done.to} is canonical again, as document ${done.stored_as}`);
-      await load();
     },
+    done: load,
   });
 }
 
@@ -229,7 +234,7 @@ function uploadDialog(load) {
             throw Object.assign(new Error("Nothing was uploaded."), {
               fields: { auth: ["is required: choose a file"] },
             });
-          const answer = await post("auth/upload", { auth: await file.text(), force: force.checked });
+          const answer = await post("auth/upload", { auth: await textOf(file, "auth"), force: force.checked });
           const said = {
             updated: `${file.name} is canonical now`,
             unchanged: `${file.name} is what the fleet has already`,

@@ -7,7 +7,7 @@ import { badge, card, empty, facts, fill, h } from "../dom.js";
 import { STATES, stateOf } from "../fleet_state.js";
 import { compact, count, money } from "../format.js";
 import * as actions from "../host_actions.js";
-import { keepFresh, makePlaces } from "../live.js";
+import { inTurn, keepFresh, makePlaces } from "../live.js";
 import { logTable } from "../log_rows.js";
 import { complain } from "../notices.js";
 import { actionButton, shortDigest, stateBadge } from "../parts.js";
@@ -26,7 +26,9 @@ export async function hostPage({ head, body, params, signal, setTitle }) {
   places.bar.className = "push";
   const month = monthOf(Date.now());
 
+  const begin = inTurn();
   const load = async () => {
+    const isNewest = begin();
     const [{ host }, auth, summary, rows, log] = await Promise.all([
       get(`hosts/${id}`, {}, signal),
       get(`hosts/${id}/auth`, {}, signal),
@@ -34,6 +36,7 @@ export async function hostPage({ head, body, params, signal, setTitle }) {
       get("usage", { host_id: params.id, limit: ROWS }, signal),
       get("logs", { host_id: params.id, limit: ROWS }, signal),
     ]);
+    if (!isNewest()) return;
     const state = stateOf(host, auth.canonical_digest);
     setTitle(host.fqdn);
     draw("badge", state, () => stateBadge(state));

@@ -8,7 +8,7 @@ import { compact, count, counted } from "../format.js";
 import { registerDialog } from "../host_actions.js";
 import { tell } from "../notices.js";
 import { actionButton, stateBadge } from "../parts.js";
-import { every } from "../polling.js";
+import { inTurn, keepFresh } from "../live.js";
 import { keepInAddress } from "../addresses.js";
 import { sorted } from "../sorting.js";
 import { windowedTable } from "../windowed.js";
@@ -169,8 +169,11 @@ export async function hostsPage({ head, body, query, signal }) {
     } else fill(place, empty(hosts.length ? "No host matches." : "No host is registered yet."));
   }
 
+  const begin = inTurn();
   const load = async () => {
+    const isNewest = begin();
     const [overview, listing] = await Promise.all([get("overview", {}, signal), get("hosts", {}, signal)]);
+    if (!isNewest()) return;
     const digest = overview.canonical?.digest;
     hosts = keepUnchanged(
       listing.hosts.map((host) => ({ ...host, state: stateOf(host, digest), haystack: haystack(host) })),
@@ -183,31 +186,21 @@ export async function hostsPage({ head, body, query, signal }) {
     draw();
   };
   const reload = async () => {
-    await load();
+    await reread();
     tell(`The list was read again: ${counted(hosts.length, "host")}`);
   };
-  await load();
+  const register = () => registerDialog({ isKnown: (name) => hosts.some((host) => host.fqdn === name), done: reread });
+  const reread = await keepFresh(head, EVERY_SECONDS, load, signal, () => hosts.length <= MOST_TO_REPEAT);
   head.append(
     h(
       "div",
       { class: "push" },
       actionButton("Reload", reload),
-      h(
-        "button",
-        { type: "button", class: "primary", id: "register", onclick: () => registerDialog({ done: load }) },
-        "Register a host",
-      ),
+      h("button", { type: "button", class: "primary", id: "register", onclick: register }, "Register a host"),
     ),
   );
   fill(body, h("div", { class: "toolbar" }, search, states, traits, clear, result), place);
   draw();
-  every(
-    EVERY_SECONDS,
-    async () => {
-      if (hosts.length <= MOST_TO_REPEAT) await load();
-    },
-    signal,
-  );
 }
 
 /** The hosts, each as the object that it was before where nothing has changed: its row is then not drawn anew. */

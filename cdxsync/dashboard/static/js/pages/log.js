@@ -51,6 +51,8 @@ export async function logPage({ head, body, query, signal }) {
   let paused = false;
   /** Goes up with every change of the filter; what was asked for before is then no longer wanted. */
   let turn = 0;
+  /** Whether the rows are those of the filter; reading them may have failed. */
+  let loaded = false;
 
   const wanted = () => ({ action: filter.action, q: filter.q, host_id: filter.host });
   const line = (row) => bodyRow(columns, row, { "data-id": row.id });
@@ -58,22 +60,27 @@ export async function logPage({ head, body, query, signal }) {
   const load = async () => {
     turn += 1;
     const mine = turn;
+    loaded = false;
     keepInAddress("log", filter);
     const page = await get("logs", { ...wanted(), limit: PAGE }, signal);
     if (mine !== turn) return;
+    loaded = true;
     fill(lines, page.logs.map(line));
     newest = page.logs[0]?.id ?? 0;
     before = page.next_before;
     settle();
   };
   const more = async () => {
+    const [mine, from] = [turn, before];
     const page = await get("logs", { ...wanted(), limit: PAGE, before }, signal);
+    if (mine !== turn || from !== before) return; // another list by now, or one whose end has gone
     lines.append(...page.logs.map(line));
     before = page.next_before;
     settle();
   };
   const follow = async () => {
     if (paused) return;
+    if (!loaded) return await load();
     const mine = turn;
     const rows = await newerThan(newest, wanted(), signal);
     if (!rows.length || paused || mine !== turn) return;

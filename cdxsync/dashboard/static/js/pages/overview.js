@@ -1,6 +1,6 @@
 /** The fleet at a glance; read anew while it is open. */
 
-import { call, get } from "../api.js";
+import { call, get, isAbort } from "../api.js";
 import { dayChart } from "../chart.js";
 import { fullTime, time } from "../clock.js";
 import { badge, card, empty, facts, fill, h } from "../dom.js";
@@ -10,7 +10,7 @@ import { logTable } from "../log_rows.js";
 import { offReason, runJob, versionsButton } from "../jobs.js";
 import { complain, tell } from "../notices.js";
 import { actionButton, findingsList, jobBadge, meter, quotaGauges, shortDigest } from "../parts.js";
-import { keepFresh, makePlaces } from "../live.js";
+import { inTurn, keepFresh, makePlaces } from "../live.js";
 import { every } from "../polling.js";
 import { address } from "../addresses.js";
 import { table } from "../table.js";
@@ -41,13 +41,16 @@ export async function overviewPage({ head, body, signal }) {
     draw("warnings", warnings, () => warningsCard(warnings));
   };
 
+  const begin = inTurn();
   const refresh = async () => {
+    const isNewest = begin();
     const month = monthOf(Date.now());
     const [data, usage, log] = await Promise.all([
       get("overview", {}, signal),
       get("usage/summary", { month }, signal),
       get("logs", { limit: LOG_ROWS }, signal),
     ]);
+    if (!isNewest()) return;
     const off = (name) => offReason(data.jobs, name);
     outside = data.warnings;
     drawWarnings();
@@ -61,7 +64,12 @@ export async function overviewPage({ head, body, signal }) {
     draw("log", log.logs, () => logCard(log.logs));
   };
   const examine = async () => {
-    examined = (await get("doctor", {}, signal)).checks;
+    try {
+      examined = (await get("doctor", {}, signal)).checks;
+    } catch (error) {
+      if (isAbort(error)) return;
+      examined = [{ level: "warn", text: `The server could not be examined: ${error.message}`, mend: null, check: "" }];
+    }
     drawWarnings();
   };
   await keepFresh(head, EVERY_SECONDS, refresh, signal);

@@ -4,12 +4,12 @@ import { get, post, remove } from "../api.js";
 import { time } from "../clock.js";
 import { confirm, busy, markFields, openDialog } from "../dialog.js";
 import { card, facts, fill, h } from "../dom.js";
+import { textOf } from "../files.js";
 import { bytes } from "../format.js";
-import { actorText } from "../log_rows.js";
 import { errorPanel, tell } from "../notices.js";
 import { actionButton, shortDigest } from "../parts.js";
+import { historyCard, promptPath } from "../prompt_history.js";
 import { promptAddress } from "./prompts.js";
-import { table } from "../table.js";
 
 /** Stands in the address for a prompt that is not stored yet; no file name begins with a plus. */
 const NEW = "+new";
@@ -22,14 +22,14 @@ export async function promptPage({ head, body, params, signal, setTitle, guard }
   setTitle(name ?? "New prompt");
   const side = h("div", { class: "w4 stack" });
   const drawSide = async () => {
-    const { history } = await get(`${path(name)}/history`, {}, signal);
+    const { history } = await get(`${promptPath(name)}/history`, {}, signal);
     const now = await find(name, signal);
     fill(
       side,
       now
         ? factsCard(now)
         : h("div", { class: "callout" }, "It was deleted. Take a text from its history to store it again."),
-      historyCard(name, now, history),
+      historyCard(name, now, history, editor.put),
     );
   };
   const editor = makeEditor(stored, name, guard, drawSide);
@@ -42,16 +42,15 @@ export async function promptPage({ head, body, params, signal, setTitle, guard }
     ),
   );
   if (!isNew) await drawSide();
-  fill(body, isNew ? editor : h("div", { class: "grid" }, h("div", { class: "w8 stack" }, editor), side));
+  const wide = h("div", { class: "w8 stack" }, editor.element);
+  fill(body, isNew ? editor.element : h("div", { class: "grid" }, wide, side));
 }
-
-const path = (name) => `slash-commands/${encodeURIComponent(name)}`;
 
 /** The prompt with its text, or null when there is none of that name. */
 async function find(name, signal) {
   const { commands } = await get("slash-commands", {}, signal);
   const listed = commands.find((row) => row.filename.toLowerCase() === name.toLowerCase());
-  return listed ? get(path(listed.filename), {}, signal) : null;
+  return listed ? get(promptPath(listed.filename), {}, signal) : null;
 }
 
 function makeEditor(stored, fixedName, guard, saved) {
@@ -82,16 +81,24 @@ function makeEditor(stored, fixedName, guard, saved) {
     onchange: async () => {
       const [chosen] = file.files;
       if (!chosen) return;
-      text.value = await chosen.text();
-      if (!fixedName && !name.value) name.value = chosen.name;
+      fill(problem);
+      markFields(form, {});
+      try {
+        const content = await textOf(chosen, "prompt");
+        put(content, () => {
+          if (!fixedName && !name.value) name.value = chosen.name;
+        });
+      } catch (error) {
+        fill(problem, errorPanel(error, markFields(form, error.fields ?? {})));
+      }
       file.value = "";
-      changed();
     },
   });
   let known = stored;
   // Browsers edit texts with plain newlines; one that was stored with others keeps them.
   const newline = stored?.prompt.includes("\r\n") ? "\r\n" : "\n";
-  const isDirty = () => text.value !== (known?.prompt ?? "").replaceAll("\r\n", "\n") || (!known && name.value !== "");
+  const isWritten = () => text.value !== (known?.prompt ?? "").replace(/\r\n?/g, "\n");
+  const isDirty = () => isWritten() || (!known && name.value !== "");
   const save = h("button", { type: "submit", class: "primary", id: "prompt-save" }, "Save");
   const changed = () => {
     size.textContent = `${bytes(new Blob([text.value]).size)}${isDirty() ? " · not saved" : ""}`;
@@ -137,14 +144,27 @@ function makeEditor(stored, fixedName, guard, saved) {
   guard(isDirty);
   changed();
 
+  /** Put a text into the editor; what somebody has written there and not saved goes only after a question. */
+  function put(content, then = () => {}) {
+    const run = () => {
+      text.value = content;
+      then();
+      changed();
+    };
+    if (!isWritten()) return run();
+    const lost = h("p", null, "What you have written here and not saved is lost.");
+    return confirm({ title: "Replace your text?", label: "Replace", danger: true, body: lost, run });
+  }
+
   async function store(force = false) {
     fill(problem);
     markFields(form, {});
     const filename = fixedName ?? name.value.trim();
     try {
       if (!force && (await othersHaveChanged(filename, known, () => busy(save, () => store(true))))) return;
-      const answer = await post("slash-commands/store", { filename, prompt: text.value.replaceAll("\n", newline) });
-      known = { filename, prompt: text.value, sha256: answer.sha256 };
+      const sent = text.value; // who goes on writing meanwhile has more to save
+      const answer = await post("slash-commands/store", { filename, prompt: sent.replaceAll("\n", newline) });
+      known = { filename, prompt: sent, sha256: answer.sha256 };
       changed();
       tell(
         `${answer.filename} was ${answer.status === "unchanged" ? "the same already" : answer.status}; hosts get it at their next run`,
@@ -155,7 +175,7 @@ function makeEditor(stored, fixedName, guard, saved) {
       fill(problem, errorPanel(error, markFields(form, error.fields ?? {})));
     }
   }
-  return card(stored ? "Edit" : "Write", { body: form });
+  return { element: card(stored ? "Edit" : "Write", { body: form }), put };
 }
 
 /** Whether somebody has stored another text since `known` was read; then it asks what to do, and `overwrite` goes on. */
@@ -200,7 +220,7 @@ function askDelete(stored) {
       " is deleted from the server, and from the hosts at their next run. Its texts stay in its history.",
     ),
     run: async () => {
-      await remove(path(stored.filename));
+      await remove(promptPath(stored.filename));
       tell(`${stored.filename} was deleted`);
       location.hash = "#/prompts";
     },
@@ -215,63 +235,6 @@ function factsCard(stored) {
       ["Changed", time(stored.updated_at, { style: "full" })],
       ["SHA-256", shortDigest(stored.sha256)],
     ]),
-  });
-}
-
-/** Who stored a text, where that is known. */
-const by = (row) => (row.source ? actorText(row.source) : "somebody");
-
-function historyCard(name, now, history) {
-  const columns = [
-    { title: "Time", head: true, className: "nowrap", cell: (row) => time(row.stored_at, { style: "short" }) },
-    { title: "By", cell: (row) => h("span", { title: row.source }, by(row)) },
-    {
-      title: "",
-      className: "actions",
-      cell: (row) => actionButton("View", () => showVersion(name, now, row), "quiet", `version-${row.id}`),
-    },
-  ];
-  return card("History", {
-    flush: true,
-    body: table({
-      label: "Earlier texts of the prompt, the newest first",
-      columns,
-      rows: history,
-      none: "It has had no other text.",
-    }),
-  });
-}
-
-async function showVersion(name, now, row) {
-  const { prompt } = await get(`${path(name)}/history/${row.id}`);
-  const take = {
-    label: "Put it into the editor",
-    primary: true,
-    run: (dialog) => {
-      dialog.close();
-      const text = document.getElementById("prompt-text");
-      text.value = prompt;
-      text.dispatchEvent(new Event("input"));
-      text.focus();
-      tell("The text is in the editor; it is stored when you save it");
-    },
-  };
-  openDialog({
-    title: `${name}, as it was`,
-    wide: true,
-    body: [
-      h(
-        "p",
-        { class: "muted" },
-        "Stored ",
-        time(row.stored_at, { style: "full" }),
-        " by ",
-        by(row),
-        row.sha256 === now?.sha256 ? ". It is what is stored now." : "",
-      ),
-      h("pre", { class: "text", tabindex: "0", "aria-label": "Text" }, prompt),
-    ],
-    actions: row.sha256 === now?.sha256 ? [{ label: "Close" }] : [{ label: "Close" }, take],
   });
 }
 

@@ -5,11 +5,11 @@ import { fullTime, time } from "../clock.js";
 import { badge, card, facts, fill, h } from "../dom.js";
 import { confirm } from "../dialog.js";
 import { count } from "../format.js";
-import { complain, tell } from "../notices.js";
+import { complain, errorPanel, tell } from "../notices.js";
 import { actionButton, findingsList, jobBadge, shortDigest } from "../parts.js";
 import { table } from "../table.js";
 import { span } from "../times.js";
-import { keepFresh, makePlaces } from "../live.js";
+import { inTurn, keepFresh, makePlaces } from "../live.js";
 import { offReason, runJob, versionsButton } from "../jobs.js";
 
 const EVERY_SECONDS = 15;
@@ -17,12 +17,15 @@ const EVERY_SECONDS = 15;
 /** Draw the page. */
 export async function systemPage({ head, body, signal }) {
   const { places, draw } = makePlaces(["state", "versions", "runner", "jobs", "doctor"]);
+  const begin = inTurn();
   const load = async () => {
+    const isNewest = begin();
     const [{ versions, jobs }, state, runner] = await Promise.all([
       get("overview", {}, signal),
       get("api/state", {}, signal),
       get("runner", {}, signal),
     ]);
+    if (!isNewest()) return;
     const off = offReason(jobs, "versions");
     draw("state", state, () => stateCard(state, load));
     draw("versions", [versions, off], () => versionsCard(versions, off, load));
@@ -31,10 +34,9 @@ export async function systemPage({ head, body, signal }) {
   };
   const examine = async () => {
     const doctor = await get("doctor", {}, signal);
-    draw("doctor", doctor, () => doctorCard(doctor, examine));
+    draw("doctor", doctor, () => doctorCard(findingsList(doctor.checks, "Nothing was examined."), examine));
   };
   await keepFresh(head, EVERY_SECONDS, load, signal);
-  await examine();
   fill(
     body,
     h(
@@ -44,9 +46,14 @@ export async function systemPage({ head, body, signal }) {
       h("div", { class: "w5 stack" }, places.versions, places.runner, places.state),
     ),
   );
+  try {
+    await examine();
+  } catch (error) {
+    if (!signal.aborted) draw("doctor", error.message, () => doctorCard(errorPanel(error), examine));
+  }
 }
 
-function doctorCard({ checks }, examine) {
+function doctorCard(body, examine) {
   const again = async () => {
     await examine();
     tell("The server was examined");
@@ -54,7 +61,7 @@ function doctorCard({ checks }, examine) {
   return card("Doctor", {
     flush: true,
     actions: [actionButton("Examine again", again, "quiet", "doctor-again")],
-    body: findingsList(checks, "Nothing was examined."),
+    body,
     footer: "What the server can examine by itself. More on the server: cdxsync doctor",
   });
 }
@@ -63,7 +70,6 @@ function stateCard({ disabled }, load) {
   const set = async () => {
     await post("api/state", { disabled: !disabled });
     tell(`The flag api_disabled was ${disabled ? "cleared" : "set"}`);
-    await load();
   };
   const change = () =>
     confirm({
@@ -75,6 +81,7 @@ function stateCard({ disabled }, load) {
         "The flag api_disabled is kept and shown to programs that ask for it. Hosts can call, whatever it says.",
       ),
       run: set,
+      done: load,
     });
   return card("API", {
     actions: [actionButton(disabled ? "Clear the flag" : "Set the flag", change, "quiet", "api-flag")],
