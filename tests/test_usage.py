@@ -119,7 +119,7 @@ def test_many_entries_and_their_roll_ups(fleet: Fleet) -> None:
         ({"total": [1]}, {"total"}),
         ({"total": 1, "cached": "1,000"}, {"cached"}),
         ({"total": 1, "reasoning": -5}, {"reasoning"}),
-        ({"total": 2**53}, {"total"}),
+        ({"total": 10**10 + 1}, {"total"}),
         ({"total": "1e400"}, {"total"}),
         ({"total": 1, "model": 5}, {"model"}),
         ({"total": 1, "model": "m" * 129}, {"model"}),
@@ -277,7 +277,7 @@ def test_the_printed_line_of_codex(line: str, counts: dict[str, int]) -> None:
     assert usage_entries.parse_line(line) == counts
 
 
-COUNTS = st.integers(0, 10**12)
+COUNTS = st.integers(0, 10**10)
 
 
 @given(COUNTS, COUNTS, COUNTS, COUNTS, COUNTS)

@@ -13,7 +13,9 @@ from cdxsync.domain import texts
 from cdxsync.errors import Invalid
 
 MAX_ENTRIES = 1000
-MAX_TOKENS = 2**53 - 1
+MAX_TOKENS = 10**10
+"""The most that an entry may count: more than any run does, and so little that no host, calling as often as it may with
+as many entries as fit, gets a day's totals beyond 2**63, where they would fail, or be inexact, for all others."""
 MAX_MODEL_LENGTH = 128
 MAX_LINE_BYTES = 65535
 NUMBERS = ("total", "input", "output", "cached", "reasoning")
