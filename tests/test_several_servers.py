@@ -150,7 +150,9 @@ def test_a_database_that_is_away_and_comes_back(pair: Site, killable: DatabaseSe
         killable.start()
         for client in (one, two):
             until(lambda client=client: client.call("GET", "/readyz").status_code == 200)  # type: ignore[misc]
-            assert client.auth(**LONG_AGO).json()["data"]["auth"] == with_auths(document)
+            answer = client.auth(**LONG_AGO)
+            assert answer.status_code == 200, answer.text
+            assert answer.json()["data"]["auth"] == with_auths(document)
             assert client.call("POST", "/usage", json={"total": 1}).status_code == 200
     assert [server.processes[-1].pid for server in pair.servers] == before
     assert pair.first.rows("SELECT count(*) FROM token_usages") == [(2,)]

@@ -161,7 +161,7 @@ def test_register_needs_one_of_name_and_file(fleet: Fleet, tmp_path: Path) -> No
         assert done.returncode == 2
     done = fleet.cli("hosts", "register", "--file", str(tmp_path / "none.txt"), check=False)
     assert done.returncode == 1
-    assert "none.txt: No such file" in done.stderr
+    assert "none.txt: cannot be read: No such file" in done.stderr
 
 
 def test_a_list_shows_its_progress(fleet: Fleet, tmp_path: Path) -> None:

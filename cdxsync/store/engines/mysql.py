@@ -135,7 +135,9 @@ class MysqlEngine(Engine):
         """Connect the thread that writes; anew when the connection was lost."""
         if not database.is_closed():
             connection: Connection = database.connection()
-            if time.monotonic() - connection.used_at > _QUIET_SECONDS and not database.is_alive(connection):
+            # Asking each time would be one more way to the server for each batch.
+            is_quiet = time.monotonic() - connection.used_at > _QUIET_SECONDS
+            if not (database.is_alive(connection) if is_quiet else connection.is_silent()):
                 database.close()
         if database.is_closed():
             database.connect_apart().execute(_WRITER)

@@ -15,6 +15,7 @@ from pymysql.constants import CLIENT
 
 from cdxsync.errors import SettingError
 from cdxsync.store.engines.base import BUSY_TIMEOUT_SECONDS
+from cdxsync.store.engines.pool import is_silent
 from cdxsync.store.engines.pulse import CONNECT_SECONDS, PATIENCE_SECONDS, SILENT
 
 FORM = "mysql://USER:PASSWORD@HOST:PORT/NAME?ssl_mode=VERIFY_IDENTITY"
@@ -48,6 +49,10 @@ class Connection(pymysql.connections.Connection):
 
     used_at = 0.0
     is_there: Callable[[], bool] | None = None
+
+    def is_silent(self) -> bool:
+        """Whether nothing has come that nobody asked for: its end, or a server's last words."""
+        return self.open and is_silent(self._sock.fileno())
 
     def execute(self, sql: str, parameters: Any = None) -> Any:
         """Run a statement; returns the cursor."""
