@@ -8,7 +8,6 @@ import ssl
 import statistics
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -90,33 +89,24 @@ def new_connections(server: Running, where: Home, call: Call, *, seconds: float,
     """A TLS connection for each request, without resumption. Raises RuntimeError when one fails."""
     context = ssl.create_default_context(cafile=str(where.pki / "ca.pem"))
     times: list[float] = []
-    failures: list[BaseException] = []
     end = time.monotonic() + seconds
 
     def client(number: int) -> None:
         headers = {"X-API-Key": where.keys[number % len(where.keys)], "Content-Type": "application/json"}
-        try:
-            while time.monotonic() < end:
-                start = time.perf_counter()
-                connection = http.client.HTTPSConnection("localhost", server.port, context=context, timeout=30)
-                connection.request(call.method, call.path, call.body or None, headers)
-                response = connection.getresponse()
-                response.read()
-                connection.close()
-                times.append((time.perf_counter() - start) * 1000)
-                if response.status != 200:
-                    raise RuntimeError(f"{call.method} {call.path}: {response.status}")
-        except BaseException as error:
-            failures.append(error)
+        while time.monotonic() < end:
+            start = time.perf_counter()
+            connection = http.client.HTTPSConnection("localhost", server.port, context=context, timeout=30)
+            connection.request(call.method, call.path, call.body or None, headers)
+            response = connection.getresponse()
+            response.read()
+            connection.close()
+            times.append((time.perf_counter() - start) * 1000)
+            if response.status != 200:
+                raise RuntimeError(f"{call.method} {call.path}: {response.status}")
 
     start = time.monotonic()
-    threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
+    with ThreadPoolExecutor(clients) as threads:
+        list(threads.map(client, range(clients)))  # which raises what one of them did
     took = time.monotonic() - start
     cuts = statistics.quantiles(times, n=100)
     return Measured(len(times) / took, cuts[49], cuts[98], len(times))

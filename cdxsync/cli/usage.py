@@ -23,6 +23,9 @@ class Group(StrEnum):
     HOST = "host"
 
 
+MonthArgument = Annotated[
+    str | None, typer.Argument(metavar="YYYY-MM", help="Which month (UTC). Default: this one.", show_default=False)
+]
 UNNAMED = {Group.DAY: "", Group.MODEL: "(not named)", Group.HOST: "(deleted)"}
 
 
@@ -82,9 +85,7 @@ def tokens(
 @app.command()
 def month(
     ctx: typer.Context,
-    month: Annotated[
-        str | None, typer.Argument(metavar="YYYY-MM", help="Which month (UTC). Default: this one.", show_default=False)
-    ] = None,
+    month: MonthArgument = None,
     host: HostOption = None,
     cost: Annotated[
         bool, typer.Option("--cost", help="Show what each model has cost, at the prices in force.")
@@ -163,9 +164,7 @@ def _draw(days: list[dict[str, Any]]) -> None:
 @app.command()
 def summary(
     ctx: typer.Context,
-    month: Annotated[
-        str | None, typer.Argument(metavar="YYYY-MM", help="Which month (UTC). Default: this one.", show_default=False)
-    ] = None,
+    month: MonthArgument = None,
     by: Annotated[Group, typer.Option("--by", help="What the rows are.")] = Group.DAY,
     host: HostOption = None,
     as_json: AsJson = False,
