@@ -2,8 +2,10 @@
 
 import uPlot from "../vendor/uplot/uPlot.esm.js";
 import { fill, h } from "./dom.js";
+import { compact, count } from "./format.js";
 import { table } from "./table.js";
-import { daysShort, stack } from "./usage_model.js";
+import { monthName } from "./times.js";
+import { daysShort, stack, tokenSeries } from "./usage_model.js";
 
 const HEIGHT = 210;
 
@@ -133,4 +135,23 @@ function optionsOf(plot, days, series, axis, say, width) {
     ],
     hooks: { setCursor: [(self) => say(self.cursor.idx)] },
   };
+}
+
+/**
+ * The tokens of a month by day.
+ *
+ * @param {string} month as `YYYY-MM`
+ * @param {string[]} days as `YYYY-MM-DD`
+ * @param {object[]} rows the days of a summary of usage
+ * @param {AbortSignal} signal ends it
+ */
+export function tokenChart(month, days, rows, signal) {
+  return dayChart({
+    label: `Tokens by day, ${monthName(month)}`,
+    days,
+    series: tokenSeries(rows, days),
+    write: count,
+    axis: compact,
+    signal,
+  });
 }

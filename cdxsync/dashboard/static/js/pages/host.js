@@ -1,11 +1,11 @@
 /** One host: its state, what it holds, its usage and its log, and all that can be done with it. */
 
 import { get } from "../api.js";
-import { dayChart } from "../chart.js";
+import { tokenChart } from "../chart.js";
 import { fullTime } from "../clock.js";
 import { badge, card, empty, facts, fill, h } from "../dom.js";
 import { STATES, stateOf } from "../fleet_state.js";
-import { compact, count, money } from "../format.js";
+import { count, money } from "../format.js";
 import * as actions from "../host_actions.js";
 import { inTurn, keepFresh, makePlaces } from "../live.js";
 import { logTable } from "../log_rows.js";
@@ -13,7 +13,6 @@ import { complain } from "../notices.js";
 import { actionButton, shortDigest, stateBadge } from "../parts.js";
 import { table } from "../table.js";
 import { daysOf, monthName, monthOf } from "../times.js";
-import { tokenSeries } from "../usage_model.js";
 import { usageColumns } from "../usage_columns.js";
 
 const EVERY_SECONDS = 10;
@@ -190,14 +189,7 @@ function usageCards(month, summary, { usages }, signal) {
   const days = daysOf(month, new Date().toISOString().slice(0, 10));
   const cost = summary.totals.cost === null ? "" : ` · ${money(summary.totals.cost, summary.currency)}`;
   const chart = summary.days.length
-    ? dayChart({
-        label: `Tokens by day, ${monthName(month)}`,
-        days,
-        series: tokenSeries(summary.days, days),
-        write: count,
-        axis: compact,
-        signal,
-      })
+    ? tokenChart(month, days, summary.days, signal)
     : empty("It has reported no usage this month.");
   return [
     card(`Usage in ${monthName(month)}: ${count(summary.totals.total)} tokens${cost}`, { body: chart }),

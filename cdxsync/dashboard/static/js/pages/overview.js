@@ -1,7 +1,7 @@
 /** The fleet at a glance; read anew while it is open. */
 
 import { call, get, isAbort } from "../api.js";
-import { dayChart } from "../chart.js";
+import { tokenChart } from "../chart.js";
 import { fullTime, time } from "../clock.js";
 import { badge, card, empty, facts, fill, h } from "../dom.js";
 import { STATES } from "../fleet_state.js";
@@ -15,7 +15,6 @@ import { every } from "../polling.js";
 import { address } from "../addresses.js";
 import { table } from "../table.js";
 import { daysOf, monthName, monthOf } from "../times.js";
-import { tokenSeries } from "../usage_model.js";
 
 const EVERY_SECONDS = 15;
 const EXAMINE_SECONDS = 60;
@@ -234,14 +233,7 @@ function chartCard(month, usage, signal) {
   const days = daysOf(month, new Date().toISOString().slice(0, 10));
   return card("Tokens by day", {
     body: usage.days.length
-      ? dayChart({
-          label: `Tokens by day, ${monthName(month)}`,
-          days,
-          series: tokenSeries(usage.days, days),
-          write: count,
-          axis: compact,
-          signal,
-        })
+      ? tokenChart(month, days, usage.days, signal)
       : empty("No usage was reported this month."),
   });
 }

@@ -1,16 +1,16 @@
 /** Tokens and what they cost: a month by day, model and host, and the newest reports. */
 
 import { get } from "../api.js";
-import { dayChart } from "../chart.js";
+import { dayChart, tokenChart } from "../chart.js";
 import { card, empty, facts, fill, h } from "../dom.js";
-import { compact, count, counted, money, price, share } from "../format.js";
+import { count, counted, money, price, share } from "../format.js";
 import { time } from "../clock.js";
 import { actionButton, meter } from "../parts.js";
 import { address, keepInAddress } from "../addresses.js";
 import { table } from "../table.js";
 import { daysOf, monthName, monthOf, shiftMonth } from "../times.js";
 import { COUNT_COLUMNS, costColumn, hostLink, usageColumns } from "../usage_columns.js";
-import { costSeries, tokenSeries } from "../usage_model.js";
+import { costSeries } from "../usage_model.js";
 
 const ROWS = 50;
 const LINES = 50;
@@ -111,15 +111,7 @@ function chartCard(month, current, summary, signal) {
   const days = daysOf(month, month === current ? new Date().toISOString().slice(0, 10) : null);
   if (!summary.days.length) return card("By day", { body: empty("No usage was reported in this month.") });
   const charts = {
-    tokens: () =>
-      dayChart({
-        label: `Tokens by day, ${monthName(month)}`,
-        days,
-        series: tokenSeries(summary.days, days),
-        write: count,
-        axis: compact,
-        signal,
-      }),
+    tokens: () => tokenChart(month, days, summary.days, signal),
     cost: () =>
       dayChart({
         label: `Cost by day, ${monthName(month)}`,
