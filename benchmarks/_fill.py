@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import _servers
-from cdxsync import deployment, settings
-from cdxsync.domain import clock, exchange, prompts
+from cdxsync.auth import exchange
+from cdxsync.base import clock, settings
+from cdxsync.ops import homes
+from cdxsync.prompts import catalog
+from cdxsync.security import apikeys
 from cdxsync.store.database import write
 from cdxsync.store.tables import Host, TokenUsage, UsageDay, UsageFleetDay, proxy
-from cdxsync.trust import apikeys
 
 _ROWS_AT_ONCE = 2000
 _MODEL = "gpt-5.1-codex"
@@ -27,8 +29,8 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=0)
     given = parser.parse_args()
     loaded = settings.load(given.home, flags={"public_url": "https://localhost:8443"})
-    deployment.initialise(loaded)
-    fleet = deployment.open_fleet(loaded)
+    homes.initialise(loaded)
+    fleet = homes.open_fleet(loaded)
     is_sqlite = not loaded.database_url
     if is_sqlite:
         proxy.execute_sql("PRAGMA synchronous = off")
@@ -40,8 +42,8 @@ def main() -> None:
     if is_sqlite:
         proxy.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     for number in range(given.prompts):
-        prompt = prompts.read_prompt({"filename": f"p{number}.md", "prompt": f"# {number}\n" + "words " * 200}, 1 << 20)
-        prompts.store(prompt, actor="benchmark")
+        prompt = catalog.read_prompt({"filename": f"p{number}.md", "prompt": f"# {number}\n" + "words " * 200}, 1 << 20)
+        catalog.store(prompt, actor="benchmark")
     exchange.upload(fleet, _servers.document(), host=None, actor="benchmark")
     shown = exchange.canonical.describe(fleet, include_body=False, actor="benchmark")
     print(shown["canonical_digest"], *keys[: _servers.HOSTS])

@@ -3,7 +3,7 @@
     python docs/generate_man.py           write the pages
     python docs/generate_man.py --check   change nothing; fail when a page is not as it would be written
 
-What the pages say comes from the Typer app, from `cdxsync/settings.py`, and, where neither knows it, from
+What the pages say comes from the Typer app, from `cdxsync/base/settings.py`, and, where neither knows it, from
 `manual.toml`. `man/cdx.1` is written by hand.
 """
 
@@ -22,7 +22,7 @@ from typer.main import get_command
 from typer.utils import get_params_from_function
 
 import cdxsync
-from cdxsync import settings
+from cdxsync.base import settings
 from cdxsync.cli.main import app
 
 ROOT = Path(__file__).parent.parent

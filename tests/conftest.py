@@ -26,8 +26,8 @@ from running import Running, running
 from stub_server import StubServer
 from upstream import JOBS, Upstream, run_job
 
+from cdxsync.security import pki
 from cdxsync.server import tls
-from cdxsync.trust import pki
 
 REQUIRE_ALL = "TEST_REQUIRES_ALL"
 """Set where everything that tests need is installed: a skipped test is a failure there."""

@@ -35,7 +35,7 @@ def same_random_texts() -> None:
     numbers = itertools.count()
     secrets.token_hex = lambda nbytes=32: f"{next(numbers):0{2 * (nbytes or 32)}x}"
     # Only where cdxsync itself asks for one: Peewee names savepoints so, where an engine needs any.
-    from cdxsync.trust import apikeys
+    from cdxsync.security import apikeys
 
     apikeys.uuid = SimpleNamespace(uuid4=lambda: uuid.UUID(int=next(numbers), version=4))  # type: ignore[assignment]
 
@@ -65,15 +65,15 @@ class Worker:
     """The application on a home that is made when needed."""
 
     def __init__(self, home: Path) -> None:
-        from cdxsync import deployment, settings
-        from cdxsync.domain import clock
-        from cdxsync.http import app
+        from cdxsync.api import app
+        from cdxsync.base import clock, settings
+        from cdxsync.ops import homes
 
         self.turn = 0
         clock.now = lambda: _FIRST + timedelta(minutes=self.turn)
         loaded = settings.load(home, flags={"public_url": "https://localhost:1", "plain_http": True})
-        deployment.initialise(loaded)
-        self.application = app.build(deployment.open_fleet(loaded), None, lambda: False)
+        homes.initialise(loaded)
+        self.application = app.build(homes.open_fleet(loaded), None, lambda: False)
         self.keys: dict[str, str] = {}
         self.ids: dict[str, int] = {}
 

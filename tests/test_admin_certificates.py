@@ -10,7 +10,7 @@ import requests
 from conftest import PKI_NAMES, Fleet, serial_of
 from cryptography.hazmat.primitives.serialization import pkcs12
 
-from cdxsync.trust import pki
+from cdxsync.security import pki
 
 
 def admin_status(fleet: Fleet, name: str) -> tuple[int, str]:

@@ -13,9 +13,9 @@ from documents import make_auth
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-from cdxsync.domain.fleet import Fleet as DomainFleet
-from cdxsync.http import app
-from cdxsync.settings import Settings
+from cdxsync.api import app
+from cdxsync.base.settings import Settings
+from cdxsync.store.fleet import Fleet as DomainFleet
 
 DOCUMENT = json.loads((generate_api.DOCS / "openapi.json").read_text())
 OPERATIONS = {

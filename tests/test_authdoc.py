@@ -13,8 +13,9 @@ from documents import make_auth, plain_digest, with_auths
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cdxsync.domain import authdoc, clock, jsontext
-from cdxsync.errors import Invalid, Malformed
+from cdxsync.auth import documents
+from cdxsync.base import clock, jsontext
+from cdxsync.base.errors import Invalid, Malformed
 
 AT = datetime(2026, 2, 1, tzinfo=UTC)
 TOKEN = "sk-abcdefghijklmnopqrstuvwxyz0123456789"
@@ -33,8 +34,8 @@ VALUES = st.recursive(
 )
 
 
-def canonicalise(document: Any, token_min_length: int = 24) -> authdoc.AuthDocument:
-    return authdoc.canonicalise(document, at=AT, token_min_length=token_min_length)
+def canonicalise(document: Any, token_min_length: int = 24) -> documents.AuthDocument:
+    return documents.canonicalise(document, at=AT, token_min_length=token_min_length)
 
 
 def errors_of(document: Any) -> dict[str, list[str]]:

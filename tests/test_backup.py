@@ -21,9 +21,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from together import at_once
 
-from cdxsync import home_lock
-from cdxsync.backup import archive, encryption
-from cdxsync.errors import Failed, Refused
+from cdxsync.base.errors import Failed, Refused
+from cdxsync.ops import home_lock
+from cdxsync.ops.backup import archive, encryption
 
 NAMES = {"cdxsync.db", "keyring.json", "config.toml", "pki/ca.key", "pki/ca.pem", "pki/issued/alice.pem"}
 

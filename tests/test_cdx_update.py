@@ -16,7 +16,7 @@ from machines import STUB_CODEX, Machine, load_cdx, write_program
 from packaging.version import Version
 from stub_server import StubServer
 
-from cdxsync.domain import wrapper
+from cdxsync.wrapper import baking
 
 cdx = load_cdx()
 KEY = "cdx_" + "5" * 64
@@ -24,8 +24,8 @@ ASSET = f"codex-{platform.machine()}-unknown-linux-musl"
 
 
 def baked(stub: StubServer, version: str = "0.1.0") -> bytes:
-    body = wrapper.bake(stub.url, KEY, "stub.example.net", "", stub.url).body
-    return body.replace(f'WRAPPER_VERSION="{wrapper.version()}"'.encode(), f'WRAPPER_VERSION="{version}"'.encode())
+    body = baking.bake(stub.url, KEY, "stub.example.net", "", stub.url).body
+    return body.replace(f'WRAPPER_VERSION="{baking.version()}"'.encode(), f'WRAPPER_VERSION="{version}"'.encode())
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import pytest
 from conftest import BASE_ENVIRONMENT, Fleet, free_port, run_cli, running_fleet
 from documents import make_auth, plain_digest, with_auths
 
-from cdxsync import settings
-from cdxsync.errors import SettingError
+from cdxsync.base import settings
+from cdxsync.base.errors import SettingError
 from cdxsync.server import processes
 
 ROOT = Path(__file__).parent.parent

@@ -14,9 +14,9 @@ import pytest
 from conftest import Fleet, running_fleet
 from running import RESET, Running, answer, is_quiet, read_all, running
 
+from cdxsync.base.setting_values import read_networks
 from cdxsync.server import connection as connection_module
 from cdxsync.server.census import Census
-from cdxsync.setting_values import read_networks
 
 
 def connect(fleet: Fleet, source: str = "127.0.0.1") -> socket.socket:
@@ -179,7 +179,7 @@ FEW_FILES = """
 import resource, sys
 from pathlib import Path
 from cdxsync.server import census
-from cdxsync.settings import Settings
+from cdxsync.base.settings import Settings
 resource.setrlimit(resource.RLIMIT_NOFILE, (300, 600))
 counted = census.Census()
 census.apply(counted, Settings(home=Path("/none"), max_connections=int(sys.argv[1])))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import BASE_ENVIRONMENT, Fleet
 
-from cdxsync import settings
+from cdxsync.base import settings
 from cdxsync.cli.main import app
 
 FILE = Path(__file__).parent.parent / "examples" / "container" / "Containerfile"

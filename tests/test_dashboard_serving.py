@@ -13,7 +13,7 @@ from conftest import Client, Fleet, running_fleet
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdxsync.http import same_origin
+from cdxsync.api import same_origin
 
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 FOREIGN = "https://evil.example.com"

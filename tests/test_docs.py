@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from cdxsync import settings
+from cdxsync.base import settings
 from cdxsync.cli.main import app
 
 ROOT = Path(__file__).parent.parent

@@ -19,8 +19,8 @@ import pytest
 from conftest import BASE_ENVIRONMENT, Fleet, free_port, run_cli, running_fleet
 from documents import jwt, make_auth
 
-from cdxsync import doctor, home_lock
-from cdxsync.doctor.model import Check, examine_with, fail, ok
+from cdxsync.ops import doctor, home_lock
+from cdxsync.ops.doctor.model import Check, examine_with, fail, ok
 
 
 def examine(home: Path, *arguments: str, env: dict[str, str] | None = None) -> tuple[int, dict[str, list[Any]]]:
@@ -226,7 +226,7 @@ def test_the_clock_is_behind_what_was_written(home: Path) -> None:
 
 def make_certificates(folder: Path, days: int, made: datetime) -> None:
     """Replace the server's and the admin's certificate by ones that the same CA made at another time."""
-    from cdxsync.trust import pki
+    from cdxsync.security import pki
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pki, "_now", lambda: made.replace(microsecond=0))

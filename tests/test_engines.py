@@ -15,7 +15,7 @@ import pymysql
 import pytest
 from conftest import run_cli
 
-from cdxsync.errors import DatabaseAway, SettingError
+from cdxsync.base.errors import DatabaseAway, SettingError
 from cdxsync.store import away, migrations
 from cdxsync.store.engines import engine_of
 from cdxsync.store.engines.pool import Pooled

@@ -15,8 +15,8 @@ from example_units import CDXSYNC, EXAMPLES, SERVER, unit, verify
 from machines import STUB_CODEX, write_program
 from serving import starts_and_stops
 
+from cdxsync.base.settings import Settings
 from cdxsync.server import supervisor
-from cdxsync.settings import Settings
 
 
 def test_the_unit_of_the_server(tmp_path: Path) -> None:

@@ -279,7 +279,7 @@ def test_a_database_that_another_process_has_locked(tmp_path: Path) -> None:
 
 MOVED_CLOCK = """
 import datetime, pathlib, time
-from cdxsync.domain import clock
+from cdxsync.base import clock
 ahead, real = pathlib.Path({file!r}), time.time
 time.time = lambda: real() + float(ahead.read_text())
 clock.now = lambda: datetime.datetime.fromtimestamp(time.time(), datetime.UTC)

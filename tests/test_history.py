@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from machines import Machine
 from terminal import on_terminal
 
-from cdxsync.domain import history
-from cdxsync.domain.clock import Instant, check_document_date, parse_rfc3339, rfc3339
+from cdxsync.auth import history
+from cdxsync.base.clock import Instant, check_document_date, parse_rfc3339, rfc3339
 
 pytestmark = pytest.mark.every_engine
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from together import at_once
 
-from cdxsync.trust import addresses, throttle
+from cdxsync.security import addresses, throttle
 
 pytestmark = pytest.mark.every_engine
 

@@ -17,7 +17,7 @@ from machines import write_program
 from typer.main import get_command
 
 import cdxsync
-from cdxsync import error_codes, files, settings
+from cdxsync.base import error_codes, files, settings
 from cdxsync.cli.main import app
 
 ROOT = Path(__file__).parent.parent

@@ -13,7 +13,7 @@ import yaml
 from conftest import Fleet
 from prometheus_client.parser import text_string_to_metric_families
 
-from cdxsync import metrics
+from cdxsync.base import metrics
 
 FOLDER = Path(__file__).parent.parent / "examples" / "monitoring"
 ALERTS = yaml.safe_load((FOLDER / "alerts.yml").read_text())

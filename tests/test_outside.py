@@ -21,8 +21,9 @@ from upstream import (
     run_job,
 )
 
-from cdxsync import deployment, settings
-from cdxsync.domain import outside as domain_outside
+from cdxsync.background import status as domain_outside
+from cdxsync.base import settings
+from cdxsync.ops import homes
 from cdxsync.store import database
 
 pytestmark = pytest.mark.every_engine
@@ -43,7 +44,7 @@ def test_a_host_gets_the_quota_that_it_made_the_server_read(fresh: Fleet, upstre
 def overview(fleet: Fleet) -> dict[str, Any]:
     """The overview's part, within this process."""
     try:
-        return domain_outside.overview(deployment.open_fleet(settings.load(fleet.home, environ=fleet.env)))
+        return domain_outside.overview(homes.open_fleet(settings.load(fleet.home, environ=fleet.env)))
     finally:
         database.close_database()
 

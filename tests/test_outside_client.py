@@ -6,14 +6,14 @@ import pytest
 from conftest import free_port
 from upstream import PRICES, QUOTA, VERIFY, Upstream
 
-from cdxsync.outside import client
+from cdxsync.services import client
 
 
 def test_redirects_keep_credentials_on_their_server(upstream: Upstream) -> None:
     other = Upstream()
     try:
         upstream.fail(QUOTA, status=302, headers={"Location": other.url + QUOTA})
-        with pytest.raises(client.OutsideError, match="another server") as caught:
+        with pytest.raises(client.ServiceError, match="another server") as caught:
             client.get(upstream.url + QUOTA, timeout=10, headers={"Authorization": "Bearer hidden"}, secret=True)
         assert "hidden" not in caught.value.message
         assert other.count(QUOTA) == 0
@@ -21,13 +21,13 @@ def test_redirects_keep_credentials_on_their_server(upstream: Upstream) -> None:
         upstream.fail(QUOTA, status=302, headers={"Location": PRICES})
         assert b"gpt-5.1" in client.get(upstream.url + QUOTA, timeout=10, secret=True).body
         upstream.fail(QUOTA, status=302, headers={"Location": "http://[::1"})
-        with pytest.raises(client.OutsideError, match="an address that is none"):
+        with pytest.raises(client.ServiceError, match="an address that is none"):
             client.get(upstream.url + QUOTA, timeout=10)
         upstream.fail(QUOTA, status=302, headers={"Location": PRICES}, body=" " * 1000, repeat=3000)
-        with pytest.raises(client.OutsideError, match="more than 2097152 bytes"):
+        with pytest.raises(client.ServiceError, match="more than 2097152 bytes"):
             client.get(upstream.url + QUOTA, timeout=10)
         upstream.fail(QUOTA, status=302, headers={"Location": "file:///etc/passwd"})
-        with pytest.raises(client.OutsideError, match="redirects to where no TLS"):
+        with pytest.raises(client.ServiceError, match="redirects to where no TLS"):
             client.get(upstream.url + QUOTA, timeout=10)
     finally:
         other.stop()
@@ -38,7 +38,7 @@ def test_what_may_pass_is_tried_again(upstream: Upstream) -> None:
     assert client.get(upstream.url + PRICES, timeout=30).status == 200
     assert upstream.count(PRICES) == 3
     upstream.fail(PRICES, status=404)
-    with pytest.raises(client.OutsideError, match="HTTP 404"):
+    with pytest.raises(client.ServiceError, match="HTTP 404"):
         client.get(upstream.url + PRICES, timeout=30)
     assert upstream.count(PRICES) == 4
 
@@ -46,7 +46,7 @@ def test_what_may_pass_is_tried_again(upstream: Upstream) -> None:
 def test_a_proxy_of_the_environment_is_used(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", f"http://user:hidden@127.0.0.1:{free_port()}")
     monkeypatch.setenv("no_proxy", "")
-    with pytest.raises(client.OutsideError, match="proxy of the environment") as caught:
+    with pytest.raises(client.ServiceError, match="proxy of the environment") as caught:
         client.get("http://prices.example.net/", timeout=5)
     assert "hidden" not in caught.value.message
 

@@ -10,11 +10,16 @@ from documents import jwt, make_auth
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdxsync.domain import authdoc, clock, jobs, pricing, quota, refresh, versions
-from cdxsync.domain.jobs import Outcome, Spec, State
-from cdxsync.outside import client
-from cdxsync.outside.secrecy import redact
+from cdxsync.auth import documents, refresh
+from cdxsync.base import clock
+from cdxsync.codex import quota, versions
+from cdxsync.jobs import schedule
+from cdxsync.jobs.schedule import Outcome, Spec, State
+from cdxsync.services import client
+from cdxsync.services.secrecy import redact
+from cdxsync.store.fleet import Fleet
 from cdxsync.store.tables import Job
+from cdxsync.usage import pricing
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 JSON = st.recursive(
@@ -28,8 +33,12 @@ def at(seconds: int) -> str:
     return clock.stamp(NOW + timedelta(seconds=seconds))
 
 
-SCHEDULED = Spec("a", "", interval=3600, time_limit=60)
-ON_DEMAND = Spec("b", "", interval=None, time_limit=60)
+def _idle(fleet: Fleet, cause: str, owner: str) -> Outcome:
+    return Outcome("nothing to do")
+
+
+SCHEDULED = Spec("a", "", interval=3600, time_limit=60, run=_idle)
+ON_DEMAND = Spec("b", "", interval=None, time_limit=60, run=_idle)
 
 
 @pytest.mark.parametrize(
@@ -51,11 +60,11 @@ ON_DEMAND = Spec("b", "", interval=None, time_limit=60)
         (ON_DEMAND, {}, State.IDLE),
         (ON_DEMAND, {"next_run": at(-9)}, State.IDLE),
         (ON_DEMAND, {"next_run": at(9), "wanted": "stale"}, State.DUE),
-        (Spec("c", "", 1, 1, off="why"), {"wanted": "manual"}, State.OFF),
+        (Spec("c", "", 1, 1, _idle, off="why"), {"wanted": "manual"}, State.OFF),
     ],
 )
 def test_when_a_job_may_start(spec: Spec, row: dict[str, str], state: State) -> None:
-    assert jobs.state_of(spec, Job(name=spec.name, **row), NOW) is state
+    assert schedule.state_of(spec, Job(name=spec.name, **row), NOW) is state
 
 
 @pytest.mark.parametrize(
@@ -73,12 +82,12 @@ def test_when_a_job_may_start(spec: Spec, row: dict[str, str], state: State) -> 
     ],
 )
 def test_when_a_request_asks_for_a_job(row: dict[str, str] | None, may: bool) -> None:
-    assert jobs.may_mark(None if row is None else Job(name="a", **row), NOW) is may
+    assert schedule.may_mark(None if row is None else Job(name="a", **row), NOW) is may
 
 
 @given(st.integers(1, 50), st.floats(0, 1), st.none() | st.floats(1, 86400))
 def test_failures_back_off_up_to_the_interval(failures: int, spread: float, wait: float | None) -> None:
-    delay = jobs.next_delay(SCHEDULED, Outcome("", error="x", wait=wait), failures, spread)
+    delay = schedule.next_delay(SCHEDULED, Outcome("", error="x", wait=wait), failures, spread)
     plain = min(3600, 60 * 2 ** (failures - 1))
     if wait is None:
         assert plain * 0.9 <= delay <= plain
@@ -87,9 +96,9 @@ def test_failures_back_off_up_to_the_interval(failures: int, spread: float, wait
 
 
 def test_a_good_run_comes_again_before_its_interval_is_over() -> None:
-    assert jobs.next_delay(SCHEDULED, Outcome("ok"), 0, 0.0) == 3600
-    assert jobs.next_delay(SCHEDULED, Outcome("ok"), 0, 1.0) == 3240
-    assert jobs.next_delay(SCHEDULED, Outcome("ok", next_in=7), 0, 1.0) == 7
+    assert schedule.next_delay(SCHEDULED, Outcome("ok"), 0, 0.0) == 3600
+    assert schedule.next_delay(SCHEDULED, Outcome("ok"), 0, 1.0) == 3240
+    assert schedule.next_delay(SCHEDULED, Outcome("ok", next_in=7), 0, 1.0) == 7
 
 
 @pytest.mark.parametrize(
@@ -217,10 +226,10 @@ def test_costs_add_up(rows: list[tuple[int, int, int]]) -> None:
     assert total == PRICES["gpt-5.1"].cost(sums)
 
 
-def document(last_refresh: str, expires: datetime) -> authdoc.AuthDocument:
+def document(last_refresh: str, expires: datetime) -> documents.AuthDocument:
     content = make_auth(last_refresh)
     content["tokens"]["access_token"] = jwt("x", int(expires.timestamp()))
-    return authdoc.canonicalise(content, at=NOW, token_min_length=24)
+    return documents.canonicalise(content, at=NOW, token_min_length=24)
 
 
 def test_when_the_server_refreshes() -> None:
@@ -236,11 +245,11 @@ def test_what_cannot_be_refreshed() -> None:
     for change in ({"refresh_token": ""}, {"refresh_token": None}, {"access_token": "x" * 20 + "abcdefgh"}):
         content = make_auth()
         content["tokens"] |= change
-        assert refresh.due_at(authdoc.canonicalise(content, at=NOW, token_min_length=24), 60) is None
+        assert refresh.due_at(documents.canonicalise(content, at=NOW, token_min_length=24), 60) is None
     content = make_auth()
     del content["tokens"]
     content["OPENAI_API_KEY"] = "sk-abcdefghijklmnopqrstuvwxyz0123456789"
-    assert refresh.due_at(authdoc.canonicalise(content, at=NOW, token_min_length=24), 60) is None
+    assert refresh.due_at(documents.canonicalise(content, at=NOW, token_min_length=24), 60) is None
 
 
 def test_an_expired_copy_differs_in_its_date_only() -> None:

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cdxsync.errors import Conflict, Failed, Invalid, NotFound
-from cdxsync.trust import pki, server_names
+from cdxsync.base.errors import Conflict, Failed, Invalid, NotFound
+from cdxsync.security import pki, server_names
 
 
 def verify(directory: Path, certificate: Path, purpose: str) -> subprocess.CompletedProcess[str]:

@@ -225,8 +225,8 @@ def test_no_damage_goes_unseen(exported: Exported, data: st.DataObject) -> None:
     """Whatever byte changes, and wherever the file ends, reading fails before the end."""
     import io
 
-    from cdxsync.errors import Failed
-    from cdxsync.portable.lines import Reader
+    from cdxsync.base.errors import Failed
+    from cdxsync.ops.transfer.lines import Reader
 
     text = bytearray(exported.text)
     place = data.draw(st.integers(0, len(text) - 1))
@@ -248,11 +248,12 @@ def test_memory_does_not_grow_with_rows(exported: Exported, tmp_path: Path) -> N
     """Ten times as many rows take no more memory, out and in."""
     code = """
 import sys, json, tracemalloc; from pathlib import Path
-from cdxsync import deployment, settings
-from cdxsync.portable import exporting, importing
+from cdxsync.base import settings
+from cdxsync.ops import homes
+from cdxsync.ops.transfer import exporting, importing
 home, target, out = (Path(name) for name in sys.argv[1:])
 loaded = settings.load(home)
-fleet = deployment.open_fleet(loaded)
+fleet = homes.open_fleet(loaded)
 def peak(work):
     tracemalloc.start(); work(); found = tracemalloc.get_traced_memory()[1]; tracemalloc.stop(); return found
 def write():

@@ -10,7 +10,7 @@ from conftest import Client, Fleet
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdxsync.domain import prompts
+from cdxsync.prompts import catalog
 
 pytestmark = pytest.mark.every_engine
 
@@ -125,7 +125,7 @@ def test_bad_prompts_are_refused(fleet: Fleet, body: dict[str, Any], fields: set
     ],
 )
 def test_front_matter(text: str, matter: dict[str, str] | None) -> None:
-    found = prompts.front_matter(text)
+    found = catalog.front_matter(text)
     if matter is None:
         assert found["description"].startswith("!!python")
     else:
@@ -134,13 +134,13 @@ def test_front_matter(text: str, matter: dict[str, str] | None) -> None:
 
 @given(st.text() | st.text().map(lambda text: f"---\ndescription: {text}\n---\n"))
 def test_front_matter_never_fails(text: str) -> None:
-    assert set(prompts.front_matter(text)) <= {"description", "argument_hint"}
+    assert set(catalog.front_matter(text)) <= {"description", "argument_hint"}
 
 
 @given(st.text())
 def test_file_names_stay_in_their_folder(text: str) -> None:
     try:
-        name = prompts.check_filename(text)
+        name = catalog.check_filename(text)
     except ValueError:
         return
     assert Path("/prompts", name).resolve().parent == Path("/prompts")

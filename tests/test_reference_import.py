@@ -17,12 +17,12 @@ from conftest import BASE_ENVIRONMENT, run_cli, running_fleet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cdxsync.errors import Failed
-from cdxsync.reference.activity_rows import details
-from cdxsync.reference.dump import Dump, Row
-from cdxsync.reference.secretbox import read_key
-from cdxsync.reference.stage import Stage
-from cdxsync.reference.tokens import Tokens
+from cdxsync.base.errors import Failed
+from cdxsync.ops.import_reference.activity_rows import details
+from cdxsync.ops.import_reference.dump import Dump, Row
+from cdxsync.ops.import_reference.secretbox import read_key
+from cdxsync.ops.import_reference.stage import Stage
+from cdxsync.ops.import_reference.tokens import Tokens
 
 REAL = Path(__file__).parent / "data" / "reference.sql"
 

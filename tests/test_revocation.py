@@ -10,9 +10,9 @@ from conftest import PKI_NAMES, serial_of
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from cdxsync.errors import Failed, Refused
-from cdxsync.trust import pki
-from cdxsync.trust.revocation import Revocations
+from cdxsync.base.errors import Failed, Refused
+from cdxsync.security import pki
+from cdxsync.security.revocation import Revocations
 
 
 def test_the_number_of_the_list_rises_only_when_it_changes(directory: Path) -> None:
@@ -54,7 +54,7 @@ def test_an_altered_list_fails_closed(directory: Path) -> None:
 def test_concurrent_revocations_are_all_kept(directory: Path) -> None:
     for number in range(8):
         pki.issue(directory, f"admin{number}")
-    code = "import pathlib, sys; from cdxsync.trust import pki; pki.revoke(pathlib.Path(sys.argv[1]), sys.argv[2])"
+    code = "import pathlib, sys; from cdxsync.security import pki; pki.revoke(pathlib.Path(sys.argv[1]), sys.argv[2])"
     processes = [
         subprocess.Popen([sys.executable, "-c", code, str(directory), f"admin{number}"]) for number in range(8)
     ]

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdxsync import error_codes, errors
-from cdxsync.domain import hosts, versions
-from cdxsync.domain.hosts import AddressDecision
-from cdxsync.trust import addresses, apikeys
+from cdxsync.base import error_codes, errors
+from cdxsync.codex import versions
+from cdxsync.hosts import registry
+from cdxsync.hosts.registry import AddressDecision
+from cdxsync.security import addresses, apikeys
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,7 @@ from cdxsync.trust import addresses, apikeys
 def test_the_address_rule(
     bound: str | None, caller: str, roaming: bool, force: bool, decision: AddressDecision
 ) -> None:
-    assert hosts.decide_address(bound, caller, roaming=roaming, force=force) is decision
+    assert registry.decide_address(bound, caller, roaming=roaming, force=force) is decision
 
 
 @pytest.mark.parametrize(
@@ -101,13 +102,13 @@ def test_versions_are_ordered_by_number() -> None:
 
 @given(st.from_regex(r"[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?(\.[a-z]([a-z0-9-]{0,10}[a-z0-9])?){1,3}", fullmatch=True))
 def test_host_names_are_taken_in_any_case(name: str) -> None:
-    assert hosts.check_fqdn(f" {name.upper()}. ") == name
+    assert registry.check_fqdn(f" {name.upper()}. ") == name
 
 
 @given(st.text())
 def test_what_is_taken_as_a_host_name_is_safe_everywhere(text: str) -> None:
     try:
-        name = hosts.check_fqdn(text)
+        name = registry.check_fqdn(text)
     except ValueError:
         return
     assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-.")

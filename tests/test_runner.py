@@ -17,12 +17,13 @@ from documents import jwt, make_auth
 from machines import write_program
 from together import at_once, until
 
-from cdxsync import deployment, settings
-from cdxsync.domain import canonical, outside, refresh, runner
-from cdxsync.domain.fleet import Fleet as OpenedFleet
-from cdxsync.errors import SettingError
-from cdxsync.outside import work
+from cdxsync.auth import canonical, refresh, runner
+from cdxsync.background import checking, status
+from cdxsync.base import settings
+from cdxsync.base.errors import SettingError
+from cdxsync.ops import homes
 from cdxsync.store import database
+from cdxsync.store.fleet import Fleet as OpenedFleet
 
 REFRESH = """#!/bin/sh
 echo run >> "$STAND_IN_LOG"
@@ -90,11 +91,11 @@ class Local:
 
     def recovers(self) -> int:
         with self.opened() as fleet:
-            return work.recover(fleet)
+            return checking.recover(fleet)
 
     def findings(self) -> list[str]:
         with self.opened() as fleet:
-            return [finding["code"] for finding in outside.doctor_findings(fleet)]
+            return [finding["code"] for finding in status.doctor_findings(fleet)]
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[OpenedFleet]:
@@ -103,7 +104,7 @@ class Local:
             name: value for name, value in self.fleet.env.items() if name not in ("CODEX_HOME", "OPENAI_API_KEY")
         }
         try:
-            yield deployment.open_fleet(settings.load(self.fleet.home, environ=environ))
+            yield homes.open_fleet(settings.load(self.fleet.home, environ=environ))
         finally:
             database.close_database()
 

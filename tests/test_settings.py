@@ -9,9 +9,9 @@ from conftest import run_cli
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdxsync import settings
-from cdxsync.errors import SettingError
-from cdxsync.settings import Listen
+from cdxsync.base import settings
+from cdxsync.base.errors import SettingError
+from cdxsync.base.settings import Listen
 
 
 def load(home: Path, text: str = "", **kwargs: Any) -> settings.Settings:

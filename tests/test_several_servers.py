@@ -23,8 +23,8 @@ from several import LONG_AGO, Load, Site, site
 from together import at_once, until
 from upstream import PRICES, RELEASES, VERIFY, Upstream, job
 
-from cdxsync.errors import DatabaseAway
-from cdxsync.files import write_private
+from cdxsync.base.errors import DatabaseAway
+from cdxsync.base.files import write_private
 from cdxsync.store import keyring_file, migrations
 from cdxsync.store.away import reachable
 from cdxsync.store.engines import engine_of, mysql_url, postgres

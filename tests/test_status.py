@@ -17,10 +17,10 @@ from documents import make_auth
 from prometheus_client.parser import text_string_to_metric_families
 from running import answer
 
-from cdxsync.domain.fleet import Fleet as OpenedFleet
-from cdxsync.errors import Failed, Unavailable
-from cdxsync.http import app, status_api
-from cdxsync.settings import Settings
+from cdxsync.api import app, status_api
+from cdxsync.base.errors import Failed, Unavailable
+from cdxsync.base.settings import Settings
+from cdxsync.store.fleet import Fleet as OpenedFleet
 
 GIVEN = "given-by.proxy_1"
 
@@ -263,8 +263,8 @@ def test_requests_that_are_none_are_told_too(behind: Fleet) -> None:
 
 FLOOD = """
 import os, sys
-from cdxsync import log_lines
-from cdxsync.http import access_log
+from cdxsync.base import logs
+from cdxsync.api import access_log
 log = access_log.AccessLog(sys.argv[1])
 for number in range(100_000):
     log.write(
@@ -272,7 +272,7 @@ for number in range(100_000):
     )
 print("done", flush=True)
 os.read(0, 1)
-log_lines.drain()
+logs.drain()
 """
 
 

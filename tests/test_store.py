@@ -12,7 +12,7 @@ from conftest import run_cli
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdxsync.errors import Failed
+from cdxsync.base.errors import Failed
 from cdxsync.store import keyring_file, migrations, sealing, tables
 
 

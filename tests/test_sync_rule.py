@@ -7,15 +7,15 @@ from documents import make_auth, plain_digest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdxsync.domain import authdoc
-from cdxsync.domain.authdoc import AuthDocument
-from cdxsync.domain.sync import RetrieveStatus, StoreStatus, decide_retrieve, decide_store
+from cdxsync.auth import documents
+from cdxsync.auth.documents import AuthDocument
+from cdxsync.auth.sync import RetrieveStatus, StoreStatus, decide_retrieve, decide_store
 
 EARLY, LATE = "2026-01-01T00:00:00.5Z", "2026-01-01T00:00:00.500001Z"
 
 
 def document(date: str, seed: str = "one") -> AuthDocument:
-    return authdoc.canonicalise(make_auth(date, seed), at=datetime(2026, 2, 1, tzinfo=UTC), token_min_length=24)
+    return documents.canonicalise(make_auth(date, seed), at=datetime(2026, 2, 1, tzinfo=UTC), token_min_length=24)
 
 
 CANONICAL = document(EARLY)

@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from running import LAST_REQUEST, REQUEST, Running, answer, ask, open_tls, read_all, trusting
 
-from cdxsync.errors import Failed
+from cdxsync.base.errors import Failed
+from cdxsync.security import pki
 from cdxsync.server import tls
-from cdxsync.trust import pki
 
 BOTH_VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
 

@@ -64,9 +64,9 @@ DASHBOARD = {"GET /admin", "GET /admin/static/<path>"}
 
 
 def test_every_admin_endpoint_has_its_command(tmp_path: Path) -> None:
-    from cdxsync.domain.fleet import Fleet as Opened
-    from cdxsync.http import app
-    from cdxsync.settings import Settings
+    from cdxsync.api import app
+    from cdxsync.base.settings import Settings
+    from cdxsync.store.fleet import Fleet as Opened
     from cdxsync.store.sealing import Keyring
 
     assembled = app.assemble(Opened(Settings(home=tmp_path), Keyring("a", {"a": bytes(32)}), ""), None)
@@ -182,26 +182,29 @@ def test_clearing_answers_the_same(seeded: Fleet) -> None:
 
 def test_queries_do_not_grow_with_hosts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The list of hosts and the overview ask the database as often for 40 hosts as for 2."""
-    from cdxsync import deployment, settings
-    from cdxsync.domain import host_reports, hosts, overview, usage
+    from cdxsync.base import settings
+    from cdxsync.hosts import registry
+    from cdxsync.ops import homes
+    from cdxsync.security import addresses
     from cdxsync.store.database import close_database, write
     from cdxsync.store.tables import Host
-    from cdxsync.trust import addresses
+    from cdxsync.usage import recording
+    from cdxsync.views import hosts, overview
 
     home = tmp_path / "home"
     run_cli("--home", str(home), "init")
-    opened = deployment.open_fleet(settings.load(home))
+    opened = homes.open_fleet(settings.load(home))
 
     def asked(number: int) -> tuple[int, int]:
         for index in range(number):
             fqdn = f"h{number}-{index}.example.net"
-            host = write(lambda fqdn=fqdn: hosts.mint_key(fqdn, "test")).host
-            hosts.admit(host, addresses.parse("192.0.2.1"))
+            host = write(lambda fqdn=fqdn: registry.mint_key(fqdn, "test")).host
+            registry.admit(host, addresses.parse("192.0.2.1"))
             entry = {"total": index + 1, "line": fqdn}
-            usage.record(host.id, host.api_key_sha256, "192.0.2.1", entry, b"", None)
-            write(lambda host=host: hosts.note_digest(host, "0" * 64, refresh=False))
+            recording.record(host.id, host.api_key_sha256, "192.0.2.1", entry, b"", None)
+            write(lambda host=host: registry.note_digest(host, "0" * 64, refresh=False))
         counts = []
-        for report in (host_reports.listing, lambda: overview.build(opened, None)):
+        for report in (hosts.listing, lambda: overview.build(opened, None)):
             report()  # the first asks for a newer quota, once
             caplog.clear()
             with caplog.at_level(logging.DEBUG, logger="peewee"):

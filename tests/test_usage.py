@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from together import at_once
 
-from cdxsync.domain import texts, usage_entries
-from cdxsync.errors import Invalid
+from cdxsync.base import texts
+from cdxsync.base.errors import Invalid
+from cdxsync.usage import entries
 
 pytestmark = pytest.mark.every_engine
 
@@ -274,7 +275,7 @@ def test_what_a_month_has_cost(fresh_fleet: Fleet) -> None:
     ],
 )
 def test_the_printed_line_of_codex(line: str, counts: dict[str, int]) -> None:
-    assert usage_entries.parse_line(line) == counts
+    assert entries.parse_line(line) == counts
 
 
 COUNTS = st.integers(0, 10**10)
@@ -284,7 +285,7 @@ COUNTS = st.integers(0, 10**10)
 def test_printed_numbers_are_read_back(total: int, given_in: int, cached: int, output: int, reasoning: int) -> None:
     line = f"Token usage: total={total:,} input={given_in:,} (+ {cached:,} cached)"
     line += f" output={output:,} (reasoning {reasoning:,})"
-    entry = usage_entries.read_body({"line": line})[0]
+    entry = entries.read_body({"line": line})[0]
     assert entry.numbers() == {
         "total": total,
         "input": given_in,
@@ -303,11 +304,11 @@ JSON = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from([*usage_entries.NUMBERS, "line", "model", "usages"]), JSON))
+@given(st.dictionaries(st.sampled_from([*entries.NUMBERS, "line", "model", "usages"]), JSON))
 def test_any_body_is_read_or_its_fields_are_named(body: dict[str, Any]) -> None:
     try:
-        entries = usage_entries.read_body(body)
+        found = entries.read_body(body)
     except Invalid as error:
         assert error.errors
         return
-    assert all(any(value is not None for value in (*entry.numbers().values(), entry.line)) for entry in entries)
+    assert all(any(value is not None for value in (*entry.numbers().values(), entry.line)) for entry in found)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from together import at_once, until
 
-from cdxsync.errors import DatabaseAway, Refused
+from cdxsync.base.errors import DatabaseAway, Refused
 from cdxsync.store import database, migrations, named_values, writer
 from cdxsync.store.database import write
 from cdxsync.store.standing import Standing

@@ -16,7 +16,7 @@ app = typer.Typer(
 @app.command()
 def show(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Show the flag."""
-    from cdxsync.domain import api_state
+    from cdxsync.hosts import api_state
 
     state = state_of(ctx)
     state.fleet()
@@ -36,7 +36,7 @@ def enable(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 
 def _put(ctx: typer.Context, disabled: bool) -> None:
-    from cdxsync.domain import api_state
+    from cdxsync.hosts import api_state
 
     state = state_of(ctx)
     state.fleet()

@@ -22,7 +22,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show which document is canonical."""
-    from cdxsync.domain import canonical
+    from cdxsync.auth import canonical
 
     state = state_of(ctx)
     data = canonical.describe(state.fleet(), include_body=include_body, actor=actor())
@@ -61,8 +61,10 @@ def upload(
     as_json: AsJson = False,
 ) -> None:
     """Make a document canonical, if it is newer than what the fleet has."""
-    from cdxsync.domain import exchange, hosts, jsontext
-    from cdxsync.errors import Conflict, Malformed
+    from cdxsync.auth import exchange
+    from cdxsync.base import jsontext
+    from cdxsync.base.errors import Conflict, Malformed
+    from cdxsync.hosts import registry
 
     state = state_of(ctx)
     try:
@@ -70,7 +72,7 @@ def upload(
     except Malformed as error:
         raise Malformed(f"{file}: {error.message}") from None
     fleet = state.fleet()
-    owner = hosts.find(host) if host else None
+    owner = registry.find(host) if host else None
     data = exchange.upload(fleet, document, host=owner, actor=actor(), force=force)
     if state.json:
         output.json_data(data)
@@ -92,7 +94,7 @@ def show_history(
     as_json: AsJson = False,
 ) -> None:
     """List the documents that are kept, newest first."""
-    from cdxsync.domain import history
+    from cdxsync.auth import history
 
     state = state_of(ctx)
     state.fleet()
@@ -132,8 +134,8 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Show which keys differ between two kept documents; never their values."""
-    from cdxsync.domain import history
-    from cdxsync.domain.texts import clean
+    from cdxsync.auth import history
+    from cdxsync.base.texts import clean
 
     state = state_of(ctx)
     from_id = None if first is None else history.read_reference(first, "from")
@@ -163,7 +165,7 @@ def rollback(
     It is stored once more with the present as its last_refresh, so that hosts which hold the document that is given
     up do not send that back.
     """
-    from cdxsync.domain import history
+    from cdxsync.auth import history
 
     state = state_of(ctx)
     payload_id = history.read_reference(document, "id")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from cdxsync.settings import Settings
+    from cdxsync.base.settings import Settings
 
 Names = Callable[["Settings", str], Iterable[str]]
 
@@ -42,34 +42,34 @@ def _settings(ctx: typer.Context) -> "Settings":
 
 
 def _open(settings: "Settings") -> bool:
-    from cdxsync import deployment
+    from cdxsync.ops import homes
     from cdxsync.store.engines import engine_of
 
     file = engine_of(settings.database_url, settings.home).path
-    if not deployment.is_initialised(settings.home) or (file is not None and not file.exists()):
+    if not homes.is_initialised(settings.home) or (file is not None and not file.exists()):
         return False
-    deployment.open_database(settings)
+    homes.open_database(settings)
     return True
 
 
 def host_names(settings: "Settings", prefix: str) -> list[str]:
     """The FQDNs of registered hosts."""
-    from cdxsync.domain import hosts
+    from cdxsync.hosts import registry
 
-    return hosts.names(prefix)
+    return registry.names(prefix)
 
 
 def prompt_names(settings: "Settings", prefix: str) -> list[str]:
     """The file names of stored prompts."""
-    from cdxsync.domain import prompts
+    from cdxsync.prompts import catalog
 
-    return [row["filename"] for row in prompts.listing()]
+    return [row["filename"] for row in catalog.listing()]
 
 
 def certificate_names(settings: "Settings", prefix: str) -> list[str]:
     """The names of client certificates that are not revoked."""
-    from cdxsync import deployment
-    from cdxsync.trust import pki
+    from cdxsync.ops import homes
+    from cdxsync.security import pki
 
-    certificates = pki.list_certificates(settings.home / deployment.PKI_NAME)
+    certificates = pki.list_certificates(settings.home / homes.PKI_NAME)
     return [info.name for info in certificates if info.kind == "client" and info.status != "revoked"]

@@ -21,10 +21,10 @@ PasswordFile = Annotated[
 @app.command()
 def migrate(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Bring the schema up to date. The server does it too, when it starts."""
-    from cdxsync import deployment
+    from cdxsync.ops import homes
 
     state = state_of(ctx)
-    done = deployment.migrate(state.settings())
+    done = homes.migrate(state.settings())
     if state.json:
         output.json_data({"applied": done})
         return
@@ -37,13 +37,12 @@ def migrate(ctx: typer.Context, as_json: AsJson = False) -> None:
 @app.command()
 def check(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Look for damage: structure, digests, seals, totals. Prints a line for each finding; exit code 1 with any."""
-    from cdxsync import deployment
-    from cdxsync.domain import consistency
-    from cdxsync.errors import DatabaseAway
+    from cdxsync.base.errors import DatabaseAway
+    from cdxsync.ops import consistency, homes
 
     state = state_of(ctx)
     try:
-        report = consistency.check(deployment.open_unmigrated(state.settings()))
+        report = consistency.check(homes.open_unmigrated(state.settings()))
     except DatabaseAway as error:
         report = consistency.Report((consistency.Finding("structure", error.message),), {})
     if state.json:
@@ -72,7 +71,7 @@ def backup(
     as_json: AsJson = False,
 ) -> None:
     """Write database, keyring, settings and certificates to one file, while the server runs."""
-    from cdxsync.backup import making
+    from cdxsync.ops.backup import making
 
     state = state_of(ctx)
     settings = state.settings()
@@ -112,8 +111,8 @@ def restore(
     import shutil
     import tempfile
 
-    from cdxsync.backup import restoring
-    from cdxsync.errors import Failed, Invalid
+    from cdxsync.base.errors import Failed, Invalid
+    from cdxsync.ops.backup import restoring
 
     state = state_of(ctx)
     home = state.home_directory()
@@ -154,9 +153,9 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write all tables as JSON lines, for a database of any engine, while servers run. Credentials stay sealed."""
-    from cdxsync.errors import Conflict, Failed
-    from cdxsync.files import replacing
-    from cdxsync.portable import exporting
+    from cdxsync.base.errors import Conflict, Failed
+    from cdxsync.base.files import replacing
+    from cdxsync.ops.transfer import exporting
 
     state = state_of(ctx)
     to_stdout = str(file) == "-"
@@ -196,8 +195,8 @@ def import_(
     as_json: AsJson = False,
 ) -> None:
     """Read an export into an empty or new home, all or nothing. The server must be stopped."""
-    from cdxsync.errors import Failed
-    from cdxsync.portable import importing
+    from cdxsync.base.errors import Failed
+    from cdxsync.ops.transfer import importing
 
     state = state_of(ctx)
     settings = state.settings()
@@ -243,9 +242,9 @@ def import_reference(
     as_json: AsJson = False,
 ) -> None:
     """Take over hosts, credentials, usage and prompts of the reference implementation. Hosts keep their keys."""
+    from cdxsync.base.errors import Failed, Invalid
     from cdxsync.cli.input import read_bytes
-    from cdxsync.errors import Failed, Invalid
-    from cdxsync.reference import loading, secretbox
+    from cdxsync.ops.import_reference import loading, secretbox
 
     state = state_of(ctx)
     if (file is None) == (url_file is None):

@@ -10,7 +10,7 @@ from cdxsync.cli import output
 from cdxsync.cli.state import AsJson, state_of
 
 if TYPE_CHECKING:
-    from cdxsync.doctor import Finding
+    from cdxsync.ops.doctor import Finding
 
 
 def doctor(
@@ -24,9 +24,9 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Look for trouble: files, database, keys, certificates, clock, URL, hosts. Exit code 1 when a check fails."""
-    from cdxsync import doctor
-    from cdxsync.doctor.model import worst
-    from cdxsync.errors import Invalid, SettingError
+    from cdxsync.base.errors import Invalid, SettingError
+    from cdxsync.ops import doctor
+    from cdxsync.ops.doctor.model import worst
 
     state = state_of(ctx)
     unknown = [name for name in skip or [] if name not in doctor.names()]

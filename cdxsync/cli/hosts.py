@@ -9,8 +9,8 @@ from cdxsync.cli import output, progress
 from cdxsync.cli.state import AsJson, HostArgument, State, Yes, actor, confirm, state_of
 
 if TYPE_CHECKING:
-    from cdxsync.domain.enrolment import Enrolled
-    from cdxsync.domain.installers import Registration
+    from cdxsync.hosts.enrolment import Enrolled
+    from cdxsync.hosts.installers import Registration
     from cdxsync.store.tables import Host
 
 app = typer.Typer(help="Register hosts; list, rotate, disable and delete them.", no_args_is_help=True)
@@ -19,11 +19,11 @@ app = typer.Typer(help="Register hosts; list, rotate, disable and delete them.",
 @app.command("list")
 def list_hosts(ctx: typer.Context, as_json: AsJson = False) -> None:
     """List all hosts."""
-    from cdxsync.domain import host_reports
+    from cdxsync.views import hosts
 
     state = state_of(ctx)
     state.fleet()
-    data = host_reports.listing()
+    data = hosts.listing()
     if state.json:
         output.json_data(data)
         return
@@ -51,11 +51,12 @@ def list_hosts(ctx: typer.Context, as_json: AsJson = False) -> None:
 @app.command()
 def show(ctx: typer.Context, host: HostArgument, as_json: AsJson = False) -> None:
     """Show one host."""
-    from cdxsync.domain import host_reports, hosts
+    from cdxsync.hosts import registry
+    from cdxsync.views import hosts
 
     state = state_of(ctx)
     state.fleet()
-    data = host_reports.one(hosts.find(host))
+    data = hosts.one(registry.find(host))
     if state.json:
         output.json_data(data)
         return
@@ -97,11 +98,12 @@ def auth(
     as_json: AsJson = False,
 ) -> None:
     """Show which credentials a host holds, beside the fleet's."""
-    from cdxsync.domain import host_reports, hosts
+    from cdxsync.hosts import registry
+    from cdxsync.views import hosts
 
     state = state_of(ctx)
     fleet = state.fleet()
-    data = host_reports.credentials(fleet, hosts.find(host), include_body=include_body, actor=actor())
+    data = hosts.credentials(fleet, registry.find(host), include_body=include_body, actor=actor())
     if state.json:
         output.json_data(data)
     elif include_body:
@@ -147,8 +149,8 @@ def register(
     With --file, print one line for each host: its installer command, or with --json what the API answers. Hosts that
     are in use keep their keys, so that a list can be run again.
     """
-    from cdxsync.domain import installers
-    from cdxsync.errors import Invalid
+    from cdxsync.base.errors import Invalid
+    from cdxsync.hosts import installers
 
     state = state_of(ctx)
     if (name is None) == (file is None):
@@ -162,9 +164,9 @@ def register(
 
 
 def _register_all(state: State, file: Path, rotate: bool) -> None:
+    from cdxsync.base.errors import Failed
     from cdxsync.cli.input import read_bytes
-    from cdxsync.domain import enrolment
-    from cdxsync.errors import Failed
+    from cdxsync.hosts import enrolment
 
     try:
         names = enrolment.read_names(read_bytes(file).decode())
@@ -184,11 +186,11 @@ def _register_all(state: State, file: Path, rotate: bool) -> None:
 
 
 def _print_enrolled(state: State, enrolled: "Enrolled") -> None:
-    from cdxsync.domain import hosts
+    from cdxsync.hosts import registry
 
     if enrolled.registration is None:
         if state.json and enrolled.spared is not None:
-            output.json_line({"host": hosts.brief(enrolled.spared), "installer": None})
+            output.json_line({"host": registry.brief(enrolled.spared), "installer": None})
     elif state.json:
         output.json_line(enrolled.registration.data())
     else:
@@ -198,11 +200,11 @@ def _print_enrolled(state: State, enrolled: "Enrolled") -> None:
 @app.command()
 def rotate(ctx: typer.Context, host: HostArgument, as_json: AsJson = False) -> None:
     """Give a registered host a new key, and print its installer command. The old key ends at once."""
-    from cdxsync.domain import hosts, installers
+    from cdxsync.hosts import installers, registry
 
     state = state_of(ctx)
     fleet = state.fleet()
-    _print_registration(state, installers.register(fleet, hosts.find(host).fqdn, actor=actor()))
+    _print_registration(state, installers.register(fleet, registry.find(host).fqdn, actor=actor()))
 
 
 def _print_registration(state: State, registration: "Registration") -> None:
@@ -219,13 +221,13 @@ def _print_registration(state: State, registration: "Registration") -> None:
 @app.command()
 def delete(ctx: typer.Context, host: HostArgument, yes: Yes = False, as_json: AsJson = False) -> None:
     """Delete a host: its key ends, its history goes; the fleet's credentials stay."""
-    from cdxsync.domain import hosts
+    from cdxsync.hosts import registry
 
     state = state_of(ctx)
     state.fleet()
-    found = hosts.find(host)
+    found = registry.find(host)
     confirm(f"Delete host {found.fqdn}?", yes)
-    hosts.delete(found, actor=actor(), action="admin.host.delete")
+    registry.delete(found, actor=actor(), action="admin.host.delete")
     if state.json:
         output.json_data({"deleted": found.id})
         return
@@ -240,9 +242,9 @@ def roaming(
     as_json: AsJson = False,
 ) -> None:
     """Let a host call from any address (on), or only from the one that it is bound to (off)."""
-    from cdxsync import settings
-    from cdxsync.domain import hosts
-    from cdxsync.errors import Invalid
+    from cdxsync.base import settings
+    from cdxsync.base.errors import Invalid
+    from cdxsync.hosts import registry
 
     state = state_of(ctx)
     try:
@@ -250,7 +252,7 @@ def roaming(
     except ValueError:
         raise Invalid({"allow": ["must be on or off"]}) from None
     state.fleet()
-    changed = hosts.set_roaming(hosts.find(host), wanted, actor=actor())
+    changed = registry.set_roaming(registry.find(host), wanted, actor=actor())
     _print_change(state, changed, f"may call from {'any address' if wanted else 'its own address only'}")
 
 
@@ -269,12 +271,12 @@ def permit(
     as_json: AsJson = False,
 ) -> None:
     """Say what a host may store for the whole fleet; by default, all. It goes on receiving both in any case."""
-    from cdxsync.domain import hosts
+    from cdxsync.hosts import registry
 
     state = state_of(ctx)
     state.fleet()
     given = {"store_auth": store_auth, "store_prompts": store_prompts}
-    changed = hosts.set_permits(hosts.find(host), given, actor=actor())
+    changed = registry.set_permits(registry.find(host), given, actor=actor())
     auth, prompts = changed.allow_store_auth, changed.allow_store_prompts
     _print_change(state, changed, f"may store auth.json: {_yes_no(auth)}, prompts: {_yes_no(prompts)}")
 
@@ -286,13 +288,13 @@ def _yes_no(value: object) -> str:
 @app.command()
 def clear(ctx: typer.Context, host: HostArgument, yes: Yes = False, as_json: AsJson = False) -> None:
     """Forget which credentials a host was known to hold. Its key, and the fleet's credentials, stay."""
-    from cdxsync.domain import hosts
+    from cdxsync.hosts import registry
 
     state = state_of(ctx)
     state.fleet()
-    found = hosts.find(host)
+    found = registry.find(host)
     confirm(f"Clear what is known of the credentials on {found.fqdn}?", yes)
-    data = hosts.clear(found, actor=actor()).data()
+    data = registry.clear(found, actor=actor()).data()
     if state.json:
         output.json_data(data)
         return
@@ -308,37 +310,37 @@ def clear(ctx: typer.Context, host: HostArgument, yes: Yes = False, as_json: AsJ
 @app.command()
 def unbind(ctx: typer.Context, host: HostArgument, as_json: AsJson = False) -> None:
     """Forget a host's address; its next call binds anew."""
-    from cdxsync.domain import hosts
+    from cdxsync.hosts import registry
 
     state = state_of(ctx)
     state.fleet()
-    _print_change(state, hosts.unbind(hosts.find(host), actor=actor()), "is bound to no address now")
+    _print_change(state, registry.unbind(registry.find(host), actor=actor()), "is bound to no address now")
 
 
 @app.command()
 def disable(ctx: typer.Context, host: HostArgument, as_json: AsJson = False) -> None:
     """Refuse all calls of a host, until it is enabled."""
-    from cdxsync.domain import hosts
+    from cdxsync.hosts import registry
 
     state = state_of(ctx)
     state.fleet()
-    _print_change(state, hosts.set_active(hosts.find(host), False, actor=actor()), "is disabled")
+    _print_change(state, registry.set_active(registry.find(host), False, actor=actor()), "is disabled")
 
 
 @app.command()
 def enable(ctx: typer.Context, host: HostArgument, as_json: AsJson = False) -> None:
     """Take a disabled host's calls again."""
-    from cdxsync.domain import hosts
+    from cdxsync.hosts import registry
 
     state = state_of(ctx)
     state.fleet()
-    _print_change(state, hosts.set_active(hosts.find(host), True, actor=actor()), "is enabled")
+    _print_change(state, registry.set_active(registry.find(host), True, actor=actor()), "is enabled")
 
 
 def _print_change(state: State, host: "Host", text: str) -> None:
     if state.json:
-        from cdxsync.domain import hosts
+        from cdxsync.hosts import registry
 
-        output.json_data({"host": hosts.brief(host)})
+        output.json_data({"host": registry.brief(host)})
         return
     output.note(state, f"{host.fqdn} {text}")

@@ -8,7 +8,7 @@ import typer
 
 def read_bytes(file: Path) -> bytes:
     """The content of `file`, or of standard input for `-`. Raises `Failed`."""
-    from cdxsync.errors import Failed
+    from cdxsync.base.errors import Failed
 
     try:
         return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
@@ -18,7 +18,7 @@ def read_bytes(file: Path) -> bytes:
 
 def read_password(file: Path | None) -> bytes:
     """A new password: the first line of `file`, or asked for twice on the terminal. Raises `Refused`."""
-    from cdxsync.errors import Refused
+    from cdxsync.base.errors import Refused
 
     if file is None:
         if not sys.stdin.isatty():

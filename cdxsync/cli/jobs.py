@@ -8,7 +8,7 @@ from cdxsync.cli import output
 from cdxsync.cli.state import AsJson, State, actor, state_of
 
 if TYPE_CHECKING:
-    from cdxsync.domain.fleet import Fleet
+    from cdxsync.store.fleet import Fleet
 
 app = typer.Typer(help="Show and run the background jobs.", no_args_is_help=True)
 Wait = Annotated[
@@ -25,23 +25,25 @@ def run_now(state: State, fleet: "Fleet", name: str, wait: int) -> bool:
     import logging
     import time
 
-    from cdxsync.domain import audit, clock, jobs, outside
-    from cdxsync.errors import Conflict
-    from cdxsync.server import jobs as server_jobs
+    from cdxsync.background import definitions
+    from cdxsync.base import clock
+    from cdxsync.base.errors import Conflict
+    from cdxsync.jobs import lease, schedule, scheduler
+    from cdxsync.store import audit
     from cdxsync.store.database import reachable
 
     logging.getLogger("cdxsync.jobs").addHandler(logging.NullHandler())  # what a server logs is printed here
-    spec = jobs.runnable(outside.specs(fleet.settings), name)
+    spec = schedule.runnable(definitions.specs(fleet.settings), name)
     with reachable():
-        row = jobs.row_of(name)
-    if jobs.is_ahead(row.not_before, clock.now()):
+        row = lease.row_of(name)
+    if schedule.is_ahead(row.not_before, clock.now()):
         raise Conflict(f"The service has asked not to be called before {row.not_before}: {row.last_error}")
     audit.note("admin.job.run", actor=actor(), job=name)
-    if server_jobs.perform(fleet, spec, server_jobs.new_owner(), by_admin=True) is not None:
+    if scheduler.perform(fleet, spec, scheduler.new_owner(), by_admin=True) is not None:
         return True
     output.note(state, f"{row.owner or 'Another process'} runs the job {name} already; waiting for it to end")
     until = time.monotonic() + wait
-    while not jobs.finished_since(name, row.runs):
+    while not lease.finished_since(name, row.runs):
         if time.monotonic() >= until:
             return False
         time.sleep(0.2)
@@ -50,7 +52,7 @@ def run_now(state: State, fleet: "Fleet", name: str, wait: int) -> bool:
 
 def fail_if(error: str | None) -> None:
     """Raise `Failed` with the error of a run, so that the exit code tells."""
-    from cdxsync.errors import Failed
+    from cdxsync.base.errors import Failed
 
     if error is not None:
         raise Failed(error)
@@ -59,10 +61,10 @@ def fail_if(error: str | None) -> None:
 @app.command("list")
 def list_jobs(ctx: typer.Context, as_json: AsJson = False) -> None:
     """List the jobs: how each last ended, and when it runs next."""
-    from cdxsync.domain import outside
+    from cdxsync.background import status
 
     state = state_of(ctx)
-    rows = outside.describe_jobs(state.fleet().settings)
+    rows = status.describe_jobs(state.fleet().settings)
     if state.json:
         output.json_data({"jobs": rows})
         return
@@ -90,12 +92,12 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run a job now, here, whether a server runs or not."""
-    from cdxsync.domain import outside
+    from cdxsync.background import status
 
     state = state_of(ctx)
     fleet = state.fleet()
     ended = run_now(state, fleet, name, wait)
-    job = outside.describe_job(fleet.settings, name)
+    job = status.describe_job(fleet.settings, name)
     if state.json:
         output.json_data({"job": job, "pending": not ended})
     elif ended and job["last_error"] is None:

@@ -15,7 +15,7 @@ app = typer.Typer(help="List, rotate, export and retire the keys that seal crede
 @app.command("list")
 def list_keys(ctx: typer.Context, as_json: AsJson = False) -> None:
     """List the keys of the keyring, and what each has sealed."""
-    from cdxsync.domain import keys
+    from cdxsync.ops import keys
 
     state = state_of(ctx)
     data = keys.overview(state.fleet())
@@ -34,7 +34,7 @@ def list_keys(ctx: typer.Context, as_json: AsJson = False) -> None:
 @app.command()
 def rotate(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Make a new key and seal everything anew with it, while servers run; again finishes what was cut off."""
-    from cdxsync.domain import keys
+    from cdxsync.ops import keys
 
     state = state_of(ctx)
     fleet = state.fleet()
@@ -64,8 +64,8 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write the keyring with its secret keys, to be put elsewhere. The one in use stays as it is."""
-    from cdxsync.domain import keys
-    from cdxsync.errors import Conflict
+    from cdxsync.base.errors import Conflict
+    from cdxsync.ops import keys
     from cdxsync.store import keyring_file
 
     state = state_of(ctx)
@@ -91,7 +91,7 @@ def retire(
     as_json: AsJson = False,
 ) -> None:
     """Remove a key, when nothing is sealed with it any more. Older copies of the database then need it no less."""
-    from cdxsync.domain import keys
+    from cdxsync.ops import keys
 
     state = state_of(ctx)
     fleet = state.fleet()

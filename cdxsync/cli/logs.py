@@ -9,7 +9,7 @@ from cdxsync.cli import output
 from cdxsync.cli.state import AsJson, Before, HostOption, State, state_of
 
 if TYPE_CHECKING:
-    from cdxsync.domain.audit import Wanted
+    from cdxsync.store.audit import Wanted
 
 POLL_SECONDS = 0.5
 
@@ -35,15 +35,16 @@ def logs(
 
     With --follow it goes on, oldest first; --json then prints one object a line.
     """
-    from cdxsync.domain import audit, hosts
-    from cdxsync.errors import Invalid
+    from cdxsync.base.errors import Invalid
+    from cdxsync.hosts import registry
+    from cdxsync.store import audit
 
     state = state_of(ctx)
     for name, value in (("before", before), ("after", after)):
         if follow and value is not None:
             raise Invalid({name: ["does not go with --follow, which shows the newest rows and what comes after"]})
     state.fleet()
-    wanted = audit.Wanted(hosts.find(host) if host else None, action, actor, search)
+    wanted = audit.Wanted(registry.find(host) if host else None, action, actor, search)
     if follow:
         _follow(state, limit, wanted)
         return
@@ -76,7 +77,7 @@ def _follow(state: State, limit: int, wanted: "Wanted") -> None:
 def _rows(limit: int, wanted: "Wanted") -> Iterator[dict[str, Any]]:
     import time
 
-    from cdxsync.domain import audit
+    from cdxsync.store import audit
 
     rows = audit.recent(limit, wanted)["logs"][::-1]
     last = rows[-1]["id"] if rows else 0

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 import cdxsync
+from cdxsync.base.error_codes import codes_for
+from cdxsync.base.errors import CdxsyncError, Invalid
 from cdxsync.cli import (
     api_state,
     auth,
@@ -28,8 +30,6 @@ from cdxsync.cli import (
     wrapper,
 )
 from cdxsync.cli.state import State, state_of
-from cdxsync.error_codes import codes_for
-from cdxsync.errors import CdxsyncError, Invalid
 
 app = typer.Typer(
     name="cdxsync",
@@ -103,7 +103,7 @@ def _options(
 def _welcome(state: State) -> None:
     """Say what to type. It is a usage error all the same: a script may have lost its command."""
     from cdxsync.cli import welcome
-    from cdxsync.deployment import is_initialised
+    from cdxsync.ops.homes import is_initialised
 
     directory = state.home_directory()
     sys.stderr.write(welcome.text(directory, is_initialised=is_initialised(directory)))

@@ -10,7 +10,7 @@ from cdxsync.cli.state import AsJson, state_of
 
 def overview(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Show the fleet at a glance: hosts by state, the canonical document, versions and tokens."""
-    from cdxsync.domain import overview as report
+    from cdxsync.views import overview as report
 
     state = state_of(ctx)
     data = report.build(state.fleet(), None)

@@ -11,7 +11,7 @@ from cdxsync.cli.input import read_password
 from cdxsync.cli.state import AsJson, State, Yes, actor, confirm, state_of
 
 if TYPE_CHECKING:
-    from cdxsync.trust.pki import CertificateInfo
+    from cdxsync.security.pki import CertificateInfo
 
 app = typer.Typer(help="Issue, list, revoke and export certificates.", no_args_is_help=True)
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Who it is for, such as alice.")]
@@ -19,21 +19,21 @@ NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Who it is for
 
 def _directory(state: State) -> Path:
     """The folder of the certificates, of an initialised home. Its database is opened too, for the audit log."""
-    from cdxsync import deployment
+    from cdxsync.ops import homes
 
     fleet = state.fleet()
-    return fleet.settings.home / deployment.PKI_NAME
+    return fleet.settings.home / homes.PKI_NAME
 
 
 def _record(action: str, info: "CertificateInfo") -> None:
-    from cdxsync.domain import audit
+    from cdxsync.store import audit
     from cdxsync.store.database import write
 
     write(lambda: audit.record(action, actor=actor(), name=info.name, serial=info.serial))
 
 
 def _as_dict(info: "CertificateInfo") -> dict[str, Any]:
-    from cdxsync.domain import certificates
+    from cdxsync.views import certificates
 
     return certificates.shown(info)
 
@@ -41,8 +41,8 @@ def _as_dict(info: "CertificateInfo") -> dict[str, Any]:
 @app.command("list")
 def list_certificates(ctx: typer.Context, as_json: AsJson = False) -> None:
     """List all certificates."""
-    from cdxsync.domain import clock
-    from cdxsync.trust import pki
+    from cdxsync.base import clock
+    from cdxsync.security import pki
 
     state = state_of(ctx)
     certificates = pki.list_certificates(_directory(state))
@@ -63,7 +63,7 @@ def issue(
     as_json: AsJson = False,
 ) -> None:
     """Make an admin's client certificate and key."""
-    from cdxsync.trust import pki
+    from cdxsync.security import pki
 
     state = state_of(ctx)
     issued = pki.issue(_directory(state), name, days)
@@ -88,7 +88,7 @@ def revoke(
     as_json: AsJson = False,
 ) -> None:
     """End a client certificate, at once and for good; a running server sees it."""
-    from cdxsync.trust import pki
+    from cdxsync.security import pki
 
     state = state_of(ctx)
     directory = _directory(state)
@@ -122,8 +122,8 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write a client certificate with its key as PKCS#12, to import into a browser."""
-    from cdxsync.files import write_private
-    from cdxsync.trust import pki
+    from cdxsync.base.files import write_private
+    from cdxsync.security import pki
 
     state = state_of(ctx)
     directory = _directory(state)
@@ -141,7 +141,7 @@ def export(
 @app.command()
 def renew(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Make a new server certificate now. A running server takes it when it starts again."""
-    from cdxsync.trust import pki, server_names
+    from cdxsync.security import pki, server_names
 
     state = state_of(ctx)
     directory = _directory(state)

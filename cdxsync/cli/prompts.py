@@ -12,7 +12,7 @@ from cdxsync.cli.input import read_bytes
 from cdxsync.cli.state import AsJson, Yes, actor, confirm, state_of
 
 if TYPE_CHECKING:
-    from cdxsync.domain.prompts import Prompt
+    from cdxsync.prompts.catalog import Prompt
 
 app = typer.Typer(help="List, show, store, import and delete slash-command prompts.", no_args_is_help=True)
 NameArgument = Annotated[
@@ -28,11 +28,11 @@ NameArgument = Annotated[
 @app.command("list")
 def list_prompts(ctx: typer.Context, as_json: AsJson = False) -> None:
     """List all prompts."""
-    from cdxsync.domain import prompts
+    from cdxsync.prompts import catalog
 
     state = state_of(ctx)
     state.fleet()
-    commands = prompts.listing()
+    commands = catalog.listing()
     if state.json:
         output.json_data({"commands": commands})
         return
@@ -47,13 +47,13 @@ def list_prompts(ctx: typer.Context, as_json: AsJson = False) -> None:
 @app.command()
 def show(ctx: typer.Context, name: NameArgument, as_json: AsJson = False) -> None:
     """Print a prompt."""
-    from cdxsync.domain import prompts
+    from cdxsync.prompts import catalog
 
     state = state_of(ctx)
     state.fleet()
-    row = prompts.find(name)
+    row = catalog.find(name)
     if state.json:
-        output.json_data(prompts.whole(row))
+        output.json_data(catalog.whole(row))
         return
     sys.stdout.write(row.prompt)
 
@@ -68,11 +68,11 @@ def history(
     as_json: AsJson = False,
 ) -> None:
     """List what a prompt said before, newest first, also of one that was deleted; or print one of these texts."""
-    from cdxsync.domain import prompt_history
+    from cdxsync.prompts import history
 
     state = state_of(ctx)
     state.fleet()
-    data = prompt_history.listing(name) if version is None else prompt_history.version(name, version)
+    data = history.listing(name) if version is None else history.version(name, version)
     if state.json:
         output.json_data(data)
     elif version is not None:
@@ -95,13 +95,13 @@ def store(
     as_json: AsJson = False,
 ) -> None:
     """Store a prompt for all hosts; an older one of that name is replaced."""
-    from cdxsync.domain import prompts
+    from cdxsync.prompts import catalog
 
     state = state_of(ctx)
     limit = state.settings().max_prompt_bytes
     prompt = _read(file, name, limit)
     state.fleet()
-    data = prompts.store(prompt, actor=actor())
+    data = catalog.store(prompt, actor=actor())
     if state.json:
         output.json_data(data)
         return
@@ -109,8 +109,8 @@ def store(
 
 
 def _read(file: Path, name: str | None, limit: int) -> "Prompt":
-    from cdxsync.domain import prompts
-    from cdxsync.errors import Invalid
+    from cdxsync.base.errors import Invalid
+    from cdxsync.prompts import catalog
 
     try:
         text = read_bytes(file).decode()
@@ -118,7 +118,7 @@ def _read(file: Path, name: str | None, limit: int) -> "Prompt":
         raise Invalid({"prompt": ["must be UTF-8 text"]}, f"{file}: not a prompt") from None
     filename = name or ("" if str(file) == "-" else file.name)
     try:
-        return prompts.read_prompt({"filename": filename, "prompt": text}, limit)
+        return catalog.read_prompt({"filename": filename, "prompt": text}, limit)
     except Invalid as error:
         raise Invalid(error.errors, f"{file}: not a prompt") from None
 
@@ -130,8 +130,8 @@ def import_folder(
     as_json: AsJson = False,
 ) -> None:
     """Store all .md files of a folder, none if one of them is not good."""
-    from cdxsync.domain import prompts
-    from cdxsync.errors import Failed
+    from cdxsync.base.errors import Failed
+    from cdxsync.prompts import catalog
 
     state = state_of(ctx)
     limit = state.settings().max_prompt_bytes
@@ -141,7 +141,7 @@ def import_folder(
     if not read:
         raise Failed(f"{folder}: has no .md files; name the folder that holds the prompts")
     state.fleet()
-    results = prompts.store_all(read, actor=actor())
+    results = catalog.store_all(read, actor=actor())
     if state.json:
         output.json_data({"commands": results})
         return
@@ -152,13 +152,13 @@ def import_folder(
 @app.command()
 def delete(ctx: typer.Context, name: NameArgument, yes: Yes = False, as_json: AsJson = False) -> None:
     """Delete a prompt from the server."""
-    from cdxsync.domain import prompts
+    from cdxsync.prompts import catalog
 
     state = state_of(ctx)
     state.fleet()
-    filename = prompts.find(name).filename
+    filename = catalog.find(name).filename
     confirm(f"Delete prompt {filename}?", yes)
-    prompts.delete(filename, actor=actor())
+    catalog.delete(filename, actor=actor())
     if state.json:
         output.json_data({"deleted": filename})
         return

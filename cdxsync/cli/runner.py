@@ -12,7 +12,7 @@ app = typer.Typer(help="Check that the canonical login works.", no_args_is_help=
 @app.command()
 def status(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Show what checks the document, how that last ended, and who refreshes it."""
-    from cdxsync.domain import runner
+    from cdxsync.auth import runner
 
     state = state_of(ctx)
     data = runner.status(state.fleet())
@@ -47,8 +47,9 @@ def _event(event: dict[str, object] | None) -> str | None:
 @app.command()
 def run(ctx: typer.Context, wait: Wait = 120, as_json: AsJson = False) -> None:
     """Check the canonical document now."""
-    from cdxsync.domain import canonical, jobs, runner
-    from cdxsync.errors import NotFound
+    from cdxsync.auth import canonical, runner
+    from cdxsync.base.errors import NotFound
+    from cdxsync.jobs import lease
     from cdxsync.store.database import write
 
     state = state_of(ctx)
@@ -65,6 +66,6 @@ def run(ctx: typer.Context, wait: Wait = 120, as_json: AsJson = False) -> None:
         output.line(_event(verdict) or "")
         if data["applied"]:
             output.line(f"Codex refreshed the document; canonical is that of {data['canonical_last_refresh']} now")
-    fail_if(jobs.last_error(runner.JOB))
+    fail_if(lease.last_error(runner.JOB))
     if ended and verdict is not None and verdict["status"] != runner.OK:
         fail_if("The canonical document did not pass. Log in anew on one host with: cdx login")

@@ -9,9 +9,9 @@ from cdxsync.cli import output
 from cdxsync.cli.state import AsJson, state_of
 
 if TYPE_CHECKING:
-    from cdxsync.deployment import Initialised
-    from cdxsync.domain.fleet import Fleet
-    from cdxsync.settings import Settings
+    from cdxsync.base.settings import Settings
+    from cdxsync.ops.homes import Initialised
+    from cdxsync.store.fleet import Fleet
 
 PublicUrl = Annotated[
     str | None,
@@ -38,10 +38,10 @@ def init(
     as_json: AsJson = False,
 ) -> None:
     """Make the home: settings, certificates, keyring and database."""
-    from cdxsync import deployment
+    from cdxsync.ops import homes
 
     state = state_of(ctx)
-    made = deployment.initialise(state.settings(_flags(public_url, listen, plain_http)))
+    made = homes.initialise(state.settings(_flags(public_url, listen, plain_http)))
     if state.json:
         output.json_data(
             {
@@ -91,7 +91,8 @@ def serve(
     import logging
     from dataclasses import replace
 
-    from cdxsync import deployment, log_lines
+    from cdxsync.base import logs
+    from cdxsync.ops import homes
     from cdxsync.server import service, supervisor
 
     state = state_of(ctx)
@@ -104,14 +105,14 @@ def serve(
         return settings
 
     def open_fleet(settings: "Settings") -> "Fleet":
-        if not deployment.is_initialised(settings.home):
-            made = deployment.initialise(settings)
+        if not homes.is_initialised(settings.home):
+            made = homes.initialise(settings)
             settings = made.settings
             output.note(state, _describe(made))
             output.note(
                 state, "Next, in another shell: cdxsync hosts register NAME   (NAME: a host's name, web1.example.net)"
             )
-        return deployment.open_fleet(settings, check_keys=True)
+        return homes.open_fleet(settings, check_keys=True)
 
     def told(url: str, settings: "Settings") -> None:
         output.note(state, f"Listening on {url}; hosts call {settings.public_url}")
@@ -119,7 +120,7 @@ def serve(
     settings = load()
     process = "[%(process)d]" if settings.workers > 1 else ""
     form = f"%(asctime)s %(levelname)s %(name)s{process} %(message)s"
-    with log_lines.queued():
+    with logs.queued():
         logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=form)
         if settings.workers > 1:
             supervisor.serve(load, open_fleet, on_listening=told)

@@ -12,8 +12,8 @@ import typer
 from cdxsync.cli.completion import completer, host_names
 
 if TYPE_CHECKING:
-    from cdxsync.domain.fleet import Fleet
-    from cdxsync.settings import Settings
+    from cdxsync.base.settings import Settings
+    from cdxsync.store.fleet import Fleet
 
 
 @dataclass
@@ -27,13 +27,13 @@ class State:
 
     def settings(self, flags: Mapping[str, object] | None = None) -> "Settings":
         """The settings, with `flags` from the command line. Raises `SettingError`."""
-        from cdxsync import settings
+        from cdxsync.base import settings
 
         return settings.load(self.home_directory(), config=self.config, flags=flags)
 
     def home_directory(self) -> Path:
         """The home, whether there is one yet or not. Raises `SettingError` for another user's."""
-        from cdxsync import settings
+        from cdxsync.base import settings
 
         home = (self.home or settings.default_home()).expanduser().absolute()
         settings.check_readable(home)
@@ -41,9 +41,9 @@ class State:
 
     def fleet(self) -> "Fleet":
         """The opened fleet. Raises `Failed` when the home is not initialised."""
-        from cdxsync import deployment
+        from cdxsync.ops import homes
 
-        return deployment.open_fleet(self.settings())
+        return homes.open_fleet(self.settings())
 
 
 def state_of(ctx: typer.Context) -> State:
@@ -89,7 +89,7 @@ def confirm(question: str, yes: bool) -> None:
     """Ask on the terminal, unless `yes`. Without a terminal to ask on, or on a no, the command is refused."""
     import sys
 
-    from cdxsync.errors import Refused
+    from cdxsync.base.errors import Refused
 
     if yes:
         return

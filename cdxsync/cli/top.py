@@ -16,7 +16,7 @@ from cdxsync.cli.state import AsJson, state_of
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from cdxsync.domain.fleet import Fleet
+    from cdxsync.store.fleet import Fleet
 
 LOG_ROWS = 50
 _QUIT = b"qQ\x1b\x03\x04"
@@ -44,12 +44,15 @@ def top(
 
 def _read(fleet: "Fleet") -> dict[str, Any]:
     """`overview` as the command of that name has it, `tokens_today`, and `logs`, newest first."""
-    from cdxsync.domain import audit, clock, overview, usage_reports
+    from cdxsync.base import clock
+    from cdxsync.store import audit
     from cdxsync.store.database import reachable
+    from cdxsync.usage import reports
+    from cdxsync.views import overview
 
     report = overview.build(fleet, None)
     with reachable():
-        today = usage_reports.fleet_day_totals(clock.now())
+        today = reports.fleet_day_totals(clock.now())
     return {"overview": report, "tokens_today": today, "logs": audit.recent(LOG_ROWS)["logs"]}
 
 
@@ -84,7 +87,7 @@ def _follow(fleet: "Fleet", interval: float, data: dict[str, Any], wake: int) ->
     from rich.console import Console
     from rich.live import Live
 
-    from cdxsync.errors import CdxsyncError
+    from cdxsync.base.errors import CdxsyncError
 
     console = Console()
     problem = ""
@@ -106,8 +109,8 @@ def _screen(data: dict[str, Any], problem: str, height: int, interval: float) ->
     from rich.console import Group
     from rich.text import Text
 
+    from cdxsync.base import clock
     from cdxsync.cli import top_view
-    from cdxsync.domain import clock
 
     title = Text(f"cdxsync top   {clock.stamp(clock.now())[:19].replace('T', ' ')} UTC", "reverse")
     title.append(f"   every {interval:g} s, q quits")

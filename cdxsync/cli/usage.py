@@ -38,11 +38,12 @@ def list_usage(
     as_json: AsJson = False,
 ) -> None:
     """List the newest reports."""
-    from cdxsync.domain import hosts, usage_reports
+    from cdxsync.hosts import registry
+    from cdxsync.usage import reports
 
     state = state_of(ctx)
     state.fleet()
-    page = usage_reports.recent(limit, host=hosts.find(host) if host else None, before=before)
+    page = reports.recent(limit, host=registry.find(host) if host else None, before=before)
     if state.json:
         output.json_data(page)
         return
@@ -64,11 +65,11 @@ def tokens(
     as_json: AsJson = False,
 ) -> None:
     """Show totals for each line that Codex printed about its tokens, highest first."""
-    from cdxsync.domain import usage_reports
+    from cdxsync.usage import reports
 
     state = state_of(ctx)
     state.fleet()
-    data = usage_reports.lines(limit)
+    data = reports.lines(limit)
     if state.json:
         output.json_data(data)
         return
@@ -93,12 +94,13 @@ def month(
     as_json: AsJson = False,
 ) -> None:
     """Show a month's tokens: on a terminal a bar for each day and host, else lines by day, host and model."""
-    from cdxsync.domain import hosts, pricing, usage_reports
+    from cdxsync.hosts import registry
+    from cdxsync.usage import pricing, reports
 
     state = state_of(ctx)
-    wanted = usage_reports.check_month(month)
+    wanted = reports.check_month(month)
     fleet = state.fleet()
-    data = pricing.month_report(fleet.settings, wanted, hosts.find(host) if host else None)
+    data = pricing.month_report(fleet.settings, wanted, registry.find(host) if host else None)
     if state.json:
         output.json_data(data)
         return
@@ -170,12 +172,13 @@ def summary(
     as_json: AsJson = False,
 ) -> None:
     """Show a month's tokens and their cost by day, by model, or by host: the 200 with most."""
-    from cdxsync.domain import hosts, usage_reports, usage_summaries
+    from cdxsync.hosts import registry
+    from cdxsync.usage import reports, summaries
 
     state = state_of(ctx)
-    wanted = usage_reports.check_month(month)
+    wanted = reports.check_month(month)
     fleet = state.fleet()
-    data = usage_summaries.month_summary(fleet.settings, wanted, hosts.find(host) if host else None)
+    data = summaries.month_summary(fleet.settings, wanted, registry.find(host) if host else None)
     if state.json:
         output.json_data(data)
         return
@@ -198,14 +201,16 @@ def quota(
     as_json: AsJson = False,
 ) -> None:
     """Show how much of the ChatGPT account's quota is used, and when it is reset."""
-    from cdxsync.domain import clock, jobs, quota
-    from cdxsync.errors import NotFound
+    from cdxsync.base import clock
+    from cdxsync.base.errors import NotFound
+    from cdxsync.codex import quota
+    from cdxsync.jobs import lease, schedule
     from cdxsync.store.database import reachable
 
     state = state_of(ctx)
     fleet = state.fleet()
     with reachable():
-        stale = bool(fleet.settings.chatgpt_base_url) and jobs.may_mark(jobs.row_of(quota.JOB), clock.now())
+        stale = bool(fleet.settings.chatgpt_base_url) and schedule.may_mark(lease.row_of(quota.JOB), clock.now())
     ended = run_now(state, fleet, quota.JOB, wait) if force or stale else False
     data = quota.report(cached=not ended, pending=(force or stale) and not ended)
     if state.json:
@@ -214,7 +219,7 @@ def quota(
         raise NotFound("The quota has not been read yet; run: cdxsync usage quota --force")
     else:
         _show_quota(data["snapshot"], data["last_error"])
-    fail_if(jobs.last_error(quota.JOB) if ended else None)
+    fail_if(lease.last_error(quota.JOB) if ended else None)
 
 
 def _show_quota(snapshot: dict[str, Any], last_error: dict[str, Any] | None) -> None:
@@ -249,7 +254,7 @@ def _moment(epoch: str) -> str:
     """Seconds since 1970 as a date, and how far ahead that is; anything else as it is."""
     from datetime import UTC, datetime
 
-    from cdxsync.domain import clock
+    from cdxsync.base import clock
 
     if not (epoch.isascii() and epoch.isdigit() and int(epoch) < 253402300800):
         return epoch

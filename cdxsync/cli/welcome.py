@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cdxsync import settings
+from cdxsync.base import settings
 
 _ABOUT = "cdxsync keeps one canonical Codex auth.json for a fleet of hosts."
 _FIRST = f"""{_ABOUT} There is no server in {{home}} yet.

@@ -16,10 +16,11 @@ app = typer.Typer(help="Show the cdx script that hosts get.", no_args_is_help=Tr
 @app.command()
 def show(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Show version, digest and size of the script, without any host's constants."""
-    from cdxsync.domain import versions, wrapper
+    from cdxsync.codex import versions
+    from cdxsync.wrapper import baking
 
     state = state_of(ctx)
-    data = versions.wrapper_metadata(wrapper.template_sha256(), len(wrapper.template()))
+    data = versions.wrapper_metadata(baking.template_sha256(), len(baking.template()))
     if state.json:
         output.json_data(data)
         return
@@ -37,6 +38,6 @@ def show(ctx: typer.Context, as_json: AsJson = False) -> None:
 @app.command()
 def cat() -> None:
     """Print the script, without any host's constants."""
-    from cdxsync.domain import wrapper
+    from cdxsync.wrapper import baking
 
-    sys.stdout.buffer.write(wrapper.template())
+    sys.stdout.buffer.write(baking.template())

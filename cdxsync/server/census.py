@@ -6,11 +6,11 @@ import threading
 import time
 from collections.abc import Iterable
 
-from cdxsync import metrics
-from cdxsync.settings import Settings
-from cdxsync.trust import addresses
-from cdxsync.trust.addresses import Network
-from cdxsync.trust.throttle import source_of
+from cdxsync.base import metrics
+from cdxsync.base.settings import Settings
+from cdxsync.security import addresses
+from cdxsync.security.addresses import Network
+from cdxsync.security.throttle import source_of
 
 _SPARE_DESCRIPTORS = 256
 """Beside connections: the database, logs, calls to services outside."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from cheroot.server import HTTPConnection
 
-from cdxsync import metrics
+from cdxsync.base import metrics
 from cdxsync.server import framing, streams, tls
 
 HANDSHAKE_TIMEOUT_SECONDS = 5.0

@@ -15,8 +15,8 @@ from cheroot import connections
 from cheroot.workers import threadpool
 from cheroot.wsgi import Server as WsgiServer
 
-from cdxsync import metrics
-from cdxsync.errors import Failed
+from cdxsync.base import metrics
+from cdxsync.base.errors import Failed
 from cdxsync.server import framing, streams, tls
 from cdxsync.server.census import Census
 from cdxsync.server.connection import IDLE_TIMEOUT_SECONDS, Connection

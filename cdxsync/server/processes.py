@@ -10,11 +10,11 @@ import time
 import traceback
 from collections.abc import Callable
 
-from cdxsync import log_lines
-from cdxsync.error_codes import codes_for
-from cdxsync.errors import CdxsyncError, Failed
+from cdxsync.base import logs
+from cdxsync.base.error_codes import codes_for
+from cdxsync.base.errors import CdxsyncError, Failed
+from cdxsync.base.settings import Listen
 from cdxsync.server import httpd
-from cdxsync.settings import Listen
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _ADDRESS_SECONDS = 3.0
@@ -47,7 +47,7 @@ def fork(work: Callable[[], None]) -> int:
         with contextlib.suppress(OSError):
             sys.stdout.flush()
             sys.stderr.flush()
-            log_lines.drain()
+            logs.drain()
         os._exit(code)
 
 

@@ -10,16 +10,18 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Protocol
 
-from cdxsync import deployment, metrics
-from cdxsync.domain.fleet import Fleet
-from cdxsync.errors import CdxsyncError
-from cdxsync.http import access_log, app
+from cdxsync.api import access_log, app
+from cdxsync.background import definitions
+from cdxsync.base import metrics
+from cdxsync.base.errors import CdxsyncError
+from cdxsync.base.settings import Listen, Settings
+from cdxsync.jobs.scheduler import Jobs
+from cdxsync.ops import homes
+from cdxsync.security import pki, server_names
+from cdxsync.security.revocation import Revocations
 from cdxsync.server import census, httpd, processes, tls
-from cdxsync.server.jobs import Jobs
 from cdxsync.server.notify import Notifier
-from cdxsync.settings import Listen, Settings
-from cdxsync.trust import pki, server_names
-from cdxsync.trust.revocation import Revocations
+from cdxsync.store.fleet import Fleet
 
 NEEDS_RESTART = ("listen", "plain_http", "database_url", "database_pool_size", "threads", "workers")
 """Settings that a running server does not change; all others count from SIGHUP on."""
@@ -86,7 +88,7 @@ def certificate_files(settings: Settings) -> tls.Files | None:
     """
     if settings.plain_http:
         return None
-    directory = settings.home / deployment.PKI_NAME
+    directory = settings.home / homes.PKI_NAME
     if settings.tls_certificate is None:
         names = server_names.wanted(settings.public_url, settings.listen.host)
         if pki.ensure_server_certificate(directory, names):
@@ -151,7 +153,7 @@ class Process:
             listening=listening,
         )
         self._terminal = TerminalWatch()
-        self._jobs = Jobs(fleet)
+        self._jobs = Jobs(fleet, definitions.specs, definitions.recover)
         self._apply(settings)
         self._server.on_tick = reporting.alive
         self._server.on_refusal = self._on_refusal
@@ -178,7 +180,7 @@ class Process:
         self._server.request_stop()
 
     def _application(self, fleet: Fleet) -> app.WsgiApp:
-        directory = fleet.settings.home / deployment.PKI_NAME
+        directory = fleet.settings.home / homes.PKI_NAME
         ca = directory / "ca.pem"
         # Behind a proxy admins may show certificates of another CA, and the home may have none.
         revocations = None if fleet.settings.plain_http and not ca.exists() else Revocations(directory / "crl.pem", ca)
@@ -207,7 +209,7 @@ class Process:
         try:
             wanted = self._load()
             settings = with_fixed(wanted, self._fleet.settings)
-            fleet = replace(self._fleet, settings=settings, host_ca_pem=deployment.host_ca_pem(settings))
+            fleet = replace(self._fleet, settings=settings, host_ca_pem=homes.host_ca_pem(settings))
             application = self._application(fleet)
             files = certificate_files(settings)
             if files is not None:

@@ -23,14 +23,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cdxsync import home_lock, metrics
-from cdxsync.domain.fleet import Fleet
-from cdxsync.errors import CdxsyncError
+from cdxsync.base import metrics
+from cdxsync.base.errors import CdxsyncError
+from cdxsync.base.settings import Settings
+from cdxsync.ops import home_lock
 from cdxsync.server import httpd, processes, service, tls
 from cdxsync.server.notify import Notifier
 from cdxsync.server.service import Load
-from cdxsync.settings import Settings
 from cdxsync.store import database
+from cdxsync.store.fleet import Fleet
 
 STEADY_SECONDS = 10.0
 """A worker that lived so long is started again at once, any other after a pause that doubles."""

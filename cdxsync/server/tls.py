@@ -16,7 +16,7 @@ from cheroot.ssl import Adapter
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from cdxsync.errors import Failed
+from cdxsync.base.errors import Failed
 from cdxsync.server import streams
 
 CLIENT_CERTIFICATE = "cdxsync.client_certificate"

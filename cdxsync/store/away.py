@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import peewee
 
-from cdxsync.errors import DatabaseAway
+from cdxsync.base.errors import DatabaseAway
 
 _log = logging.getLogger("cdxsync.store")
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import peewee
 
-from cdxsync.errors import DatabaseAway
+from cdxsync.base.errors import DatabaseAway
 from cdxsync.store.away import reachable as reachable
 from cdxsync.store.engines import Engine, engine_of
 from cdxsync.store.tables import proxy

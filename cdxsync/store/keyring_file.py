@@ -18,8 +18,8 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from cdxsync.errors import CdxsyncError, Conflict, Failed
-from cdxsync.files import write_private
+from cdxsync.base.errors import CdxsyncError, Conflict, Failed
+from cdxsync.base.files import write_private
 from cdxsync.store.keyring_outside import MARK, PLACES, Outside
 from cdxsync.store.sealing import Keyring, UnknownKey
 
@@ -128,7 +128,7 @@ class KeyringFile:
     One that comes from outside and is not here seals and opens nothing; all that needs neither goes on.
 
     Whoever seals does it within the write transaction that stores the result. So a key that nothing in the database
-    needs any more is sealed with by nobody either (`cdxsync.domain.keys.retire`).
+    needs any more is sealed with by nobody either (`cdxsync.ops.keys.retire`).
 
     Servers that share a database have each a keyring. `sealing_key` tells which key the fleet seals with, given the one
     that is active here; a server whose keyring has it not must not seal with one that others lack or think unused.

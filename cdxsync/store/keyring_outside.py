@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cdxsync.errors import Failed
+from cdxsync.base.errors import Failed
 
 CREDENTIAL = "cdxsync-keyring"
 """Name of the systemd credential (`LoadCredential=`, `LoadCredentialEncrypted=`)."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from cdxsync.errors import Failed, Unavailable
+from cdxsync.base.errors import Failed, Unavailable
 
 _FORMAT = "cdx1"
 _NONCE_BYTES = 12

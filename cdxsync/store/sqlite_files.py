@@ -7,7 +7,7 @@ from pathlib import Path
 
 import peewee
 
-from cdxsync.errors import DatabaseAway
+from cdxsync.base.errors import DatabaseAway
 from cdxsync.store.tables import Table
 
 BUSY_TIMEOUT_SECONDS = 30

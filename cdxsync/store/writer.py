@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 
 import peewee
 
-from cdxsync import metrics
-from cdxsync.errors import DatabaseAway
+from cdxsync.base import metrics
+from cdxsync.base.errors import DatabaseAway
 from cdxsync.store import away
 from cdxsync.store.engines.base import BUSY_TIMEOUT_SECONDS, Engine
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cdxsync.errors import SettingError
+from cdxsync.base.errors import SettingError
 from cdxsync.store.engines.base import Engine
 from cdxsync.store.engines.sqlite import SqliteEngine
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import peewee
 
-from cdxsync.errors import DatabaseAway, Failed, Unavailable
+from cdxsync.base.errors import DatabaseAway, Failed, Unavailable
 from cdxsync.store import away
 from cdxsync.store.engines.base import BUSY_TIMEOUT_SECONDS, TURNS, Engine, lost_in_commit, orphans
 from cdxsync.store.engines.pool import Pooled, reading_in

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import pymysql
 from pymysql.constants import CLIENT
 
-from cdxsync.errors import SettingError
+from cdxsync.base.errors import SettingError
 from cdxsync.store.engines.base import BUSY_TIMEOUT_SECONDS
 from cdxsync.store.engines.pool import is_silent
 from cdxsync.store.engines.pulse import CONNECT_SECONDS, PATIENCE_SECONDS, SILENT

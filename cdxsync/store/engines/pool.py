@@ -9,7 +9,7 @@ from typing import Any
 
 import peewee
 
-from cdxsync.errors import DatabaseAway
+from cdxsync.base.errors import DatabaseAway
 from cdxsync.store.engines.pulse import Pulse
 
 WAIT_SECONDS = 5.0

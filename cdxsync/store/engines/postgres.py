@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import peewee
 
-from cdxsync.errors import DatabaseAway, Failed, SettingError, Unavailable
+from cdxsync.base.errors import DatabaseAway, Failed, SettingError, Unavailable
 from cdxsync.store import away
 from cdxsync.store.engines.base import BUSY_TIMEOUT_SECONDS, NEXT_TURN, TURNS, Engine, lost_in_commit, orphans
 from cdxsync.store.engines.pool import Pooled, is_silent, reading_in

@@ -10,7 +10,7 @@ from typing import Any
 
 import peewee
 
-from cdxsync.errors import Failed, SettingError
+from cdxsync.base.errors import Failed, SettingError
 from cdxsync.store.engines.base import Engine
 
 READ_TIMEOUT_SECONDS = 15

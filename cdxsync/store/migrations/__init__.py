@@ -22,7 +22,7 @@ from typing import Any
 
 import peewee
 
-from cdxsync.errors import Failed
+from cdxsync.base.errors import Failed
 from cdxsync.store.database import engine, reachable, write
 from cdxsync.store.engines.base import NEXT_TURN
 from cdxsync.store.tables import proxy

@@ -1,0 +1,286 @@
+"""Who calls: the client's address, the host's key, the admin's certificate."""
+
+import contextlib
+import hmac
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from bottle import request
+
+from cdxsync.api import access_log, bodies, dashboard, same_origin
+from cdxsync.api.observing import ACTOR
+from cdxsync.base import texts
+from cdxsync.base.errors import CdxsyncError, Foreign, NotFound, Refused, TooManyRequests, Unauthenticated
+from cdxsync.hosts import blocking, registry
+from cdxsync.security import addresses, apikeys
+from cdxsync.security.revocation import Revocations
+from cdxsync.security.throttle import Throttle, source_of
+from cdxsync.store import audit
+from cdxsync.store.fleet import Fleet
+from cdxsync.store.tables import Host
+
+CERTIFICATE = "cdxsync.client_certificate"
+_TRUE = ("1", "true", "yes", "on", "success")
+
+
+def client_address(fleet: Fleet) -> addresses.Address:
+    """The address of the request's client."""
+    forwarded_for = request.environ.get("HTTP_X_FORWARDED_FOR", "")
+    return addresses.client_address(request.environ["REMOTE_ADDR"], forwarded_for, fleet.settings.trusted_proxies)
+
+
+def public_path() -> str:
+    """The request's path for logs."""
+    return access_log.public_path(request.path)
+
+
+def actor() -> str:
+    """Who makes this admin request, for the audit log. `AdminGate` has told."""
+    return str(request.environ[ACTOR])
+
+
+def mtls() -> dict[str, Any] | None:
+    """The client certificate of this admin request: `subject`, `issuer`, `serial` (hex), `fingerprint`.
+
+    Of one that a trusted proxy has vouched for, what the proxy says; None stands for what it does not.
+    """
+    certificate = request.environ.get(CERTIFICATE)
+    if certificate is not None:
+        return {
+            "subject": certificate.subject,
+            "issuer": certificate.issuer,
+            "serial": f"{certificate.serial:x}",
+            "fingerprint": certificate.fingerprint,
+        }
+    return {name: _proxy_header(name) for name in ("subject", "issuer", "serial", "fingerprint")}
+
+
+def _serial_numbers(text: str) -> set[int]:
+    """What a serial number may be as proxies write it: hexadecimal, some with colons, or decimal.
+
+    They are too long for one to be another's by chance.
+    """
+    digits = text.replace(":", "").lower().removeprefix("0x")
+    if not re.fullmatch(r"[0-9a-f]{1,64}", digits):
+        return set()
+    return {int(digits, 16)} | ({int(digits)} if digits.isdecimal() else set())
+
+
+def _proxy_header(name: str) -> str | None:
+    return texts.clean(request.environ.get(f"HTTP_X_MTLS_{name.upper()}", "")) or None
+
+
+def api_key() -> str | None:
+    """The key that the request carries, from `X-API-Key` or a Bearer token.
+
+    Raises `Unauthenticated` for two that differ.
+    """
+    header = request.environ.get("HTTP_X_API_KEY")
+    bearer = _bearer()
+    if header and bearer and header != bearer:
+        raise Unauthenticated("X-API-Key and Authorization carry different keys")
+    return header or bearer
+
+
+def _bearer() -> str | None:
+    scheme, _, token = request.environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
+def _admin_key() -> bytes:
+    """The admin key that the request carries, as it was sent: UTF-8, where it is more than ASCII."""
+    given: str = request.environ.get("HTTP_X_ADMIN_KEY") or _bearer() or ""
+    return given.encode("latin-1")  # how WSGI has the bytes of a header (PEP 3333)
+
+
+class Guard:
+    """Throttles callers whose authentication fails, and writes the audit rows about refused calls."""
+
+    def __init__(self, fleet: Fleet, throttle: Throttle) -> None:
+        self.fleet = fleet
+        self.throttle = throttle
+
+    def failed(self, error: Unauthenticated | NotFound) -> CdxsyncError:
+        """Count a failed authentication; returns what to answer: the error, or that there were too many."""
+        address = client_address(self.fleet)
+        self.refused(error.message, None)
+        wait = self.throttle.failed(address)
+        if wait is None:
+            return error
+        return TooManyRequests("Too many failed authentications from this address; wait and try again", wait)
+
+    def refused(self, reason: str, host: Host | None) -> None:
+        """Write an audit row about a refused call: one a minute for each source."""
+        address = client_address(self.fleet)
+        if self.throttle.may_audit(reason, source_of(address)):
+            audit.note("access.refused", host=host, reason=reason, ip=str(address), path=public_path())
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A host that calls: who, with which key, and from where."""
+
+    host_id: int
+    api_key: str = field(repr=False)
+    api_key_sha256: str
+    address: str
+
+
+class HostGate:
+    """Lets an active host pass that calls with its key, from its address, within its rate."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+
+    def admit(self, *, force: bool = False) -> tuple[Host, str]:
+        """The calling host and its key. A HEAD request binds no address.
+
+        Raises `Unauthenticated`, `Refused` or `TooManyRequests`.
+        """
+        guard = self._guard
+        try:
+            key = api_key()
+            host = registry.authenticate(key)
+        except Unauthenticated as error:
+            raise guard.failed(error) from None
+        request.environ[ACTOR] = audit.host_actor(host)
+        wait = guard.throttle.called(host.id)
+        if wait is not None:
+            guard.refused("Too many calls", host)
+            raise TooManyRequests("This host calls too often; wait and try again", wait)
+        try:
+            registry.check_active(host)
+            registry.admit(host, client_address(guard.fleet), force=force, bind=request.method != "HEAD")
+        except Refused as error:
+            guard.refused(error.message, host)
+            blocking.note_blocked(host)
+            raise
+        return host, str(key)
+
+    def run(self, work: Callable[[Caller, bytes], dict[str, Any]]) -> dict[str, Any]:
+        """Let the host pass, read the body, and do `work`, which writes and there uses `hosts.still_admitted`.
+
+        That looks at the row anyway. So a host that is known from an earlier call passes without a look before, and
+        only when it turns out to have changed is it asked for as by `admit`, whose errors this raises.
+        """
+        limit = self._guard.fleet.settings.max_body_bytes
+        caller = self._known()
+        if caller is None:
+            caller = self._admitted()
+            return work(caller, bodies.body_bytes(limit))
+        body = bodies.body_bytes(limit)
+        try:
+            return work(caller, body)
+        except (registry.Outdated, Unauthenticated):
+            registry.forget(caller.api_key_sha256)
+        return work(self._admitted(), body)
+
+    def _known(self) -> Caller | None:
+        with contextlib.suppress(Unauthenticated):
+            key = (api_key() or "")[: apikeys.MAX_LENGTH + 1]  # of longer ones none is known
+            fingerprint = apikeys.fingerprint(key)
+            known = registry.known(fingerprint)
+            address = str(client_address(self._guard.fleet))
+            if known is not None and known.ip == address and self._guard.throttle.called(known.id) is None:
+                request.environ[ACTOR] = audit.host_actor(known)
+                return Caller(known.id, key, fingerprint, address)
+        return None
+
+    def _admitted(self) -> Caller:
+        host, key = self.admit()
+        return Caller(host.id, key, host.api_key_sha256, str(client_address(self._guard.fleet)))
+
+
+class AdminGate:
+    """Lets a request to `/admin/*` pass with a verified client certificate, and with the admin key where one is set."""
+
+    def __init__(self, guard: Guard, revocations: Revocations | None) -> None:
+        self._guard = guard
+        self._settings = guard.fleet.settings
+        self._revocations = revocations
+
+    def admit(self, *, is_page: bool = False) -> str:
+        """The actor for the audit log. Raises `Refused`, `Unauthenticated` or `TooManyRequests`.
+
+        `is_page` is for the dashboard's page and files, which need no admin key (`http.dashboard`).
+        """
+        try:
+            return self._admit(is_page)
+        except Unauthenticated as error:
+            if (
+                not _admin_key()
+            ):  # Nothing was guessed. So are a browser's first calls, before its page asks for the key.
+                self._guard.refused(error.message, None)
+                raise
+            raise self._guard.failed(error) from None
+        except Refused as error:
+            self._guard.refused(error.message, None)
+            raise
+
+    def check_certificate(self) -> None:
+        """Let pass with a certificate alone, for what shows no more than counts. Raises `Refused`."""
+        try:
+            request.environ[ACTOR] = self._actor()
+        except Refused as error:
+            self._guard.refused(error.message, None)
+            raise
+
+    def _actor(self) -> str:
+        actor = self._certificate() or self._vouched_by_proxy()
+        if actor is None:
+            raise Refused("A client certificate is required; make one with: cdxsync pki issue NAME")
+        return actor
+
+    def _admit(self, is_page: bool) -> str:
+        actor = self._actor()
+        # Before the key: a foreign page must not be able to guess it, or to have the admin throttled.
+        self._check_origin(is_page)
+        expected = "" if is_page else self._settings.dashboard_admin_key
+        if expected and not hmac.compare_digest(_admin_key(), expected.encode()):
+            raise Unauthenticated("The admin key is missing or wrong; send it as X-Admin-Key")
+        return actor
+
+    def _check_origin(self, is_page: bool) -> None:
+        signs = same_origin.signs(request.environ)
+        if not signs:
+            return
+        may_be_linked = is_page and request.path == dashboard.PAGE
+        found = same_origin.refusal(request.method, signs, self._own_origins(), is_page=may_be_linked)
+        if found is not None:
+            raise Foreign(found.message, found.code)
+
+    def _own_origins(self) -> set[str]:
+        """Of the public URL, and of the address that the browser has used; a trusted proxy says what that was."""
+        environ = request.environ
+        scheme, host = environ["wsgi.url_scheme"], environ.get("HTTP_HOST", "")
+        if self._is_proxy():
+            scheme = environ.get("HTTP_X_FORWARDED_PROTO", scheme).rpartition(",")[2].strip().lower()
+            host = environ.get("HTTP_X_FORWARDED_HOST", host).rpartition(",")[2].strip()
+        found = map(same_origin.origin_of, (self._settings.public_url, f"{scheme}://{host}"))
+        return {origin for origin in found if origin is not None}
+
+    def _is_proxy(self) -> bool:
+        return addresses.is_trusted(addresses.parse(request.environ["REMOTE_ADDR"]), self._settings.trusted_proxies)
+
+    def _certificate(self) -> str | None:
+        certificate = request.environ.get(CERTIFICATE)
+        if certificate is None:
+            return None
+        self._refuse_revoked({certificate.serial})
+        return f"cert:{certificate.subject}#{certificate.serial:x}"
+
+    def _refuse_revoked(self, serials: Iterable[int]) -> None:
+        revocations = self._revocations
+        if revocations is not None and any(map(revocations.is_revoked, serials)):
+            raise Refused("This client certificate has been revoked; make another with: cdxsync pki issue NAME")
+
+    def _vouched_by_proxy(self) -> str | None:
+        if not self._is_proxy():
+            return None
+        if request.environ.get("HTTP_X_MTLS_PRESENT", "").strip().lower() not in _TRUE:
+            return None
+        serial = _proxy_header("serial")
+        self._refuse_revoked(_serial_numbers(serial or ""))
+        return f"proxy:{_proxy_header('subject') or 'unnamed'}" + (f"#{serial}" if serial else "")

@@ -1,0 +1,125 @@
+"""The WSGI application: routes, the gate before `/admin/*`, and one place where errors become answers."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from bottle import Bottle, HTTPError, HTTPResponse, request
+
+from cdxsync.api import (
+    access,
+    admin_api,
+    admin_hosts_api,
+    auth_admin_api,
+    bodies,
+    dashboard,
+    envelope,
+    host_api,
+    install_api,
+    outside_api,
+    prompts_api,
+    status_api,
+    upkeep_api,
+)
+from cdxsync.api.observing import REQUEST_ID, Observed
+from cdxsync.base.error_codes import codes_for
+from cdxsync.base.errors import CdxsyncError
+from cdxsync.security.revocation import Revocations
+from cdxsync.security.throttle import Throttle
+from cdxsync.store import database
+from cdxsync.store.fleet import Fleet
+
+_log = logging.getLogger("cdxsync.api")
+
+WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Any]
+
+
+def assemble(fleet: Fleet, revocations: Revocations | None, is_draining: Callable[[], bool] = lambda: False) -> Bottle:
+    """All routes, with the gate before those of admins."""
+    app = Bottle()
+    app.config["json.enable"] = False
+    settings = fleet.settings
+    throttle = Throttle(
+        settings.home / "throttle.db",
+        failures_per_minute=settings.failures_per_minute,
+        calls_per_minute=settings.calls_per_minute,
+    )
+    guard = access.Guard(fleet, throttle)
+    gate = access.AdminGate(guard, revocations)
+
+    def before_request() -> None:
+        try:
+            bodies.refuse_large_body(fleet.settings.max_body_bytes)
+            if request.path == "/admin" or request.path.startswith("/admin/"):
+                with database.reachable():
+                    request.environ[access.ACTOR] = gate.admit(is_page=dashboard.is_own(request.path))
+        except CdxsyncError as error:
+            raise dashboard.refusal(error, codes_for(error).http_status) or _failure_of(error) from None
+
+    app.add_hook("before_request", before_request)
+    app.install(_answer_errors)
+    app.default_error_handler = _routing_error
+    host_gate = access.HostGate(guard)
+    host_api.mount(app, fleet, host_gate)
+    prompts_api.mount(app, fleet, host_gate)
+    install_api.mount(app, fleet, guard)
+    admin_api.mount(app, fleet)
+    admin_hosts_api.mount(app, fleet)
+    prompts_api.mount_admin(app, fleet)
+    auth_admin_api.mount(app, fleet)
+    dashboard.mount(app)
+    outside_api.mount(app, fleet)
+    upkeep_api.mount(app, fleet)
+    status_api.mount(app, fleet, gate, is_draining)
+    return app
+
+
+def build(fleet: Fleet, revocations: Revocations | None, is_draining: Callable[[], bool]) -> WsgiApp:
+    """The application of one server. `revocations` is of the CA whose certificates admins show, if any."""
+    app = Observed(assemble(fleet, revocations, is_draining), fleet.settings)
+
+    def without_trailing_slash(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        environ[dashboard.PATH_AS_SENT] = path = environ.get("PATH_INFO", "")
+        environ["PATH_INFO"] = path.rstrip("/") or "/"
+        try:
+            return app(environ, start_response)
+        finally:
+            database.release()
+
+    return without_trailing_slash
+
+
+def _answer_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn what a handler raises into the envelope; never a traceback."""
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            with database.reachable():
+                return handler(*args, **kwargs)
+        except HTTPResponse:
+            raise
+        except CdxsyncError as error:
+            return _failure_of(error)
+        except Exception:
+            request_id = request.environ[REQUEST_ID]
+            _log.exception("request %s %s failed [%s]", request.method, access.public_path(), request_id)
+            return envelope.failure(500, "Unexpected error", request_id)
+
+    return wrapped
+
+
+def _failure_of(error: CdxsyncError) -> HTTPResponse:
+    return envelope.failure_of(error, request.environ[REQUEST_ID])
+
+
+def _routing_error(error: HTTPError) -> Any:
+    """What Bottle itself refuses: no such route, or not with this method (with `Allow`)."""
+    messages = {404: "Route not found", 405: "Method not allowed"}
+    response = envelope.failure(
+        error.status_code,
+        messages.get(error.status_code, "Unexpected error"),
+        request.environ[REQUEST_ID],
+    )
+    for name, value in response.headers.items():
+        error.set_header(name, value)
+    return response.body

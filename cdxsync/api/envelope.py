@@ -1,0 +1,54 @@
+"""The shape of every JSON answer: `{"status":"ok","data":…}` and `{"status":"error","message":…}`."""
+
+import re
+from typing import Any
+
+import msgspec
+from bottle import HTTPResponse
+
+from cdxsync.base.error_codes import codes_for
+from cdxsync.base.errors import CdxsyncError, Foreign, Invalid, TooManyRequests
+
+_NON_ASCII = re.compile(r"[^\x00-\x7f]")
+_HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+def encode(value: Any) -> bytes:
+    """`value` as JSON with `/` literal and non-ASCII as `\\uXXXX` (`contract.md` 1.1). `msgspec.Raw` goes in as is."""
+    body = msgspec.json.encode(value)
+    return body if body.isascii() else _NON_ASCII.sub(_escape, body.decode()).encode()
+
+
+def _escape(match: re.Match[str]) -> str:
+    # Outside strings JSON has ASCII only, so any other character may be escaped where it stands.
+    units = match[0].encode("utf-16-be")
+    return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))
+
+
+def answer(data: Any) -> HTTPResponse:
+    """A success with its `data`."""
+    return HTTPResponse(encode({"status": "ok", "data": data}), 200, _HEADERS)
+
+
+def failure(status: int, message: str, request_id: str, **members: Any) -> HTTPResponse:
+    """An error with its message and the request's id."""
+    body = {"status": "error", "message": message, **members, "request_id": request_id}
+    headers = dict(_HEADERS)
+    if status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="cdxsync"'
+    if status == 503:
+        headers["Retry-After"] = "5"
+    return HTTPResponse(encode(body), status, headers)
+
+
+def failure_of(error: CdxsyncError, request_id: str) -> HTTPResponse:
+    """The answer that a domain error gets."""
+    members: dict[str, Any] = {}
+    if isinstance(error, Invalid):
+        members["errors"] = error.errors
+    elif isinstance(error, Foreign):
+        members["code"] = error.code
+    response = failure(codes_for(error).http_status, error.message, request_id, **members)
+    if isinstance(error, TooManyRequests):
+        response.set_header("Retry-After", str(error.retry_after))
+    return response

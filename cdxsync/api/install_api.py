@@ -1,0 +1,55 @@
+"""`GET /install/{token}`: the single-use installer. Its errors are shell text that prints and fails."""
+
+from bottle import Bottle, HTTPError, HTTPResponse, request
+
+from cdxsync.api import access
+from cdxsync.base import clock
+from cdxsync.base.error_codes import codes_for
+from cdxsync.base.errors import CdxsyncError, NotFound, TooManyRequests
+from cdxsync.hosts import installers
+from cdxsync.store.fleet import Fleet
+
+_HEADERS = {
+    "Content-Type": "text/x-shellscript; charset=utf-8",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store, must-revalidate",
+}
+
+
+def mount(app: Bottle, fleet: Fleet, guard: access.Guard) -> None:
+    """Add the route to `app`."""
+
+    @app.get("/install/<token>")
+    def install(token: str) -> HTTPResponse:
+        if not installers.TOKEN.fullmatch(token):
+            raise HTTPError(404)
+        try:
+            if request.method == "HEAD":
+                return _script(200, b"", installers.check(token, clock.now()).expires_at)
+            if installers.is_preview(_headers()):
+                message = "This address is for curl: paste the installer command into a shell of the host."
+                return _script(406, installers.error_script(message))
+            script = installers.consume(fleet, token)
+            return _script(200, script.body, script.expires_at)
+        except NotFound as error:
+            return _failure(guard.failed(error))
+        except CdxsyncError as error:
+            return _failure(error)
+
+
+def _headers() -> dict[str, str]:
+    """The request's headers by lower-case name, as they came: Bottle's own view fails on those that are not UTF-8."""
+    named = ((name.removeprefix("HTTP_"), value) for name, value in request.environ.items() if name.startswith("HTTP_"))
+    return {name.replace("_", "-").lower(): value for name, value in named}
+
+
+def _failure(error: CdxsyncError) -> HTTPResponse:
+    response = _script(codes_for(error).http_status, installers.error_script(error.message))
+    if isinstance(error, TooManyRequests):
+        response.set_header("Retry-After", str(error.retry_after))
+    return response
+
+
+def _script(status: int, body: bytes, expires_at: str | None = None) -> HTTPResponse:
+    expiry = {"X-Installer-Expires-At": expires_at} if expires_at else {}
+    return HTTPResponse(body, status, _HEADERS | expiry)

@@ -1,0 +1,91 @@
+"""What every request gets: an id, a line in the access log, and counts for `/metrics`."""
+
+import random
+import re
+import time
+from collections.abc import Callable, Iterable
+from functools import cache, lru_cache
+from typing import Any
+
+from bottle import Bottle, HTTPError
+
+from cdxsync.api.access_log import AccessLog
+from cdxsync.base import metrics
+from cdxsync.base.settings import Settings
+from cdxsync.security import addresses
+from cdxsync.store import audit
+
+REQUEST_ID = "cdxsync.request_id"
+ACTOR = "cdxsync.actor"
+"""Who calls, where that is known: `host:NAME`, or the admin's certificate (`http.access`)."""
+UNMATCHED = "unmatched"
+_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+_GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class Observed:
+    """A Bottle application whose requests have ids, and are logged and counted."""
+
+    def __init__(self, app: Bottle, settings: Settings) -> None:
+        self._app = app
+        self._proxies = settings.trusted_proxies
+        self._client = lru_cache(maxsize=4096)(self._find_client)
+        self._log = AccessLog(settings.access_log)
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Answer a request (WSGI)."""
+        begun = time.perf_counter()
+        request_id = environ[REQUEST_ID] = self._id_of(environ)
+        status = ""
+
+        def start(line: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            nonlocal status
+            status = line[:3]
+            return start_response(line, [*headers, ("X-Request-ID", request_id)], exc_info)
+
+        token = audit.request_id.set(request_id)
+        try:
+            body: Iterable[bytes] = self._app(environ, start)
+        finally:
+            audit.request_id.reset(token)
+        seconds = time.perf_counter() - begun
+        method = environ["REQUEST_METHOD"]
+        route = self._route_of(environ)
+        metrics.requests.inc(method if method in _METHODS else "other", route, status)
+        metrics.request_seconds.observe(seconds, route)
+        self._log.write(
+            request_id=request_id,
+            client=self._client(environ["REMOTE_ADDR"], environ.get("HTTP_X_FORWARDED_FOR", "")),
+            actor=environ.get(ACTOR),
+            method=method,
+            path=environ["PATH_INFO"],
+            status=int(status),
+            size=sum(map(len, body)) if isinstance(body, list) else 0,
+            seconds=seconds,
+        )
+        return body
+
+    def _id_of(self, environ: dict[str, Any]) -> str:
+        given = environ.get("HTTP_X_REQUEST_ID")
+        if given and self._proxies and _GIVEN_ID.fullmatch(given):
+            peer = addresses.parse(environ["REMOTE_ADDR"])
+            if addresses.is_trusted(peer, self._proxies):
+                return str(given)
+        return f"{random.getrandbits(64):016x}"  # no secret, and many times cheaper than one
+
+    def _find_client(self, peer: str, forwarded_for: str) -> str:
+        return str(addresses.client_address(peer, forwarded_for, self._proxies))
+
+    def _route_of(self, environ: dict[str, Any]) -> str:
+        route = environ.get("bottle.route")
+        if route is None:  # refused before it was looked up, or not there
+            try:
+                route, _ = self._app.router.match(environ)
+            except (HTTPError, UnicodeError):
+                return UNMATCHED
+        return _template(route.rule)
+
+
+@cache
+def _template(rule: str) -> str:
+    return re.sub(r"<(\w+)[^>]*>", r"{\1}", rule)

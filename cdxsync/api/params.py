@@ -1,0 +1,80 @@
+"""Reading what a request carries beside its path: query parameters, and fields of its body (`contract.md` 1.3)."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from bottle import request
+
+from cdxsync.base import settings
+from cdxsync.base.errors import Invalid
+from cdxsync.hosts import registry
+from cdxsync.store import pages
+from cdxsync.store.tables import Host
+
+_INTEGER = re.compile(r"[+-]?(?:0|[1-9][0-9]{0,17})")
+
+
+def limit(maximum: int) -> int:
+    """`limit`: how many rows. What is no number, or below 1, counts as absent; more than `maximum` as that."""
+    text = request.query.get("limit", "").strip()
+    wanted = int(text) if _INTEGER.fullmatch(text) else 0
+    return min(wanted, maximum) if wanted >= 1 else pages.DEFAULT_LIMIT
+
+
+def number(name: str) -> int | None:
+    """An id, None when it is not there. Raises `Invalid`."""
+    return whole_number(name, 1)
+
+
+def whole_number(name: str, least: int = 0) -> int | None:
+    """A whole number that is an id or stands before the first, None when it is not there. Raises `Invalid`."""
+    given = request.query.get(name)
+    if given is None:
+        return None
+    if not _INTEGER.fullmatch(given.strip()) or int(given) < least:
+        raise Invalid({name: [f"must be an id: a whole number from {least}"]})
+    return int(given)
+
+
+def cursor() -> int | None:
+    """`before`: the id that `next_before` of an earlier answer has given. Raises `Invalid`."""
+    return number("before")
+
+
+def host_filter() -> Host | None:
+    """`host_id`: the host whose rows are wanted, None for all. Raises `Invalid`, or `NotFound` for an unknown one."""
+    host_id = number("host_id")
+    return None if host_id is None else registry.by_id(host_id)
+
+
+def text(name: str) -> str | None:
+    """A query parameter as it came, None when it did not."""
+    value: str | None = request.query.get(name)
+    return value
+
+
+def switch(name: str) -> bool:
+    """A query parameter that is on for `1 true yes on`, in any case (`contract.md` 9.2: `include_body`)."""
+    return request.query.get(name, "").strip().lower() in ("1", "true", "yes", "on")
+
+
+def flag(name: str) -> bool:
+    """A query parameter that is on when it is present and not exactly `0` (`contract.md` 1.3: `force`)."""
+    return request.query.get(name, "0") != "0"
+
+
+def boolean(body: Mapping[str, Any], name: str, default: bool | None = None) -> bool:
+    """A field that must say yes or no: a JSON boolean, 1 or 0, or a word for one of them (`contract.md` 1.3).
+
+    `default` is for a body without the field; without a default that is an error. Raises `Invalid`.
+    """
+    value = body.get(name)
+    if value is None and default is not None:
+        return default
+    if isinstance(value, int) and value in (0, 1):
+        return bool(value)
+    try:
+        return settings.read_bool(value)
+    except ValueError:
+        raise Invalid({name: ["must be true or false"]}) from None

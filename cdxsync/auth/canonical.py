@@ -1,0 +1,203 @@
+"""The canonical document: loading the one that the fleet has, and replacing it.
+
+A payload row never changes, so each is opened, checked and kept in memory once per process.
+"""
+
+import functools
+import json
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import msgspec
+
+from cdxsync.auth import documents
+from cdxsync.auth.documents import AuthDocument
+from cdxsync.base import clock, jsontext
+from cdxsync.base.errors import CdxsyncError, Invalid, NotFound
+from cdxsync.jobs import lease
+from cdxsync.store import audit, named_values, sealed_values
+from cdxsync.store.database import write
+from cdxsync.store.fleet import Fleet
+from cdxsync.store.prepared import Prepared
+from cdxsync.store.sealing import UnknownKey
+from cdxsync.store.standing import Standing
+from cdxsync.store.tables import AuthEntry, AuthPayload, Host
+
+POINTER = "canonical_payload_id"
+RUNNER_JOB = "runner"
+"""The job that checks a new document; it runs in the background, after the answer."""
+_IDENTITY = Prepared(
+    lambda payload: AuthPayload.select(AuthPayload.id, AuthPayload.sha256).where(AuthPayload.id == payload)
+)
+NONE_YET = "The fleet has no auth.json yet. Log in on one host with `cdx login`, or run: cdxsync auth upload FILE"
+
+
+def current(fleet: Fleet) -> tuple[int, AuthDocument] | None:
+    """The canonical payload's id and document, or None when the fleet has none that is valid.
+
+    A stored document that no longer passes (altered, or under rules that were tightened since) counts as none; an
+    audit row `auth.canonical_invalid` says so, once per process (`contract.md` 3.5). Raises `UnknownKey` when this
+    server lacks the key for it.
+    """
+    found = _pointed.get()
+    if found is None:
+        return None
+    document = _load(fleet, found.id, found.sha256)
+    return None if document is None else (found.id, document)
+
+
+class Pointed(NamedTuple):
+    """Which payload is the canonical one."""
+
+    id: int
+    sha256: str
+
+
+def pointed_payload() -> Pointed | None:
+    """The id and digest of the payload that the pointer names, or of the newest when it names none that exists."""
+    pointer = named_values.get(POINTER)
+    row = _IDENTITY.row(payload=int(pointer)) if pointer is not None else None
+    if row is None:
+        newest_first = (AuthPayload.last_refresh_us.desc(), AuthPayload.id.desc())
+        row = AuthPayload.select(AuthPayload.id, AuthPayload.sha256).order_by(*newest_first).tuples().first()
+    return None if row is None else Pointed(*row)
+
+
+_pointed = Standing(pointed_payload)
+
+
+@functools.lru_cache(maxsize=8)
+def _load(fleet: Fleet, payload_id: int, sha256: str) -> AuthDocument | None:
+    try:
+        return open_payload(fleet, AuthPayload.get_by_id(payload_id))
+    except UnknownKey:
+        raise  # there is one: without it, what is older would be taken for the newest
+    except CdxsyncError as error:
+        audit.record(
+            "auth.canonical_invalid", actor="server", payload_id=payload_id, sha256=sha256, reason=error.explain()
+        )
+        return None
+
+
+def open_payload(fleet: Fleet, row: AuthPayload) -> AuthDocument:
+    """The document of a payload row, checked like a new one.
+
+    Raises `Failed` when it cannot be opened, `Invalid` when it does not pass or its digest is not the row's.
+    """
+    content = jsontext.decode(fleet.keyring.open(row.body, sealed_values.payload_body(row.id)))
+    # Its date was fine when it came; a clock that was set back since must not make it invalid.
+    accepted = clock.read_stamp(row.created_at) + timedelta(seconds=1)
+    document = documents.canonicalise(content, at=accepted, token_min_length=fleet.settings.token_min_length)
+    if document.digest != row.sha256:
+        raise Invalid({"digest": ["does not match the stored document"]})
+    return document
+
+
+def replace(fleet: Fleet, document: AuthDocument, *, source: str, host: Host | None) -> int:
+    """Keep `document` as a new payload and point at it; within the caller's write transaction. Returns its id.
+
+    Payloads beyond `payload_history` are dropped, oldest first.
+    """
+    at = clock.stamp(clock.now())
+    payload_id = insert(fleet, document, source=source, source_host=host.id if host is not None else None, at=at)
+    named_values.put(POINTER, str(payload_id))
+    if source != "runner":
+        lease.mark(RUNNER_JOB, "new_document")
+    drop_old(fleet.settings.payload_history)
+    return payload_id
+
+
+def insert(
+    fleet: Fleet,
+    document: AuthDocument,
+    *,
+    source: str,
+    source_host: int | None,
+    at: str,
+    payload_id: int | None = None,
+) -> int:
+    """Keep `document`, as of `at`, with its entries, sealed; within a write transaction. Returns its id.
+
+    With `payload_id` it gets that id.
+    """
+    row = {
+        "last_refresh": document.last_refresh,
+        "last_refresh_us": document.instant.microseconds,
+        "sha256": document.digest,
+        "source": source,
+        "source_host": source_host,
+        "body": "",
+        "created_at": at,
+    }
+    payload_id = AuthPayload.insert(row if payload_id is None else {"id": payload_id, **row}).execute()
+    sealed = fleet.keyring.seal(document.body, sealed_values.payload_body(payload_id))
+    AuthPayload.update(body=sealed).where(AuthPayload.id == payload_id).execute()
+    for target, entry in document.entries.items():
+        context = sealed_values.entry_token(payload_id, target)
+        meta = {
+            key: entry[key] for key in entry.keys() - {"token", "token_type", "organization", "project", "api_base"}
+        }
+        AuthEntry.insert(
+            payload=payload_id,
+            target=target,
+            token=fleet.keyring.seal(entry["token"].encode(), context),
+            token_type=entry["token_type"],
+            organization=entry.get("organization"),
+            project=entry.get("project"),
+            api_base=entry.get("api_base"),
+            meta=json.dumps(meta, sort_keys=True) if meta else None,
+            created_at=at,
+        ).execute()
+    return payload_id
+
+
+def drop_old(history: int) -> int:
+    """Drop payloads beyond the newest `history`, but never the canonical one; within a write transaction.
+
+    Returns how many were dropped.
+    """
+    pointed = pointed_payload()
+    kept = [row.id for row in AuthPayload.select(AuthPayload.id).order_by(AuthPayload.id.desc()).limit(history)]
+    kept += [pointed.id] if pointed is not None else []
+    return int(AuthPayload.delete().where(AuthPayload.id.not_in(kept)).execute())
+
+
+def pointed() -> dict[str, Any] | None:
+    """What is kept of the canonical document beside its content, which is not opened: cheap, and needs no keyring."""
+    found = pointed_payload()
+    if found is None:
+        return None
+    kept = AuthPayload.get_by_id(found.id)
+    return {
+        "last_refresh": kept.last_refresh,
+        "digest": kept.sha256,
+        "source": _source(kept),
+        "stored_at": kept.created_at,
+    }
+
+
+def _source(row: AuthPayload) -> str:
+    return str(row.source_host.fqdn if row.source_host is not None else row.source)
+
+
+def describe(fleet: Fleet, *, include_body: bool, actor: str) -> dict[str, Any]:
+    """What the canonical document is, for admins. Raises `NotFound` when the fleet has none.
+
+    With `include_body` its secrets too, and an audit row that says who has seen them.
+    """
+    found = write(lambda: current(fleet))
+    if found is None:
+        raise NotFound(NONE_YET)
+    payload_id, document = found
+    row = AuthPayload.get_by_id(payload_id)
+    data: dict[str, Any] = {
+        "canonical_last_refresh": document.last_refresh,
+        "canonical_digest": document.digest,
+        "targets": list(document.entries),
+        "source": _source(row),
+        "stored_at": row.created_at,
+    }
+    if include_body:
+        write(lambda: audit.record("admin.auth.show", actor=actor, digest=document.digest))
+        data["auth"] = msgspec.Raw(document.body)
+    return data

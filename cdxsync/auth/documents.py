@@ -1,0 +1,185 @@
+"""The auth document: validation, canonical form and digests (`contract.md` 3.1 to 3.4)."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from cdxsync.base import jsontext, texts
+from cdxsync.base.clock import Instant, check_document_date
+from cdxsync.base.errors import Invalid
+
+DEFAULT_TARGET = "api.openai.com"
+MAX_TARGET_LENGTH = 255
+_BLANKS = " \t\n\r\0\x0b"
+_INTEGER_KEY = re.compile(r"-?(?:0|[1-9][0-9]*)")
+_PLACEHOLDERS = frozenset(
+    ["token", "newer-token", "placeholder", "changeme", "dummy", "test", "example", "example-token"]
+)
+_ALIASES = {
+    "organization": ("organization", "org", "default_organization", "default_org"),
+    "project": ("project", "default_project"),
+    "api_base": ("api_base", "base_url"),
+}
+_CONSUMED = frozenset(["token", "token_type", "type", *(name for names in _ALIASES.values() for name in names)])
+
+
+@dataclass(frozen=True)
+class AuthDocument:
+    """A valid auth document in canonical form.
+
+    `body` is its compact JSON as hosts get it; `digest` the one that goes over the wire; `digests` all those under
+    which a host may hold this same document: also as Python re-serialises it, and without a synthesised `auths`,
+    which Codex drops when it rewrites its file.
+    """
+
+    content: Mapping[str, Any] = field(repr=False)
+    last_refresh: str
+    instant: Instant
+    body: bytes = field(repr=False)
+    digest: str
+    digests: frozenset[str]
+
+    @property
+    def entries(self) -> Mapping[str, Mapping[str, Any]]:
+        """The map target -> entry, normalised."""
+        auths: Mapping[str, Mapping[str, Any]] = self.content["auths"]
+        return auths
+
+    def same_content(self, other: "AuthDocument") -> bool:
+        """Whether both hold the same values, whatever the order of their keys."""
+        return self.content == other.content
+
+
+def digest_of(value: Any) -> str:
+    """Lower-case hex SHA-256 of the reference's compact JSON of `value` (`contract.md` 3.3)."""
+    return hashlib.sha256(jsontext.reference(value)).hexdigest()
+
+
+def canonicalise(document: object, *, at: datetime, token_min_length: int) -> AuthDocument:
+    """The canonical form of `document` as decoded from JSON; `at` is the server's time.
+
+    Raises `Invalid` with all wrong fields: `auth`, `auth.last_refresh`, `auth.auths`, `auth.auths.<target>`,
+    `auth.auths.<target>.token`.
+    """
+    if not isinstance(document, dict):
+        raise Invalid({"auth": ["is required: the auth.json document, a JSON object"]})
+    errors: dict[str, list[str]] = {}
+    instant = Instant(0)
+    try:
+        instant = check_document_date(document.get("last_refresh"), at)
+    except ValueError as error:
+        errors["auth.last_refresh"] = [str(error)]
+
+    content = dict(document)
+    synthesised = _synthesise(document)
+    given = document.get("auths")
+    if not given or not isinstance(given, dict | list):
+        if synthesised is None:
+            errors["auth.auths"] = [
+                "is required, or tokens.access_token or OPENAI_API_KEY to make it from: not a logged-in auth.json"
+            ]
+        given = synthesised or {}
+    content["auths"] = _normalise_entries(given, token_min_length, errors)
+    try:
+        digest = digest_of(content)
+    except ValueError as error:
+        errors["auth"] = [str(error)]
+    if errors:
+        raise Invalid(errors)
+    body = jsontext.plain(content)
+    return AuthDocument(
+        content=content,
+        last_refresh=document["last_refresh"],
+        instant=instant,
+        body=body,
+        digest=digest,
+        digests=frozenset(_equivalent_digests(content, synthesised)),
+    )
+
+
+def _equivalent_digests(content: dict[str, Any], synthesised: dict[str, Any] | None) -> list[str]:
+    forms = [content]
+    if content["auths"] == synthesised:
+        forms.append({key: value for key, value in content.items() if key != "auths"})
+    return [hashlib.sha256(write(form)).hexdigest() for form in forms for write in (jsontext.reference, jsontext.plain)]
+
+
+def _synthesise(document: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The `auths` that a document without one stands for, or None when it has no token to make it from."""
+    tokens = document.get("tokens")
+    candidates = [
+        tokens.get("access_token") if isinstance(tokens, dict) else None,
+        document.get("OPENAI_API_KEY"),
+    ]
+    for candidate in candidates:
+        token = _text(candidate)
+        if token:
+            return {DEFAULT_TARGET: {"token": token, "token_type": "bearer"}}
+    return None
+
+
+def _normalise_entries(
+    auths: dict[str, Any] | list[Any], token_min_length: int, errors: dict[str, list[str]]
+) -> dict[str, dict[str, Any]]:
+    if isinstance(auths, list):
+        errors["auth.auths"] = ["must be an object that maps a target such as api.openai.com to its entry"]
+        return {}
+    entries = {}
+    for raw_target, entry in auths.items():
+        target = raw_target.strip(_BLANKS)
+        if not target or _INTEGER_KEY.fullmatch(target):
+            errors.setdefault("auth.auths", []).append("a target must be a non-empty name, not a number")
+        elif "\0" in target:
+            errors.setdefault("auth.auths", []).append(f"a target {texts.NUL_PROBLEM}")
+        elif len(target) > MAX_TARGET_LENGTH:
+            errors.setdefault("auth.auths", []).append(f"a target has at most {MAX_TARGET_LENGTH} characters")
+        elif not isinstance(entry, dict):
+            errors[f"auth.auths.{target}"] = ["must be an object with a token"]
+        else:
+            entries[target] = _normalise_entry(entry)
+            problem = token_problem(entries[target]["token"], token_min_length)
+            if problem:
+                errors[f"auth.auths.{target}.token"] = [problem]
+            for name in ("token_type", *_ALIASES):
+                if "\0" in entries[target].get(name, ""):
+                    errors[f"auth.auths.{target}.{name}"] = [texts.NUL_PROBLEM]
+    return dict(sorted(entries.items()))
+
+
+def _normalise_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
+    normal: dict[str, Any] = {
+        key: value for key, value in entry.items() if key not in _CONSUMED and not isinstance(value, dict | list)
+    }
+    normal["token"] = _text(entry.get("token"))
+    normal["token_type"] = _text(entry.get("token_type")) or _text(entry.get("type")) or "bearer"
+    for name, aliases in _ALIASES.items():
+        value = next(filter(None, (_text(entry.get(alias)) for alias in aliases)), None)
+        if value:
+            normal[name] = value
+    return dict(sorted(normal.items()))
+
+
+def _text(value: object) -> str:
+    return value.strip(_BLANKS) if isinstance(value, str) else ""
+
+
+def token_problem(token: str, token_min_length: int) -> str | None:
+    """What is wrong with a token, checked in the order of `contract.md` 3.1; None when nothing is."""
+    octets = token.encode()
+    minimum = max(8, token_min_length)
+    if not token:
+        return "is required: a non-blank string"
+    if any(character.isspace() for character in token):
+        return "must not contain white space"
+    if len(octets) < minimum:
+        return f"is too short: at least {minimum} bytes"
+    if token.lower() in _PLACEHOLDERS:
+        return "is a placeholder, not a real token"
+    if len(set(octets)) == 1:
+        return "is one character repeated, not a real token"
+    if len(set(octets)) < 6:
+        return "has too few different characters to be a real token"
+    return None

@@ -1,0 +1,292 @@
+"""`POST /auth` and the admin's upload: the sync rule with its reading and writing around it (`contract.md` 4)."""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from cdxsync.auth import canonical, documents, history, runner, sync
+from cdxsync.auth.documents import AuthDocument
+from cdxsync.base import clock, digests
+from cdxsync.base.errors import Invalid, Refused
+from cdxsync.base.settings import Settings
+from cdxsync.codex import quota, versions
+from cdxsync.hosts import permits, registry
+from cdxsync.store import audit
+from cdxsync.store.database import write
+from cdxsync.store.fleet import Fleet
+from cdxsync.store.prepared import Prepared
+from cdxsync.store.tables import Host, HostAuthState
+from cdxsync.usage import reports
+from cdxsync.wrapper import baking
+
+_COUNT = Prepared(
+    lambda host, client_version, wrapper_version, stamp: Host.update(
+        api_calls=Host.api_calls + 1,
+        client_version=client_version,
+        wrapper_version=wrapper_version,
+        last_seen_at=stamp,
+        updated_at=stamp,
+    ).where(Host.id == host)
+)
+_HOLDS = Prepared(
+    lambda host, payload, digest, stamp: HostAuthState.update(payload=payload, seen_digest=digest, seen_at=stamp).where(
+        HostAuthState.host == host
+    )
+)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One authenticated call of a host: who, with which key, from where, running what."""
+
+    host_id: int
+    api_key: str = field(repr=False)
+    api_key_sha256: str
+    address: str
+    client_version: str
+    wrapper_version: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a host says it holds, checked."""
+
+    last_refresh: str
+    instant: clock.Instant
+    digest: str
+
+
+def run(fleet: Fleet, call: Call, body: dict[str, Any]) -> dict[str, Any]:
+    """Carry out the `command` of a `POST /auth` body; returns the answer's `data`.
+
+    Raises `Invalid`, or `Refused` when the host may not store. A call whose command is acceptable counts and reports
+    its versions even when it then fails.
+    """
+    command = _read_command(body.get("command"))
+    at = clock.now()
+    try:
+        request = read_claim(body, at) if command == "retrieve" else _read_document(fleet, body.get("auth"), at)
+    except Invalid:
+        write(lambda: _count(call, at))
+        raise
+    answer = write(lambda: _exchange(fleet, call, request, at))
+    if isinstance(answer, Refused):
+        raise answer
+    return answer
+
+
+def _read_command(value: object) -> str:
+    command = value.strip().lower() if isinstance(value, str) and value.strip() else "retrieve"
+    if command not in ("retrieve", "store") or not isinstance(value, str | None):
+        raise Invalid({"command": ["must be retrieve or store"]})
+    return command
+
+
+def read_claim(body: dict[str, Any], at: datetime) -> Claim:
+    """The fields of a `retrieve`. Raises `Invalid` with all that are wrong."""
+    errors = {}
+    aliases = (body.get(name) for name in ("digest", "auth_digest", "auth_sha"))
+    given = next((value for value in aliases if isinstance(value, str) and value.strip()), body.get("digest"))
+    digest, instant, last_refresh = "", clock.Instant(0), body.get("last_refresh")
+    try:
+        digest = digests.read_digest(given)
+    except ValueError as error:
+        errors["digest"] = [str(error)]
+    if isinstance(last_refresh, str):
+        last_refresh = last_refresh.strip()
+    try:
+        instant = clock.check_document_date(last_refresh, at)
+    except ValueError as error:
+        errors["last_refresh"] = [str(error)]
+    if errors:
+        raise Invalid(errors)
+    return Claim(last_refresh=str(last_refresh), instant=instant, digest=digest)
+
+
+def _read_document(fleet: Fleet, value: object, at: datetime) -> AuthDocument:
+    return documents.canonicalise(value, at=at, token_min_length=fleet.settings.token_min_length)
+
+
+def _count(call: Call, at: datetime) -> Host:
+    """Count the call and keep the versions that it reports; returns the host as it is then."""
+    stamp = clock.stamp(at)
+    host = registry.still_admitted(call.host_id, call.api_key_sha256, call.address)
+    before = host.client_version
+    _COUNT.execute(host=host.id, client_version=call.client_version, wrapper_version=call.wrapper_version, stamp=stamp)
+    versions.note_reported(before, call.client_version)
+    # Nobody else can have changed the row: to read it again would find just this.
+    host.api_calls += 1
+    host.client_version, host.wrapper_version = call.client_version, call.wrapper_version
+    host.last_seen_at = host.updated_at = stamp
+    return host
+
+
+def _exchange(fleet: Fleet, call: Call, request: Claim | AuthDocument, at: datetime) -> dict[str, Any] | Refused:
+    host = _count(call, at)
+    if isinstance(request, AuthDocument) and (refusal := permits.refusal(host, "store_auth")):
+        # Not raised: the call counts, and the audit row stays.
+        canonical_id, document = canonical.current(fleet) or (None, None)
+        outcome = _Outcome("refused", canonical_id, document)
+        more = {"client_version": host.client_version, "reason": "not permitted"}
+        _record("auth.store", outcome, request, actor=audit.host_actor(host), host=host, more=more)
+        return refusal
+    summary = registry.summary(host)
+    if isinstance(request, Claim):
+        outcome = _retrieve(fleet, request, host)
+    else:
+        outcome = _store(fleet, request, host=host, source="host", actor=audit.host_actor(host), force=False)
+    _note_host_state(host, request, outcome, at)
+    return (
+        outcome.data(fleet.settings, summary)
+        | {
+            "api_calls": host.api_calls,
+            "token_usage_month": reports.host_month_totals(at, host),
+            "versions": versions.block(_wrapper_sha256(fleet, call, host.fqdn)),
+        }
+        | quota.for_host(fleet.settings, at)
+    )
+
+
+_wrapper_hashes: OrderedDict[tuple[str, ...], str] = OrderedDict()
+"""By what a wrapper is baked from, with the key's SHA-256 in the key's place; used by the writer's thread alone."""
+_MAX_HASHES = 20_000
+
+
+def _wrapper_sha256(fleet: Fleet, call: Call, fqdn: str) -> str:
+    """The SHA-256 of the host's wrapper, which is only baked to learn it when it is not known yet."""
+    settings = fleet.settings
+    made_of = (settings.public_url, call.api_key_sha256, fqdn, fleet.host_ca_pem, settings.github_api_url)
+    known = _wrapper_hashes.get(made_of)
+    if known is None:
+        baked = baking.bake(settings.public_url, call.api_key, fqdn, fleet.host_ca_pem, settings.github_api_url)
+        known = baked.sha256
+        _wrapper_hashes[made_of] = known
+        if len(_wrapper_hashes) > _MAX_HASHES:
+            _wrapper_hashes.popitem(last=False)
+    return known
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """The decision, with the canonical document after it."""
+
+    status: str
+    payload_id: int | None
+    document: AuthDocument | None
+
+    def data(self, settings: Settings, host_summary: dict[str, Any] | None) -> dict[str, Any]:
+        """The part of the answer that depends on the status (`contract.md` 4.4)."""
+        data: dict[str, Any] = {
+            "status": str(self.status),
+            "canonical_last_refresh": self.document.last_refresh if self.document else None,
+            "canonical_digest": self.document.digest if self.document else None,
+        }
+        if self.status in sync.ASKS_TO_STORE:
+            data["action"] = "store"
+        if isinstance(self.status, sync.StoreStatus) and self.document is not None:
+            data |= {"runner_applied": False} | runner.validation_of(settings, self.document)
+        if self.status in sync.RETURNS_DOCUMENT and self.document is not None:
+            data["auth"] = msgspec.Raw(self.document.body)
+            if host_summary is not None:
+                data["host"] = host_summary
+        return data
+
+
+def _retrieve(fleet: Fleet, claim: Claim, host: Host) -> _Outcome:
+    payload_id, document = canonical.current(fleet) or (None, None)
+    outcome = _Outcome(sync.decide_retrieve(claim.instant, claim.digest, document), payload_id, document)
+    _record("auth.retrieve", outcome, claim, actor=audit.host_actor(host), host=host)
+    return outcome
+
+
+def _store(
+    fleet: Fleet, incoming: AuthDocument, *, host: Host | None, source: str, actor: str, force: bool
+) -> _Outcome:
+    payload_id, document = canonical.current(fleet) or (None, None)
+    status = sync.decide_store(incoming, document, force=force)
+    if status is sync.StoreStatus.UPDATED:
+        payload_id, document = canonical.replace(fleet, incoming, source=source, host=host), incoming
+    outcome = _Outcome(status, payload_id, document)
+    more: dict[str, Any] = {"client_version": host.client_version if host else None}
+    if force:
+        more["forced"] = True
+    _record("auth.store", outcome, incoming, actor=actor, host=host, more=more)
+    return outcome
+
+
+def _record(
+    action: str,
+    outcome: _Outcome,
+    incoming: Claim | AuthDocument,
+    *,
+    actor: str,
+    host: Host | None,
+    more: dict[str, Any] | None = None,
+) -> None:
+    """The audit row of an exchange, with what came in and what is canonical after it (`contract.md` 4.4)."""
+    audit.record(
+        action,
+        actor=actor,
+        host=host,
+        status=outcome.status,
+        incoming_last_refresh=incoming.last_refresh,
+        incoming_digest=incoming.digest,
+        stored_last_refresh=outcome.document.last_refresh if outcome.document else None,
+        stored_digest=outcome.document.digest if outcome.document else None,
+        **(more or {}),
+    )
+
+
+def _note_host_state(host: Host, request: Claim | AuthDocument, outcome: _Outcome, at: datetime) -> None:
+    """Keep what the host is known to hold: the canonical document, or what it sent while it is behind or ahead."""
+    if isinstance(request, AuthDocument):
+        registry.note_digest(host, request.digest, refresh=True)
+    document = outcome.document
+    if document is None:
+        return
+    if host.auth_digest != document.digest:  # else it was noted with that
+        registry.note_digest(host, document.digest, refresh=False)
+    in_sync = outcome.status in sync.HOLDS_CANONICAL
+    held = (document.last_refresh, document.digest) if in_sync else (request.last_refresh, request.digest)
+    if (host.last_refresh, host.auth_digest) != held:
+        Host.update(last_refresh=held[0], auth_digest=held[1]).where(Host.id == host.id).execute()
+    if in_sync:
+        payload, digest, stamp = outcome.payload_id, document.digest, clock.stamp(at)
+        if not _HOLDS.changed(host=host.id, payload=payload, digest=digest, stamp=stamp):
+            HostAuthState.insert(host=host.id, payload=payload, seen_digest=digest, seen_at=stamp).execute()
+
+
+def upload(fleet: Fleet, document: object, *, host: Host | None, actor: str, force: bool = False) -> dict[str, Any]:
+    """Store an admin's document, for the whole fleet or in the name of a host; returns the answer's `data` (9.4).
+
+    Newest wins here too, unless forced: a document that is not newer is then stored with the present as its date, as
+    hosts that hold a later one would send that back otherwise. Raises `Invalid`.
+    """
+    at = clock.now()
+    incoming = _read_document(fleet, document, at)
+
+    def work() -> dict[str, Any]:
+        if host is not None:
+            Host.update(api_calls=Host.api_calls + 1).where(Host.id == host.id).execute()
+        named = registry.by_id(host.id) if host is not None else None
+        document = _forced(fleet, incoming) if force else incoming
+        outcome = _store(fleet, document, host=named, source="admin", actor=actor, force=force)
+        if named is not None:
+            _note_host_state(named, document, outcome, at)
+        return outcome.data(fleet.settings, registry.summary(named) if named is not None else None) | {
+            "api_calls": named.api_calls if named is not None else 0,
+            "token_usage_month": reports.host_month_totals(at, named) if named is not None else None,
+            "versions": versions.block(baking.template_sha256()),
+        }
+
+    return write(work)
+
+
+def _forced(fleet: Fleet, incoming: AuthDocument) -> AuthDocument:
+    """What to store so that `incoming` becomes canonical and stays so; within a write transaction."""
+    _, document = canonical.current(fleet) or (None, None)
+    outdated = sync.decide_store(incoming, document) is sync.StoreStatus.OUTDATED
+    return history.redated(fleet, incoming) if outdated else incoming

@@ -1,0 +1,177 @@
+"""The documents that the fleet has had: listing them, comparing two, and making an old one canonical again."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from peewee import JOIN, fn
+
+from cdxsync.auth import canonical, documents
+from cdxsync.auth.documents import AuthDocument
+from cdxsync.base import clock
+from cdxsync.base.clock import Instant
+from cdxsync.base.errors import Conflict, Invalid, NotFound
+from cdxsync.store import audit, pages
+from cdxsync.store.database import reachable, write
+from cdxsync.store.fleet import Fleet
+from cdxsync.store.tables import AuthPayload, Host
+
+PREVIOUS = "previous"
+"""Stands for the document that was stored before the canonical one."""
+MAX_LIMIT = 500
+
+
+def listing(limit: int, before: int | None = None) -> dict[str, Any]:
+    """The kept documents, newest first: at most `limit` of those with an id below `before`.
+
+    `next_before` is what to ask for next, or None at the end.
+    """
+    with reachable():
+        pointed = canonical.pointed_payload()
+        query = AuthPayload.select(AuthPayload, Host.fqdn).join(Host, JOIN.LEFT_OUTER)
+
+        def shown(row: AuthPayload) -> dict[str, Any]:
+            return {
+                "id": row.id,
+                "last_refresh": row.last_refresh,
+                "digest": row.sha256,
+                "source": getattr(row.source_host, "fqdn", None) or row.source,
+                "stored_at": row.created_at,
+                "canonical": pointed is not None and row.id == pointed.id,
+            }
+
+        return pages.newest_first(query, AuthPayload.id, "history", shown, limit=limit, before=before)
+
+
+def read_reference(value: object, field: str) -> int | None:
+    """A document's id as given by a user; None for `previous`. Raises `Invalid` on `field`."""
+    text = str(value).strip().lower() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    if text == PREVIOUS:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise Invalid({field: [f'must be a document\'s id, or "{PREVIOUS}"; see: cdxsync auth history']})
+    return int(text)
+
+
+def _payload(payload_id: int) -> AuthPayload:
+    row = AuthPayload.get_or_none(AuthPayload.id == payload_id)
+    if row is None:
+        raise NotFound(f"No document {payload_id} is kept. See: cdxsync auth history")
+    return row
+
+
+def _pointed() -> canonical.Pointed:
+    row = canonical.pointed_payload()
+    if row is None:
+        raise NotFound(canonical.NONE_YET)
+    return row
+
+
+def _before(payload_id: int) -> AuthPayload:
+    row: AuthPayload | None = (
+        AuthPayload.select().where(AuthPayload.id < payload_id).order_by(AuthPayload.id.desc()).first()
+    )
+    if row is None:
+        raise NotFound(f"No document from before {payload_id} is kept. See: cdxsync auth history")
+    return row
+
+
+def diff(fleet: Fleet, from_id: int | None = None, to_id: int | None = None) -> dict[str, Any]:
+    """Which keys differ between two kept documents; never a value, nor anything about one.
+
+    `to_id` is the canonical document by default, `from_id` the one stored before that of `to_id`.
+    Raises `NotFound`, or `Failed` or `Invalid` when a document cannot be opened.
+    """
+    with reachable():
+        to = _payload(to_id) if to_id is not None else _payload(_pointed().id)
+        since = _payload(from_id) if from_id is not None else _before(to.id)
+        older, newer = canonical.open_payload(fleet, since), canonical.open_payload(fleet, to)
+    changes = compare(older.content, newer.content)
+    return {
+        "from": _named(since),
+        "to": _named(to),
+        "changes": changes,
+        "reordered": not changes and older.digest != newer.digest,
+    }
+
+
+def _named(row: AuthPayload) -> dict[str, Any]:
+    return {"id": row.id, "last_refresh": row.last_refresh, "digest": row.sha256, "stored_at": row.created_at}
+
+
+def compare(older: Mapping[str, Any], newer: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The keys that were added, removed or changed, by path; lists count as one value."""
+    return [{"key": ".".join(path), "change": change} for path, change in sorted(_compare(older, newer, ()))]
+
+
+def _compare(
+    older: Mapping[str, Any], newer: Mapping[str, Any], path: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    for key in older.keys() | newer.keys():
+        here = (*path, key)
+        if key not in newer:
+            yield here, "removed"
+        elif key not in older:
+            yield here, "added"
+        elif isinstance(older[key], dict) and isinstance(newer[key], dict):
+            yield from _compare(older[key], newer[key], here)
+        elif type(older[key]) is not type(newer[key]) or older[key] != newer[key]:
+            yield here, "changed"
+
+
+def candidate(payload_id: int | None) -> AuthPayload:
+    """The document that `rollback` would take, looked up only. Raises `NotFound` or `Conflict`."""
+    with reachable():
+        pointed = _pointed()
+        row = _payload(payload_id) if payload_id is not None else _before(pointed.id)
+    if row.id == pointed.id:
+        raise Conflict(f"Document {row.id} is the canonical one. Nothing was changed")
+    return row
+
+
+def rollback(fleet: Fleet, payload_id: int | None, *, actor: str) -> dict[str, Any]:
+    """Make a kept document canonical again; None takes the one stored before the canonical one.
+
+    Hosts hold the document that is given up, and its later date would win when they call. So a copy is stored, with
+    everything as it was but `last_refresh`, which becomes the present: later than anything the fleet has kept or a
+    host was seen with. Every host pulls it at its next run and none can undo it but by a newer login or refresh.
+
+    Raises `NotFound`, `Conflict`, and `Failed` or `Invalid` when the document cannot be opened.
+    """
+
+    def work() -> dict[str, Any]:
+        pointed = _pointed()
+        row = candidate(payload_id)
+        document = redated(fleet, canonical.open_payload(fleet, row))
+        new_id = canonical.replace(fleet, document, source=f"rollback of {row.id}", host=None)
+        details = {"from": pointed.id, "to": row.id, "stored_as": new_id}
+        audit.record("admin.auth.rollback", actor=actor, host=None, digest=document.digest, **details)
+        return details | {
+            "canonical_last_refresh": document.last_refresh,
+            "canonical_digest": document.digest,
+            "restored_last_refresh": row.last_refresh,
+        }
+
+    return write(work)
+
+
+def redated(fleet: Fleet, document: AuthDocument) -> AuthDocument:
+    """A copy of `document` that beats every other one known; within a write transaction. Raises `Conflict`."""
+    at = clock.now()
+    latest = max(Instant.of(at), Instant(_latest_known().microseconds + 1))
+    last_refresh = clock.rfc3339(latest)
+    try:
+        clock.check_document_date(last_refresh, at)
+    except ValueError:
+        raise Conflict(
+            f"The fleet holds a document dated {last_refresh}, ahead of this server's clock ({clock.stamp(at)})."
+            " Nothing was changed; set the clock first"
+        ) from None
+    content = {**document.content, "last_refresh": last_refresh}
+    return documents.canonicalise(content, at=at, token_min_length=fleet.settings.token_min_length)
+
+
+def _latest_known() -> Instant:
+    kept = int(AuthPayload.select(fn.MAX(AuthPayload.last_refresh_us)).scalar() or 0)
+    rows = Host.select(Host.last_refresh).where(Host.last_refresh.is_null(False)).distinct()
+    instants = [clock.parse_rfc3339(str(row.last_refresh)).microseconds for row in rows] + [kept]
+    return Instant(max(instants))

@@ -1,0 +1,278 @@
+"""The runner's rules: which backend checks the canonical document, and what follows from a check.
+
+A check makes a real request with the document, as a dead login looks healthy to everything else. How the backends
+do it stands in `cdxsync.background` and `cdxsync.services`.
+"""
+
+import shutil
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from cdxsync.auth import canonical, documents, refresh, sync
+from cdxsync.auth.documents import AuthDocument
+from cdxsync.auth.refresh import IntentOutcome
+from cdxsync.base import clock
+from cdxsync.base.errors import Invalid
+from cdxsync.base.settings import Settings
+from cdxsync.store import audit, named_values
+from cdxsync.store.database import reachable, write
+from cdxsync.store.fleet import Fleet
+from cdxsync.store.tables import RunnerEvent
+
+JOB = canonical.RUNNER_JOB
+VALIDATE = "auth.validate"
+STORE = "auth.runner_store"
+LAST_CHECK = "runner_last_check"
+OK = "ok"
+FAIL = "fail"
+
+
+class Backend(StrEnum):
+    """What checks the document."""
+
+    REMOTE = "remote"
+    LOCAL = "local"
+    OFF = "off"
+
+
+def codex_path(settings: Settings) -> str | None:
+    """The codex that the local runner starts, or None when it is not there."""
+    return shutil.which(settings.runner_codex)
+
+
+def backend(settings: Settings) -> tuple[Backend, str]:
+    """The backend in use, and why it is off when it is."""
+    if settings.runner == "off":
+        return Backend.OFF, "the setting runner is off"
+    if settings.runner == "remote" or (settings.runner == "auto" and settings.auth_runner_url):
+        return Backend.REMOTE, ""
+    if settings.runner_check == "quota" and settings.chatgpt_base_url:
+        return Backend.LOCAL, ""
+    if codex_path(settings) is not None:
+        return Backend.LOCAL, ""
+    return (
+        Backend.OFF,
+        f"there is no {settings.runner_codex!r} on this server: install Codex, or set runner_codex or auth_runner_url",
+    )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check found: `status` ok or fail, why, how long it took, and the document that Codex left if it
+    differs from the one it was given. `cut_off` when Codex was stopped in the middle of it."""
+
+    status: str
+    reason: str | None
+    latency_ms: int
+    updated_auth: object | None = field(default=None, repr=False)
+    cut_off: bool = False
+
+
+class Applied(StrEnum):
+    """What became of a document that a check brought back."""
+
+    APPLIED = "applied"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+
+
+def note_day(at: datetime) -> None:
+    """Claim the daily check of the day of `at`, before it is made."""
+    write(lambda: named_values.put(LAST_CHECK, at.strftime("%Y-%m-%d")))
+
+
+def keep_verdict(
+    fleet: Fleet, used: Backend, cause: str, checked: AuthDocument, verdict: Verdict, intent_id: int | None
+) -> Applied | None:
+    """Keep a verdict on the document `checked`, and store what Codex refreshed in it under the newest-wins rule.
+
+    In one transaction, which also closes the intent. Returns what became of a returned document, None without one.
+    """
+    incoming, problem = None, None
+    if verdict.updated_auth is not None:
+        try:
+            incoming = documents.canonicalise(
+                verdict.updated_auth, at=clock.now(), token_min_length=fleet.settings.token_min_length
+            )
+        except Invalid as error:
+            problem = error.explain()
+
+    def work() -> Applied | None:
+        # Codex has made its request with the document that it refreshed, when it did.
+        _note(VALIDATE, used, cause, verdict.status, verdict.reason, incoming or checked, verdict.latency_ms)
+        applied, reason = _apply(fleet, checked, incoming, problem)
+        if applied is not None:
+            _note(STORE, used, cause, applied.value, reason, incoming, None)
+        if intent_id is not None:
+            outcome = IntentOutcome.LOST if applied is None and verdict.cut_off else _INTENT[applied]
+            refresh.close(intent_id, outcome, reason or verdict.reason)
+        return applied
+
+    return write(work)
+
+
+_INTENT: dict[Applied | None, IntentOutcome] = {
+    None: IntentOutcome.NONE,
+    Applied.APPLIED: IntentOutcome.STORED,
+    Applied.SKIPPED: IntentOutcome.SUPERSEDED,
+    Applied.FAILED: IntentOutcome.FAILED,
+}
+
+
+def recover(fleet: Fleet, intent_id: int, document: object) -> Applied:
+    """Store the document that Codex had written when the server was cut off, and close the intent."""
+    incoming, problem = None, None
+    try:
+        incoming = documents.canonicalise(document, at=clock.now(), token_min_length=fleet.settings.token_min_length)
+    except Invalid as error:
+        problem = error.explain()
+
+    def work() -> Applied:
+        applied, reason = _apply(fleet, None, incoming, problem)
+        applied = applied or Applied.SKIPPED
+        _note(STORE, Backend.LOCAL, "recovery", applied.value, reason, incoming, None)
+        outcome = IntentOutcome.RECOVERED if applied is Applied.APPLIED else _INTENT[applied]
+        refresh.close(intent_id, outcome, reason if applied is Applied.FAILED else None)
+        return applied
+
+    return write(work)
+
+
+def _apply(
+    fleet: Fleet, checked: AuthDocument | None, incoming: AuthDocument | None, problem: str | None
+) -> tuple[Applied | None, str | None]:
+    if problem is not None:
+        return Applied.FAILED, problem
+    if incoming is None or (checked is not None and incoming.same_content(checked)):
+        return None, None
+    _, present = canonical.current(fleet) or (None, None)
+    if sync.decide_store(incoming, present) is not sync.StoreStatus.UPDATED:
+        return Applied.SKIPPED, "the canonical document is as new or newer"
+    canonical.replace(fleet, incoming, source="runner", host=None)
+    return Applied.APPLIED, None
+
+
+def _note(
+    action: str,
+    used: Backend,
+    cause: str,
+    status: str,
+    reason: str | None,
+    document: AuthDocument | None,
+    latency_ms: int | None,
+) -> None:
+    digest = document.digest if document is not None else None
+    last_refresh = document.last_refresh if document is not None else None
+    RunnerEvent.insert(
+        action=action,
+        status=status,
+        reason=reason,
+        cause=cause,
+        backend=used.value,
+        digest=digest,
+        last_refresh=last_refresh,
+        latency_ms=latency_ms,
+        created_at=clock.stamp(clock.now()),
+    ).execute()
+    details: dict[str, Any] = {"status": status, "reason": reason, "trigger": cause, "backend": used.value}
+    if action == STORE:
+        details |= {"incoming_digest": digest, "incoming_last_refresh": last_refresh}
+    else:
+        details |= {"digest": digest, "latency_ms": latency_ms}
+    audit.record(action, actor="server", **details)
+
+
+def status(fleet: Fleet) -> dict[str, Any]:
+    """`data` of `GET /admin/runner` (`contract.md` 9.3), with the backend and the refresh beside it; no secret."""
+    settings = fleet.settings
+    used, off = backend(settings)
+    found = write(lambda: canonical.current(fleet))
+    with reachable():
+        since = clock.stamp(clock.now() - timedelta(days=1))
+        return {
+            "enabled": used is not Backend.OFF,
+            "off_reason": off or None,
+            "backend": used.value,
+            "check": settings.runner_check if used is Backend.LOCAL else None,
+            "runner_url": settings.auth_runner_url or None,
+            "base_url": settings.auth_runner_codex_base_url or settings.public_url,
+            "timeout_seconds": settings.auth_runner_timeout,
+            "last_daily_check": named_values.get(LAST_CHECK),
+            "counts": {
+                "validations_24h": _count(VALIDATE, since),
+                "runner_store_24h": _count(STORE, since),
+            },
+            "latest_validation": latest(VALIDATE),
+            "latest_runner_store": latest(STORE),
+            "refresh": _refresh_status(settings, found[1] if found is not None else None),
+        }
+
+
+def _count(action: str, since: str) -> int:
+    events = RunnerEvent.select().where((RunnerEvent.action == action) & (RunnerEvent.created_at >= since))
+    return int(events.count())
+
+
+def latest(action: str) -> dict[str, Any] | None:
+    """The newest event of an action, in the shape of `contract.md` 9.3, or None."""
+    row = RunnerEvent.select().where(RunnerEvent.action == action).order_by(RunnerEvent.id.desc()).first()
+    if row is None:
+        return None
+    return {
+        "id": row.id,
+        "created_at": row.created_at,
+        "details": {"trigger": row.cause, "backend": row.backend, "latency_ms": row.latency_ms},
+        "status": row.status,
+        "reason": row.reason,
+        "digest": row.digest,
+        "last_refresh": row.last_refresh,
+        "host": None,
+    }
+
+
+def validation_of(settings: Settings, document: AuthDocument) -> dict[str, Any]:
+    """The part `validation` of an answer to a store (`contract.md` 4.4): what is known of the canonical document.
+
+    Its check runs after the answer, so that of a new document is `pending`. Empty without a runner.
+    """
+    if backend(settings)[0] is Backend.OFF:
+        return {}
+    row = RunnerEvent.select().where(RunnerEvent.action == VALIDATE).order_by(RunnerEvent.id.desc()).first()
+    if row is None or row.digest != document.digest:
+        return {"validation": {"status": "pending", "reason": None, "latency_ms": None}}
+    return {"validation": {"status": row.status, "reason": row.reason, "latency_ms": row.latency_ms}}
+
+
+def last_stored_id() -> int:
+    """The id of the newest document that a run has made canonical, 0 before the first."""
+    with reachable():
+        applied = (RunnerEvent.action == STORE) & (RunnerEvent.status == Applied.APPLIED.value)
+        row = RunnerEvent.select(RunnerEvent.id).where(applied).order_by(RunnerEvent.id.desc()).first()
+    return 0 if row is None else int(row.id)
+
+
+def _refresh_status(settings: Settings, document: AuthDocument | None) -> dict[str, Any]:
+    expires = refresh.expires_at(document.content) if document is not None else None
+    due = refresh.due_at(document, settings.refresh_ahead_seconds) if document is not None else None
+    return {
+        "by": settings.refresh,
+        "expires_at": clock.stamp(expires) if expires is not None else None,
+        "due_at": clock.stamp(due) if due is not None and settings.refresh == "server" else None,
+        "intents": refresh.last_intents(),
+    }
+
+
+def run_report(fleet: Fleet, *, applied: bool, pending: bool) -> dict[str, Any]:
+    """`data` of `POST /admin/runner/run` (`contract.md` 9.2), with the newest verdict."""
+    found = write(lambda: canonical.current(fleet))
+    with reachable():
+        return {
+            "applied": applied,
+            "canonical_digest": found[1].digest if found is not None else None,
+            "canonical_last_refresh": found[1].last_refresh if found is not None else None,
+            "runner_last_check": named_values.get(LAST_CHECK),
+            "validation": latest(VALIDATE),
+            "pending": pending,
+        }

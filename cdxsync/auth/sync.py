@@ -1,0 +1,68 @@
+"""The rule of `POST /auth`: what becomes of a host's document beside the canonical one (`contract.md` 4.2, 4.3)."""
+
+from collections.abc import Set
+from enum import StrEnum
+
+from cdxsync.auth.documents import AuthDocument
+from cdxsync.base.clock import Instant
+
+
+class RetrieveStatus(StrEnum):
+    """Answers to `retrieve`, and what the host should do."""
+
+    VALID = "valid"
+    """Keep its file."""
+    UPLOAD_REQUIRED = "upload_required"
+    """Store its document, which is newer."""
+    OUTDATED = "outdated"
+    """Replace its file by the canonical document."""
+    MISSING = "missing"
+    """Store its document; the fleet has none."""
+
+
+class StoreStatus(StrEnum):
+    """Answers to `store`."""
+
+    UPDATED = "updated"
+    """The document is the canonical one now."""
+    UNCHANGED = "unchanged"
+    """It was already."""
+    OUTDATED = "outdated"
+    """It was not taken; the canonical one is returned."""
+
+
+def decide_retrieve(instant: Instant, digest: str, canonical: AuthDocument | None) -> RetrieveStatus:
+    """Compare what a host says it has (`instant`, `digest`) with the canonical document."""
+    if canonical is None:
+        return RetrieveStatus.MISSING
+    if digest in canonical.digests:
+        return RetrieveStatus.VALID
+    if instant > canonical.instant:
+        return RetrieveStatus.UPLOAD_REQUIRED
+    return RetrieveStatus.OUTDATED
+
+
+def decide_store(incoming: AuthDocument, canonical: AuthDocument | None, *, force: bool = False) -> StoreStatus:
+    """Newest wins: a strictly later document replaces the canonical one.
+
+    Of two documents with the same date the first to be acknowledged stays. A second one with other content is
+    `outdated`, as `retrieve` says of it too, and not `unchanged`: its sender must learn that it was not taken.
+    `force` (admins only) takes any document that differs.
+    """
+    if canonical is None:
+        return StoreStatus.UPDATED
+    if incoming.instant == canonical.instant and incoming.same_content(canonical):
+        return StoreStatus.UNCHANGED
+    if force or incoming.instant > canonical.instant:
+        return StoreStatus.UPDATED
+    return StoreStatus.OUTDATED
+
+
+HOLDS_CANONICAL: Set[str] = {RetrieveStatus.VALID, StoreStatus.UPDATED, StoreStatus.UNCHANGED}
+"""Answers after which the host is known to hold the canonical document."""
+
+RETURNS_DOCUMENT: Set[str] = {RetrieveStatus.OUTDATED, StoreStatus.UPDATED, StoreStatus.OUTDATED}
+"""Answers that carry the canonical document and the host's summary (`contract.md` 4.4)."""
+
+ASKS_TO_STORE: Set[str] = {RetrieveStatus.MISSING, RetrieveStatus.UPLOAD_REQUIRED}
+"""Answers with `action: store`."""

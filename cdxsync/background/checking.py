@@ -1,0 +1,145 @@
+"""What each job does that calls the outside."""
+
+import time
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from cdxsync.auth import canonical, refresh, runner
+from cdxsync.auth.documents import AuthDocument
+from cdxsync.auth.refresh import IntentOutcome
+from cdxsync.auth.runner import Applied, Backend, Verdict
+from cdxsync.base import clock
+from cdxsync.base.errors import CdxsyncError, Failed, ServiceError
+from cdxsync.jobs.schedule import Outcome
+from cdxsync.services import chatgpt, local_runner, remote_runner
+from cdxsync.store.database import write
+from cdxsync.store.fleet import Fleet
+
+DAY = 86400
+RETRY_SECONDS = 3600
+"""A document that failed its check is checked again after an hour: what was wrong may have been the network."""
+
+
+def check_canonical(fleet: Fleet, cause: str, owner: str) -> Outcome:
+    """Check the canonical document, or refresh it when that is due; both are one job, so that Codex runs once at a
+    time in the fleet of servers. Raises `CdxsyncError` when the check could not be made.
+
+    Each server first looks for what one that was cut off has left on this machine.
+    """
+    used, off = runner.backend(fleet.settings)
+    if used is Backend.OFF:
+        raise Failed(off)
+    recovered = recover(fleet)
+    if local_runner.busy(fleet):
+        raise Failed("a Codex that a stopped server had started still runs; it is waited for")
+    refresh.give_up()
+    found = write(lambda: canonical.current(fleet))
+    if found is None:
+        return Outcome("no document yet")
+    document, at = found[1], clock.now()
+    runner.note_day(at)
+    due = refresh.due_at(document, fleet.settings.refresh_ahead_seconds)
+    mine = fleet.settings.refresh == "server" and due is not None and due <= at
+    verdict, applied = _check(fleet, used, "refresh" if mine else cause, owner, document, force_refresh=mine)
+    result = f"{verdict.status}: {verdict.reason}" if verdict.reason else verdict.status
+    if applied is not None:
+        result += f"; the refreshed document was {applied.value}"
+    if recovered:
+        result += f"; {recovered} refreshed documents were found and stored"
+    if mine and applied is not Applied.APPLIED and applied is not Applied.SKIPPED:
+        return Outcome(result, error=f"Codex did not refresh the document: {verdict.reason or 'it says nothing'}")
+    return Outcome(result, next_in=_next(fleet, verdict, clock.now()))
+
+
+def _check(
+    fleet: Fleet, used: Backend, cause: str, owner: str, document: AuthDocument, *, force_refresh: bool
+) -> tuple[Verdict, Applied | None]:
+    laid = dict(document.content)
+    if force_refresh:
+        laid = refresh.with_expired_token(laid)
+    if used is Backend.LOCAL and fleet.settings.runner_check == "quota" and not force_refresh:
+        return _by_quota(fleet, cause, document)
+    expires = refresh.expires_at(laid)
+    expired = expires is not None and expires <= clock.now()  # so that Codex begins with a refresh
+    intent = refresh.intend(document.digest, owner) if refresh.has_refresh_token(laid) else None
+    try:
+        if used is Backend.LOCAL:
+            with local_runner.home_for(fleet, laid, intent) as home:
+                verdict = _settled(local_runner.check(fleet, home, laid), laid, expired)
+                return verdict, runner.keep_verdict(fleet, used, cause, document, verdict, intent)
+        verdict = _settled(remote_runner.check(fleet, laid), laid, expired)
+        return verdict, runner.keep_verdict(fleet, used, cause, document, verdict, intent)
+    except (local_runner.CodexFailed, ServiceError) as error:
+        if intent is not None:
+            lost = expired and isinstance(error, ServiceError) and error.sent and error.status is None
+            outcome, message = IntentOutcome.LOST if lost else IntentOutcome.FAILED, error.message
+            write(lambda: refresh.close(intent, outcome, message))
+        raise
+
+
+def _settled(verdict: Verdict, laid: dict[str, Any], expired: bool) -> Verdict:
+    """The verdict without a document that has the very access token that was laid: nothing was refreshed then.
+
+    Cut off means something only where Codex was to refresh.
+    """
+    after = verdict.updated_auth
+    token = refresh.tokens_of(laid).get("access_token")
+    same = isinstance(after, dict) and refresh.tokens_of(after).get("access_token") == token
+    return replace(verdict, updated_auth=None if same else after, cut_off=verdict.cut_off and expired)
+
+
+def _by_quota(fleet: Fleet, cause: str, document: AuthDocument) -> tuple[Verdict, None]:
+    begun = time.monotonic()
+    status, reason = runner.OK, None
+    try:
+        chatgpt.fetch(fleet, document.content)
+    except ServiceError as error:
+        if error.status != 401 and not isinstance(error, chatgpt.MissingToken):
+            raise
+        status, reason = runner.FAIL, error.message
+    verdict = Verdict(status, reason, round((time.monotonic() - begun) * 1000))
+    runner.keep_verdict(fleet, Backend.LOCAL, cause, document, verdict, None)
+    return verdict, None
+
+
+def recover(fleet: Fleet) -> int:
+    """Store what Codex refreshed in homes that a killed server left on this machine, and wipe them.
+
+    Also when another server has given the refresh up as lost meanwhile. Returns how many documents it stored.
+    """
+    stored = 0
+    for path, intent_id in local_runner.leftovers(fleet):
+        if intent_id is not None and refresh.is_unsettled(intent_id):
+            stored += _recover_one(fleet, path, intent_id)
+        local_runner.wipe(path)
+    return stored
+
+
+def _recover_one(fleet: Fleet, path: Path, intent_id: int) -> bool:
+    """Store the document that was left in the home `path`, if Codex had refreshed it; returns whether it did."""
+    try:
+        left = local_runner.Home(path, -1).document()
+    except CdxsyncError:
+        return False
+    token = refresh.tokens_of(left).get("access_token") if isinstance(left, dict) else None
+    expires = refresh.expires_at(left) if token else None
+    if token is None or (expires is not None and expires <= clock.now()):
+        return False  # what was laid there, not what a provider has given
+    found = write(lambda: canonical.current(fleet))
+    if found is not None and refresh.tokens_of(found[1].content).get("access_token") == token:
+        write(lambda: refresh.close(intent_id, IntentOutcome.NONE))
+        return False
+    return runner.recover(fleet, intent_id, left) is Applied.APPLIED
+
+
+def _next(fleet: Fleet, verdict: Verdict, at: datetime) -> float:
+    """Seconds until the next check: a day, an hour after a failed one, or when the server's refresh is due."""
+    delay = float(DAY if verdict.status == runner.OK else RETRY_SECONDS)
+    if fleet.settings.refresh == "server":
+        found = write(lambda: canonical.current(fleet))
+        due = refresh.due_at(found[1], fleet.settings.refresh_ahead_seconds) if found is not None else None
+        if due is not None:
+            delay = min(delay, max((due - at).total_seconds(), 60.0))
+    return delay

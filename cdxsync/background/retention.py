@@ -1,0 +1,86 @@
+"""What is forgotten with time: audit and usage rows, old documents, remembered answers, dead installers.
+
+Daily usage totals stay; those of a printed line go when it was last used before the oldest usage row that is kept.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from peewee import Model
+
+from cdxsync.auth import canonical
+from cdxsync.base import clock
+from cdxsync.base.settings import Settings
+from cdxsync.codex import quota
+from cdxsync.store.database import write
+from cdxsync.store.tables import (
+    ChatGptSnapshot,
+    IdempotencyKey,
+    InstallToken,
+    LogEntry,
+    PricingSnapshot,
+    RefreshIntent,
+    RunnerEvent,
+    TokenUsage,
+    UsageLine,
+)
+
+IDEMPOTENCY_DAYS = 7
+INSTALLER_DAYS = 7
+BATCH = 2000
+"""Rows deleted in one transaction, so that other writers do not wait long."""
+
+
+def prune(settings: Settings, at: datetime) -> dict[str, int]:
+    """Delete what is older than `settings` keep, as of `at`; returns the number of rows by table."""
+    aged: Iterable[tuple[Any, Any, int]] = (
+        (LogEntry, LogEntry.created_at, settings.keep_log_days),
+        (TokenUsage, TokenUsage.created_at, settings.keep_usage_days),
+        (UsageLine, UsageLine.last_used_at, settings.keep_usage_days),
+        (IdempotencyKey, IdempotencyKey.created_at, IDEMPOTENCY_DAYS),
+        (RunnerEvent, RunnerEvent.created_at, settings.keep_log_days),
+    )
+    deleted = {}
+    for table, moment, days in aged:
+        if days:
+            deleted[table._meta.table_name] = _delete(table, moment < clock.stamp(at - timedelta(days=days)))
+    if settings.keep_usage_days:
+        before = clock.stamp(at - timedelta(days=settings.keep_usage_days))
+        deleted["chatgpt_usage_snapshots"] = _delete_all_but_newest(ChatGptSnapshot, before)
+        deleted["pricing_snapshots"] = _delete_all_but_newest(PricingSnapshot, before)
+    if settings.keep_log_days:
+        long_ago = RefreshIntent.started_at < clock.stamp(at - timedelta(days=settings.keep_log_days))
+        deleted["refresh_intents"] = _delete(RefreshIntent, long_ago & RefreshIntent.outcome.is_null(False))
+    # A dead installer still says why it does not work, for a while; the key in it goes at once.
+    expired = InstallToken.expires_at <= clock.stamp(at)
+    write(lambda: InstallToken.update(api_key=None).where(expired & InstallToken.api_key.is_null(False)).execute())
+    long_dead = InstallToken.expires_at <= clock.stamp(at - timedelta(days=INSTALLER_DAYS))
+    deleted["install_tokens"] = _delete(InstallToken, long_dead)
+    deleted["auth_payloads"] = write(lambda: canonical.drop_old(settings.payload_history))
+    return deleted
+
+
+def _delete_all_but_newest(table: Any, before: str) -> int:
+    """Delete snapshots fetched before a time, but never those of the last fetch that went well."""
+    good = table.select(table.fetched_at).order_by(table.id.desc()).limit(1)
+    if table is ChatGptSnapshot:
+        good = good.where(table.status == quota.OK)
+    newest = write(lambda: good.first())
+    limit = min(before, newest.fetched_at) if newest is not None else before
+    return _delete(table, table.fetched_at < limit)
+
+
+def _delete(table: type[Model], condition: Any) -> int:
+    total = 0
+    while True:
+        batch = table.select(table.id).where(condition).limit(BATCH)  # type: ignore[attr-defined]
+
+        def work(rows: Any = batch) -> int:
+            ids = [row.id for row in rows]
+            return int(table.delete().where(table.id.in_(ids)).execute()) if ids else 0  # type: ignore[attr-defined]
+
+        count = write(work)
+        total += count
+        if count < BATCH:
+            return total

@@ -1,6 +1,0 @@
-"""Backups: a live database, and what belongs to it, in one file; and the way back.
-
-A backup is a ZIP file with `manifest.json` (see `cdxsync.backup.archive`), `cdxsync.db`, and, unless it is of the
-database only, `keyring.json`, `config.toml` and `pki/`. With a password the whole file is encrypted
-(`cdxsync.backup.encryption`).
-"""

@@ -1,0 +1,221 @@
+"""The ChatGPT account's quota: reading an answer of `/wham/usage`, keeping it, and what answers say of it.
+
+Every attempt adds a row (`contract.md` 10). A failed one stands beside the last good snapshot, never over it.
+"""
+
+import json
+from datetime import datetime, timedelta
+from typing import Any
+
+from cdxsync.base import clock, texts
+from cdxsync.base.settings import Settings
+from cdxsync.jobs import lease, schedule
+from cdxsync.store import audit, named_values
+from cdxsync.store.database import reachable, write
+from cdxsync.store.remembered import Remembered
+from cdxsync.store.tables import ChatGptSnapshot
+
+JOB = "chatgpt"
+COOLDOWN_SECONDS = 300
+OK = "ok"
+ERROR = "error"
+_SUSPECT = "canonical_suspect"
+_WINDOWS = ("primary", "secondary")
+_WINDOW_FIELDS = {
+    "used_percent": "used_percent",
+    "limit_seconds": "limit_window_seconds",
+    "reset_after_seconds": "reset_after_seconds",
+}
+_COLUMNS = [name for name in ChatGptSnapshot._meta.sorted_field_names if name not in ("host", "raw_body")]
+_KEPT_AS_JSON = ("approx_local_messages", "approx_cloud_messages")
+
+
+def parse(body: dict[str, Any]) -> dict[str, Any]:
+    """The columns that an answer of `/wham/usage` gives (`contract.md` 10.2); what is not as expected is None."""
+    limits, credit = _object(body.get("rate_limit")), _object(body.get("credits"))
+    row: dict[str, Any] = {
+        "plan_type": _text(body.get("plan_type")),
+        "rate_allowed": _bool(limits.get("allowed")),
+        "rate_limit_reached": _bool(limits.get("limit_reached")),
+        "has_credits": _bool(credit.get("has_credits")),
+        "unlimited": _bool(credit.get("unlimited")),
+        "credit_balance": _text(credit.get("balance")),
+    }
+    for name in _WINDOWS:
+        window = _object(limits.get(f"{name}_window"))
+        row |= {f"{name}_{column}": _count(window.get(key)) for column, key in _WINDOW_FIELDS.items()}
+        row[f"{name}_reset_at"] = _text(window.get("reset_at"))
+    for name in _KEPT_AS_JSON:
+        value = credit.get(name)
+        row[name] = json.dumps(value)[:4096] if isinstance(value, list) else None
+    return row
+
+
+def _object(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _bool(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _text(value: object) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    return texts.clean(str(value))[:64] or None
+
+
+def _count(value: object) -> int | None:
+    """A number cut to an integer; negative or not numeric is None."""
+    if isinstance(value, bool):
+        return None
+    try:
+        number = float(value) if isinstance(value, str | int | float) else -1.0
+        return int(number) if 0 <= number < 2**53 else None
+    except ValueError:
+        return None
+
+
+def keep(
+    settings: Settings,
+    digest: str | None,
+    *,
+    body: dict[str, Any] | None,
+    error: str | None = None,
+    reason: str | None = None,
+    http_status: int | None = None,
+) -> None:
+    """Keep the outcome of an attempt with the login of the document `digest`: the answer's `body`, or an `error`
+    with the `reason` for the audit log.
+
+    A 401 marks that document as suspect; a good answer clears the mark. Raw answers beyond the newest
+    `chatgpt_raw_history` are dropped.
+    """
+    at = clock.now()
+    stamp = clock.stamp(at)
+    row = parse(body) if body is not None and error is None else {}
+    row |= {
+        "status": OK if error is None else ERROR,
+        "raw_body": json.dumps(body) if body is not None else None,
+        "error": error,
+        "http_status": http_status,
+        "fetched_at": stamp,
+        "created_at": stamp,
+        "next_eligible_at": clock.stamp(at + timedelta(seconds=COOLDOWN_SECONDS)),
+    }
+
+    def work() -> None:
+        ChatGptSnapshot.insert(**row).execute()
+        newest = ChatGptSnapshot.select(ChatGptSnapshot.id).where(ChatGptSnapshot.raw_body.is_null(False))
+        kept = [found.id for found in newest.order_by(ChatGptSnapshot.id.desc()).limit(settings.chatgpt_raw_history)]
+        with_raw = ChatGptSnapshot.raw_body.is_null(False)
+        ChatGptSnapshot.update(raw_body=None).where(with_raw & ChatGptSnapshot.id.not_in(kept)).execute()
+        if error is None:
+            named_values.drop(_SUSPECT)
+            audit.record("chatgpt.usage", actor="server", status=OK, plan_type=row["plan_type"], cached=False)
+        else:
+            if http_status == 401 and digest is not None:
+                named_values.put(_SUSPECT, digest)
+            audit.record(
+                "chatgpt.usage", actor="server", status=ERROR, reason=reason or error, http_status=http_status or 0
+            )
+
+    write(work)
+    _for_hosts.forget()
+
+
+def suspect_digest() -> str | None:
+    """The digest of the document whose login ChatGPT has refused, or None."""
+    return named_values.get(_SUSPECT)
+
+
+def _newest(status: str) -> ChatGptSnapshot | None:
+    found: ChatGptSnapshot | None = (
+        ChatGptSnapshot.select()
+        .where(ChatGptSnapshot.status == status)
+        .order_by(ChatGptSnapshot.id.desc())
+        .limit(1)
+        .first()
+    )
+    return found
+
+
+def snapshot_row() -> dict[str, Any] | None:
+    """All columns of the last good snapshot, or of the last failure when there never was one, or None."""
+    row = _newest(OK) or _newest(ERROR)
+    return None if row is None else _full(row)
+
+
+def _full(row: ChatGptSnapshot) -> dict[str, Any]:
+    full = {name: getattr(row, name) for name in _COLUMNS} | {"host_id": row.host_id}
+    full["raw"] = json.loads(row.raw_body) if row.raw_body is not None else None
+    for name in _KEPT_AS_JSON:
+        full[name] = json.loads(full[name]) if full[name] is not None else None
+    return full
+
+
+def last_error() -> dict[str, Any] | None:
+    """The newest failure, `error`, `http_status` and `fetched_at`, unless a good snapshot came after it."""
+    failed, good = _newest(ERROR), _newest(OK)
+    if failed is None or (good is not None and good.id > failed.id):
+        return None
+    return {"error": failed.error, "http_status": failed.http_status, "fetched_at": failed.fetched_at}
+
+
+def next_eligible_at() -> str | None:
+    """When the quota may be read again without force: the cool-down after the last attempt, good or bad."""
+    row = ChatGptSnapshot.select(ChatGptSnapshot.next_eligible_at).order_by(ChatGptSnapshot.id.desc()).limit(1).first()
+    return None if row is None else str(row.next_eligible_at)
+
+
+def summary() -> dict[str, Any] | None:
+    """ChatGptSummary (`contract.md` 1.7) of the last good snapshot, or None when there is none."""
+    row = _newest(OK)
+    if row is None:
+        return None
+    windows = {
+        f"{name}_window": {field: getattr(row, f"{name}_{field}") for field in (*_WINDOW_FIELDS, "reset_at")}
+        for name in _WINDOWS
+    }
+    return {
+        "status": row.status,
+        "plan_type": row.plan_type,
+        "rate_allowed": row.rate_allowed,
+        "rate_limit_reached": row.rate_limit_reached,
+        "fetched_at": row.fetched_at,
+        "next_eligible_at": row.next_eligible_at,
+        **windows,
+    }
+
+
+_for_hosts: Remembered[tuple[dict[str, Any] | None, str | None]] = Remembered(
+    lambda: (summary(), next_eligible_at()), seconds=1.0
+)
+
+
+def for_host(settings: Settings, at: datetime) -> dict[str, Any]:
+    """The part of a host's answer: `chatgpt_usage`, or nothing while there is no good snapshot.
+
+    Within the caller's write transaction. When the cool-down is over it asks for a new reading, once however many
+    hosts call; the host gets what is there. A process looks into the database once a second.
+    """
+    known, eligible = _for_hosts.get()
+    if settings.chatgpt_base_url and not schedule.is_ahead(eligible, at):
+        lease.mark_when_stale(JOB, "stale", at)
+    return {"chatgpt_usage": known} if known is not None else {}
+
+
+def report(*, cached: bool, pending: bool = False) -> dict[str, Any]:
+    """`data` of `GET /admin/chatgpt/usage`: the row, whether it was read before this call, and the last failure.
+
+    `pending` says that a reading is under way which has not ended while the caller waited.
+    """
+    with reachable():
+        snapshot = snapshot_row()
+        return {
+            "snapshot": snapshot,
+            "cached": cached and snapshot is not None,
+            "next_eligible_at": next_eligible_at(),
+            "last_error": last_error(),
+            "pending": pending,
+        }

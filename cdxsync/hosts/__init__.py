@@ -1,0 +1,1 @@
+"""Hosts: `registry` (registering, the address rule), `permits`, `installers`, and `enrolment` of whole lists."""

@@ -1,0 +1,25 @@
+"""The flag `api_disabled`: kept and shown, and enforced nowhere (`interface-api.md`; `design.md` decision 12)."""
+
+from typing import Any
+
+from cdxsync.store import audit, named_values
+from cdxsync.store.database import reachable, write
+
+NAME = "api_disabled"
+
+
+def get() -> dict[str, Any]:
+    """`disabled`, as `GET /admin/api/state` answers."""
+    with reachable():
+        return {"disabled": named_values.get(NAME) == "1"}
+
+
+def put(disabled: bool, *, actor: str) -> dict[str, Any]:
+    """Set the flag; returns what `get` does."""
+
+    def work() -> None:
+        named_values.put(NAME, "1" if disabled else "0")
+        audit.record("admin.api.state", actor=actor, disabled=disabled)
+
+    write(work)
+    return {"disabled": disabled}

@@ -1,0 +1,212 @@
+"""Single-use installers: minting one with a host's key, and handing out its script once (`contract.md` 8)."""
+
+import functools
+import importlib.resources
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, overload
+
+from cdxsync.base import clock
+from cdxsync.base.errors import Failed, Gone, NotFound
+from cdxsync.hosts import registry
+from cdxsync.security import apikeys
+from cdxsync.store import audit, sealed_values
+from cdxsync.store.database import reachable, write
+from cdxsync.store.fleet import Fleet
+from cdxsync.store.tables import Host, InstallToken
+from cdxsync.wrapper import baking
+
+TOKEN = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_PREVIEWERS = re.compile(r"mozilla/|bot\b|bot/|crawl|spider|preview|facebookexternalhit|whatsapp|slack", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Registration:
+    """A registered host with its new key and installer; both can be seen only here."""
+
+    host: Host
+    created: bool
+    api_key: str = field(repr=False)
+    token: str = field(repr=False)
+    url: str = field(repr=False)
+    command: str = field(repr=False)
+    expires_at: str
+
+    def data(self) -> dict[str, Any]:
+        """The answer of `POST /admin/hosts/register` (`contract.md` 9.2)."""
+        return {
+            "host": registry.summary(self.host) | {"api_key": self.api_key, "id": self.host.id},
+            "installer": {
+                "token": self.token,
+                "url": self.url,
+                "command": self.command,
+                "expires_at": self.expires_at,
+            },
+        }
+
+
+@overload
+def register(fleet: Fleet, fqdn: object, *, actor: str) -> Registration: ...
+@overload
+def register(fleet: Fleet, fqdn: object, *, actor: str, spare_in_use: bool) -> Registration | None: ...
+def register(fleet: Fleet, fqdn: object, *, actor: str, spare_in_use: bool = False) -> Registration | None:
+    """Register a host, or rotate the key of a registered one, and mint its installer, in one transaction.
+
+    Older installers of the host die with it. With `spare_in_use` a registered host that may be working with its key
+    keeps it, and the result is None. Raises `Invalid` on `fqdn`, `Failed` without a `public_url`.
+    """
+    name = registry.checked_fqdn(fqdn)
+    settings = fleet.settings
+    if not settings.public_url:
+        raise Failed("public_url is not set: hosts would not know where to call; set it in config.toml")
+    token = apikeys.mint_installer_token()
+    expires_at = clock.stamp(clock.now() + timedelta(seconds=settings.install_token_ttl_seconds))
+
+    def work() -> registry.MintedKey | None:
+        registered = Host.get_or_none(Host.fqdn == name) if spare_in_use else None
+        if registered is not None and registry.in_use(registered):
+            return None
+        minted = registry.mint_key(name, actor)
+        at = clock.stamp(clock.now())
+        InstallToken.delete().where(InstallToken.host == minted.host.id).execute()
+        token_sha256 = apikeys.fingerprint(token)
+        InstallToken.insert(
+            token_sha256=token_sha256,
+            host=minted.host.id,
+            fqdn=name,
+            api_key=fleet.keyring.seal(minted.api_key.encode(), sealed_values.installer_key(token_sha256)),
+            base_url=settings.public_url,
+            expires_at=expires_at,
+            created_at=at,
+        ).execute()
+        audit.record(
+            "admin.install_token.create",
+            actor=actor,
+            host=minted.host,
+            fqdn=name,
+            expires_at=expires_at,
+            token=apikeys.shortened(token),
+        )
+        return minted
+
+    minted = write(work)
+    if minted is None:
+        return None
+    url = f"{settings.public_url}/install/{token}"
+    return Registration(
+        host=minted.host,
+        created=minted.created,
+        api_key=minted.api_key,
+        token=token,
+        url=url,
+        command=command(url, fleet.host_ca_pem),
+        expires_at=expires_at,
+    )
+
+
+def command(url: str, ca_pem: str) -> str:
+    """The one line that an admin pastes on the host.
+
+    With a private CA the line carries it, so that the very first call is verified too; `pipefail` makes a failed
+    download the line's exit status.
+    """
+    if not ca_pem:
+        return f'curl -fsSL "{url}" | bash'
+    lines = " ".join(f'"{line}"' for line in ca_pem.strip().splitlines())
+    return f'bash -o pipefail -c \'curl -fsSL --cacert <(printf "%s\\n" {lines}) "{url}" | bash\''
+
+
+def is_preview(headers: Mapping[str, str]) -> bool:
+    """Whether a GET comes from a browser or a link preview, which must not use the installer up.
+
+    `headers` by lower-case name. Such programs say so: they ask for HTML, send fetch metadata or a known name.
+    """
+    return (
+        "text/html" in headers.get("accept", "")
+        or any(name in headers for name in ("sec-fetch-mode", "sec-purpose", "purpose", "x-purpose"))
+        or bool(_PREVIEWERS.search(headers.get("user-agent", "")))
+    )
+
+
+def _again(fqdn: str) -> str:
+    return f"Ask your admin for a new one: cdxsync hosts register {fqdn}"
+
+
+def check(token: str, at: datetime) -> InstallToken:
+    """The row of an installer that could be used now. Raises `NotFound` or `Gone`, changes nothing."""
+    with reachable():
+        row = InstallToken.get_or_none(InstallToken.token_sha256 == apikeys.fingerprint(token.lower()))
+    if row is None:
+        raise NotFound(f"This installer is not known. {_again('NAME')}")
+    if row.used_at is not None:
+        raise Gone(f"This installer has been used already. {_again(row.fqdn)}")
+    if clock.read_stamp(row.expires_at) <= at:
+        raise Gone(f"This installer has expired. {_again(row.fqdn)}")
+    return row
+
+
+@dataclass(frozen=True)
+class Script:
+    """An installer script, which holds a host's key."""
+
+    body: bytes = field(repr=False)
+    expires_at: str
+
+
+def consume(fleet: Fleet, token: str) -> Script:
+    """The script of an installer, which is used up by this. Raises `NotFound` or `Gone`.
+
+    One conditional update decides among callers at the same time: exactly one gets the script.
+    """
+    row = check(token, clock.now())
+    # Everything that can fail comes before the token is spent.
+    sealed_key = fleet.keyring.open(row.api_key, sealed_values.installer_key(row.token_sha256)) if row.api_key else b""
+    script = Script(body=_render(fleet, row, sealed_key.decode()), expires_at=row.expires_at)
+
+    def work() -> bool:
+        now = clock.stamp(clock.now())
+        spent = (
+            InstallToken.update(used_at=now, api_key=None)
+            .where((InstallToken.id == row.id) & InstallToken.used_at.is_null() & (InstallToken.expires_at > now))
+            .execute()
+        )
+        if spent:
+            host = Host.get_by_id(row.host_id)
+            audit.record(
+                "install.token.consume", actor=audit.ANYONE, host=host, token=apikeys.shortened(token), fqdn=row.fqdn
+            )
+        return bool(spent)
+
+    if not write(work):
+        check(token, clock.now())
+        raise Gone(f"This installer has been used already. {_again(row.fqdn)}")
+    return script
+
+
+@functools.cache
+def _template() -> str:
+    return importlib.resources.files("cdxsync.wrapper").joinpath("install.sh").read_text(encoding="utf-8")
+
+
+def _render(fleet: Fleet, row: InstallToken, api_key: str) -> bytes:
+    baked = baking.bake(row.base_url, api_key, row.fqdn, fleet.host_ca_pem, fleet.settings.github_api_url)
+    quoted = {
+        "BASE_URL": row.base_url,
+        "FQDN": row.fqdn,
+        "WRAPPER_SHA256": baked.sha256,
+        "WRAPPER_VERSION": baking.version(),
+        "CA_PEM": fleet.host_ca_pem.strip(),
+        "GITHUB_API_URL": fleet.settings.github_api_url,
+    }
+    # Values were checked when they came in (`settings.read_base_url`, `hosts.check_fqdn`): no quoting is needed.
+    raw = {"FQDN_TEXT": row.fqdn, "BASE_URL_TEXT": row.base_url, "API_KEY_TEXT": api_key}
+    values = {name: shlex.quote(value) for name, value in quoted.items()} | raw
+    return re.sub(r"@@([A-Z0-9_]+)@@", lambda match: values[match[1]], _template()).encode()
+
+
+def error_script(message: str) -> bytes:
+    """A shell script that prints `message` and fails: what an installer URL answers when it cannot install."""
+    return f"#!/bin/sh\nprintf '%s\\n' {shlex.quote('cdxsync: ' + message)} >&2\nexit 1\n".encode()

@@ -1,0 +1,390 @@
+"""Hosts: registering, authenticating, the address rule, and what answers say of them (`contract.md` 2)."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from peewee import fn
+
+from cdxsync.base import clock
+from cdxsync.base.errors import Invalid, NotFound, Refused, Unauthenticated
+from cdxsync.codex import versions
+from cdxsync.hosts import permits
+from cdxsync.security import apikeys
+from cdxsync.security.addresses import Address
+from cdxsync.store import audit
+from cdxsync.store.database import reachable, write
+from cdxsync.store.prepared import Prepared
+from cdxsync.store.tables import Host, HostAuthDigest, HostAuthState, InstallToken
+
+ACTIVE = "active"
+DISABLED = "disabled"
+RECENT_DIGESTS = 3
+_BY_KEY = Prepared(lambda fingerprint: Host.select().where(Host.api_key_sha256 == fingerprint))
+_HAS_DIGEST = Prepared(
+    lambda host, digest: HostAuthDigest.select(HostAuthDigest.id).where(
+        (HostAuthDigest.host == host) & (HostAuthDigest.digest == digest)
+    )
+)
+_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def check_fqdn(value: object) -> str:
+    """A host name by RFC 1123, lower-cased, without a trailing dot; not an IP address.
+
+    Raises ValueError with the text for the field.
+    """
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("is required: the host's name, such as web1.example.net")
+    name = value.strip().lower().removesuffix(".")
+    labels = name.split(".")
+    if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+        raise ValueError("must be a host name: letters, digits and hyphens in parts joined by dots (RFC 1123)")
+    if labels[-1].isdigit():
+        raise ValueError("must be a name, not an address or a number")
+    return name
+
+
+def find(reference: str) -> Host:
+    """A host by id or FQDN. Raises `NotFound`."""
+    text = reference.strip()
+    if text.isascii() and text.isdigit():
+        return by_id(int(text))
+    with reachable():
+        host = Host.get_or_none(Host.fqdn == text.lower().removesuffix("."))
+    if host is None:
+        raise NotFound(f"No host {reference!r}; cdxsync hosts list shows all")
+    return host
+
+
+def by_id(host_id: int) -> Host:
+    """A host by id. Raises `NotFound`."""
+    with reachable():
+        host = Host.get_or_none(Host.id == host_id) if host_id < 2**63 else None
+    if host is None:
+        raise NotFound(f"No host with id {host_id}; cdxsync hosts list shows all")
+    return host
+
+
+def names(prefix: str) -> list[str]:
+    """The FQDNs that begin with `prefix`, in alphabetical order."""
+    with reachable():
+        mine = Host.fqdn.startswith(prefix.lower())
+        return [row.fqdn for row in Host.select(Host.fqdn).where(mine).order_by(Host.fqdn)]
+
+
+def authenticate(api_key: str | None) -> Host:
+    """The host whose key this is.
+
+    Raises `Unauthenticated` with the texts that the reference client matches (`contract.md` 1.2).
+    """
+    if not api_key:
+        raise Unauthenticated("API key missing")
+    if len(api_key) > apikeys.MAX_LENGTH:
+        raise Unauthenticated("Invalid API key")
+    with reachable():
+        host: Host | None = _BY_KEY.model(fingerprint=apikeys.fingerprint(api_key))
+    if host is None:
+        raise Unauthenticated("Invalid API key")
+    return host
+
+
+def check_active(host: Host) -> None:
+    """Raise `Refused` when an admin has disabled the host."""
+    if host.status != ACTIVE:
+        raise Refused("Host is disabled")
+
+
+def still_valid(host_id: int, api_key_sha256: str) -> Host:
+    """The host as it is now, within a write transaction, when the key that was authenticated is still its key.
+
+    A rotation may have come in between; what it ended must neither bind an address nor store anything any more.
+    Raises `Unauthenticated`.
+    """
+    host: Host | None = _BY_KEY.model(fingerprint=api_key_sha256)
+    if host is None or host.id != host_id:
+        raise Unauthenticated("Invalid API key")
+    return host
+
+
+class Known(NamedTuple):
+    """An active host with the address that it is bound to, as it was when it last called."""
+
+    id: int
+    ip: str
+    fqdn: str
+
+
+class Outdated(Refused):
+    """A caller that was let pass by what was known of its host is not to pass by what the host is now."""
+
+
+_known: dict[str, Known] = {}
+"""By the SHA-256 of the API key."""
+_MAX_KNOWN = 20_000
+
+
+def known(api_key_sha256: str) -> Known | None:
+    """What is known of a host from its last call through this process; good for calls that use `still_admitted`."""
+    return _known.get(api_key_sha256)
+
+
+def forget(api_key_sha256: str) -> None:
+    """Look at the row again next time."""
+    _known.pop(api_key_sha256, None)
+
+
+def still_admitted(host_id: int, api_key_sha256: str, address: str) -> Host:
+    """The host as it is now, within a write transaction, when it may call with this key from this address.
+
+    So a call needs no look at the row before its write. Raises `Unauthenticated` or `Outdated`.
+    """
+    host = still_valid(host_id, api_key_sha256)
+    if host.status != ACTIVE:
+        raise Outdated("Host is disabled")
+    if host.ip == address:
+        if len(_known) >= _MAX_KNOWN:
+            _known.clear()
+        _known[api_key_sha256] = Known(host.id, address, host.fqdn)
+    elif not host.ip or not host.allow_roaming_ips:  # without an address it is to be bound first
+        raise Outdated("API key not allowed from this IP")
+    else:  # another process, or a call at the same time, has bound the address that the host roamed to
+        _bind(host, address, False)
+        host.ip = address
+    return host
+
+
+def in_use(host: Host) -> bool:
+    """Whether a host may be working with its key: it has called, or its installer was run."""
+    if host.last_seen_at is not None or host.ip is not None:
+        return True
+    with reachable():
+        used = (InstallToken.host == host.id) & InstallToken.used_at.is_null(False)
+        return bool(InstallToken.select(InstallToken.id).where(used).exists())
+
+
+class AddressDecision(StrEnum):
+    """What a caller's address means for its host; values other than the first and last are audit actions."""
+
+    KNOWN = "known"
+    BIND = "auth.bind_ip"
+    ROAM = "auth.roaming_ip"
+    FORCE = "auth.force_ip_override"
+    REFUSE = "refuse"
+
+
+def decide_address(bound: str | None, caller: str, *, roaming: bool, force: bool) -> AddressDecision:
+    """The address rule (`contract.md` 2.1), both addresses normalised: the first caller binds."""
+    if not bound:
+        return AddressDecision.BIND
+    if bound == caller:
+        return AddressDecision.KNOWN
+    if roaming:
+        return AddressDecision.ROAM
+    return AddressDecision.FORCE if force else AddressDecision.REFUSE
+
+
+def admit(host: Host, caller: Address, *, force: bool = False, bind: bool = True) -> None:
+    """Apply the address rule to a call; binds the address when the rule says so, and `bind` does not forbid it.
+
+    Raises `Refused` when the key is bound to another address.
+    """
+    address = str(caller)
+    decision = decide_address(host.ip, address, roaming=host.allow_roaming_ips, force=force)
+    if bind and decision is not AddressDecision.KNOWN:
+        decision = write(lambda: _bind(host, address, force))
+    if decision is AddressDecision.REFUSE:
+        raise Refused("API key not allowed from this IP")
+
+
+def _bind(host: Host, address: str, force: bool) -> AddressDecision:
+    fresh = still_valid(host.id, host.api_key_sha256)
+    decision = decide_address(fresh.ip, address, roaming=fresh.allow_roaming_ips, force=force)
+    if decision in (AddressDecision.KNOWN, AddressDecision.REFUSE):
+        return decision
+    Host.update(ip=address, updated_at=clock.stamp(clock.now())).where(Host.id == host.id).execute()
+    if decision is AddressDecision.BIND:
+        audit.record(decision.value, actor=audit.host_actor(fresh), host=fresh, ip=address)
+    else:
+        audit.record(decision.value, actor=audit.host_actor(fresh), host=fresh, previous_ip=fresh.ip, ip=address)
+    return decision
+
+
+@dataclass(frozen=True)
+class MintedKey:
+    """A host with its new API key, the only time that it can be seen."""
+
+    host: Host
+    api_key: str = field(repr=False)
+    created: bool
+
+
+def mint_key(fqdn: str, actor: str) -> MintedKey:
+    """Register `fqdn`, or rotate its key when it is registered; within the caller's write transaction.
+
+    Rotation ends the old key and the address binding at once; the host's id, status, roaming and sync state stay.
+    """
+    api_key = apikeys.mint()
+    at = clock.stamp(clock.now())
+    changes = {"api_key_sha256": apikeys.fingerprint(api_key), "ip": None, "blocked_at": None, "updated_at": at}
+    created = not Host.update(changes).where(Host.fqdn == fqdn).execute()
+    if created:
+        Host.insert(fqdn=fqdn, created_at=at, **changes).execute()
+    host = Host.get(Host.fqdn == fqdn)
+    audit.record("register", actor=actor, host=host, result="created" if created else "rotated")
+    return MintedKey(host=host, api_key=api_key, created=created)
+
+
+def checked_fqdn(value: object) -> str:
+    """`check_fqdn` for a body's field `fqdn`. Raises `Invalid`."""
+    try:
+        return check_fqdn(value)
+    except ValueError as error:
+        raise Invalid({"fqdn": [str(error)]}) from None
+
+
+def delete(host: Host, *, actor: str, action: str, **details: str) -> None:
+    """Delete a host with its digests, state and installers; the canonical document stays (`contract.md` 2.4)."""
+
+    def work() -> None:
+        gone = _get(host)
+        gone.delete_instance()
+        versions.note_reported(gone.client_version, None)
+        audit.record(action, actor=actor, host=None, fqdn=gone.fqdn, host_id=gone.id, **details)
+
+    write(work)
+
+
+def change(host: Host, *, actor: str, action: str, **changes: Any) -> Host:
+    """Set columns of a host, with an audit row `action` that names them; returns the host as it is then."""
+
+    lifted = {"blocked_at": None} if "ip" in changes or changes.get("allow_roaming_ips") else {}
+
+    def work() -> Host:
+        Host.update(updated_at=clock.stamp(clock.now()), **changes, **lifted).where(Host.id == host.id).execute()
+        changed = _get(host)
+        audit.record(action, actor=actor, host=changed, fqdn=changed.fqdn, **changes)
+        return changed
+
+    return write(work)
+
+
+def set_roaming(host: Host, allow: bool, *, actor: str) -> Host:
+    """Let a host call from any address, or only from the one that it is bound to."""
+    return change(host, actor=actor, action="admin.host.roaming", allow_roaming_ips=allow)
+
+
+def set_active(host: Host, active: bool, *, actor: str) -> Host:
+    """Refuse all calls of a host, or take them again; its key stays."""
+    action = "admin.host.enable" if active else "admin.host.disable"
+    return change(host, actor=actor, action=action, status=ACTIVE if active else DISABLED)
+
+
+def set_permits(host: Host, given: Mapping[str, Any], *, actor: str) -> Host:
+    """Let a host store auth documents or prompts for the fleet, or not (`permits.read_changes`). Raises `Invalid`."""
+    return change(host, actor=actor, action="admin.host.permit", **permits.read_changes(given))
+
+
+def unbind(host: Host, *, actor: str) -> Host:
+    """Forget a host's address; its next call binds anew."""
+    return change(host, actor=actor, action="admin.host.unbind", ip=None)
+
+
+@dataclass(frozen=True)
+class Cleared:
+    """What `clear` removed from a host."""
+
+    host: Host
+    last_refresh: str | None
+    auth_digest: str | None
+    digests: int
+    states: int
+
+    def data(self) -> dict[str, Any]:
+        """The answer of `POST /admin/hosts/{id}/clear`: `host` (`contract.md` 9.2), and `cleared`."""
+        return {
+            "host": brief(self.host),
+            "cleared": {
+                "last_refresh": self.last_refresh,
+                "auth_digest": self.auth_digest,
+                "digests": self.digests,
+                "states": self.states,
+            },
+        }
+
+
+def clear(host: Host, *, actor: str) -> Cleared:
+    """Forget which document a host was known to hold, with its recent digests (`contract.md` 9.2).
+
+    Its key, its address and the fleet's canonical document stay; the host's next call tells anew what it holds.
+    """
+
+    def work() -> Cleared:
+        before = _get(host)
+        digests = HostAuthDigest.delete().where(HostAuthDigest.host == host.id).execute()
+        states = HostAuthState.delete().where(HostAuthState.host == host.id).execute()
+        Host.update(last_refresh=None, auth_digest=None, updated_at=clock.stamp(clock.now())).where(
+            Host.id == host.id
+        ).execute()
+        audit.record(
+            "admin.host.clear", actor=actor, host=host, fqdn=host.fqdn, auth_digest=before.auth_digest, digests=digests
+        )
+        return Cleared(_get(host), before.last_refresh, before.auth_digest, digests, states)
+
+    return write(work)
+
+
+def _get(host: Host) -> Host:
+    """The host as it is now. Raises `NotFound` when it has been deleted meanwhile."""
+    found: Host | None = Host.get_or_none(Host.id == host.id)
+    if found is None:
+        raise NotFound(f"No host {host.fqdn!r}; cdxsync hosts list shows all")
+    return found
+
+
+def note_digest(host: Host, digest: str, *, refresh: bool) -> None:
+    """Add `digest` to the recent ones of a host, within the caller's write transaction; the newest three stay.
+
+    With `refresh` a digest that is listed already counts as seen again (`contract.md` 3.6).
+    """
+    listed = _HAS_DIGEST.row(host=host.id, digest=digest) is not None
+    if listed and not refresh:
+        return
+    mine = HostAuthDigest.host == host.id
+    newest = HostAuthDigest.select(fn.MAX(HostAuthDigest.last_seen)).where(mine).scalar()
+    # What is seen now is the newest, also after the clock was set back: else it would be dropped at once.
+    at = max(clock.stamp(clock.now()), str(newest or ""))
+    if listed:
+        HostAuthDigest.update(last_seen=at).where(mine & (HostAuthDigest.digest == digest)).execute()
+    else:
+        HostAuthDigest.insert(host=host.id, digest=digest, last_seen=at, created_at=at).execute()
+    newest_first = (HostAuthDigest.last_seen.desc(), HostAuthDigest.id.desc())
+    kept = HostAuthDigest.select(HostAuthDigest.id).where(mine).order_by(*newest_first).limit(RECENT_DIGESTS)
+    HostAuthDigest.delete().where(mine & HostAuthDigest.id.not_in([row.id for row in kept])).execute()
+
+
+def summary(host: Host) -> dict[str, Any]:
+    """HostSummary (`contract.md` 1.7)."""
+    return {
+        "fqdn": host.fqdn,
+        "status": host.status,
+        "last_refresh": host.last_refresh,
+        "updated_at": host.updated_at,
+        "client_version": host.client_version,
+        "wrapper_version": host.wrapper_version,
+        "api_calls": host.api_calls,
+        "allow_roaming_ips": host.allow_roaming_ips,
+    }
+
+
+def brief(host: Host) -> dict[str, Any]:
+    """What answers to a change of a host say of it."""
+    return {
+        "id": host.id,
+        "fqdn": host.fqdn,
+        "status": host.status,
+        "ip": host.ip,
+        "allow_roaming_ips": host.allow_roaming_ips,
+    } | permits.shown(host)

@@ -1,0 +1,164 @@
+"""Leases of background jobs: who may run one, and how it last ended.
+
+A lease is a row in the database, so that one of any number of processes runs a job. The rules are in `schedule`.
+"""
+
+import random
+import threading
+from datetime import datetime, timedelta
+from typing import Any
+
+from cdxsync.base import clock
+from cdxsync.jobs.schedule import (
+    LEASE_MARGIN_SECONDS,
+    MANUAL,
+    Outcome,
+    Spec,
+    State,
+    may_mark,
+    next_delay,
+    state_of,
+)
+from cdxsync.store import audit
+from cdxsync.store.database import reachable, write
+from cdxsync.store.tables import Job
+
+wake = threading.Event()
+"""Set in this process when a job was asked for, so that its scheduler looks at once and not at its next round."""
+
+
+def all_rows() -> dict[str, Job]:
+    """The rows of all jobs that have ever been asked for or run, by name."""
+    with reachable():
+        return {row.name: row for row in Job.select()}
+
+
+def row_of(name: str) -> Job:
+    """The job's row; an unsaved one before its first run."""
+    return Job.get_or_none(Job.name == name) or Job(name=name)
+
+
+def last_error(name: str) -> str | None:
+    """Why the job's last run failed, or None."""
+    with reachable():
+        row = row_of(name)
+    return str(row.last_error) if row.last_error else None
+
+
+def mark(name: str, reason: str) -> None:
+    """Ask for a run, within the caller's write transaction; also while it runs, for another one after that."""
+    if not Job.update(wanted=reason).where(Job.name == name).execute():
+        Job.insert(name=name, wanted=reason).execute()
+
+
+def mark_when_stale(name: str, reason: str, at: datetime) -> bool:
+    """Ask for a run when `may_mark` says so, within the caller's write transaction; returns whether it did."""
+    if not may_mark(Job.get_or_none(Job.name == name), at):
+        return False
+    mark(name, reason)
+    return True
+
+
+def request(spec: Spec, *, actor: str) -> int:
+    """Ask for a run now, unless one is under way; returns the number of runs so far, for `finished_since`."""
+
+    def work() -> int:
+        row = row_of(spec.name)
+        audit.record("admin.job.run", actor=actor, job=spec.name)
+        if state_of(spec, row, clock.now()) is not State.RUNNING:
+            mark(spec.name, MANUAL)
+        return row.runs
+
+    runs = write(work)
+    wake.set()
+    return runs
+
+
+def finished_since(name: str, runs: int) -> bool:
+    """Whether a run has ended since there were `runs`."""
+    with reachable():
+        return row_of(name).runs > runs
+
+
+def claim(spec: Spec, owner: str, *, even_if_not_due: bool = False) -> Job | None:
+    """Take the lease; returns the row as it was before, or None when the job is not to be run now.
+
+    `even_if_not_due` is for an admin's own run; a lease held by others and a service's wish to wait still count.
+    """
+
+    def work() -> Job | None:
+        at = clock.now()
+        row = row_of(spec.name)
+        state = state_of(spec, row, at)
+        if state is not State.DUE and not (even_if_not_due and state is State.IDLE):
+            return None
+        taken = {
+            "owner": owner,
+            "lease_until": clock.stamp(at + timedelta(seconds=spec.time_limit + LEASE_MARGIN_SECONDS)),
+            "wanted": None,
+            "last_started_at": clock.stamp(at),
+        }
+        if not Job.update(taken).where(Job.name == spec.name).execute():
+            Job.insert(name=spec.name, **taken).execute()
+        return row
+
+    return write(work)
+
+
+def finish(spec: Spec, owner: str, outcome: Outcome, duration: float) -> str | None:
+    """Give the lease back with the outcome of the run; `duration` in seconds. Returns when the job runs next.
+
+    None, and nothing is changed, when the lease is another's by now.
+    """
+
+    def work() -> str | None:
+        at = clock.now()
+        row = row_of(spec.name)
+        if row.owner != owner:
+            return None
+        failures = row.failures + 1 if outcome.error is not None else 0
+        delay = next_delay(spec, outcome, failures, random.random())  # noqa: S311 - jitter, no secret
+        next_run = clock.stamp(at + timedelta(seconds=delay))
+        changes: dict[str, Any] = {
+            "owner": None,
+            "lease_until": None,
+            "next_run": next_run,
+            "not_before": clock.stamp(at + timedelta(seconds=outcome.wait)) if outcome.wait else None,
+            "last_finished_at": clock.stamp(at),
+            "last_duration_ms": round(duration * 1000),
+            "last_result": outcome.result,
+            "last_error": outcome.error,
+            "failures": failures,
+            "runs": row.runs + 1,
+        }
+        if outcome.error is None:
+            changes["last_succeeded_at"] = clock.stamp(at)
+        Job.update(changes).where(Job.name == spec.name).execute()
+        return next_run
+
+    return write(work)
+
+
+def describe(spec: Spec, row: Job) -> dict[str, Any]:
+    """A job as `GET /admin/jobs` lists it."""
+    return {
+        "name": spec.name,
+        "help": spec.help,
+        "state": str(state_of(spec, row, clock.now())),
+        "off_reason": spec.off or None,
+        "interval_seconds": spec.interval,
+        "time_limit_seconds": spec.time_limit,
+        "owner": row.owner,
+        "lease_until": row.lease_until,
+        "wanted": row.wanted,
+        "next_run": row.next_run if spec.interval is not None else None,
+        "not_before": row.not_before,
+        "last_started_at": row.last_started_at,
+        "last_finished_at": row.last_finished_at,
+        "last_succeeded_at": row.last_succeeded_at,
+        "last_duration_ms": row.last_duration_ms,
+        "last_result": row.last_result,
+        "last_error": row.last_error,
+        "failures": row.failures,
+        "runs": row.runs,
+    }

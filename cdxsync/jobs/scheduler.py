@@ -1,0 +1,167 @@
+"""Running the background jobs: each in a thread of its own, under its lease, until the server is told to stop.
+
+A job that throws has failed; one that hangs is given up when its time is over. Neither stops the others.
+"""
+
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from cdxsync.base import clock
+from cdxsync.base.errors import CdxsyncError, ServiceError
+from cdxsync.base.settings import Settings
+from cdxsync.jobs import lease, schedule
+from cdxsync.jobs.schedule import Outcome, Spec
+from cdxsync.store import database
+from cdxsync.store.fleet import Fleet
+from cdxsync.store.tables import Job
+
+LOOK_SECONDS = 1.0
+TROUBLE_SECONDS = 10.0
+STOP_SECONDS = 10.0
+MAX_GIVEN_UP = 3
+"""Threads of a job that hang; with more of them it is not started again in this process."""
+_log = logging.getLogger("cdxsync.jobs")
+
+
+def new_owner() -> str:
+    """A name for the holder of one lease: machine, process, and a number of its own."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"[-255:]
+
+
+def perform(fleet: Fleet, spec: Spec, owner: str, *, by_admin: bool = False) -> Outcome | None:
+    """Run a job under its lease, in the calling thread; None when it is not to be run now (see `jobs.claim`).
+
+    Whatever it raises becomes an outcome, but for KeyboardInterrupt and its like, which are raised.
+    """
+    before = lease.claim(spec, owner, even_if_not_due=by_admin)
+    if before is None:
+        return None
+    begun = time.monotonic()
+    try:
+        outcome = _outcome_of(fleet, spec, before.wanted or (schedule.MANUAL if by_admin else "scheduled"), owner)
+    except BaseException:
+        if not spec.outlives:
+            lease.finish(spec, owner, Outcome("interrupted", error="interrupted"), time.monotonic() - begun)
+        raise
+    took = time.monotonic() - begun
+    next_run = lease.finish(spec, owner, outcome, took)
+    when = f"next run {next_run}" if spec.interval is not None and next_run is not None else "no next run planned"
+    if outcome.error is not None:
+        _log.warning("job %s failed in %.1f s: %s; %s", spec.name, took, outcome.error, when)
+    else:
+        _log.info("job %s done in %.1f s: %s; %s", spec.name, took, outcome.result, when)
+    return outcome
+
+
+def _outcome_of(fleet: Fleet, spec: Spec, cause: str, owner: str) -> Outcome:
+    try:
+        return spec.run(fleet, cause, owner)
+    except ServiceError as error:
+        return Outcome("failed", error=error.message, wait=error.wait)
+    except CdxsyncError as error:
+        return Outcome("failed", error=error.explain())
+    except Exception as error:
+        _log.exception("job %s failed", spec.name)
+        return Outcome("failed", error=f"unexpected: {type(error).__name__}; the server's log has more")
+
+
+@dataclass
+class _Run:
+    spec: Spec
+    owner: str
+    thread: threading.Thread
+    until: float
+    given_up: bool = False
+
+
+class Jobs:
+    """The scheduler of one server process."""
+
+    def __init__(
+        self, fleet: Fleet, specs: Callable[[Settings], Iterable[Spec]], recover: Callable[[Fleet], None]
+    ) -> None:
+        """`specs` gives the jobs there are; `recover` runs once, before the first of them."""
+        self._fleet = fleet
+        self._specs = specs
+        self._recover = recover
+        self._stop = threading.Event()
+        self._runs: list[_Run] = []
+        self._thread = threading.Thread(target=self._loop, name="jobs", daemon=True)
+
+    def use(self, fleet: Fleet) -> None:
+        """Run what begins from now on with the settings of `fleet`."""
+        self._fleet = fleet
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Start no more, and wait a while for those that run.
+
+        The lease of one that does not end is left to run out: its Codex may still be at work.
+        """
+        self._stop.set()
+        lease.wake.set()
+        self._thread.join(STOP_SECONDS)
+        until = time.monotonic() + STOP_SECONDS
+        for run in self._runs:
+            if not run.given_up:
+                run.thread.join(max(0.0, until - time.monotonic()))
+
+    def _loop(self) -> None:
+        try:
+            self._recover(self._fleet)
+        except Exception:
+            _log.exception("what a server that was cut off has left cannot be looked through")
+        while not self._stop.is_set():
+            pause = LOOK_SECONDS
+            try:
+                self._round()
+            except CdxsyncError as error:
+                _log.error("jobs cannot be looked up: %s", error.explain())
+                pause = TROUBLE_SECONDS
+            except Exception:
+                _log.exception("jobs cannot be looked up")
+                pause = TROUBLE_SECONDS
+            database.release()
+            lease.wake.wait(pause)
+            lease.wake.clear()
+        database.close_database()
+
+    def _round(self) -> None:
+        self._runs = [run for run in self._runs if run.thread.is_alive()]
+        for run in self._runs:
+            if not run.given_up and time.monotonic() > run.until:
+                run.given_up = True
+                _log.error("job %s hangs; it is given up", run.spec.name)
+                error = f"did not end within {run.spec.time_limit} s"
+                lease.finish(run.spec, run.owner, Outcome("given up", error=error), run.spec.time_limit)
+        rows, at = lease.all_rows(), clock.now()
+        for spec in self._specs(self._fleet.settings):
+            mine = [run for run in self._runs if run.spec.name == spec.name]
+            due = schedule.state_of(spec, rows.get(spec.name) or Job(name=spec.name), at) is schedule.State.DUE
+            if due and all(run.given_up for run in mine) and len(mine) < MAX_GIVEN_UP:
+                self._begin(spec)
+
+    def _begin(self, spec: Spec) -> None:
+        owner = new_owner()
+        thread = threading.Thread(target=self._perform, args=(spec, owner), name=f"job {spec.name}", daemon=True)
+        self._runs.append(_Run(spec, owner, thread, time.monotonic() + spec.time_limit))
+        thread.start()
+
+    def _perform(self, spec: Spec, owner: str) -> None:
+        try:
+            perform(self._fleet, spec, owner)
+        except CdxsyncError as error:
+            _log.error("job %s: its outcome cannot be kept: %s", spec.name, error.explain())
+        except Exception:
+            _log.exception("job %s: its outcome cannot be kept", spec.name)
+        finally:
+            database.close_database()

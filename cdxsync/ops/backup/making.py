@@ -1,0 +1,141 @@
+"""Making a backup of a home while servers run on it."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cdxsync
+from cdxsync.base import clock
+from cdxsync.base.errors import Conflict, Failed, Unavailable
+from cdxsync.base.files import replacing, write_private
+from cdxsync.base.settings import CONFIG_NAME, Settings
+from cdxsync.ops import home_lock, keys
+from cdxsync.ops.backup import archive, encryption
+from cdxsync.ops.homes import KEYRING_NAME, PKI_NAME, is_initialised
+from cdxsync.store import audit, database, keyring_file, keyring_outside, sqlite_files
+from cdxsync.store.engines import engine_of
+from cdxsync.store.keyring_file import Content
+
+
+def make(
+    settings: Settings,
+    target: Path,
+    *,
+    config: Path | None = None,
+    database_only: bool = False,
+    force: bool = False,
+    password: bytes | None = None,
+    actor: str,
+) -> dict[str, Any]:
+    """Write a backup to `target`, mode 0600; `config` is the settings file when it is not the home's own.
+
+    The database is not migrated: a backup can be made before an upgrade touches anything. A database that is damaged
+    is not backed up, as that would replace good backups by a bad one. Raises `Failed`, `Conflict`, `DatabaseAway`.
+    """
+    home = settings.home
+    if target.exists() and not force:
+        raise Conflict(f"{target} exists already. Name another file, or replace it with --force")
+    live = sqlite_file(settings)
+    if not live.exists() or (not database_only and not is_initialised(home)):
+        raise Failed(f"{home} is not initialised. Run: cdxsync init   (or name another directory with --home)")
+    home_lock.share(home)
+    try:
+        # Work files hold secrets: they lie where those lie anyway, not where the backup goes.
+        with tempfile.TemporaryDirectory(dir=home, prefix=".backup-") as work:
+            files, manifest = _collect(settings, Path(work), live, config, database_only)
+            packed = Path(work) / "backup.zip"
+            archive.write(packed, manifest, files)
+            with packed.open("rb") as source, replacing(target, 0o600) as file:
+                if password is None:
+                    shutil.copyfileobj(source, file, 1 << 20)
+                else:
+                    encryption.encrypt(source, file, password)
+    except OSError as error:
+        raise Failed(f"no backup was made: {error.filename or target}: {error.strerror}") from None
+    size = target.stat().st_size
+    database.open_database(settings.database_url, home, settings.database_pool_size)
+    audit.note("admin.db.backup", actor=actor, contents=manifest.contents, encrypted=password is not None)
+    return {
+        "file": str(target),
+        "size_bytes": size,
+        "created_at": manifest.created_at,
+        "contents": manifest.contents,
+        "encrypted": password is not None,
+        "schema": manifest.schema,
+        "key_ids": manifest.key_ids,
+        "files": sorted(manifest.files),
+        "keyring": manifest.contents == "full" and keyring_outside.find(settings.keyring, os.environ) is None,
+    }
+
+
+def sqlite_file(settings: Settings) -> Path:
+    """The file of the database, which backups copy. Raises `Unavailable` when it is on a server of its own."""
+    engine = engine_of(settings.database_url, settings.home)
+    if engine.path is None:
+        dump = "pg_dump --format=custom" if engine.name == "postgresql" else "mysqldump --single-transaction"
+        raise Unavailable(
+            f"A backup file holds an SQLite database, and this one is {engine.shown}. Use what its server offers"
+            f" ({dump}), or `cdxsync db export FILE --with-keyring`, which every engine can import; and keep a copy of"
+            f" {settings.home}, which has the keyring and the certificates"
+        )
+    return engine.path
+
+
+def _collect(
+    settings: Settings, work: Path, live: Path, config: Path | None, database_only: bool
+) -> tuple[Mapping[str, Path], archive.Manifest]:
+    """Copies of all that goes into the backup, by member name, and the manifest."""
+    ring = settings.home / KEYRING_NAME
+    outside = keyring_outside.find(settings.keyring, os.environ)
+    before = None if database_only or outside is not None else keyring_file.read(ring)
+    created_at = clock.stamp(clock.now())
+    copy = work / archive.DATABASE
+    sqlite_files.copy_live(live, copy)
+    damage = sqlite_files.problems(copy)
+    if damage:
+        raise Failed(f"The database is damaged ({damage[0]}), so no backup was made. See: cdxsync db check")
+    files = {archive.DATABASE: copy}
+    if before is not None:
+        # A key may have come or gone while the database was copied; those of both moments open all of the copy.
+        after = keyring_file.read(ring)
+        both = Content(
+            after.active, {**before.keys, **after.keys}, {**before.created, **after.created}, after.resealing
+        )
+        files[archive.KEYRING] = work / archive.KEYRING
+        keyring_file.write(files[archive.KEYRING], both)
+    elif not database_only:
+        # No keys, only the mark that they come from outside.
+        keyring_file.read(ring, outside)
+        files[archive.KEYRING] = work / archive.KEYRING
+        keyring_file.mark(files[archive.KEYRING])
+    if not database_only:
+        for name, path in _settings_and_certificates(settings.home, config).items():
+            # Copied first: one that is replaced meanwhile must not differ from its checksum.
+            files[name] = work / name
+            files[name].parent.mkdir(parents=True, exist_ok=True)
+            write_private(files[name], path.read_bytes())
+    with sqlite_files.bound(copy):
+        key_ids = sorted(keys.usage().keys() - {""}) if sqlite_files.schema(copy) else []
+    return files, archive.Manifest(
+        format=archive.FORMAT,
+        created_at=created_at,
+        program_version=cdxsync.__version__,
+        contents="database" if database_only else "full",
+        schema=sqlite_files.schema(copy),
+        key_ids=key_ids,
+        files={name: archive.measure(path) for name, path in files.items()},
+    )
+
+
+def _settings_and_certificates(home: Path, config: Path | None) -> dict[str, Path]:
+    source = config or home / CONFIG_NAME
+    found = {archive.CONFIG: source} if source.exists() else {}
+    directory = home / PKI_NAME
+    for path in sorted(directory.rglob("*")):
+        name = f"{archive.PKI}/{path.relative_to(directory).as_posix()}"
+        if path.is_file() and archive.is_member(name):
+            found[name] = path
+    return found

@@ -1,0 +1,197 @@
+"""Whether what is stored still agrees with itself: structure, digests, seals, and daily totals against their rows."""
+
+import hashlib
+import hmac
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import peewee
+from peewee import SQL, fn
+
+from cdxsync.auth import canonical
+from cdxsync.base.errors import CdxsyncError
+from cdxsync.store import named_values, sealed_values
+from cdxsync.store.database import engine, generation, snapshot
+from cdxsync.store.fleet import Fleet
+from cdxsync.store.sealing import UnknownKey
+from cdxsync.store.tables import (
+    AuthEntry,
+    AuthPayload,
+    InstallToken,
+    SlashCommand,
+    SlashCommandVersion,
+    TokenUsage,
+    UsageDay,
+    proxy,
+)
+
+_TOTALS = ("total", "input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "events")
+_NOTHING = (0,) * len(_TOTALS)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong: which check found it, and what; without secrets."""
+
+    check: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """All findings, and how much was looked at, by name."""
+
+    findings: tuple[Finding, ...]
+    checked: dict[str, Any]
+
+    def data(self) -> dict[str, Any]:
+        """For `--json`."""
+        findings = [{"check": finding.check, "problem": finding.problem} for finding in self.findings]
+        return {"ok": not findings, "findings": findings, "checked": self.checked}
+
+
+def check(fleet: Fleet) -> Report:
+    """Look at everything, in one state of the database; changes nothing. Secrets are opened, and not told."""
+    findings: list[Finding] = []
+    checked: dict[str, Any] = {}
+    # Rules that were tightened since are no damage: what was stored by the rules of its time is in order.
+    fleet = replace(fleet, settings=replace(fleet.settings, token_min_length=8))
+    with snapshot():
+        for name, run in CHECKS.items():
+            try:
+                findings += [Finding(name, problem) for problem in run(fleet, checked)]
+            except (peewee.DatabaseError, CdxsyncError) as error:
+                findings.append(Finding(name, f"could not be finished: {error}"))
+    return Report(tuple(findings), checked)
+
+
+def _structure(fleet: Fleet, checked: dict[str, Any]) -> Iterator[str]:
+    # Within write work (an import) the tables are not to be looked at from beside.
+    yield from engine().damage(proxy.obj, quick=generation() is not None)
+
+
+def _documents(fleet: Fleet, checked: dict[str, Any]) -> Iterator[str]:
+    """Each document opens, is what its digest says, and its entries hold its tokens."""
+    ids = [row.id for row in AuthPayload.select(AuthPayload.id).order_by(AuthPayload.id)]
+    checked["documents"] = len(ids)
+    for payload_id in ids:
+        row = AuthPayload.get_by_id(payload_id)
+        try:
+            document = canonical.open_payload(fleet, row)
+        except CdxsyncError as error:
+            yield _unless_named(error, f"document {payload_id}")
+            continue
+        stored = {entry.target: entry for entry in AuthEntry.select().where(AuthEntry.payload == payload_id)}
+        if stored.keys() != document.entries.keys():
+            yield f"document {payload_id}: its entries are not those of its content"
+        for target in sorted(stored.keys() & document.entries.keys()):
+            context = sealed_values.entry_token(payload_id, target)
+            try:
+                token = fleet.keyring.open(stored[target].token, context)
+            except CdxsyncError as error:
+                yield error.explain()
+                continue
+            if not hmac.compare_digest(token, document.entries[target]["token"].encode()):
+                yield f"{context}: not the token of the document"
+
+
+def _unless_named(error: CdxsyncError, name: str) -> str:
+    text = error.explain()
+    return text if text.startswith("auth_") else f"{name}: {text}"
+
+
+def _pointer(fleet: Fleet, checked: dict[str, Any]) -> Iterator[str]:
+    pointer = named_values.get(canonical.POINTER)
+    if pointer is None:
+        if AuthPayload.select().exists():
+            yield "no document is named as the canonical one"
+    elif not pointer.isdigit() or AuthPayload.get_or_none(AuthPayload.id == int(pointer)) is None:
+        yield f"the canonical document is said to be {pointer!r}, which is not there"
+
+
+def _installers(fleet: Fleet, checked: dict[str, Any]) -> Iterator[str]:
+    rows = InstallToken.select().where(InstallToken.api_key.is_null(False))
+    checked["installers"] = 0
+    for row in rows:
+        checked["installers"] += 1
+        try:
+            fleet.keyring.open(str(row.api_key), sealed_values.installer_key(row.token_sha256))
+        except UnknownKey as error:
+            yield f"installer of {row.fqdn}: {error.explain().partition(': ')[2]}"
+        except CdxsyncError:
+            yield f"installer of {row.fqdn}: its key cannot be opened"
+
+
+def _prompts(fleet: Fleet, checked: dict[str, Any]) -> Iterator[str]:
+    checked["prompts"] = 0
+    for row in SlashCommand.select(SlashCommand.filename, SlashCommand.prompt, SlashCommand.sha256).iterator():
+        checked["prompts"] += 1
+        if hashlib.sha256(row.prompt.encode()).hexdigest() != row.sha256:
+            yield f"prompt {row.filename}: its text is not what its digest says"
+    columns = (SlashCommandVersion.id, SlashCommandVersion.filename, SlashCommandVersion.prompt)
+    for row in SlashCommandVersion.select(*columns, SlashCommandVersion.sha256).iterator():
+        if hashlib.sha256(row.prompt.encode()).hexdigest() != row.sha256:
+            yield f"prompt {row.filename}, earlier text {row.id}: it is not what its digest says"
+
+
+def _totals(fleet: Fleet, checked: dict[str, Any]) -> Iterator[str]:
+    """Daily totals are the sums of their rows.
+
+    Pruning deletes the oldest rows and leaves the totals. So nothing can be said of days before that of the oldest
+    row; of that day itself, of which a part may be gone, only that the rows are no more than the totals.
+    """
+    oldest = TokenUsage.select(fn.MIN(TokenUsage.created_at)).scalar()
+    first_day = str(oldest)[:10] if oldest is not None else None
+    checked["usage_days_since"] = first_day
+    checked["usage_days"] = 0
+    if first_day is None:
+        return
+    row_day = fn.SUBSTR(TokenUsage.created_at, 1, 10)
+    listed = _first_column(TokenUsage.select(row_day).distinct())
+    listed |= _first_column(UsageDay.select(UsageDay.day).where(UsageDay.day >= first_day).distinct())
+    for day in sorted(listed):
+        checked["usage_days"] += 1
+        pruned = day == first_day
+        relation = "is less than" if pruned else "is not"
+        rows, totals = _sums_of_rows(day), _sums_of_totals(day)
+        for place in sorted(rows.keys() | totals.keys(), key=str):
+            pairs = zip(_TOTALS, rows.get(place, _NOTHING), totals.get(place, _NOTHING), strict=True)
+            wrong = [name for name, count, total in pairs if (count > total if pruned else count != total)]
+            if wrong:
+                where = f"usage of {day}, host {place[0] or 'deleted'}, model {place[1] or 'none'}"
+                yield f"{where}: {', '.join(wrong)} of the daily total {relation} the sum of its rows"
+
+
+def _first_column(query: Any) -> set[str]:
+    return {str(row[0]) for row in query.tuples()}
+
+
+_Sums = dict[tuple[int | None, str], tuple[int, ...]]
+
+
+def _sums_of_rows(day: str) -> _Sums:
+    # Engines that are strict about groups see two expressions in two with a value in them.
+    model = fn.COALESCE(TokenUsage.model, SQL("''"))
+    sums = [fn.COALESCE(fn.SUM(getattr(TokenUsage, name)), 0) for name in _TOTALS[:-1]]
+    # Stamps of a day lie between its text and the text with a character after all that stamps go on with.
+    in_day = (TokenUsage.created_at >= day) & (TokenUsage.created_at < f"{day}~")
+    query: Any = TokenUsage.select(TokenUsage.host, model, *sums, fn.COUNT(TokenUsage.id)).where(in_day)
+    return {(row[0], row[1]): tuple(row[2:]) for row in query.group_by(TokenUsage.host, model).tuples()}
+
+
+def _sums_of_totals(day: str) -> _Sums:
+    sums = [fn.SUM(getattr(UsageDay, name)) for name in _TOTALS]
+    query: Any = UsageDay.select(UsageDay.host, UsageDay.model, *sums).where(UsageDay.day == day)
+    # Of hosts that were deleted there may be several totals for one day and model.
+    return {(row[0], row[1]): tuple(row[2:]) for row in query.group_by(UsageDay.host, UsageDay.model).tuples()}
+
+
+CHECKS: dict[str, Callable[[Fleet, dict[str, Any]], Iterator[str]]] = {
+    "structure": _structure,
+    "documents": _documents,
+    "canonical": _pointer,
+    "installers": _installers,
+    "prompts": _prompts,
+    "usage": _totals,
+}

@@ -1,0 +1,52 @@
+"""What `cdxsync doctor` looks at: a list of small checks over one home, whatever state that is in.
+
+A check is a function from the `Subject` to findings, with a name and the checks that it builds on. To add one, write
+it in a module of its subject and put it in `CHECKS`.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from cdxsync.ops.doctor import certificates, documents, home, hosts, network, outside, storage
+from cdxsync.ops.doctor.model import Check, Finding, Level, Subject, examine_with, worst
+
+CHECKS: Sequence[Check] = (
+    Check("settings", home.settings),
+    Check("home", home.directory),
+    Check("files", home.files, ("home",)),
+    Check("leftovers", home.leftovers, ("home",)),
+    Check("disk", home.disk, ("home",)),
+    Check("database", storage.database, ("settings", "home")),
+    Check("migrations", storage.schema, ("database",)),
+    Check("keyring", storage.keyring, ("migrations",)),
+    Check("certificates", certificates.certificates, ("settings", "home")),
+    Check("revocation", certificates.revocation_list, ("home",)),
+    Check("clock", home.clock_of_files, ("home",)),
+    Check("clock-database", storage.clock_of_rows, ("migrations",)),
+    Check("public-url", network.public_url, ("settings", "home")),
+    Check("canonical", documents.canonical_document, ("keyring",)),
+    Check("access-token", documents.access_token, ("canonical",)),
+    Check("jobs", outside.jobs, ("keyring",)),
+    Check("hosts", hosts.silent, ("migrations",)),
+    Check("installers", hosts.expired_installers, ("migrations",)),
+)
+NOT_IN_A_SERVER = ("database", "public-url")
+"""Checks that a running server leaves out: one opens the database anew and reads all of it, one calls the server."""
+
+
+def names() -> list[str]:
+    """The names of all checks."""
+    return [check.name for check in CHECKS]
+
+
+def examine(subject: Subject, skip: Collection[str] = ()) -> list[Finding]:
+    """Run all checks but those to `skip`, in order; none of them ends the others."""
+    return examine_with(CHECKS, subject, skip)
+
+
+def report(findings: Sequence[Finding]) -> dict[str, Any]:
+    """`GET /admin/doctor`: the worst `level`, and `checks` with what each has found and what mends it."""
+    return {"level": str(worst(findings)), "checks": [finding.data() for finding in findings]}
+
+
+__all__ = ["CHECKS", "NOT_IN_A_SERVER", "Check", "Finding", "Level", "Subject", "examine", "names", "report"]

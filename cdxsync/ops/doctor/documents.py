@@ -1,0 +1,69 @@
+"""The canonical document: there, usable, and not too old; and the access token in it."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from cdxsync.auth import canonical, refresh
+from cdxsync.auth.documents import AuthDocument
+from cdxsync.base import clock
+from cdxsync.base.errors import CdxsyncError
+from cdxsync.ops.doctor.model import Finding, Subject, fail, ok, warn
+from cdxsync.ops.doctor.storage import fleet_of
+from cdxsync.store.fleet import Fleet
+from cdxsync.store.tables import AuthPayload
+
+OLD_DAYS = 30
+LOGIN = "cdx login   on a host, or: cdxsync auth upload FILE"
+
+
+def canonical_document(subject: Subject) -> Iterator[Finding]:
+    """There is one, it passes the rules, and its date is neither in the future nor long ago."""
+    fleet = fleet_of(subject)
+    row = canonical.pointed_payload()
+    if row is None:
+        yield warn("the fleet has no auth.json yet", LOGIN)
+        return
+    try:
+        document = _document(fleet, row)
+    except CdxsyncError as error:
+        yield fail(
+            f"document {row.id} is not served: {error.explain()}", f"cdxsync auth rollback previous   or {LOGIN}"
+        )
+        return
+    dated = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=document.instant.microseconds)
+    age = subject.at - dated
+    text = f"document {row.id} is of {document.last_refresh}"
+    if age < -timedelta(seconds=clock.FUTURE_TOLERANCE_SECONDS):
+        yield fail(f"{text}, in the future: hosts that hold it are refused", "timedatectl set-ntp true")
+    elif age > timedelta(days=OLD_DAYS):
+        yield warn(f"{text}, {age.days} days old: no host has refreshed it since", "run cdx on a host")
+    else:
+        yield ok(text)
+
+
+def access_token(subject: Subject) -> Iterator[Finding]:
+    """It has not expired; Codex on a host refreshes one that has, as long as its refresh token is good."""
+    row = canonical.pointed_payload()
+    if row is None:
+        return
+    document = _document(fleet_of(subject), row)
+    known = [expiry for expiry in map(refresh.expiry_of, _tokens(document)) if expiry is not None]
+    if not known:
+        yield ok("no token says when it expires")
+        return
+    first = min(known)
+    if first <= subject.at:
+        yield warn(f"it expired at {clock.stamp(first)}", "run cdx on a host, which refreshes it; else: cdx login")
+    else:
+        yield ok(f"it expires at {clock.stamp(first)}")
+
+
+def _document(fleet: Fleet, row: canonical.Pointed) -> AuthDocument:
+    return canonical.open_payload(fleet, AuthPayload.get_by_id(row.id))
+
+
+def _tokens(document: AuthDocument) -> list[str]:
+    """The access token that Codex uses, or else those of the entries."""
+    tokens = document.content.get("tokens")
+    own = tokens.get("access_token") if isinstance(tokens, dict) else None
+    return [own] if isinstance(own, str) and own else [str(entry["token"]) for entry in document.entries.values()]

@@ -1,0 +1,108 @@
+"""Findings, what is examined, and how checks are run."""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+
+from cdxsync.base import clock
+from cdxsync.base.errors import CdxsyncError
+from cdxsync.base.settings import Settings
+
+
+class Level(StrEnum):
+    """How bad a finding is."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check says, without secrets; `mend` is the command, or what else to do, that mends it."""
+
+    level: Level
+    text: str
+    mend: str = ""
+    check: str = ""
+
+    def data(self) -> dict[str, str | None]:
+        """For `--json`."""
+        return {"check": self.check, "level": str(self.level), "text": self.text, "mend": self.mend or None}
+
+
+def ok(text: str) -> Finding:
+    """All is well."""
+    return Finding(Level.OK, text)
+
+
+def warn(text: str, mend: str = "") -> Finding:
+    """It works, and wants attention."""
+    return Finding(Level.WARN, text, mend)
+
+
+def fail(text: str, mend: str = "") -> Finding:
+    """It does not work."""
+    return Finding(Level.FAIL, text, mend)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is examined: a home, its settings or why they cannot be read, and from when on a host counts as silent."""
+
+    home: Path
+    found_settings: Settings | None
+    settings_problem: str = ""
+    silent_days: int = 7
+    at: datetime = field(default_factory=clock.now)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings; only for checks that need the check `settings`."""
+        if self.found_settings is None:
+            raise RuntimeError("the settings cannot be read")
+        return self.found_settings
+
+
+@dataclass(frozen=True)
+class Check:
+    """A named check; it is left out when one of those that it `needs` has failed."""
+
+    name: str
+    run: Callable[[Subject], Iterable[Finding]]
+    needs: tuple[str, ...] = ()
+
+
+def examine_with(checks: Sequence[Check], subject: Subject, skip: Collection[str] = ()) -> list[Finding]:
+    """Run `checks` in order; whatever one of them raises becomes a finding."""
+    findings: list[Finding] = []
+    failed: set[str] = set()
+    for check in checks:
+        if check.name in skip:
+            continue
+        for finding in _run(check, subject, failed):
+            findings.append(Finding(finding.level, finding.text, finding.mend, check.name))
+            if finding.level is Level.FAIL:
+                failed.add(check.name)
+    return findings
+
+
+def _run(check: Check, subject: Subject, failed: set[str]) -> Iterator[Finding]:
+    blocked = [name for name in check.needs if name in failed]
+    if blocked:
+        failed.add(check.name)
+        yield warn(f"not checked, as {blocked[0]} failed")
+        return
+    try:
+        yield from check.run(subject)
+    except CdxsyncError as error:
+        yield fail(error.explain())
+    except Exception as error:
+        yield fail(f"could not be checked: {type(error).__name__}: {error}")
+
+
+def worst(findings: Iterable[Finding]) -> Level:
+    """The worst level of all."""
+    return max((finding.level for finding in findings), key=list(Level).index, default=Level.OK)

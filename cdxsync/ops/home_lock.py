@@ -1,0 +1,73 @@
+"""The lock of a home: servers and commands share it, a restore has it alone.
+
+It is held by `flock` on a file in the home, so it ends with the process that holds it, however that ends. While a
+restore replaces files, the lock file says so; one that still says it when nobody holds the lock tells of a restore
+that was cut off.
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from cdxsync.base.errors import Conflict, Failed
+
+LOCK_NAME = ".lock"
+_MARK = b"a restore replaces files\n"
+_shared: dict[Path, int] = {}
+
+
+def exists(home: Path) -> bool:
+    """Whether the home has been used before."""
+    return (home / LOCK_NAME).exists()
+
+
+def share(home: Path) -> None:
+    """Use the home, until the process ends. Raises `Conflict` during a restore, or after one that was cut off."""
+    home = home.resolve()
+    if home in _shared:
+        return
+    lock = _open(home)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise Conflict(f"{home} is being restored from a backup now; try again when that is done") from None
+    if os.pread(lock, len(_MARK), 0) == _MARK:
+        os.close(lock)
+        raise Conflict(f"{home}: a restore was cut off. Run it again: cdxsync db restore FILE --force")
+    _shared[home] = lock
+
+
+@contextlib.contextmanager
+def exclusive(home: Path) -> Iterator[int]:
+    """Have the home alone; yields the lock, for `replacing`. Raises `Conflict` while anything else runs on it."""
+    lock = _open(home)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict(f"{home} is in use: stop cdxsync serve, and whatever command runs on it, first") from None
+        yield lock
+    finally:
+        os.close(lock)
+
+
+@contextlib.contextmanager
+def replacing(lock: int) -> Iterator[None]:
+    """Mark the home as unfinished, from the start to the successful end of the block."""
+    os.pwrite(lock, _MARK, 0)
+    os.fsync(lock)
+    yield
+    os.ftruncate(lock, 0)
+    os.fsync(lock)
+
+
+def _open(home: Path) -> int:
+    try:
+        return os.open(home / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise Failed(
+            f"{home / LOCK_NAME}: cannot be opened: {error.strerror}. Run this as the user that owns {home}"
+        ) from None

@@ -1,0 +1,201 @@
+"""A home directory: making one, and opening it with its settings, keyring, certificates and database."""
+
+import os
+import socket
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cdxsync.base import settings as settings_module
+from cdxsync.base.errors import Conflict, Failed, SettingError
+from cdxsync.base.files import write_private
+from cdxsync.base.settings import CONFIG_NAME, Settings
+from cdxsync.ops import home_lock, keys
+from cdxsync.security import pki, server_names
+from cdxsync.store import database, keyring_file, keyring_outside, migrations
+from cdxsync.store.fleet import Fleet
+from cdxsync.store.keyring_file import KeyringFile
+from cdxsync.store.keyring_outside import Outside
+from cdxsync.store.sealing import Keyring
+
+KEYRING_NAME = "keyring.json"
+PKI_NAME = "pki"
+
+
+@dataclass(frozen=True)
+class Initialised:
+    """What `initialise` made."""
+
+    settings: Settings
+    made: tuple[Path, ...]
+    admin_certificate: Path
+    admin_key: Path
+    ca: Path
+
+
+def is_initialised(home: Path) -> bool:
+    """Whether `home` has been initialised: its keyring file, which is made last, is there.
+
+    It holds the keys, or says that they come from outside.
+    """
+    return (home / KEYRING_NAME).exists()
+
+
+def keyring_of(settings: Settings) -> KeyringFile:
+    """The keyring of a home, from its file or from outside. Raises `Failed` or `Conflict`."""
+    outside = keyring_outside.find(settings.keyring, os.environ)
+    return KeyringFile(settings.home / KEYRING_NAME, outside, keys.key_to_seal_with)
+
+
+def make_home(home: Path) -> None:
+    """Make the directory, for its owner alone. Raises `Failed`."""
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        home.chmod(0o700)
+    except OSError as error:
+        raise Failed(
+            f"{home}: cannot be made the state directory: {error.strerror}. Name another one with --home, or run this"
+            " as the user that owns it"
+        ) from None
+
+
+def initialise(settings: Settings) -> Initialised:
+    """Make the home: directory 0700, configuration, certificates, database, and last the keyring.
+
+    When an earlier try was cut off, it goes on where that stopped and keeps what is there.
+    Raises `Conflict` when the home is initialised already.
+    """
+    home = settings.home
+    if is_initialised(home):
+        raise Conflict(f"{home} is initialised already; to serve it: cdxsync serve; for another one: --home DIR")
+    make_home(home)
+    home_lock.share(home)
+    open_database(settings)
+    outside = keyring_outside.find(settings.keyring, os.environ)
+    _refuse_lost_keyring(home, outside)
+    settings = settings if settings.public_url else replace(settings, public_url=default_public_url(settings))
+    config = home / CONFIG_NAME
+    if not config.exists():
+        write_private(config, _config_text(settings).encode())
+    directory = home / PKI_NAME
+    if not (directory / "ca.pem").exists():
+        pki.create(directory, server_names.wanted(settings.public_url, settings.listen.host))
+    migrations.migrate()
+    if outside is None:
+        keyring_file.create(home / KEYRING_NAME)
+    else:
+        keyring_file.mark(home / KEYRING_NAME)
+    made = [config, directory, home / KEYRING_NAME]
+    if not settings.database_url:
+        made.append(home / "cdxsync.db")
+    return Initialised(
+        settings=settings,
+        made=tuple(made),
+        admin_certificate=directory / "admin.pem",
+        admin_key=directory / "admin.key",
+        ca=directory / "ca.pem",
+    )
+
+
+def _refuse_lost_keyring(home: Path, outside: Outside | None) -> None:
+    """Raise `Failed` when the database holds what only a keyring opens that is not there: a new one would not."""
+    if outside is not None:
+        content = keyring_file.decode(outside.read(), outside.name)
+        if not migrations.is_empty():
+            keys.check(Keyring(content.active, content.keys), outside.name)
+        return
+    if migrations.is_empty():
+        return
+    wanted = sorted(keys.usage().keys() - {""})
+    if wanted:
+        raise Failed(
+            f"{home / KEYRING_NAME} is missing, and the database holds values sealed with key {', '.join(wanted)}."
+            " Nothing was changed. Put the keyring back from a backup"
+        )
+
+
+def _config_text(settings: Settings) -> str:
+    lines = [
+        "# cdxsync; a command-line flag or environment variable overrides what stands here.",
+        f'public_url = "{settings.public_url}"',
+        f'listen = "{settings.listen}"',
+    ]
+    if settings.plain_http:
+        lines.append("plain_http = true")
+    return "\n".join(lines) + "\n"
+
+
+def default_public_url(settings: Settings) -> str:
+    """Where hosts can reach a server that listens as `settings` says, when nobody has told: this machine's name.
+
+    Raises `SettingError` for port 0, which is another one at each start.
+    """
+    listen = settings.listen
+    if listen.port == 0:
+        raise SettingError("public_url is needed with port 0: where shall hosts call? Add --public-url URL")
+    host = socket.gethostname().lower() if listen.is_wildcard else listen.host
+    scheme = "http" if settings.plain_http else "https"
+    return settings_module.read_base_url(f"{scheme}://[{host}]" if ":" in host else f"{scheme}://{host}") + (
+        "" if listen.port == (80 if settings.plain_http else 443) else f":{listen.port}"
+    )
+
+
+def open_fleet(settings: Settings, *, check_keys: bool = False) -> Fleet:
+    """Open an initialised home: keyring, database (migrated when needed), and the CA that hosts are told to trust.
+
+    With `check_keys` the keyring must open what is stored; that is seen before anything is changed.
+    Raises `Failed` when it is not initialised or something in it is missing.
+    """
+    fleet = open_unmigrated(settings)
+    if check_keys and not migrations.is_empty():
+        keys.check(fleet.keyring, fleet.keyring.where)
+    if check_keys:
+        fleet.keyring.content()
+    migrations.migrate()
+    database.release()
+    return replace(fleet, host_ca_pem=host_ca_pem(settings))
+
+
+def open_unmigrated(settings: Settings) -> Fleet:
+    """Open keyring and database of an initialised home as they are; the home stays shared until the process ends.
+
+    Raises `Failed` when it is not initialised, `Conflict` during a restore.
+    """
+    home = settings.home
+    if is_initialised(home) or home_lock.exists(home):
+        home_lock.share(home)
+    if not is_initialised(home):
+        hint = settings_module.hint_of_service(home)
+        raise Failed(
+            f"{home} is not initialised. Run: cdxsync init   (or name another directory with --home)"
+            + (f"\n{hint}" if hint else "")
+        )
+    keyring = keyring_of(settings)
+    open_database(settings)
+    return Fleet(settings=settings, keyring=keyring, host_ca_pem="")
+
+
+def open_database(settings: Settings) -> None:
+    """Open the database that the settings name. Raises `SettingError` or `DatabaseAway`."""
+    database.open_database(settings.database_url, settings.home, settings.database_pool_size)
+
+
+def migrate(settings: Settings) -> list[str]:
+    """Run the migrations that are pending; returns their names."""
+    open_unmigrated(settings)
+    return migrations.migrate()
+
+
+def host_ca_pem(settings: Settings) -> str:
+    """The CA that hosts pin when they call `public_url`, or "" for their own trust store. Raises `Failed`."""
+    if settings.host_ca is not None:
+        path = settings.host_ca
+    elif settings.plain_http or settings.tls_certificate is not None or settings.public_url.startswith("http:"):
+        return ""
+    else:
+        path = settings.home / PKI_NAME / "ca.pem"
+    try:
+        return path.read_text(encoding="ascii").strip() + "\n"
+    except (OSError, UnicodeDecodeError) as error:
+        advice = "restore it from a backup" if settings.host_ca is None else "mend the setting host_ca"
+        reason = error.strerror if isinstance(error, OSError) else "not PEM"
+        raise Failed(f"{path}: the CA certificate for hosts cannot be read: {reason}; {advice}") from None

@@ -1,0 +1,133 @@
+"""The tokens of SQL text as `mysqldump` writes it, read with a bounded part of it in memory."""
+
+import re
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+from cdxsync.base.errors import Failed
+
+MAX_TOKEN_BYTES = 64 << 20
+"""The largest value that is read, in bytes as it stands in the dump."""
+_CHUNK = 1 << 18
+# Possessive repeats (`*+`): no backtracking, whatever the text is.
+_TOKEN = re.compile(
+    rb"""(?P<blank>[ \t\r\n]++)
+    |(?P<comment>--(?=[ \t\r\n])[^\n]*+\n|\#[^\n]*+\n|/\*(?:[^*]++|\*(?!/))*+\*/)
+    |(?P<text>'(?:[^'\\]++|\\.|'')*+')
+    |(?P<name>`(?:[^`]++|``)++`)
+    |(?P<hex>0[xX][0-9A-Fa-f]++|[xX]'[0-9A-Fa-f]*+')
+    |(?P<bits>[bB]'[01]*+')
+    |(?P<number>[-+]?[0-9]++(?:\.[0-9]*+)?(?:[eE][-+]?[0-9]++)?)
+    |(?P<word>[A-Za-z_$@][A-Za-z0-9_$@.]*+)
+    |(?P<mark>[^'`"])""",
+    re.VERBOSE | re.DOTALL,
+)
+_OPENERS = (b"'", b"`", b"/*", b"--", b"#", b"x'", b"X'", b"b'", b"B'")
+_ESCAPES = {b"0": b"\0", b"b": b"\b", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"Z": b"\x1a"}
+_ESCAPED = re.compile(rb"\\(.)|''", re.DOTALL)
+_DOUBLE = re.compile(rb'"(?:[^"\\]++|\\.|"")*+"', re.DOTALL)
+
+
+class Token(NamedTuple):
+    """A token: its kind (`text`, `name`, `hex`, `bits`, `number`, `word`, `mark`), its bytes, and its line."""
+
+    kind: str
+    data: bytes
+    line: int
+
+
+def unescape(quoted: bytes) -> bytes:
+    """The value of a quoted text, by MySQL's rules for backslashes and doubled quotes."""
+
+    def value(match: re.Match[bytes]) -> bytes:
+        letter = match[1]
+        if letter is None:
+            return b"'"
+        if letter in b"%_":
+            return b"\\" + letter
+        return _ESCAPES.get(letter, letter)
+
+    return _ESCAPED.sub(value, quoted[1:-1])
+
+
+class Tokens:
+    """Reads tokens one after another; blanks and comments, also those with a version such as `/*!40101 … */`, are
+    left out."""
+
+    def __init__(self, source: BinaryIO, name: str) -> None:
+        self._source = source
+        self._name = name
+        self._buffer = b""
+        self._place = 0
+        self._ended = False
+        self.line = 1
+
+    def failure(self, text: str, line: int | None = None) -> Failed:
+        """An error about a line of the dump."""
+        return Failed(f"{self._name}, line {line or self.line}: {text}. Nothing was imported")
+
+    def __iter__(self) -> Iterator[Token]:
+        while (token := self.next()) is not None:
+            yield token
+
+    def next(self) -> Token | None:
+        """The next token, None at the end. Raises `Failed`."""
+        while True:
+            match = self._match()
+            if match is None:
+                return None
+            data, line = match[0], self.line
+            self.line += data.count(b"\n")
+            self._place = match.end()
+            kind = match.lastgroup or "text"
+            if kind not in ("blank", "comment"):
+                return Token(kind, data, line)
+
+    def _match(self) -> re.Match[bytes] | None:
+        """The match at the place; one that may go on beyond what has been read is looked for again."""
+        while True:
+            at_end = self._place >= len(self._buffer)
+            match = None if at_end else _TOKEN.match(self._buffer, self._place)
+            if not at_end and match is None:
+                match = _DOUBLE.match(self._buffer, self._place)
+            whole = match is not None and match.end() < len(self._buffer)
+            if whole and match is not None and match.lastgroup in ("mark", "word"):
+                # `/` of a comment whose end has not been read yet, and the like.
+                whole = not self._buffer.startswith(_OPENERS, self._place)
+            if whole or (match is not None and self._ended and not self._unfinished(match)):
+                return match
+            if self._ended:
+                if at_end:
+                    return None
+                raise self.failure("a quoted text or comment does not end")
+            if len(self._buffer) - self._place > MAX_TOKEN_BYTES:
+                raise self.failure(f"a value has more than {MAX_TOKEN_BYTES >> 20} MiB")
+            self._read()
+
+    def _unfinished(self, match: re.Match[bytes]) -> bool:
+        return match.lastgroup == "mark" and self._buffer.startswith((b"/*",), self._place)
+
+    def _read(self) -> None:
+        # Ever more at once: a long value is looked at a few times only.
+        rest = self._buffer[self._place :]
+        data = self._source.read(max(_CHUNK, len(rest)))
+        self._ended = not data
+        self._buffer, self._place = rest + data, 0
+
+    def skip_lines(self, until: re.Pattern[bytes]) -> None:
+        """Go on after the first line that matches `until`, or to the end."""
+        while True:
+            end = self._buffer.find(b"\n", self._place)
+            if end < 0:
+                if self._ended:
+                    self._place = len(self._buffer)
+                    return
+                if len(self._buffer) - self._place > MAX_TOKEN_BYTES:
+                    raise self.failure("a line is too long")
+                self._read()
+                continue
+            line = self._buffer[self._place : end]
+            self._place = end + 1
+            self.line += 1
+            if until.match(line):
+                return

@@ -1,0 +1,269 @@
+"""The keys under which credentials are sealed: what they are used for, changing to a new one, ending an old one."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cdxsync.base.errors import CdxsyncError, Conflict, Failed, NotFound
+from cdxsync.store import audit, database, keyring_file, named_values
+from cdxsync.store.database import reachable, write
+from cdxsync.store.fleet import Fleet
+from cdxsync.store.keyring_file import Content, KeyringFile
+from cdxsync.store.sealed_values import COLUMNS, Column
+from cdxsync.store.sealing import Keyring, key_id_of
+from cdxsync.store.standing import Standing
+
+BATCH = 50
+"""Values sealed anew in one transaction, so that other writers do not wait long."""
+
+
+_SEALING_KEY = "sealing_key"
+sealing_key = Standing(lambda: named_values.get(_SEALING_KEY))
+"""The key that every server of the fleet seals with; None while nobody has decided it."""
+
+
+def key_to_seal_with(active: str) -> str:
+    """The fleet's key; `active`, a server's own, while there is none.
+
+    The first who seals on a database that servers may share decides it: two that were set up apart have two keys.
+    """
+    decided = sealing_key.get()
+    if decided is None and database.generation() is not None and database.engine().path is None:
+        named_values.put(_SEALING_KEY, active)
+    return decided or active
+
+
+def forget_sealing_key_unless_in(content: Content) -> None:
+    """Let the next who seals decide the key when the one decided is not in the keyring; in a write transaction."""
+    if sealing_key.get() not in (None, *content.keys):
+        named_values.drop(_SEALING_KEY)
+
+
+def usage() -> dict[str, Counter[str]]:
+    """How many values each key has sealed, by column; those that are not sealed at all stand under ""."""
+    counts: dict[str, Counter[str]] = {}
+    with reachable():
+        for column in COLUMNS:
+            for prefix in column.prefixes():
+                counts.setdefault(key_id_of(prefix), Counter())[column.name] += 1
+    return counts
+
+
+def overview(fleet: Fleet) -> dict[str, Any]:
+    """The keys with their state (`active`, `old`, or `missing` from the keyring) and what each has sealed."""
+    content = fleet.keyring.content()
+    counts = usage()
+    names = list(dict.fromkeys([*content.keys, *sorted(counts.keys() - {""})]))
+    keys = [
+        {
+            "id": name,
+            "state": "active" if name == content.active else "old" if name in content.keys else "missing",
+            "created_at": content.created.get(name),
+            "sealed": dict(counts.get(name, {})),
+        }
+        for name in names
+    ]
+    return {"source": fleet.keyring.where, "keys": keys, "resealing": content.resealing}
+
+
+def check(keyring: KeyringFile | Keyring, name: str = "the keyring") -> None:
+    """Raise `Failed` when the keyring lacks a key that stored values need, or has another under its id.
+
+    A single value that was altered is not the keyring's fault: a key is wrong when it opens nothing. Changes nothing.
+    """
+    problems: dict[str, str] = {}
+    good = {""}
+    with reachable():
+        for column in COLUMNS:
+            for value in column.values():
+                key_id = key_id_of(value.text)
+                if key_id in good:
+                    continue
+                try:
+                    keyring.open(value.text, value.context)
+                    good.add(key_id)
+                    problems.pop(key_id, None)
+                except CdxsyncError as error:
+                    problems.setdefault(key_id, error.message)
+    if problems:
+        counts = usage()
+        needed = "; ".join(
+            f"key {key_id!r}, for {describe_counts(counts[key_id])} ({message})" for key_id, message in problems.items()
+        )
+        raise Failed(
+            f"{name} does not open what is stored. Wanted: {needed}. Nothing was changed. Put back a"
+            " keyring with the wanted key, from a backup or another server"
+        )
+
+
+def describe_counts(counts: Counter[str]) -> str:
+    """Such as `20 auth_payloads.body, 3 install_tokens.api_key`."""
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """What `rotate` did. `added` is false when it went on with a change of keys that had been cut off."""
+
+    key_id: str
+    added: bool
+    resealed: int
+    unreadable: tuple[str, ...]
+
+    def data(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "active": self.key_id,
+            "added": self.added,
+            "resealed": self.resealed,
+            "unreadable": list(self.unreadable),
+        }
+
+
+def rotate(fleet: Fleet, *, actor: str, on_progress: Callable[[int, int], None]) -> Rotation:
+    """Add a key, make it the active one, and seal all that is stored anew with it, in batches.
+
+    Servers may run: they open what either key sealed and seal with the new one from the moment that it is in the
+    file. When a former call was cut off, its key is used and no further one is added; as is a key that the file was
+    given with `keys export --new-key`, so that several servers can have it before it is used. What cannot be opened
+    stays as it is and is listed. `on_progress` gets how many values are done, and of how many. Raises `Conflict` when
+    the keyring lacks the key with which the fleet seals.
+
+    To a keyring from outside no key can be added; all is sealed with the key that is active in it. Raises `Conflict`,
+    which says how to add one, when that has been done.
+    """
+    ring = fleet.keyring
+
+    def begin() -> tuple[str, bool]:
+        content = ring.content()
+        if ring.outside is not None:
+            _refuse_without_work(ring, content.active)
+            named_values.put(_SEALING_KEY, content.active)
+            return content.active, False
+        decided = sealing_key.get()
+        if decided not in (None, *content.keys):
+            raise Conflict(
+                f"The fleet seals with key {decided}, which the keyring {ring.where} has not. Nothing was changed. Copy"
+                " the keyring from a server that has it, then run this again"
+            )
+        if content.resealing or decided not in (None, content.active):  # the servers were given a new one before
+            named_values.put(_SEALING_KEY, content.active)
+            return content.active, False
+        content = replace(content.with_new_key(), resealing=True)
+        keyring_file.write(ring.path, content)
+        named_values.put(_SEALING_KEY, content.active)
+        audit.record("admin.keys.rotate", actor=actor, key=content.active)
+        return content.active, True
+
+    key_id, added = write(begin)
+    with reachable():
+        total = sum(column.count(not_under=key_id) for column in COLUMNS)
+    resealed = 0
+    unreadable: list[str] = []
+    on_progress(0, total)
+    for column in COLUMNS:
+        for done, failed in _reseal(fleet, column, key_id):
+            resealed += done
+            unreadable += failed
+            on_progress(min(resealed + len(unreadable), total), total)
+    write(lambda: _finish(fleet, key_id, resealed, unreadable, actor))
+    return Rotation(key_id, added, resealed, tuple(unreadable))
+
+
+def _refuse_without_work(ring: KeyringFile, active: str) -> None:
+    if sealing_key.get() in (None, active) and not any(column.count(not_under=active) for column in COLUMNS):
+        raise Conflict(
+            f"The keyring comes from {ring.where}, which cdxsync cannot write, and all is sealed with its active key"
+            f" {active}. Nothing was changed. To change keys: write a keyring with a further key with"
+            " `cdxsync keys export FILE --new-key`, put it in the place of the old one, restart every server, and run"
+            " this again"
+        )
+
+
+def _reseal(fleet: Fleet, column: Column, key_id: str) -> Iterable[tuple[int, list[str]]]:
+    """Seal a column anew; yields for each batch how many values were, and which could not be opened."""
+    after = 0
+    while True:
+        position = after
+
+        def work(start: int = position) -> tuple[int, int, list[str]]:
+            done = 0
+            last = start
+            failed = []
+            for value in column.values(after=start, not_under=key_id, limit=BATCH):
+                last = value.id
+                try:
+                    plaintext = fleet.keyring.open(value.text, value.context)
+                except CdxsyncError as error:
+                    failed.append(error.message)
+                    continue
+                done += column.replace(value, fleet.keyring.seal(plaintext, value.context))
+            return last, done, failed
+
+        after, done, failed = write(work)
+        if after == position:
+            return
+        yield done, failed
+
+
+def _finish(fleet: Fleet, key_id: str, resealed: int, unreadable: list[str], actor: str) -> None:
+    content = fleet.keyring.content()
+    if fleet.keyring.outside is None and content.active == key_id and content.resealing:
+        keyring_file.write(fleet.keyring.path, replace(content, resealing=False))
+    audit.record("admin.keys.reseal", actor=actor, key=key_id, resealed=resealed, unreadable=len(unreadable))
+
+
+def retire(fleet: Fleet, key_id: str, *, actor: str) -> None:
+    """Remove a key with which nothing is sealed any more. Raises `NotFound`, or `Conflict`: also for a keyring from
+    outside, with what to do instead.
+
+    Looking and removing happen in one write transaction, and nobody seals outside of one.
+    """
+
+    def work() -> None:
+        content = fleet.keyring.content()
+        _refuse_needed(content, key_id)
+        if fleet.keyring.outside is not None:
+            raise Conflict(
+                f"Key {key_id} is not needed any more, but the keyring comes from {fleet.keyring.where}, which cdxsync"
+                f" cannot write. Nothing was changed. Write one without it with `cdxsync keys export FILE --without"
+                f" {key_id}`, put it in the place of the old one, and restart every server"
+            )
+        if sealing_key.get() is None:  # of other servers' keyrings it may be the active one
+            named_values.put(_SEALING_KEY, content.active)
+        keyring_file.write(fleet.keyring.path, content.without(key_id))
+        audit.record("admin.keys.retire", actor=actor, key=key_id)
+
+    write(work)
+
+
+def _refuse_needed(content: Content, key_id: str) -> None:
+    """Raise `NotFound` for a key that is not there, `Conflict` for one that is still needed."""
+    if key_id not in content.keys:
+        raise NotFound(f"No key {key_id!r} in the keyring. See: cdxsync keys list")
+    if key_id in (content.active, sealing_key.get()):
+        raise Conflict(f"Key {key_id} is the active one. Make a new one first: cdxsync keys rotate")
+    used = usage().get(key_id)
+    if used:
+        raise Conflict(f"Key {key_id} has sealed {describe_counts(used)}. Seal them anew first: cdxsync keys rotate")
+
+
+def export(fleet: Fleet, *, new_key: bool = False, without: str | None = None, actor: str) -> Content:
+    """The keyring to be put elsewhere, with a further key that is the active one, or without one that is not needed.
+
+    The keyring in use stays as it is. Raises `NotFound` or `Conflict`.
+    """
+
+    def work() -> Content:
+        content = fleet.keyring.content()
+        if without is not None:
+            _refuse_needed(content, without)
+            content = content.without(without)
+        if new_key:
+            content = content.with_new_key()
+        content = replace(content, resealing=False)
+        audit.record("admin.keys.export", actor=actor, active=content.active, keys=list(content.keys))
+        return content
+
+    return write(work)

@@ -1,0 +1,223 @@
+"""Reading an export into an empty home: in one transaction, which is committed only when everything is in order."""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import peewee
+
+from cdxsync.base.errors import CdxsyncError, Conflict, Failed
+from cdxsync.base.settings import Settings
+from cdxsync.ops import consistency, home_lock, homes, keys
+from cdxsync.ops.transfer import schema
+from cdxsync.ops.transfer.lines import Header, Keys, Reader, Row
+from cdxsync.store import database, keyring_file, migrations
+from cdxsync.store.fleet import Fleet
+from cdxsync.store.keyring_file import Content, KeyringFile
+from cdxsync.store.sealing import Keyring
+from cdxsync.store.tables import proxy
+
+Progress = Callable[[int, int], None]
+_INSERTED_AT_ONCE = 200
+_TEXT_AT_ONCE = 2 << 20
+"""Characters of texts in one statement: MySQL refuses those above its `max_allowed_packet`, of 16 MiB by default."""
+
+
+@dataclass(frozen=True)
+class Home:
+    """An opened home without a row; `new` when it was made just now, so that nobody knows its keys."""
+
+    fleet: Fleet
+    new: bool
+
+
+@contextlib.contextmanager
+def empty_home(settings: Settings, may_have: Collection[str] = ()) -> Iterator[Home]:
+    """An initialised home without a row, for this process alone; one that is new is made, and removed on failure.
+
+    The tables `may_have` rows.
+
+    Raises `Conflict` when something runs on it, or when there is something in its database.
+    """
+    home = settings.home
+    if homes.is_initialised(home):
+        with home_lock.exclusive(home):
+            homes.open_database(settings)
+            migrations.migrate()
+            refuse_rows(home, may_have)
+            yield Home(Fleet(settings, homes.keyring_of(settings), ""), new=False)
+        return
+    before = set(home.iterdir()) if home.is_dir() else None
+    try:
+        made = homes.initialise(settings)
+        refuse_rows(home, may_have)
+        yield Home(Fleet(made.settings, homes.keyring_of(made.settings), ""), new=True)
+    except BaseException:
+        database.close_database()
+        _remove_all_but(home, before)
+        raise
+
+
+def refuse_rows(home: Path, may_have: Collection[str] = ()) -> None:
+    """Raise `Conflict` when a table has rows, but those that `may_have` some."""
+    filled = [schema.name_of(table) for table in schema.tables() if table.select().exists()]
+    in_the_way = [name for name in filled if name not in may_have]
+    if in_the_way:
+        raise Conflict(f"The database of {home} is not empty ({', '.join(in_the_way)}). Name another --home")
+
+
+def _remove_all_but(home: Path, before: set[Path] | None) -> None:
+    for path in home.iterdir() if home.is_dir() else ():
+        if before is None or path not in before:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if before is None and home.is_dir():
+        home.rmdir()
+
+
+def load(settings: Settings, source: BinaryIO, name: str, *, on_progress: Progress) -> dict[str, Any]:
+    """Import what `source` holds; `name` is for messages. Returns what was imported.
+
+    All values are checked by type, references and checksum, all sealed values are opened, and `db check` must find
+    nothing, before anything is committed. No audit row is added: the copy has what the original has. Raises `Failed`
+    and `Conflict`; then nothing has changed.
+    """
+    reader = Reader(source, name)
+    header = reader.header()
+    if header.schema != schema.version():
+        raise Failed(
+            f"{name} has the schema {header.schema}, and this version of cdxsync has {schema.version()}. Bring both to"
+            f" the same version (the export is of {header.program_version}), and export again. Nothing was imported"
+        )
+    with empty_home(settings) as home:
+        lines = reader.lines()
+        first = next(lines, None)
+        given = first.keyring if isinstance(first, Keys) else None
+        ring = _ring_with(home.fleet.keyring, None if home.new else home.fleet.keyring.content(), given, header, name)
+
+        def work() -> int:
+            count = _insert(reader, header, first, lines, on_progress)
+            database.outdate()
+            keys.forget_sealing_key_unless_in(ring or home.fleet.keyring.content())
+            database.engine().after_import(proxy.obj, schema.automatic_ids())
+            _verify(home.fleet, ring, name)
+            if ring is not None:
+                # Before the commit: credentials must never be stored without their keys.
+                keyring_file.write(home.fleet.keyring.path, ring)
+            return count
+
+        rows = database.write(work)
+    return {"rows": header.rows, "total": rows, "schema": header.schema, "with_keyring": ring is not None}
+
+
+def _ring_with(
+    keyring: KeyringFile, kept: Content | None, given: dict[str, Any] | None, header: Header, name: str
+) -> Content | None:
+    """The keyring to write, with the keys that are `kept`, or None when the one in place stays.
+
+    Raises `Failed` or `Conflict`.
+    """
+    content = keyring.content()
+    missing = [key_id for key_id in header.key_ids if key_id not in content.keys]
+    if given is None:
+        if missing:
+            raise Failed(
+                f"{name} holds values sealed with key {', '.join(missing)}, which is not in the keyring"
+                f" ({keyring.where}), and the export has no keys. Nothing was imported. Export with --with-keyring, or"
+                " put that keyring (cdxsync keys export) in place: after cdxsync init, instead of its keyring.json"
+            )
+        return None
+    other = keyring_file.decode(json.dumps(given).encode(), f"the keyring of {name}")
+    clash = [key_id for key_id, key in other.keys.items() if content.keys.get(key_id, key) != key]
+    if clash:
+        raise Conflict(
+            f"{name} and {keyring.where} have different keys of the name {clash[0]}. Nothing was imported."
+            " Name another --home"
+        )
+    if keyring.outside is not None:
+        if missing:
+            raise Conflict(
+                f"Key {', '.join(missing)} of {name} is not in {keyring.where}, which cdxsync cannot write. Put the"
+                " keys there first. Nothing was imported"
+            )
+        return None
+    if kept is None:
+        return other
+    return Content(
+        other.active,
+        {**other.keys, **content.keys},
+        {**content.created, **other.created},
+        resealing=other.resealing,
+    )
+
+
+def _insert(
+    reader: Reader, header: Header, first: Keys | Row | None, lines: Iterator[Keys | Row], on_progress: Progress
+) -> int:
+    known = {schema.name_of(table): table for table in schema.tables()}
+    counts = dict.fromkeys(known, 0)
+    total = sum(header.rows.values())
+    done = size = 0
+    waiting: list[dict[str, Any]] = []
+    current = ""
+
+    def flush() -> None:
+        if waiting:
+            table = known[current]
+            try:
+                table.insert_many(waiting, fields=table._meta.sorted_fields).execute()
+            except peewee.IntegrityError as error:
+                raise reader.failure(f"a row of {current}, here or shortly before, clashes: {error}") from None
+            waiting.clear()
+
+    rows = (line for line in ([first] if first is not None else []))
+    for source in (rows, lines):
+        for line in source:
+            if isinstance(line, Keys):
+                if line is not first:
+                    raise reader.failure("the keyring stands at the wrong place")
+                continue
+            if line.table not in known:
+                raise reader.failure(f"no table {line.table!r} in this version")
+            more = sum(len(value) for value in line.row.values() if isinstance(value, str))
+            if line.table != current or len(waiting) >= _INSERTED_AT_ONCE or size + more > _TEXT_AT_ONCE:
+                flush()
+                current, size = line.table, 0
+            size += more
+            text = schema.problem(known[current], line.row)
+            if text:
+                raise reader.failure(text)
+            waiting.append(_by_field(known[current], line.row))
+            counts[current] += 1
+            done += 1
+            if done % _INSERTED_AT_ONCE == 0 or done == total:
+                on_progress(done, total)
+    flush()
+    if counts != header.rows:
+        wrong = [name for name in known if counts[name] != header.rows.get(name)] or ["tables"]
+        raise reader.failure(f"it has not the rows of {wrong[0]} that its first line announces")
+    return done
+
+
+def _by_field(table: Any, row: dict[str, Any]) -> dict[str, Any]:
+    return {field.name: row[field.column_name] for field in table._meta.sorted_fields}
+
+
+def _verify(fleet: Fleet, ring: Content | None, name: str) -> None:
+    """Raise `Failed` unless the keys open what is stored, and everything agrees with itself."""
+    opener = fleet.keyring if ring is None else Keyring(ring.active, ring.keys)
+    fleet = replace(fleet, keyring=opener)  # type: ignore[arg-type]  # it only opens
+    try:
+        keys.check(opener, "the keyring")
+    except CdxsyncError as error:
+        raise Failed(f"{name}: {error.explain()}") from None
+    report = consistency.check(fleet)
+    if report.findings:
+        finding = report.findings[0]
+        raise Failed(
+            f"{name}: {finding.check}: {finding.problem} ({len(report.findings)} findings of db check). Nothing was"
+            " imported"
+        )

@@ -1,0 +1,1 @@
+"""Slash-command prompts that all hosts share: the `catalog`, and its `history`."""

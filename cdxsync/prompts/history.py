@@ -1,0 +1,58 @@
+"""What prompts said before they were changed or deleted."""
+
+from typing import Any
+
+from cdxsync.base.errors import NotFound
+from cdxsync.store.database import reachable
+from cdxsync.store.tables import SlashCommand, SlashCommandVersion
+
+MAX_VERSIONS = 50
+"""Earlier texts of a name that are kept."""
+
+
+def keep(row: SlashCommand) -> None:
+    """Keep the text that a prompt has now, within the caller's write transaction, before another takes its place."""
+    mine = SlashCommandVersion.filename_key == row.filename_key
+    SlashCommandVersion.insert(
+        filename=row.filename,
+        filename_key=row.filename_key,
+        sha256=row.sha256,
+        prompt=row.prompt,
+        source=row.stored_by,
+        stored_at=row.updated_at,
+    ).execute()
+    newest = SlashCommandVersion.select(SlashCommandVersion.id).where(mine).order_by(SlashCommandVersion.id.desc())
+    kept = [version.id for version in newest.limit(MAX_VERSIONS)]
+    SlashCommandVersion.delete().where(mine & (SlashCommandVersion.id < kept[-1])).execute()
+
+
+def listing(filename: str) -> dict[str, Any]:
+    """`history`: the earlier texts of a name, newest first, also of a prompt that was deleted since.
+
+    Each has `id`, `sha256`, `stored_at`, and `source`, who had stored it, None where that is not known. Raises
+    `NotFound` for a name that no prompt ever had.
+    """
+    key = filename.strip().lower()
+    with reachable():
+        query = SlashCommandVersion.select().where(SlashCommandVersion.filename_key == key)
+        rows = list(query.order_by(SlashCommandVersion.id.desc()))
+        known = bool(rows) or SlashCommand.select(SlashCommand.id).where(SlashCommand.filename_key == key).exists()
+    if not known:
+        raise NotFound(f"No prompt {filename!r}; cdxsync prompts list shows all")
+    return {"history": [_summary(row) for row in rows]}
+
+
+def version(filename: str, version_id: int) -> dict[str, Any]:
+    """An earlier text with its `prompt`. Raises `NotFound`."""
+    key = filename.strip().lower()
+    with reachable():
+        row = SlashCommandVersion.get_or_none(SlashCommandVersion.id == version_id) if version_id < 2**63 else None
+    if row is None or row.filename_key != key:
+        raise NotFound(
+            f"No earlier text {version_id} of the prompt {filename!r}; cdxsync prompts history {filename} shows all"
+        )
+    return _summary(row) | {"prompt": row.prompt}
+
+
+def _summary(row: SlashCommandVersion) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in ("id", "filename", "sha256", "source", "stored_at")}

@@ -1,0 +1,203 @@
+"""Throttling: failed authentication by address, calls by host, and audit rows about both.
+
+The counts live in a small SQLite file beside the database, so that they hold over all processes of a server. It is
+not durable and need not be: after a crash the counting starts again. Calls of known hosts are counted in memory and
+added to the file a few at a time, as they are many.
+"""
+
+import contextlib
+import ipaddress
+import logging
+import sqlite3
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from limits import RateLimitItem, RateLimitItemPerMinute
+from limits.storage import Storage
+from limits.strategies import FixedWindowRateLimiter
+
+from cdxsync.security.addresses import Address
+
+MAX_PENDING = 50
+"""Calls of a host that a process counts by itself; at most a twentieth of the limit. One process alone is exact."""
+_MAX_WINDOWS = 20_000
+AUDIT_ROWS_PER_MINUTE = 60
+"""About refused calls, from all sources together; each source has one row a minute."""
+
+_log = logging.getLogger("cdxsync.security")
+
+
+class _FileStorage(Storage):
+    """Counters of `limits` in an SQLite file, shared by processes; each thread has its own connection."""
+
+    STORAGE_SCHEME = ["cdxsync+file"]  # noqa: RUF012 - as the base class has it
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        self._local = threading.local()
+
+    @property
+    def base_exceptions(self) -> type[Exception]:
+        """What the storage's operations may raise."""
+        return sqlite3.Error
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            self._path.touch(mode=0o600, exist_ok=True)
+            connection = sqlite3.connect(self._path, timeout=5, isolation_level=None)
+            connection.execute("PRAGMA journal_mode = wal")
+            connection.execute("PRAGMA synchronous = off")
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS counters"
+                " (name TEXT PRIMARY KEY, amount INTEGER NOT NULL, expires REAL NOT NULL) WITHOUT ROWID"
+            )
+            connection.execute("CREATE INDEX IF NOT EXISTS counters_expires ON counters (expires)")
+            self._local.connection = connection
+        return connection
+
+    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+        """Add to a counter, which starts anew when it has expired; returns it."""
+        now = time.time()
+        row = self._connection.execute(
+            "INSERT INTO counters VALUES (?1, ?2, ?3) ON CONFLICT (name) DO UPDATE SET"
+            # A counter that expires much later than a new one would is of a clock that has been set back since.
+            " amount = CASE WHEN expires <= ?4 OR expires > ?3 + 5"
+            " THEN excluded.amount ELSE amount + excluded.amount END,"
+            " expires = CASE WHEN expires <= ?4 OR expires > ?3 + 5 THEN excluded.expires ELSE expires END"
+            " RETURNING amount",
+            (key, amount, now + expiry, now),
+        ).fetchone()
+        if row[0] == amount:
+            self._connection.execute("DELETE FROM counters WHERE expires <= ?", (now,))
+        return int(row[0])
+
+    def _read(self, key: str) -> tuple[int, float]:
+        now = time.time()
+        row = self._connection.execute("SELECT amount, expires FROM counters WHERE name = ?", (key,)).fetchone()
+        return (row[0], row[1]) if row is not None and row[1] > now else (0, now)
+
+    def get(self, key: str) -> int:
+        """A counter, 0 when it has expired."""
+        return self._read(key)[0]
+
+    def get_expiry(self, key: str) -> float:
+        """When a counter expires, in seconds since the epoch."""
+        return self._read(key)[1]
+
+    def check(self) -> bool:
+        """Whether the file can be used."""
+        with contextlib.suppress(sqlite3.Error):
+            return bool(self._connection.execute("SELECT 1").fetchone())
+        return False
+
+    def reset(self) -> int:
+        """Forget all counters; returns how many there were."""
+        return self._connection.execute("DELETE FROM counters").rowcount
+
+    def clear(self, key: str) -> None:
+        """Forget a counter."""
+        self._connection.execute("DELETE FROM counters WHERE name = ?", (key,))
+
+
+def source_of(address: Address) -> str:
+    """What counts as one source: an IPv4 address, or the /64 in which an IPv6 client chooses its address freely."""
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(address)
+
+
+@dataclass
+class _Window:
+    """The calls of one host in its present minute, which ends at `until` of the monotonic clock."""
+
+    until: float
+    known: int
+    """As the file had them when last looked at, those of this process included."""
+    pending: int = 0
+    """Those since."""
+
+
+class _Calls:
+    """Counts the calls of hosts."""
+
+    def __init__(self, storage: _FileStorage, item: RateLimitItem) -> None:
+        self._storage = storage
+        self._item = item
+        self._step = min(MAX_PENDING, max(1, item.amount // 20))
+        self._windows: dict[int, _Window] = {}
+        self._lock = threading.Lock()
+
+    def hit(self, host_id: int) -> float | None:
+        """Count a call; seconds to wait when there were too many. Raises sqlite3.Error."""
+        with self._lock:
+            window = self._windows.get(host_id)
+            if window is not None and time.monotonic() < window.until:
+                window.pending += 1
+                if window.pending < self._step and window.known + window.pending <= self._item.amount:
+                    return None
+                pending, window.pending = window.pending, 0
+            else:
+                pending = 1
+        key = self._item.key_for("called", str(host_id))
+        known = self._storage.incr(key, self._item.get_expiry(), pending)
+        left = min(float(self._item.get_expiry()), self._storage.get_expiry(key) - time.time())
+        with self._lock:
+            if len(self._windows) >= _MAX_WINDOWS:
+                self._windows.clear()
+            self._windows[host_id] = _Window(time.monotonic() + left, known)
+        return left if known > self._item.amount else None
+
+
+class Throttle:
+    """The limits of one server; a limit of 0 is off.
+
+    When the file cannot be used, nothing is throttled, and the log says so: hosts must not lose their credentials
+    for it.
+    """
+
+    def __init__(self, path: Path, *, failures_per_minute: int, calls_per_minute: int) -> None:
+        storage = _FileStorage(path)
+        self._limiter = FixedWindowRateLimiter(storage)
+        self._failures = RateLimitItemPerMinute(failures_per_minute) if failures_per_minute else None
+        self._calls = _Calls(storage, RateLimitItemPerMinute(calls_per_minute)) if calls_per_minute else None
+        self._audit_each = RateLimitItemPerMinute(1)
+        self._audit_all = RateLimitItemPerMinute(AUDIT_ROWS_PER_MINUTE)
+
+    def failed(self, address: Address) -> int | None:
+        """Count a failed authentication; seconds to wait when there were too many from this source."""
+        return self._hit(self._failures, "failed", source_of(address))
+
+    def called(self, host_id: int) -> int | None:
+        """Count a call of a host; seconds to wait when there were too many."""
+        if self._calls is None:
+            return None
+        try:
+            wait = self._calls.hit(host_id)
+        except sqlite3.Error as error:
+            _log.error("throttling is off: %s", error)
+            return None
+        return None if wait is None else max(1, round(wait))
+
+    def may_audit(self, action: str, source: str) -> bool:
+        """Whether an audit row about a refused call may be written: one a minute for each source and action."""
+        if self._hit(self._audit_each, "audit", action, source) is not None:
+            return False
+        return self._hit(self._audit_all, "audit") is None
+
+    def _hit(self, item: RateLimitItem | None, *identifiers: str) -> int | None:
+        if item is None:
+            return None
+        try:
+            if self._limiter.hit(item, *identifiers):
+                return None
+            stats: Any = self._limiter.get_window_stats(item, *identifiers)
+        except sqlite3.Error as error:
+            _log.error("throttling is off: %s", error)
+            return None
+        return max(1, round(stats.reset_time - time.time()))

@@ -1,0 +1,18 @@
+"""Prices of models, from `PRICING_URL` (`contract.md` 10.3)."""
+
+from cdxsync.jobs.schedule import Outcome
+from cdxsync.services import client
+from cdxsync.store.fleet import Fleet
+from cdxsync.usage import pricing
+
+
+def read(fleet: Fleet) -> Outcome:
+    """Read the list and keep it. Raises `ServiceError`; what was kept before then stays in force."""
+    url = fleet.settings.pricing_url
+    answer = client.get(url, timeout=fleet.settings.outside_timeout)
+    try:
+        prices = pricing.parse(answer.json(), fleet.settings.pricing_currency)
+    except ValueError as error:
+        raise client.ServiceError(f"{client.place(url)}: {error}", status=answer.status) from None
+    pricing.keep(fleet.settings, prices)
+    return Outcome(f"prices of {len(prices)} models")

@@ -1,0 +1,117 @@
+"""The audit log: one row for each thing done, with who did it."""
+
+import json
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from peewee import JOIN
+
+from cdxsync.base import clock
+from cdxsync.store import pages
+from cdxsync.store.database import reachable, write
+from cdxsync.store.prepared import Prepared
+from cdxsync.store.tables import Host, LogEntry
+
+ANYONE = "anyone"
+"""Actor of a call that proves nothing but a single-use token."""
+MAX_ROWS = 500
+request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+"""The id of the HTTP request that this context works for; rows carry it."""
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+_INSERT = Prepared(
+    lambda host, actor, action, details, created_at, request_id: LogEntry.insert(
+        host=host, actor=actor, action=action, details=details, created_at=created_at, request_id=request_id
+    )
+)
+
+
+class _Named(Protocol):
+    @property
+    def fqdn(self) -> Any: ...
+
+
+def host_actor(host: _Named) -> str:
+    """The actor of a call that a host made with its key."""
+    return f"host:{host.fqdn}"
+
+
+def record(action: str, *, actor: str, host: Host | None = None, **details: object) -> None:
+    """Add a row, within the caller's transaction. `details` must hold no secret."""
+    _INSERT.execute(
+        host=host.id if host is not None else None,
+        actor=actor[:255],
+        action=action,
+        details=_encode(details) if details else None,
+        created_at=clock.stamp(clock.now()),
+        request_id=request_id.get(),
+    )
+
+
+def note(action: str, *, host: Host | None = None, actor: str | None = None, **details: object) -> None:
+    """Add a row in a transaction of its own; the actor is the host, or anyone, where none is named."""
+    name = actor or (host_actor(host) if host is not None else ANYONE)
+    write(lambda: record(action, actor=name, host=host, **details))
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which rows: of a host; with an action that begins so; with texts in the actor, or in it or the details."""
+
+    host: Host | None = None
+    action: str = ""
+    actor: str = ""
+    text: str = ""
+
+
+ALL = Wanted()
+
+
+def recent(limit: int, wanted: Wanted = ALL, *, before: int | None = None, after: int | None = None) -> dict[str, Any]:
+    """`logs`: the newest rows, as `GET /admin/logs` lists them (`contract.md` 9.2), and `next_before`.
+
+    With `after` only those that are newer than the row with that id.
+    """
+    with reachable():
+        query = _rows(wanted)
+        if after is not None:
+            query = query.where(LogEntry.id > after)
+        return pages.newest_first(query, LogEntry.id, "logs", _shown, limit=limit, before=before)
+
+
+def since(last_id: int, limit: int, wanted: Wanted = ALL) -> list[dict[str, Any]]:
+    """The rows after the one with `last_id`, oldest first, at most `limit`."""
+    with reachable():
+        return [_shown(row) for row in _rows(wanted).where(LogEntry.id > last_id).order_by(LogEntry.id).limit(limit)]
+
+
+def _rows(wanted: Wanted) -> Any:
+    query = LogEntry.select(LogEntry, Host.id, Host.fqdn).join(Host, JOIN.LEFT_OUTER)
+    if wanted.host is not None:
+        query = query.where(LogEntry.host == wanted.host.id)
+    if wanted.action:
+        query = query.where(LogEntry.action.startswith(wanted.action))
+    if wanted.actor:
+        query = query.where(LogEntry.actor.contains(wanted.actor))
+    if wanted.text:
+        query = query.where(LogEntry.actor.contains(wanted.text) | LogEntry.details.contains(wanted.text))
+    return query
+
+
+def _shown(row: LogEntry) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "host_id": row.host_id,
+        "fqdn": getattr(row.host, "fqdn", None),
+        "actor": row.actor,
+        "action": row.action,
+        "details": row.details,
+        "created_at": row.created_at,
+        "request_id": row.request_id,
+    }
+
+
+def latest_at() -> str | None:
+    """When the newest row was written."""
+    row = LogEntry.select(LogEntry.created_at).order_by(LogEntry.id.desc()).first()
+    return None if row is None else str(row.created_at)

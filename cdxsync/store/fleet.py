@@ -1,0 +1,18 @@
+"""What the domain's functions work with: one server's settings, keyring, and the CA that its hosts trust."""
+
+from dataclasses import dataclass, field
+
+from cdxsync.base.settings import Settings
+from cdxsync.store.keyring_file import KeyringFile
+
+
+@dataclass(frozen=True, eq=False)
+class Fleet:
+    """An opened deployment.
+
+    `host_ca_pem` is the CA that hosts pin when they call `settings.public_url`, or "" for their own trust store.
+    """
+
+    settings: Settings
+    keyring: KeyringFile = field(repr=False)
+    host_ca_pem: str

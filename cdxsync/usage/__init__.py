@@ -1,0 +1,1 @@
+"""Token usage: `entries` as hosts report them, `recording` with totals, `reports`, `summaries` and `pricing`."""

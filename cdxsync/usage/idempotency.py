@@ -1,0 +1,52 @@
+"""Retries that are safe: a call with an `Idempotency-Key` that was answered gets that answer again."""
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from cdxsync.base import clock
+from cdxsync.base.errors import Invalid
+from cdxsync.security import apikeys
+from cdxsync.store.tables import Host, IdempotencyKey
+
+HEADER = "Idempotency-Key"
+MAX_LENGTH = 255
+
+
+def check_key(value: str | None) -> str | None:
+    """The header's value, or None when it was not sent. Raises `Invalid`."""
+    if value is None:
+        return None
+    if not value.strip() or len(value) > MAX_LENGTH or not value.isascii() or not value.isprintable():
+        raise Invalid({HEADER: [f"must be 1 to {MAX_LENGTH} printable ASCII characters"]})
+    return value.strip()
+
+
+def once(host: Host, key: str | None, body: bytes, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The result of `work`, or the remembered one of an earlier call of the host with the same key and body.
+
+    Within the caller's write transaction, so that of two calls at once the second finds the first's answer.
+    Raises `Invalid` when the key was used for another body.
+    """
+    if key is None:
+        return work()
+    body_sha256 = hashlib.sha256(body).hexdigest()
+    key_sha256 = apikeys.fingerprint(key)
+    mine = (IdempotencyKey.host == host.id) & (IdempotencyKey.key_sha256 == key_sha256)
+    remembered = IdempotencyKey.get_or_none(mine)
+    if remembered is not None:
+        if remembered.body_sha256 != body_sha256:
+            raise Invalid({HEADER: ["was used for another body; a new call needs a new key"]})
+        answer: dict[str, Any] = msgspec.json.decode(remembered.answer)
+        return answer
+    answer = work()
+    IdempotencyKey.insert(
+        host=host.id,
+        key_sha256=key_sha256,
+        body_sha256=body_sha256,
+        answer=msgspec.json.encode(answer).decode(),
+        created_at=clock.stamp(clock.now()),
+    ).execute()
+    return answer
