@@ -1,4 +1,4 @@
-"""Who may call, and from where: keys, addresses, proxies; and DELETE /auth, over real TLS: contract.md 1 to 4."""
+"""Who may call, and from where: keys, addresses, proxies; and DELETE /auth, over real TLS: docs/protocol.md 1 to 5."""
 
 import http.client
 import json

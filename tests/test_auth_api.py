@@ -1,4 +1,4 @@
-"""POST /auth over real TLS: contract.md 2 to 4."""
+"""POST /auth over real TLS: docs/protocol.md 2 to 4."""
 
 import http.client
 import json

@@ -1,4 +1,4 @@
-"""Validation, canonical form and digest of auth documents: contract.md 3.1 to 3.4."""
+"""Validation, canonical form and digest of auth documents: docs/protocol.md 3.1 to 3.6."""
 
 import hashlib
 import json

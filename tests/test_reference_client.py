@@ -1,6 +1,6 @@
-"""The calls of the reference implementation's unmodified client, replayed: what it needs of answers (`contract.md` 17).
+"""The calls of the reference's unmodified client, replayed: what it needs of answers (`docs/protocol.md 16`).
 
-Its requests are described in `contract.md` 16.3 to 16.6; it reads answers strictly, so each test names what it reads.
+It reads answers strictly, so each test names what it reads.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""The decisions of POST /auth: contract.md 4.2 and 4.3, and newest wins as a property."""
+"""The decisions of POST /auth: docs/protocol.md 4.2 and 4.3, and newest wins as a property."""
 
 from datetime import UTC, datetime
 

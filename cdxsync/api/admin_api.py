@@ -84,7 +84,7 @@ def _decode_text(text: str) -> Any:
 
 
 def _named_host(value: object) -> Host | None:
-    """The host of an upload; null, "", "system" and 0 mean the whole fleet (`contract.md` 9.4)."""
+    """The host of an upload; null, "", "system" and 0 mean the whole fleet (`docs/protocol.md 11.5`)."""
     if value in (None, "", "system", 0, "0") and not isinstance(value, bool):
         return None
     if isinstance(value, str) and value.isascii() and value.isdigit():

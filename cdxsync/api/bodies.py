@@ -13,7 +13,7 @@ _NOT_JSON_TYPES = ("text/html", "text/xml", "text/csv", "application/xml", "appl
 
 
 def body_object(limit: int) -> dict[str, Any]:
-    """The request's JSON body; empty, scalar and array bodies act like an empty object (`contract.md` 1.3).
+    """The request's JSON body; empty, scalar and array bodies act like an empty object (`docs/protocol.md 1.4`).
 
     Raises `TooLarge` before more than `limit` bytes are read, `UnsupportedMedia`, `Malformed`.
     """

@@ -14,7 +14,7 @@ _HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store", "X-
 
 
 def encode(value: Any) -> bytes:
-    """`value` as JSON with `/` literal and non-ASCII as `\\uXXXX` (`contract.md` 1.1). `msgspec.Raw` goes in as is."""
+    """`value` as JSON: `/` literal, non-ASCII as `\\uXXXX` (`docs/protocol.md 1.2`). `msgspec.Raw` goes in as is."""
     body = msgspec.json.encode(value)
     return body if body.isascii() else _NON_ASCII.sub(_escape, body.decode()).encode()
 

@@ -80,7 +80,7 @@ def _bake(fleet: Fleet, gate: access.HostGate) -> baking.Baked:
 
 
 def _reported_version(body: dict[str, Any], *names: str) -> str:
-    """A version from the body or else the query; only texts that are not blank count (`contract.md` 1.8)."""
+    """A version from the body or else the query; only texts that are not blank count (`docs/protocol.md 7.2`)."""
     given = body.get(names[0])
     if isinstance(given, str) and given.strip():
         return versions.reported(given)

@@ -1,4 +1,4 @@
-"""Reading what a request carries beside its path: query parameters, and fields of its body (`contract.md` 1.3)."""
+"""Reading what a request carries beside its path: query parameters, and fields of its body (`docs/protocol.md 1.5`)."""
 
 import re
 from collections.abc import Mapping
@@ -55,17 +55,17 @@ def text(name: str) -> str | None:
 
 
 def switch(name: str) -> bool:
-    """A query parameter that is on for `1 true yes on`, in any case (`contract.md` 9.2: `include_body`)."""
+    """A query parameter that is on for `1 true yes on`, in any case (`docs/protocol.md 1.5`: `include_body`)."""
     return request.query.get(name, "").strip().lower() in ("1", "true", "yes", "on")
 
 
 def flag(name: str) -> bool:
-    """A query parameter that is on when it is present and not exactly `0` (`contract.md` 1.3: `force`)."""
+    """A query parameter that is on when it is present and not exactly `0` (`docs/protocol.md 1.5`: `force`)."""
     return request.query.get(name, "0") != "0"
 
 
 def boolean(body: Mapping[str, Any], name: str, default: bool | None = None) -> bool:
-    """A field that must say yes or no: a JSON boolean, 1 or 0, or a word for one of them (`contract.md` 1.3).
+    """A field that must say yes or no: a JSON boolean, 1 or 0, or a word for one of them (`docs/protocol.md 1.5`).
 
     `default` is for a body without the field; without a default that is an error. Raises `Invalid`.
     """

@@ -36,7 +36,7 @@ def current(fleet: Fleet) -> tuple[int, AuthDocument] | None:
     """The canonical payload's id and document, or None when the fleet has none that is valid.
 
     A stored document that no longer passes (altered, or under rules that were tightened since) counts as none; an
-    audit row `auth.canonical_invalid` says so, once per process (`contract.md` 3.5). Raises `UnknownKey` when this
+    audit row `auth.canonical_invalid` says so, once per process (`docs/protocol.md 3.7`). Raises `UnknownKey` when this
     server lacks the key for it.
     """
     found = _pointed.get()

@@ -1,4 +1,4 @@
-"""The auth document: validation, canonical form and digests (`contract.md` 3.1 to 3.4)."""
+"""The auth document: validation, canonical form and digests (`docs/protocol.md 3.1 to 3.6`)."""
 
 import hashlib
 import re
@@ -54,7 +54,7 @@ class AuthDocument:
 
 
 def digest_of(value: Any) -> str:
-    """Lower-case hex SHA-256 of the reference's compact JSON of `value` (`contract.md` 3.3)."""
+    """Lower-case hex SHA-256 of the reference's compact JSON of `value` (`docs/protocol.md 3.4`)."""
     return hashlib.sha256(jsontext.reference(value)).hexdigest()
 
 
@@ -167,7 +167,7 @@ def _text(value: object) -> str:
 
 
 def token_problem(token: str, token_min_length: int) -> str | None:
-    """What is wrong with a token, checked in the order of `contract.md` 3.1; None when nothing is."""
+    """What is wrong with a token, checked in the order of `docs/protocol.md 3.2`; None when nothing is."""
     octets = token.encode()
     minimum = max(8, token_min_length)
     if not token:

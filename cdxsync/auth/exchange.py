@@ -1,4 +1,4 @@
-"""`POST /auth` and the admin's upload: the sync rule with its reading and writing around it (`contract.md` 4)."""
+"""`POST /auth` and the admin's upload: the sync rule with its reading and writing around it (`docs/protocol.md 4`)."""
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -178,7 +178,7 @@ class _Outcome:
     document: AuthDocument | None
 
     def data(self, settings: Settings, host_summary: dict[str, Any] | None) -> dict[str, Any]:
-        """The part of the answer that depends on the status (`contract.md` 4.4)."""
+        """The part of the answer that depends on the status (`docs/protocol.md 4.4`)."""
         data: dict[str, Any] = {
             "status": str(self.status),
             "canonical_last_refresh": self.document.last_refresh if self.document else None,
@@ -226,7 +226,7 @@ def _record(
     host: Host | None,
     more: dict[str, Any] | None = None,
 ) -> None:
-    """The audit row of an exchange, with what came in and what is canonical after it (`contract.md` 4.4)."""
+    """The audit row of an exchange, with what came in and what is canonical after it (`docs/protocol.md 4.5`)."""
     audit.record(
         action,
         actor=actor,
@@ -260,7 +260,7 @@ def _note_host_state(host: Host, request: Claim | AuthDocument, outcome: _Outcom
 
 
 def upload(fleet: Fleet, document: object, *, host: Host | None, actor: str, force: bool = False) -> dict[str, Any]:
-    """Store an admin's document, for the whole fleet or in the name of a host; returns the answer's `data` (9.4).
+    """Store an admin's document, for the fleet or in a host's name; returns `data` (`docs/protocol.md 11.5`).
 
     Newest wins here too, unless forced: a document that is not newer is then stored with the present as its date, as
     hosts that hold a later one would send that back otherwise. Raises `Invalid`.

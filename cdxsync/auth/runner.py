@@ -185,7 +185,7 @@ def _note(
 
 
 def status(fleet: Fleet) -> dict[str, Any]:
-    """`data` of `GET /admin/runner` (`contract.md` 9.3), with the backend and the refresh beside it; no secret."""
+    """`data` of `GET /admin/runner` (`docs/protocol.md 11.11`), with the backend and the refresh; no secret."""
     settings = fleet.settings
     used, off = backend(settings)
     found = write(lambda: canonical.current(fleet))
@@ -216,7 +216,7 @@ def _count(action: str, since: str) -> int:
 
 
 def latest(action: str) -> dict[str, Any] | None:
-    """The newest event of an action, in the shape of `contract.md` 9.3, or None."""
+    """The newest event of an action, in the shape of `docs/protocol.md 11.11`, or None."""
     row = RunnerEvent.select().where(RunnerEvent.action == action).order_by(RunnerEvent.id.desc()).first()
     if row is None:
         return None
@@ -233,7 +233,7 @@ def latest(action: str) -> dict[str, Any] | None:
 
 
 def validation_of(settings: Settings, document: AuthDocument) -> dict[str, Any]:
-    """The part `validation` of an answer to a store (`contract.md` 4.4): what is known of the canonical document.
+    """The part `validation` of an answer to a store (`docs/protocol.md 12.8`): what is known of the canonical document.
 
     Its check runs after the answer, so that of a new document is `pending`. Empty without a runner.
     """
@@ -265,7 +265,7 @@ def _refresh_status(settings: Settings, document: AuthDocument | None) -> dict[s
 
 
 def run_report(fleet: Fleet, *, applied: bool, pending: bool) -> dict[str, Any]:
-    """`data` of `POST /admin/runner/run` (`contract.md` 9.2), with the newest verdict."""
+    """`data` of `POST /admin/runner/run` (`docs/protocol.md 11.11`), with the newest verdict."""
     found = write(lambda: canonical.current(fleet))
     with reachable():
         return {

@@ -1,4 +1,4 @@
-"""The rule of `POST /auth`: what becomes of a host's document beside the canonical one (`contract.md` 4.2, 4.3)."""
+"""The rule of `POST /auth`: a host's document beside the canonical one (`docs/protocol.md 4.2 and 4.3`)."""
 
 from collections.abc import Set
 from enum import StrEnum
@@ -62,7 +62,7 @@ HOLDS_CANONICAL: Set[str] = {RetrieveStatus.VALID, StoreStatus.UPDATED, StoreSta
 """Answers after which the host is known to hold the canonical document."""
 
 RETURNS_DOCUMENT: Set[str] = {RetrieveStatus.OUTDATED, StoreStatus.UPDATED, StoreStatus.OUTDATED}
-"""Answers that carry the canonical document and the host's summary (`contract.md` 4.4)."""
+"""Answers that carry the canonical document and the host's summary (`docs/protocol.md 4.4`)."""
 
 ASKS_TO_STORE: Set[str] = {RetrieveStatus.MISSING, RetrieveStatus.UPLOAD_REQUIRED}
 """Answers with `action: store`."""

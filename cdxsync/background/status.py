@@ -32,7 +32,7 @@ def describe_job(settings: Settings, name: str) -> dict[str, Any]:
 
 
 def overview(fleet: Fleet) -> dict[str, Any]:
-    """The overview's part (`contract.md` 9.3), from storage: prices, the month's cost, quota, jobs and warnings.
+    """The overview's part (`docs/protocol.md 11.3`), from storage: prices, the month's cost, quota, jobs and warnings.
 
     Asks for a newer quota when the cool-down is over; does not wait for it.
     """

@@ -10,9 +10,9 @@ _RFC3339 = re.compile(
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 OLDEST = datetime(2000, 1, 1, tzinfo=UTC)
-"""The earliest date that a document may carry (`contract.md` 3.4)."""
+"""The earliest date that a document may carry (`docs/protocol.md 3.6`)."""
 FUTURE_TOLERANCE_SECONDS = 300
-"""How far ahead of the server's clock a document's date may lie (`contract.md` 3.4)."""
+"""How far ahead of the server's clock a document's date may lie (`docs/protocol.md 3.6`)."""
 
 
 def now() -> datetime:
@@ -21,7 +21,7 @@ def now() -> datetime:
 
 
 def stamp(moment: datetime) -> str:
-    """`moment` as the server writes it: UTC, whole seconds, numeric offset (`contract.md` 1.3).
+    """`moment` as the server writes it: UTC, whole seconds, numeric offset (`docs/protocol.md 1.6`).
 
     Such texts sort as their moments do.
     """
@@ -76,7 +76,7 @@ def check_document_date(text: object, at: datetime) -> Instant:
     """The instant of a document's `last_refresh`, when it may be taken at the time `at`.
 
     Raises ValueError with the text for the field: missing, unparsable, before 2000, or more than 300 s ahead
-    (`contract.md` 3.4; whole seconds, both ends inclusive).
+    (`docs/protocol.md 3.6`; whole seconds, both ends inclusive).
     """
     if not isinstance(text, str) or not text.strip():
         raise ValueError("is required: an RFC 3339 date-time such as 2026-01-31T12:00:00Z")

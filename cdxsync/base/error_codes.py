@@ -1,6 +1,6 @@
 """One table: what each error means as an HTTP status and as an exit code.
 
-Statuses follow `design.md` decision 9; exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 refused, 5 database away.
+Statuses follow `docs/decisions.md 9`; exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 refused, 5 database away.
 """
 
 from typing import NamedTuple

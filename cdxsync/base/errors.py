@@ -46,7 +46,7 @@ class Malformed(CdxsyncError):
 class Invalid(CdxsyncError):
     """Input with wrong fields.
 
-    `errors` maps each field's name to its messages, all wrong fields at once (`contract.md` 1.1).
+    `errors` maps each field's name to its messages, all wrong fields at once (`docs/protocol.md 1.2`).
     """
 
     def __init__(self, errors: Mapping[str, list[str]], message: str = "Validation failed") -> None:

@@ -1,7 +1,7 @@
 """JSON text: strict decoding, and the two byte forms that digests are made of.
 
 The plain form is what Python's own writer gives and what a host's client hashes. The reference form is what the
-reference implementation's language (PHP) gives for the same value; `contract.md` 3.3 lists where the two differ.
+reference implementation's language (PHP) gives for the same value; `docs/protocol.md 3.4` lists where the two differ.
 For every document that Codex writes they are the same bytes.
 """
 
@@ -15,7 +15,7 @@ import msgspec
 from cdxsync.base.errors import Malformed
 
 MAX_DEPTH = 512
-"""Nesting that a body may have (`contract.md` 1.3)."""
+"""Nesting that a body may have (`docs/protocol.md 1.4`)."""
 
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 _BRACKETS_OUTSIDE_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"|([\[{])|([\]}])', re.DOTALL)
@@ -71,7 +71,7 @@ def plain(value: Any) -> bytes:
 
 
 def reference(value: Any) -> bytes:
-    """`value` as the compact UTF-8 JSON that the reference implementation hashes (`contract.md` 3.3).
+    """`value` as the compact UTF-8 JSON that the reference implementation hashes (`docs/protocol.md 3.4`).
 
     An empty object becomes `[]`, as does one keyed exactly 0..n-1 an array; floats drop a zero fraction and take
     the form 1.0e+25 from 1e17 on and below 1e-4; integers past 64 bits become floats; U+2028 and U+2029 are escaped.

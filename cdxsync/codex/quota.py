@@ -1,6 +1,6 @@
 """The ChatGPT account's quota: reading an answer of `/wham/usage`, keeping it, and what answers say of it.
 
-Every attempt adds a row (`contract.md` 10). A failed one stands beside the last good snapshot, never over it.
+Every attempt adds a row (`docs/protocol.md 12.2`). A failed one stands beside the last good snapshot, never over it.
 """
 
 import json
@@ -31,7 +31,7 @@ _KEPT_AS_JSON = ("approx_local_messages", "approx_cloud_messages")
 
 
 def parse(body: dict[str, Any]) -> dict[str, Any]:
-    """The columns that an answer of `/wham/usage` gives (`contract.md` 10.2); what is not as expected is None."""
+    """The columns that an answer of `/wham/usage` gives (`docs/protocol.md 12.3`); what is not as expected is None."""
     limits, credit = _object(body.get("rate_limit")), _object(body.get("credits"))
     row: dict[str, Any] = {
         "plan_type": _text(body.get("plan_type")),
@@ -169,7 +169,7 @@ def next_eligible_at() -> str | None:
 
 
 def summary() -> dict[str, Any] | None:
-    """ChatGptSummary (`contract.md` 1.7) of the last good snapshot, or None when there is none."""
+    """ChatGptSummary (`docs/protocol.md 12.4`) of the last good snapshot, or None when there is none."""
     row = _newest(OK)
     if row is None:
         return None

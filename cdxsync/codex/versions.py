@@ -1,4 +1,4 @@
-"""Versions of Codex and of the wrapper: normalising, comparing, and the block in answers (`contract.md` 1.7)."""
+"""Versions of Codex and of the wrapper: normalising, comparing, and the block in answers (`docs/protocol.md 7.1`)."""
 
 import re
 from datetime import timedelta
@@ -26,9 +26,9 @@ WRAPPER_URL = "/wrapper/download"
 
 
 def normalise(text: str) -> str | None:
-    """A version without its prefixes: `rust-v0.63.0`, `codex-cli 0.63.0` and `v0.63.0` are `0.63.0` (1.8).
+    """A version without its prefixes: `rust-v0.63.0`, `codex-cli 0.63.0` and `v0.63.0` are `0.63.0`.
 
-    None when nothing is left.
+    None when nothing is left (`docs/protocol.md 7.2`).
     """
     text = _PREFIX.sub("", text.strip(), count=1) if _PREFIX.match(text.strip()) else text.strip()
     return text.strip(" \t-").lstrip("vV") or None
@@ -43,7 +43,7 @@ def sort_key(text: str) -> tuple[int, Any]:
 
 
 def reported(value: object) -> str:
-    """A version as a client reports it, or `unknown` (1.8)."""
+    """A version as a client reports it, or `unknown` (`docs/protocol.md 7.2`)."""
     return texts.clean(value)[:MAX_LENGTH] or UNKNOWN if isinstance(value, str) else UNKNOWN
 
 
@@ -68,7 +68,7 @@ def note_reported(before: str | None, after: str | None) -> None:
 
 
 def release_of(body: object) -> str:
-    """The version of GitHub's answer about a release (`contract.md` 7).
+    """The version of GitHub's answer about a release (`docs/protocol.md 12.1`).
 
     `tag_name`, else `name`: the first that is a version. Raises ValueError when there is none, or when it is a draft
     or a pre-release, which never win.
@@ -118,7 +118,7 @@ def keep_unchanged() -> None:
 
 
 def available(known: tuple[str, str] | None, *, fetched: bool = False) -> tuple[str | None, str | None, str]:
-    """The newest release, when it was last fetched, and where it comes from (`contract.md` 1.7), of what is `known`.
+    """The newest release, when it was fetched, and where it comes from (`docs/protocol.md 7.1`), of what is `known`.
 
     `github` when this call has `fetched` it, `cache` for three hours, then `cache_stale`; `unknown` without any.
     """
@@ -132,7 +132,7 @@ def available(known: tuple[str, str] | None, *, fetched: bool = False) -> tuple[
 
 
 def wrapper_metadata(sha256: str, size_bytes: int) -> dict[str, Any]:
-    """What `GET /wrapper` says of a script, baked for a host or not (`contract.md` 5)."""
+    """What `GET /wrapper` says of a script, baked for a host or not (`docs/protocol.md 8.2`)."""
     return {
         "version": baking.version(),
         "sha256": sha256,
@@ -165,7 +165,7 @@ def block(wrapper_sha256: str, *, fetched: bool = False) -> dict[str, Any]:
 
 
 def check_report(*, fetched: bool, pending: bool, error: str | None) -> dict[str, Any]:
-    """`data` of `POST /admin/versions/check` (`contract.md` 9.2); `error` says why nothing new could be fetched."""
+    """`data` of `POST /admin/versions/check` (`docs/protocol.md 11.10`); `error` says why the fetch failed."""
     shown = block(baking.template_sha256(), fetched=fetched)
     names = {"version": "client_version", "updated_at": "client_version_checked_at", "source": "client_version_source"}
     return {

@@ -1,4 +1,4 @@
-"""The flag `api_disabled`: kept and shown, and enforced nowhere (`interface-api.md`; `design.md` decision 12)."""
+"""The flag `api_disabled`: kept and shown, and enforced nowhere (`docs/protocol.md 11.6`, `docs/decisions.md 12`)."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Single-use installers: minting one with a host's key, and handing out its script once (`contract.md` 8)."""
+"""Single-use installers: minting one with a host's key, and handing out its script once (`docs/protocol.md 10`)."""
 
 import functools
 import importlib.resources
@@ -36,7 +36,7 @@ class Registration:
     expires_at: str
 
     def data(self) -> dict[str, Any]:
-        """The answer of `POST /admin/hosts/register` (`contract.md` 9.2)."""
+        """The answer of `POST /admin/hosts/register` (`docs/protocol.md 2.5`)."""
         return {
             "host": registry.summary(self.host) | {"api_key": self.api_key, "id": self.host.id},
             "installer": {

@@ -1,4 +1,4 @@
-"""Hosts: registering, authenticating, the address rule, and what answers say of them (`contract.md` 2)."""
+"""Hosts: registering, authenticating, the address rule, and what answers say of them (`docs/protocol.md 2`)."""
 
 import re
 from collections.abc import Mapping
@@ -78,7 +78,7 @@ def names(prefix: str) -> list[str]:
 def authenticate(api_key: str | None) -> Host:
     """The host whose key this is.
 
-    Raises `Unauthenticated` with the texts that the reference client matches (`contract.md` 1.2).
+    Raises `Unauthenticated` with the texts that the reference client matches (`docs/protocol.md 16.1`).
     """
     if not api_key:
         raise Unauthenticated("API key missing")
@@ -176,7 +176,7 @@ class AddressDecision(StrEnum):
 
 
 def decide_address(bound: str | None, caller: str, *, roaming: bool, force: bool) -> AddressDecision:
-    """The address rule (`contract.md` 2.1), both addresses normalised: the first caller binds."""
+    """The address rule (`docs/protocol.md 2.3`), both addresses normalised: the first caller binds."""
     if not bound:
         return AddressDecision.BIND
     if bound == caller:
@@ -246,7 +246,7 @@ def checked_fqdn(value: object) -> str:
 
 
 def delete(host: Host, *, actor: str, action: str, **details: str) -> None:
-    """Delete a host with its digests, state and installers; the canonical document stays (`contract.md` 2.4)."""
+    """Delete a host with its digests, state and installers; the canonical document stays (`docs/protocol.md 2.6`)."""
 
     def work() -> None:
         gone = _get(host)
@@ -303,7 +303,7 @@ class Cleared:
     states: int
 
     def data(self) -> dict[str, Any]:
-        """The answer of `POST /admin/hosts/{id}/clear`: `host` (`contract.md` 9.2), and `cleared`."""
+        """The answer of `POST /admin/hosts/{id}/clear`: `host` (`docs/protocol.md 11.4`), and `cleared`."""
         return {
             "host": brief(self.host),
             "cleared": {
@@ -316,7 +316,7 @@ class Cleared:
 
 
 def clear(host: Host, *, actor: str) -> Cleared:
-    """Forget which document a host was known to hold, with its recent digests (`contract.md` 9.2).
+    """Forget which document a host was known to hold, with its recent digests (`docs/protocol.md 11.4`).
 
     Its key, its address and the fleet's canonical document stay; the host's next call tells anew what it holds.
     """
@@ -347,7 +347,7 @@ def _get(host: Host) -> Host:
 def note_digest(host: Host, digest: str, *, refresh: bool) -> None:
     """Add `digest` to the recent ones of a host, within the caller's write transaction; the newest three stay.
 
-    With `refresh` a digest that is listed already counts as seen again (`contract.md` 3.6).
+    With `refresh` a digest that is listed already counts as seen again (`docs/protocol.md 2.8`).
     """
     listed = _HAS_DIGEST.row(host=host.id, digest=digest) is not None
     if listed and not refresh:
@@ -366,7 +366,7 @@ def note_digest(host: Host, digest: str, *, refresh: bool) -> None:
 
 
 def summary(host: Host) -> dict[str, Any]:
-    """HostSummary (`contract.md` 1.7)."""
+    """HostSummary (`docs/protocol.md 2.7`)."""
     return {
         "fqdn": host.fqdn,
         "status": host.status,

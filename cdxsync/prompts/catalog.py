@@ -1,4 +1,4 @@
-"""Slash-command prompts: named texts that all hosts share (`contract.md` 6)."""
+"""Slash-command prompts: named texts that all hosts share (`docs/protocol.md 9`)."""
 
 import hashlib
 import re

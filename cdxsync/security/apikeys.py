@@ -15,7 +15,7 @@ def mint() -> str:
 
 
 def mint_installer_token() -> str:
-    """A new installer token: a random UUID, 36 characters (`contract.md` 8)."""
+    """A new installer token: a random UUID, 36 characters (`docs/protocol.md 10.1`)."""
     return str(uuid.uuid4())
 
 
@@ -29,5 +29,5 @@ def fingerprint(secret: str) -> str:
 
 
 def shortened(secret: str) -> str:
-    """The first 8 characters, for the audit log (`contract.md` 8)."""
+    """The first 8 characters, for the audit log (`docs/protocol.md 14`)."""
     return secret[:8] + "…"

@@ -1,4 +1,4 @@
-"""The account's quota, from ChatGPT's `/wham/usage` with the canonical login (`contract.md` 10.1)."""
+"""The account's quota, from ChatGPT's `/wham/usage` with the canonical login (`docs/protocol.md 12.2`)."""
 
 from collections.abc import Mapping
 from typing import Any

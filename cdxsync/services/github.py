@@ -1,4 +1,4 @@
-"""The newest release of Codex, from GitHub (`contract.md` 7)."""
+"""The newest release of Codex, from GitHub (`docs/protocol.md 12.1`)."""
 
 from cdxsync.codex import versions
 from cdxsync.jobs.schedule import Outcome

@@ -1,4 +1,4 @@
-"""Prices of models, from `PRICING_URL` (`contract.md` 10.3)."""
+"""Prices of models, from `PRICING_URL` (`docs/protocol.md 12.5`)."""
 
 from cdxsync.jobs.schedule import Outcome
 from cdxsync.services import client

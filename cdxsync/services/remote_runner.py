@@ -1,4 +1,4 @@
-"""A runner on another machine, called over HTTPS with a shared secret (`contract.md` 11)."""
+"""A runner on another machine, called over HTTPS with a shared secret (`docs/protocol.md 12.7`)."""
 
 import json
 import time

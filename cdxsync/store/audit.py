@@ -68,7 +68,7 @@ ALL = Wanted()
 
 
 def recent(limit: int, wanted: Wanted = ALL, *, before: int | None = None, after: int | None = None) -> dict[str, Any]:
-    """`logs`: the newest rows, as `GET /admin/logs` lists them (`contract.md` 9.2), and `next_before`.
+    """`logs`: the newest rows, as `GET /admin/logs` lists them (`docs/protocol.md 11.7`), and `next_before`.
 
     With `after` only those that are newer than the row with that id.
     """

@@ -306,7 +306,7 @@ class Job(Table):
 
 
 class ChatGptSnapshot(Table):
-    """One attempt to read the ChatGPT quota, good (`status` ok) or not (error); columns of `contract.md` 10.2."""
+    """One attempt to read the ChatGPT quota, good (`status` ok) or not (error); columns of `docs/protocol.md 12.3`."""
 
     id = AutoField()
     host = ForeignKeyField(Host, null=True, on_delete="SET NULL")

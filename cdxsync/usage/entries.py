@@ -1,6 +1,6 @@
 """Usage entries as `POST /usage` takes them: validation, and numbers out of Codex's printed line.
 
-Sources: `interface-api.md`, `contract.md` 4.6 and 16.5.
+The rules: `docs/protocol.md 6.1 and 6.2`.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Prices of models and what a month's tokens cost, in exact decimals (`contract.md` 10.3, 10.4)."""
+"""Prices of models and what a month's tokens cost, in exact decimals (`docs/protocol.md 12.5 and 12.6`)."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -37,7 +37,7 @@ class Price:
     def cost(self, tokens: Mapping[str, int]) -> Decimal:
         """What `tokens` (`input`, `output`, `cached`) cost, not rounded.
 
-        By `contract.md` 10.4 cached tokens are added at their own price and not taken out of the input; reasoning
+        By `docs/protocol.md 12.6` cached tokens are added at their own price and not taken out of the input; reasoning
         tokens are not charged, as they are part of the output.
         """
         return sum((getattr(self, name) * tokens[name] / 1000 for name in _PRICES), Decimal(0))
@@ -98,7 +98,7 @@ def keep(settings: Settings, prices: Iterable[Price]) -> None:
 
 
 def rows(settings: Settings) -> dict[str, dict[str, Any]]:
-    """The prices in force by model, each as the row of `contract.md` 10.4 with exact `Decimal` prices.
+    """The prices in force by model, each as the row of `docs/protocol.md 12.5` with exact `Decimal` prices.
 
     Those last read from the present `pricing_url`, however old; without it, and for a gpt-5.1 that it lacks, those of
     the settings.
@@ -149,7 +149,7 @@ def shown(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def current(settings: Settings) -> dict[str, Any]:
-    """The row of the default model, `pricing` in the overview (`contract.md` 9.3)."""
+    """The row of the default model, `pricing` in the overview (`docs/protocol.md 11.3`)."""
     return shown(rows(settings)[DEFAULT_MODEL])
 
 

@@ -77,7 +77,7 @@ _ADD = {
 def record(
     host_id: int, api_key_sha256: str, address: str, body: dict[str, Any], raw_body: bytes, key: str | None
 ) -> dict[str, Any]:
-    """Store the entries of a `POST /usage` body, all or none; returns the answer's `data` (`contract.md` 4.6).
+    """Store the entries of a `POST /usage` body, all or none; returns the answer's `data` (`docs/protocol.md 6`).
 
     The first three say which host calls, with which key and from where. `key` is the call's `Idempotency-Key`.
     Raises `Invalid`.

@@ -29,7 +29,7 @@ def _sums(table: type[Counters]) -> Any:
 
 
 def _totals(row: Any) -> dict[str, int]:
-    """TokenTotals (`contract.md` 1.7) of the sums over rows of a roll-up."""
+    """TokenTotals (`docs/protocol.md 6.5`) of the sums over rows of a roll-up."""
     return {name: int(value) for name, value in zip((*COLUMNS, "events"), row, strict=True)}
 
 
@@ -62,7 +62,7 @@ def fleet_day_totals(at: datetime) -> dict[str, int]:
 
 
 def fleet_totals() -> dict[str, Any]:
-    """TokenTotals of all time, with `top_host`: `host_id`, `fqdn` and `total`, or None (`contract.md` 9.3)."""
+    """TokenTotals of all time, with `top_host`: `host_id`, `fqdn` and `total`, or None (`docs/protocol.md 11.3`)."""
     top = Host.select(Host.id, Host.fqdn, Host.usage_total).where(Host.usage_total > 0)
     row = top.order_by(Host.usage_total.desc(), Host.id).first()
     shown = None if row is None else {"host_id": row.id, "fqdn": row.fqdn, "total": row.usage_total}
@@ -120,7 +120,7 @@ def month_report(month: str, host: Host | None = None) -> dict[str, Any]:
 
 
 def recent(limit: int, *, host: Host | None = None, before: int | None = None) -> dict[str, Any]:
-    """`usages`: the newest usage rows, as `GET /admin/usage` lists them (`contract.md` 9.2), and `next_before`."""
+    """`usages`: the newest rows, as `GET /admin/usage` lists them (`docs/protocol.md 11.8`), and `next_before`."""
     with reachable():
         query = TokenUsage.select(TokenUsage, Host.id, Host.fqdn).join(Host, JOIN.LEFT_OUTER)
         if host is not None:
@@ -144,7 +144,7 @@ def counts(row: TokenUsage) -> dict[str, Any]:
 
 
 def lines(limit: int) -> dict[str, Any]:
-    """`tokens`: totals of each printed line, highest first, as `GET /admin/tokens` lists them (`contract.md` 9.2)."""
+    """`tokens`: totals of each printed line, highest first: `GET /admin/tokens` (`docs/protocol.md 11.8`)."""
     counted = columns(UsageLine)
     order = [UsageLine.total, UsageLine.input_tokens, UsageLine.output_tokens, UsageLine.cached_tokens, UsageLine.id]
     with reachable():

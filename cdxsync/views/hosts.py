@@ -1,4 +1,4 @@
-"""What admins see of hosts (`contract.md` 9.3): the list, one host, and the credentials of one."""
+"""What admins see of hosts (`docs/protocol.md 11.4`): the list, one host, and the credentials of one."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""The fleet at a glance, as `GET /admin/overview` shows it (`contract.md` 9.3)."""
+"""The fleet at a glance, as `GET /admin/overview` shows it (`docs/protocol.md 11.3`)."""
 
 from collections.abc import Iterable
 from datetime import datetime

@@ -222,7 +222,7 @@ def import_states(stage: Stage, report: Report, names: dict[int, str], kept: set
 
 
 def import_digests(stage: Stage, report: Report, names: dict[int, str]) -> None:
-    """The newest digests that were seen with each host (`contract.md` 3.6)."""
+    """The newest digests that were seen with each host (`docs/protocol.md 2.8`)."""
     for host_id, mine in itertools.groupby(stage.rows("host_auth_digests"), lambda row: row.values.get("host_id")):
         dated = []
         for row in mine:

@@ -1,4 +1,4 @@
-"""Opening what the reference implementation has encrypted (`contract.md` 12).
+"""Opening what the reference implementation has encrypted (`docs/protocol.md 17.2`).
 
 `sbox:v1:` and base64 of a nonce (24 bytes) and libsodium's secretbox (XSalsa20-Poly1305). Without that prefix a value
 is plain text.
