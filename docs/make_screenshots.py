@@ -35,7 +35,7 @@ MOST_BYTES = 150_000
 
 
 def main() -> None:
-    """Make all pictures anew."""
+    """Make all pictures again."""
     FOLDER.mkdir(exist_ok=True)
     services = Upstream()
     try:
