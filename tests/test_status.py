@@ -17,7 +17,7 @@ from documents import make_auth
 from prometheus_client.parser import text_string_to_metric_families
 from running import answer
 
-from cdxsync.api import app, status_api
+from cdxsync.api import app, health
 from cdxsync.base.errors import Failed, Unavailable
 from cdxsync.base.settings import Settings
 from cdxsync.store.fleet import Fleet as OpenedFleet
@@ -84,7 +84,7 @@ class BrokenKeyring:
 def test_a_server_that_is_stopping_or_cannot_unseal_is_not_ready(tmp_path: Path) -> None:
     opened = OpenedFleet(Settings(home=tmp_path), BrokenKeyring(), "")  # type: ignore[arg-type]
     with pytest.raises(Unavailable, match="keyring"):
-        status_api.check_keyring(opened)
+        health.check_keyring(opened)
     told: list[str] = []
     environ: dict[str, Any] = {"PATH_INFO": "/readyz", "REMOTE_ADDR": "192.0.2.1"}
     setup_testing_defaults(environ)

@@ -1,26 +1,22 @@
 """The WSGI application: routes, the gate before `/admin/*`, and one place where errors become answers."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from bottle import Bottle, HTTPError, HTTPResponse, request
 
 from cdxsync.api import (
     access,
-    admin_api,
-    admin_hosts_api,
-    auth_admin_api,
+    admin,
     bodies,
     dashboard,
     envelope,
-    host_api,
-    install_api,
-    outside_api,
-    prompts_api,
-    status_api,
-    upkeep_api,
+    health,
+    host,
+    routes,
 )
+from cdxsync.api.job_runs import JobRuns
 from cdxsync.api.observing import REQUEST_ID, Observed
 from cdxsync.base.error_codes import codes_for
 from cdxsync.base.errors import CdxsyncError
@@ -31,6 +27,8 @@ from cdxsync.store.fleet import Fleet
 
 _log = logging.getLogger("cdxsync.api")
 
+ROUTES: Sequence[routes.Route] = (*host.ROUTES, *health.ROUTES, *admin.ROUTES)
+"""All that is served."""
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Any]
 
 
@@ -59,18 +57,17 @@ def assemble(fleet: Fleet, revocations: Revocations | None, is_draining: Callabl
     app.add_hook("before_request", before_request)
     app.install(_answer_errors)
     app.default_error_handler = _routing_error
-    host_gate = access.HostGate(guard)
-    host_api.mount(app, fleet, host_gate)
-    prompts_api.mount(app, fleet, host_gate)
-    install_api.mount(app, fleet, guard)
-    admin_api.mount(app, fleet)
-    admin_hosts_api.mount(app, fleet)
-    prompts_api.mount_admin(app, fleet)
-    auth_admin_api.mount(app, fleet)
-    dashboard.mount(app)
-    outside_api.mount(app, fleet)
-    upkeep_api.mount(app, fleet)
-    status_api.mount(app, fleet, gate, is_draining)
+    context = routes.Context(
+        fleet=fleet,
+        guard=guard,
+        hosts=access.HostGate(guard),
+        admins=gate,
+        is_draining=is_draining,
+        jobs=JobRuns(settings),
+        dashboard=dashboard.read_files(),
+    )
+    for route in ROUTES:
+        routes.mount(app, route, context)
     return app
 
 

@@ -12,3 +12,10 @@ def is_current(tag: str) -> bool:
 def not_modified(tag: str) -> HTTPResponse:
     """The answer to a client that holds it."""
     return HTTPResponse(b"", 304, {"ETag": tag, "Cache-Control": "no-cache"})
+
+
+def tagged(response: HTTPResponse, tag: str) -> HTTPResponse:
+    """`response`, which a client may keep as what `tag` stands for."""
+    response.set_header("ETag", tag)
+    response.set_header("Cache-Control", "no-cache")
+    return response

@@ -1,4 +1,4 @@
-"""The dashboard's page and files at `/admin/`, from the package; the gate stands in `cdxsync.api.app`.
+"""The dashboard's page and files, from the package, as they are sent.
 
 All files are read when the server starts, and only those have an address: no path of a request ever becomes one of
 the file system. The page is shown for a certificate alone, as a browser cannot send the admin key with a navigation;
@@ -14,15 +14,15 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from string import Template
 
-from bottle import Bottle, HTTPResponse, request
+from bottle import HTTPResponse, request
 
 from cdxsync.api import conditional
-from cdxsync.base.errors import CdxsyncError, NotFound
+from cdxsync.base.errors import CdxsyncError
 
 PAGE = "/admin"
 FILES = "/admin/static/"
 PATH_AS_SENT = "cdxsync.path_as_sent"
-"""The request's path with the trailing slash that routes do without (`http.app`)."""
+"""The request's path with the trailing slash that routes do without (`api.app`)."""
 _TYPES = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -34,7 +34,7 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src {style}; img-src 'self'; connect-src 'self'; font-src 'self'; "
     "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
-_SECURITY = {
+SECURITY = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -58,22 +58,9 @@ def is_own(path: str) -> bool:
     return path == PAGE or path.startswith(FILES)
 
 
-def mount(app: Bottle) -> None:
-    """Add the routes to `app`."""
-    files = dict(_read(resources.files("cdxsync.dashboard") / "static"))
-
-    @app.get(PAGE)
-    def page() -> HTTPResponse:
-        if not request.environ[PATH_AS_SENT].endswith("/"):
-            return HTTPResponse(b"", 308, _SECURITY | {"Location": "admin/"})  # relative: a proxy may add a prefix
-        return _send(files["index.html"])
-
-    @app.get(FILES + "<path:path>")
-    def file(path: str) -> HTTPResponse:
-        found = files.get(path)
-        if found is None or request.environ[PATH_AS_SENT].endswith("/"):
-            raise NotFound(f"The dashboard has no such file; it starts at {PAGE}")
-        return _send(found)
+def read_files() -> dict[str, File]:
+    """The files that are served, by their paths below `FILES`."""
+    return dict(_read(resources.files("cdxsync.dashboard") / "static"))
 
 
 def refusal(error: CdxsyncError, status: int) -> HTTPResponse | None:
@@ -89,7 +76,7 @@ def refusal(error: CdxsyncError, status: int) -> HTTPResponse | None:
         "Cache-Control": "no-store",
         "Content-Security-Policy": _POLICY.format(style=f"'sha256-{digest}'"),
     }
-    return HTTPResponse(body, status, _SECURITY | headers)
+    return HTTPResponse(body, status, SECURITY | headers)
 
 
 def _read(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, File]]:
@@ -104,7 +91,8 @@ def _read(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, File]]:
             yield prefix + entry.name, File(content, content_type, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
 
 
-def _send(file: File) -> HTTPResponse:
+def send(file: File) -> HTTPResponse:
+    """The answer with a file, unless the browser has it."""
     if conditional.is_current(file.tag):
         return conditional.not_modified(file.tag)
     headers = {
@@ -113,4 +101,4 @@ def _send(file: File) -> HTTPResponse:
         "ETag": file.tag,
         "Content-Security-Policy": _POLICY.format(style="'self'"),
     }
-    return HTTPResponse(file.content, 200, _SECURITY | headers)
+    return HTTPResponse(file.content, 200, SECURITY | headers)

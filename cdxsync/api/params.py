@@ -6,13 +6,24 @@ from typing import Any
 
 from bottle import request
 
+from cdxsync.api.routes import Parameter
 from cdxsync.base import settings
 from cdxsync.base.errors import Invalid
 from cdxsync.hosts import registry
 from cdxsync.store import pages
 from cdxsync.store.tables import Host
 
+BEFORE = Parameter("before", int, "`next_before` of an earlier answer.")
+HOST = Parameter("host_id", int, "Only of this host.")
+MONTH = Parameter("month", str, "`2026-11`; default: this month (UTC).")
+INCLUDE_BODY = Parameter("include_body", str, "`1`, `true`, `yes` or `on`: with the document; that is logged.")
+FORCE_ADDRESS = Parameter("force", str, "Anything but 0: from another address than the bound one, too.")
 _INTEGER = re.compile(r"[+-]?(?:0|[1-9][0-9]{0,17})")
+
+
+def limit_of(maximum: int) -> Parameter:
+    """The description of `limit`."""
+    return Parameter("limit", int, f"Up to {maximum}.")
 
 
 def limit(maximum: int) -> int:

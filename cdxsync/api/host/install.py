@@ -1,40 +1,44 @@
 """`GET /install/{token}`: the single-use installer. Its errors are shell text that prints and fails."""
 
-from bottle import Bottle, HTTPError, HTTPResponse, request
+from bottle import HTTPError, HTTPResponse, request
 
-from cdxsync.api import access
+from cdxsync.api.host.wrapper import SCRIPT
+from cdxsync.api.routes import Caller, Context, Group, Routes
 from cdxsync.base import clock
 from cdxsync.base.error_codes import codes_for
 from cdxsync.base.errors import CdxsyncError, NotFound, TooManyRequests
 from cdxsync.hosts import installers
-from cdxsync.store.fleet import Fleet
 
+ROUTES = Routes(Group.HOSTS, Caller.ANYONE)
 _HEADERS = {
-    "Content-Type": "text/x-shellscript; charset=utf-8",
+    "Content-Type": f"{SCRIPT}; charset=utf-8",
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store, must-revalidate",
 }
 
 
-def mount(app: Bottle, fleet: Fleet, guard: access.Guard) -> None:
-    """Add the route to `app`."""
-
-    @app.get("/install/<token>")
-    def install(token: str) -> HTTPResponse:
-        if not installers.TOKEN.fullmatch(token):
-            raise HTTPError(404)
-        try:
-            if request.method == "HEAD":
-                return _script(200, b"", installers.check(token, clock.now()).expires_at)
-            if installers.is_preview(_headers()):
-                message = "This address is for curl: paste the installer command into a shell of the host."
-                return _script(406, installers.error_script(message))
-            script = installers.consume(fleet, token)
-            return _script(200, script.body, script.expires_at)
-        except NotFound as error:
-            return _failure(guard.failed(error))
-        except CdxsyncError as error:
-            return _failure(error)
+@ROUTES.get(
+    "/install/<token>",
+    "The single-use installer; its errors are shell text that prints and fails",
+    content=SCRIPT,
+    errors=(404, 406, 410),
+)
+def install(context: Context, token: str) -> HTTPResponse:
+    """The script, once; to HEAD, whether it could be had."""
+    if not installers.TOKEN.fullmatch(token):
+        raise HTTPError(404)
+    try:
+        if request.method == "HEAD":
+            return _script(200, b"", installers.check(token, clock.now()).expires_at)
+        if installers.is_preview(_headers()):
+            message = "This address is for curl: paste the installer command into a shell of the host."
+            return _script(406, installers.error_script(message))
+        script = installers.consume(context.fleet, token)
+        return _script(200, script.body, script.expires_at)
+    except NotFound as error:
+        return _failure(context.guard.failed(error))
+    except CdxsyncError as error:
+        return _failure(error)
 
 
 def _headers() -> dict[str, str]:

@@ -1,0 +1,15 @@
+"""`GET /admin/doctor`: the findings of `cdxsync doctor`."""
+
+from typing import Any
+
+from cdxsync.api.routes import Caller, Context, Group, Routes
+from cdxsync.ops import doctor
+
+ROUTES = Routes(Group.OPERATION, Caller.ADMIN)
+
+
+@ROUTES.get("/admin/doctor", "What cdxsync doctor finds")
+def examine(context: Context) -> dict[str, Any]:
+    """Examine the home that this server serves."""
+    settings = context.fleet.settings
+    return doctor.report(doctor.examine(doctor.Subject(settings.home, settings), doctor.NOT_IN_A_SERVER))

@@ -1,0 +1,22 @@
+"""`/admin/jobs`: what runs in the background."""
+
+from typing import Any
+
+from cdxsync.api import access
+from cdxsync.api.routes import Caller, Context, Group, Routes
+from cdxsync.background import status
+
+ROUTES = Routes(Group.BACKGROUND, Caller.ADMIN)
+
+
+@ROUTES.get("/admin/jobs", "What runs in the background")
+def list_jobs(context: Context) -> dict[str, Any]:
+    """All jobs."""
+    return {"jobs": status.describe_jobs(context.fleet.settings)}
+
+
+@ROUTES.post("/admin/jobs/<name>/run", "Run a job now", errors=(404, 503))
+def run(context: Context, name: str) -> dict[str, Any]:
+    """Run a job, and wait a while for its end."""
+    ended = context.jobs.run(name, actor=access.actor())
+    return {"job": status.describe_job(context.fleet.settings, name), "pending": not ended}

@@ -1,0 +1,46 @@
+"""`/admin/slash-commands`: the prompts that all hosts share, as admins list, store and delete them."""
+
+from typing import Any
+
+from cdxsync.api import access
+from cdxsync.api.routes import Caller, Context, Group, Routes
+from cdxsync.prompts import catalog, history
+
+ROUTES = Routes(Group.PROMPTS, Caller.ADMIN)
+
+
+@ROUTES.get("/admin/slash-commands", "List prompts")
+def list_prompts(context: Context) -> dict[str, Any]:
+    """All prompts without their texts."""
+    return {"commands": catalog.listing()}
+
+
+@ROUTES.get("/admin/slash-commands/<filename>", "A prompt", errors=(404,))
+def show(context: Context, filename: str) -> dict[str, Any]:
+    """A prompt with its text."""
+    return catalog.whole(catalog.find(filename))
+
+
+@ROUTES.get("/admin/slash-commands/<filename>/history", "The texts of a prompt that are kept", errors=(404,))
+def list_history(context: Context, filename: str) -> dict[str, Any]:
+    """What a prompt said before."""
+    return history.listing(filename)
+
+
+@ROUTES.get("/admin/slash-commands/<filename>/history/<version_id:int>", "A former text of a prompt", errors=(404,))
+def show_version(context: Context, filename: str, version_id: int) -> dict[str, Any]:
+    """What a prompt said before, once."""
+    return history.version(filename, version_id)
+
+
+@ROUTES.post("/admin/slash-commands/store", "Store a prompt", errors=(422,))
+def store(context: Context) -> dict[str, Any]:
+    """Store a prompt."""
+    prompt = catalog.read_prompt(context.body(), context.fleet.settings.max_prompt_bytes)
+    return catalog.store(prompt, actor=access.actor())
+
+
+@ROUTES.delete("/admin/slash-commands/<filename>", "Delete a prompt", errors=(404,))
+def delete(context: Context, filename: str) -> dict[str, Any]:
+    """Delete a prompt."""
+    return {"deleted": catalog.delete(filename, actor=access.actor())}

@@ -1,0 +1,50 @@
+"""`/auth`: a host fetches the canonical document, stores a newer one, or deregisters itself."""
+
+from typing import Any
+
+from bottle import request
+
+from cdxsync.api import access, bodies, params
+from cdxsync.api.routes import Caller, Context, Group, Routes
+from cdxsync.auth import exchange
+from cdxsync.codex import versions
+from cdxsync.hosts import registry
+from cdxsync.store import audit
+
+ROUTES = Routes(Group.HOSTS, Caller.HOST)
+
+
+@ROUTES.post("/auth", "Fetch the canonical auth.json, or store a newer one", errors=(422,))
+def sync(context: Context) -> dict[str, Any]:
+    """`retrieve` and `store`, by the body's `command`."""
+
+    def run(caller: access.Caller, raw: bytes) -> dict[str, Any]:
+        body = bodies.object_of(raw)
+        call = exchange.Call(
+            host_id=caller.host_id,
+            api_key=caller.api_key,
+            api_key_sha256=caller.api_key_sha256,
+            address=caller.address,
+            client_version=_reported_version(body, "client_version", "cdx_version"),
+            wrapper_version=_reported_version(body, "wrapper_version"),
+        )
+        return exchange.run(context.fleet, call, body)
+
+    return context.hosts.run(run)
+
+
+@ROUTES.delete("/auth", "Deregister the calling host", query=(params.FORCE_ADDRESS,))
+def deregister(context: Context) -> dict[str, Any]:
+    """Delete the host that calls."""
+    host, _ = context.hosts.admit(force=params.flag("force"))
+    registry.delete(host, actor=audit.host_actor(host), action="host.delete", initiator="host_api")
+    return {"deleted": host.fqdn}
+
+
+def _reported_version(body: dict[str, Any], *names: str) -> str:
+    """A version from the body or else the query; only texts that are not blank count (`docs/protocol.md 7.2`)."""
+    given = body.get(names[0])
+    if isinstance(given, str) and given.strip():
+        return versions.reported(given)
+    candidates = (request.query.get(name) for name in names)
+    return versions.reported(next((text for text in candidates if isinstance(text, str) and text.strip()), None))

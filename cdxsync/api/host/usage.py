@@ -1,0 +1,24 @@
+"""`POST /usage`: a host reports the tokens that Codex has used."""
+
+from typing import Any
+
+from bottle import request
+
+from cdxsync.api import access, bodies
+from cdxsync.api.routes import Caller, Context, Group, Parameter, Routes
+from cdxsync.usage import idempotency, recording
+
+ROUTES = Routes(Group.HOSTS, Caller.HOST)
+_KEY = Parameter(idempotency.HEADER, str, "A repeated call with the same key and body is counted once.")
+
+
+@ROUTES.post("/usage", "Report tokens, all entries or none", headers=(_KEY,), errors=(422,))
+def report(context: Context) -> dict[str, Any]:
+    """Store the entries of the body."""
+
+    def run(caller: access.Caller, raw: bytes) -> dict[str, Any]:
+        key = request.environ.get("HTTP_IDEMPOTENCY_KEY")
+        body = bodies.object_of(raw)
+        return recording.record(caller.host_id, caller.api_key_sha256, caller.address, body, raw, key)
+
+    return context.hosts.run(run)
