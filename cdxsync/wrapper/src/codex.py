@@ -1,0 +1,208 @@
+"""Finds Codex, and runs it on our own terminal and file descriptors."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from cdxsync.wrapper.src.files import child_environment, find_program, own_folder, read_json, user_home, write_json
+from cdxsync.wrapper.src.taps import Taps
+
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import Any, Callable, NoReturn
+
+# Where Codex may be when PATH does not say; cron, for one, has a short PATH. Relative ones lie in the user's home.
+USUAL_PLACES = ("/usr/local/bin", "/opt/codex/bin", ".local/bin", "/opt/homebrew/bin")
+FORWARDED_SIGNALS = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+
+
+def find_codex(remembered: str | None = None) -> str | None:
+    """The real Codex: the first on PATH or in the usual places that is not this file."""
+    own = os.path.realpath(__file__)
+    home = user_home()
+    directories = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    directories += [os.path.join(home, place) for place in USUAL_PLACES]
+    if remembered:
+        directories.append(os.path.dirname(remembered))
+    for directory in directories:
+        found = find_program("codex", directory)
+        if found and os.path.realpath(found) != own:
+            return os.path.abspath(found)
+    return None
+
+
+class Build:
+    """The build of Codex that is installed, with what is remembered of it until the program changes."""
+
+    def __init__(self, home: str) -> None:
+        self.notes_path = os.path.join(own_folder(home), "state.json")
+        state = read_json(self.notes_path)
+        self.program = find_codex(state.get("program") if isinstance(state.get("program"), str) else None)
+        self.notes: dict[str, Any] = {}
+        if self.program:
+            key = program_key(self.program)
+            self.notes = state if state.get("codex") == key else {"codex": key}
+
+    @property
+    def version(self) -> str:
+        """Its version, asked once: that takes time. Empty when it does not say."""
+        if not self.program:
+            return ""
+        if not isinstance(self.notes.get("codex_version"), str):
+            self.notes.update(codex_version=version_of(self.program), program=self.program)
+            write_json(self.notes_path, self.notes)
+        return str(self.notes["codex_version"])
+
+    def remember(self, **facts: object) -> None:
+        """Keep what was learned of it."""
+        if self.program and any(self.notes.get(name) != value for name, value in facts.items()):
+            self.notes.update(facts)
+            write_json(self.notes_path, self.notes)
+
+
+def program_key(program: str) -> list[Any]:
+    """What changes when a program is replaced."""
+    status = os.stat(os.path.realpath(program))
+    return [os.path.realpath(program), status.st_mtime_ns, status.st_size]
+
+
+def version_of(program: str) -> str:
+    """The version that a program tells, or an empty text."""
+    import subprocess
+
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        printed = subprocess.run(
+            [program, "--version"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=10,
+            env=with_program_path(child_environment(), program),
+        ).stdout
+        match = re.search(r"\d+\.\d+\S*", printed.decode("utf-8", "replace"))
+        return match.group(0)[:64] if match else ""
+    return ""
+
+
+def with_program_path(env: dict[str, str], program: str) -> dict[str, str]:
+    """The environment in which Codex finds its interpreter, which npm puts beside it: cron has a short PATH."""
+    path = env.get("PATH", os.defpath)
+    folder = os.path.dirname(program)
+    if not find_program("node", path) and os.access(os.path.join(folder, "node"), os.X_OK):
+        env = dict(env, PATH=path + os.pathsep + folder)
+    return env
+
+
+def in_foreground() -> bool:
+    """Whether this process group has the terminal, whose keys then send signals to Codex directly."""
+    try:
+        with open("/dev/tty", "rb") as terminal:
+            return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
+    except OSError:
+        return False
+
+
+def has_terminal() -> bool:
+    """Whether there is a controlling terminal, and it has not hung up."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+class Codex:
+    """A run of Codex in our own process group, on our own terminal and file descriptors."""
+
+    def __init__(self, program: str, arguments: list[str], taps: Taps) -> None:
+        self.command = ["codex", *arguments]
+        self.program = program
+        self.taps = taps
+        self.child: int | None = None
+        # A terminal that hangs up tells its session's leader alone; that one tells the others, or its end does.
+        self.told_by_leader = in_foreground() and os.getsid(0) != os.getpid()
+
+    def _forward(self, number: int, _frame: FrameType | None) -> None:
+        # What the terminal sends goes to the whole process group: Codex has it already.
+        if number in (signal.SIGINT, signal.SIGQUIT) and in_foreground():
+            return
+        if number == signal.SIGHUP and self.told_by_leader and not has_terminal():
+            return
+        self._send(number)
+
+    def _send(self, number: int) -> None:
+        if self.child is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.child, number)
+
+    def _resized(self, number: int, _frame: FrameType | None) -> None:
+        if self.taps.resize():
+            # The terminal's own signal may have come before the size was passed on.
+            self._send(number)
+
+    def _take_signals(self) -> None:
+        """Outlive the signals that are meant for Codex. Those ignored from the start stay ignored, for it too."""
+        for name in ("SIGINT", "SIGQUIT", *FORWARDED_SIGNALS):
+            number = getattr(signal, name)
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._forward)
+        # Whether Ctrl-Z stops the job is for Codex to decide; we follow it (see below).
+        if signal.getsignal(signal.SIGTSTP) != signal.SIG_IGN:
+            signal.signal(signal.SIGTSTP, lambda _number, _frame: None)
+        if self.taps.all:
+            signal.signal(signal.SIGWINCH, self._resized)
+
+    def run(self, started: Callable[[int], None]) -> int:
+        """Run to the end; returns the wait status. `started` is called with the process's number."""
+        self._take_signals()
+        ends = [(self.taps.child_end(descriptor), descriptor) for descriptor in (1, 2)]
+        # What Python ignores for itself is not ignored for Codex.
+        child = os.posix_spawn(
+            self.program,
+            self.command,
+            with_program_path(child_environment(), self.program),
+            file_actions=[(os.POSIX_SPAWN_DUP2, end, descriptor) for end, descriptor in ends if end is not None],
+            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
+        )
+        self.child = child
+        self.taps.start()
+        started(child)
+        status = self._wait(child)
+        self.taps.finish()
+        return status
+
+    def _wait(self, child: int) -> int:
+        while True:
+            _, status = os.waitpid(child, os.WUNTRACED)
+            if not os.WIFSTOPPED(status):
+                self.child = None  # its number may soon be another's
+                return status
+            os.kill(os.getpid(), signal.SIGSTOP)
+            os.kill(child, signal.SIGCONT)
+
+
+def leave(status: int) -> NoReturn:
+    """End as Codex has ended: with its exit code, or by the same signal."""
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        die_by(number)
+    os._exit(os.WEXITSTATUS(status))
+
+
+def die_by(number: int) -> NoReturn:
+    """End by a signal, so that the shell sees it, and leave no core dump."""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    if number != signal.SIGKILL:
+        signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    os._exit(128 + number)

@@ -1,0 +1,244 @@
+"""The command line: what cdx does before, during and after a run of Codex, and its own options."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from cdxsync.wrapper.src.baked import WRAPPER_VERSION
+from cdxsync.wrapper.src.codex import Build, Codex, die_by, find_codex, leave
+from cdxsync.wrapper.src.codex_install import INSTALL_SECONDS, install_codex_now, update_codex
+from cdxsync.wrapper.src.context import Context, own_fqdn
+from cdxsync.wrapper.src.doctor import Doctor
+from cdxsync.wrapper.src.errors import NoCredentials, NotPermitted, Offline, Refused, SyncError
+from cdxsync.wrapper.src.files import child_environment, own_folder
+from cdxsync.wrapper.src.messages import say
+from cdxsync.wrapper.src.quota import show_quota
+from cdxsync.wrapper.src.runs import Run
+from cdxsync.wrapper.src.status import show_status
+from cdxsync.wrapper.src.sync import auth_before, say_refused
+from cdxsync.wrapper.src.taps import WITHOUT_CREDENTIALS, Taps, plan_taps
+from cdxsync.wrapper.src.uninstall import uninstall
+from cdxsync.wrapper.src.update import self_test, update_wrapper
+from cdxsync.wrapper.src.watcher import Watcher
+
+if TYPE_CHECKING:
+    from typing import Callable
+
+HELP = """\
+usage: cdx [CODEX ARGUMENTS...]      run Codex with the fleet's credentials
+       cdx --status                  show this host, its server, versions and what is still to be sent
+       cdx --doctor                  check each step of the way and say what to mend
+       cdx --update, -U              take the server's cdx now, and a newer Codex when it names one
+       cdx --uninstall [--yes]       deregister this host and remove cdx, Codex and its folder
+       cdx --wrapper-sync            bring auth.json and prompts in step, without running Codex
+       cdx --wrapper-version, -W     print the version of this wrapper
+       cdx --wrapper-help            print this text
+       cdx --debug ...               any of these, telling on stderr what is done (also: --verbose)
+
+Everything else goes to Codex as it is. auth.json and prompts lie in $CODEX_HOME, or in ~/.codex.
+Environment: CODEX_SYNC_BASE_URL, CODEX_SYNC_API_KEY, CODEX_SYNC_FQDN and CODEX_SYNC_CA_FILE replace what was installed;
+CODEX_SYNC_INTERVAL is how many seconds pass between looks at the server while Codex runs (30; 0 is never);
+CDX_QUIET=1 leaves the quota bars out; CODEX_DEBUG=1 tells on stderr what is done.
+"""
+# Prompts, Codex's own version: nothing beside the credentials may hold a run up for longer.
+PROMPTS_SECONDS = 10.0
+UPDATE_SECONDS = 30.0
+FIRST_INSTALL_SECONDS = 300.0
+# Codex answers these by itself: no credentials are needed, and none may be waited for.
+WITHOUT_SYNC = ("--help", "-h", "--version", "-V", "help", "completion")
+
+
+def pull_prompts(context: Context) -> threading.Thread:
+    """Pull prompts beside the sync of auth.json; returns the thread."""
+    deadline = time.monotonic() + PROMPTS_SECONDS
+    thread = threading.Thread(target=context.quietly, args=(lambda: context.prompts.pull(deadline),), daemon=True)
+    thread.start()
+    return thread
+
+
+def sync_before(context: Context, run: Run) -> bool:
+    """All that happens before Codex starts; returns whether it may."""
+    notes = threading.Thread(target=run.begin, daemon=True)
+    notes.start()
+    prompts = pull_prompts(context)
+    may_start = auth_before(context.sync, own_fqdn())
+    prompts.join(PROMPTS_SECONDS)
+    notes.join()
+    context.note_contact()
+    if may_start and context.sync.answer:
+        try:
+            if update_wrapper(context.api, context.sync.versions()):
+                say("cdx is updated to %s" % context.sync.versions().get("wrapper_version"))
+        except SyncError as error:
+            say(str(error))
+        seconds = UPDATE_SECONDS if context.build.program else FIRST_INSTALL_SECONDS
+        if update_codex(context.home, context.build, context.sync.versions(), seconds):
+            context.build = Build(context.home)
+        show_quota(context.sync.answer)
+    # A run may take hours, and the server closes idle connections.
+    context.api.close()
+    context.prompts.api.close()
+    return may_start
+
+
+def sync_after(context: Context, run: Run, taps: Taps, arguments: list[str], held: str | None) -> None:
+    """Send what the run has changed and used. Never fails the run; what cannot be sent is sent by the next."""
+    sync = context.sync
+    try:
+        source = run.collect(context.spool, lambda: taps.usage(arguments, context.home))
+        if source:
+            context.build.remember(**{"sessions" if source == "sessions" else "prints": True})
+        run.recover(context.spool)
+    except (SyncError, OSError) as error:
+        say(str(error))
+    run.end()
+    # From here on Ctrl-C ends the wrapper's own work: everything is on disk.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        now = sync.current()
+        if now is not None and (now != held or sync.server_is_behind):
+            sync.run()
+    except NotPermitted as error:
+        say("%s; this login stays on this host" % error)
+    except SyncError as error:
+        say("auth.json could not be synced after the run (%s); the next run tries again" % error)
+        if isinstance(error, (Offline, Refused)):
+            return
+    try:
+        context.prompts.api = context.api
+        context.prompts.push()
+        context.spool.send(context.api)
+    except (SyncError, OSError) as error:
+        say("not everything could be reported (%s); the next run tries again" % error)
+
+
+def sync_only() -> int:
+    """`--wrapper-sync`: returns the exit code."""
+    context = Context()
+    sync = context.sync
+    try:
+        sync.run()
+        if sync.server_is_behind:
+            sync.run()
+        text = "%s is in step with the server" % sync.path
+    except NoCredentials:
+        text = (
+            "the fleet has no auth.json yet. Log in here with: cdx login   or on the server: cdxsync auth upload FILE"
+        )
+    except NotPermitted as error:
+        text = "%s; this login stays on this host" % error
+    except Refused as error:
+        say_refused(error, own_fqdn())
+        return 1
+    context.note_contact()
+    say(text)
+    context.prompts.api = context.api
+    try:
+        context.prompts.pull()
+        context.prompts.push()
+        Run(context.home, []).recover(context.spool)
+        context.spool.send(context.api)
+    except (SyncError, OSError) as error:
+        say("not everything is in step (%s); the next run tries again" % error)
+    return 0
+
+
+def update_now() -> int:
+    """`--update`: returns the exit code, 0 when cdx is what the server has now."""
+    context = Context()
+    try:
+        context.sync.look()
+        update_wrapper(context.api, context.sync.versions(), forced=True)
+    except Refused as error:
+        say_refused(error, own_fqdn())
+        return 1
+    say("cdx is the server's %s" % context.sync.versions().get("wrapper_version"))
+    with contextlib.suppress(OSError):
+        os.unlink(os.path.join(own_folder(context.home), "install.json"))
+    update_codex(context.home, context.build, context.sync.versions(), INSTALL_SECONDS)
+    return 0
+
+
+def run_codex(arguments: list[str]) -> int:
+    """Sync, run Codex, sync; does not return when Codex has run."""
+    first = arguments[0] if arguments else ""
+    program = find_codex() if first in WITHOUT_SYNC else None
+    if program:
+        os.execve(program, ["codex", *arguments], child_environment())  # noqa: S606
+    context = Context()
+    run = Run(context.home, arguments)
+    may_start = sync_before(context, run)
+    if context.build.program is None:
+        say("Codex is not installed. Install it with: npm install -g @openai/codex")
+        run.end()
+        return 127
+    if not may_start and first not in WITHOUT_CREDENTIALS:
+        run.end()
+        return 1
+    settled = context.sync.settled
+    held = settled[1] if settled else context.sync.current()
+    taps = Taps(plan_taps(arguments, context.build.version, context.build.notes), arguments)
+    watcher = Watcher(context, run, held)
+    codex = Codex(context.build.program, arguments, taps)
+    mending = first in WITHOUT_CREDENTIALS
+
+    def started(child: int) -> None:
+        run.started(child)
+        if not mending:
+            watcher.start()
+
+    try:
+        status = codex.run(started)
+    except OSError as error:
+        say("%s cannot be started: %s; see: cdx --doctor" % (context.build.program, error.strerror))
+        run.end()
+        return 126
+    if not mending:
+        held = watcher.stop()
+        context.sync.server_is_behind = watcher.sync.server_is_behind
+    try:
+        sync_after(context, run, taps, arguments, held)
+    except KeyboardInterrupt:
+        pass
+    except Exception as error:
+        # Whatever it is, the run itself was not ours to fail.
+        say("the sync after the run failed (%s: %s); the next run tries again" % (type(error).__name__, error))
+    leave(status)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; returns the exit code."""
+    own = ("--debug", "--verbose")
+    while arguments and (arguments[0] in own or (arguments[0] in ("--update", "-U") and set(own) & set(arguments))):
+        os.environ["CODEX_DEBUG"] = "1"
+        arguments = [word for word in arguments[:2] if word not in own] + arguments[2:]
+    first = arguments[0] if arguments else ""
+    if first == "--wrapper-help":
+        sys.stdout.write(HELP)
+        return 0
+    if first in ("--wrapper-version", "-W"):
+        sys.stdout.write("cdx wrapper %s\n" % WRAPPER_VERSION)
+        return 0
+    commands: dict[str, Callable[[], int]] = {
+        "--wrapper-sync": sync_only,
+        "--wrapper-self-test": self_test,
+        "--status": show_status,
+        "--doctor": lambda: Doctor().run(),
+        "--update": update_now,
+        "-U": update_now,
+        "--uninstall": lambda: uninstall(arguments[1:]),
+        "--wrapper-install-codex": lambda: install_codex_now(arguments[1:]),
+    }
+    try:
+        return commands[first]() if first in commands else run_codex(arguments)
+    except SyncError as error:
+        say(str(error))
+        return 1
+    except KeyboardInterrupt:
+        die_by(signal.SIGINT)

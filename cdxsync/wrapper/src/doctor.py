@@ -1,0 +1,182 @@
+"""`cdx --doctor`: checks each step from this file to the server and Codex."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import ssl
+import stat
+import sys
+import time
+
+from cdxsync.wrapper.src.baked import WRAPPER_VERSION
+from cdxsync.wrapper.src.codex_install import CodexPlace, wanted_codex
+from cdxsync.wrapper.src.context import Context, own_fqdn
+from cdxsync.wrapper.src.document import LocalDocument
+from cdxsync.wrapper.src.errors import Refused, SyncError
+from cdxsync.wrapper.src.files import own_folder, read_json
+from cdxsync.wrapper.src.quota import shown_time
+from cdxsync.wrapper.src.server import Server
+from cdxsync.wrapper.src.status import certificate_expiry, document_text, spool_text
+from cdxsync.wrapper.src.sync import OFFLINE_LIMIT_SECONDS, remedy
+
+
+class Doctor:
+    """Checks each step of the way, in its order."""
+
+    def __init__(self) -> None:
+        self.failed = False
+
+    def report(self, mark: str, text: str, mend: str | None = None) -> None:
+        """A line for a check: `ok`, `warn` or `FAIL`, with what mends it."""
+        self.failed = self.failed or mark == "FAIL"
+        sys.stdout.write("%-5s %s\n" % (mark, text))
+        if mend:
+            sys.stdout.write("      -> %s\n" % mend)
+
+    def run(self) -> int:
+        """All checks; returns the exit code."""
+        self.check_wrapper()
+        try:
+            context = Context()
+        except SyncError as error:
+            self.report("FAIL", str(error))
+            return 1
+        self.check_home(context)
+        if self.check_connection(context.server):
+            self.check_key(context)
+        self.check_document(context)
+        self.check_codex(context)
+        self.check_spool(context)
+        return 1 if self.failed else 0
+
+    def check_wrapper(self) -> None:
+        """This file and its Python."""
+        own = os.path.realpath(__file__)
+        self.report("ok", "cdx %s on Python %d.%d.%d" % (WRAPPER_VERSION, *sys.version_info[:3]))
+        mode = stat.S_IMODE(os.stat(own).st_mode)
+        if mode & 0o007:
+            self.report("FAIL", "%s, with this host's key, can be read by every user" % own, "chmod o-rwx %s" % own)
+        else:
+            self.report("ok", "%s has mode %04o" % (own, mode))
+        if not os.access(own, os.W_OK):
+            self.report("warn", "%s belongs to another user, who has to update it" % own, "sudo cdx --update")
+
+    def check_home(self, context: Context) -> None:
+        """The folder of auth.json."""
+        if os.access(context.home, os.R_OK | os.W_OK | os.X_OK):
+            self.report("ok", "%s can be written" % context.home)
+        else:
+            self.report("FAIL", "%s cannot be written" % context.home, "chown -R %d %s" % (os.geteuid(), context.home))
+
+    def check_connection(self, server: Server) -> bool:
+        """Name, address, TLS; returns whether the server can be called."""
+        place = "%s:%d" % (server.host, server.port)
+        try:
+            addresses = {
+                str(item[4][0]) for item in socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
+            }
+            self.report("ok", "%s is %s" % (server.host, ", ".join(sorted(addresses))))
+        except OSError as error:
+            if not server.proxy():
+                self.report("FAIL", "%s cannot be resolved: %s" % (server.host, error), "check DNS or /etc/hosts")
+                return False
+        try:
+            expiry = certificate_expiry(server)
+        except ssl.SSLError as error:
+            reason = getattr(error, "verify_message", "") or str(error)
+            mend = "if the server has a new certificate: cdxsync hosts register %s, and install cdx again" % own_fqdn()
+            self.report("FAIL", "the certificate of %s cannot be verified: %s" % (place, reason), mend)
+            return False
+        except SyncError as error:
+            self.report("FAIL", str(error))
+            return False
+        except OSError as error:
+            mend = "is `cdxsync serve` running, and does a firewall let %s pass?" % place
+            self.report("FAIL", "%s cannot be reached: %s" % (place, error), mend)
+            return False
+        self.report_expiry(expiry)
+        return True
+
+    def report_expiry(self, expiry: float | None) -> None:
+        """The certificate's end."""
+        if expiry is None:
+            self.report("ok", "the server is on this machine, over plain HTTP")
+        elif expiry - time.time() < 14 * 86400:
+            self.report("warn", "the server's certificate expires %s" % shown_time(expiry), "cdxsync pki renew")
+        else:
+            self.report("ok", "the server's certificate is good until %s" % shown_time(expiry))
+
+    def check_key(self, context: Context) -> None:
+        """Whether the server knows this host, and has the same time."""
+        try:
+            answered = context.sync.look()
+        except Refused as error:
+            self.report("FAIL", "the server refuses this host: %s" % error, remedy(error, own_fqdn()))
+            return
+        except SyncError as error:
+            self.report("FAIL", str(error), "look at the server's log")
+            return
+        self.report("ok", "the server knows this host as %s" % own_fqdn())
+        if answered in ("outdated", "upload_required"):
+            self.report("warn", "auth.json is %s" % document_text(context.sync, answered), "cdx --wrapper-sync")
+        elif answered == "missing":
+            self.report(
+                "warn", "the fleet has no auth.json yet", "cdx login, or on the server: cdxsync auth upload FILE"
+            )
+        self.check_clock(context)
+
+    def check_clock(self, context: Context) -> None:
+        """The server's date against ours."""
+        _, headers, _ = context.api.request("GET", "/versions")
+        with contextlib.suppress(TypeError, ValueError, IndexError):
+            import email.utils
+
+            ahead = time.time() - email.utils.parsedate_to_datetime(headers["Date"]).timestamp()
+            if abs(ahead) > 60:
+                self.report("warn", "this machine's clock is %d seconds off the server's" % ahead, "set up NTP")
+
+    def check_document(self, context: Context) -> None:
+        """auth.json."""
+        path = context.sync.path
+        local = LocalDocument(path)
+        if local.document is None:
+            text = "is not a JSON object" if local.unreadable else "holds no credentials"
+            self.report("warn", "%s %s" % (path, text), "cdx --wrapper-sync, or cdx login")
+            return
+        if stat.S_IMODE(os.stat(path).st_mode) & 0o077:
+            self.report("FAIL", "%s can be read by other users" % path, "chmod 600 %s" % path)
+        problem = context.sync.offline_problem()
+        if problem:
+            self.report("ok", "without the server Codex would not start now: %s" % problem)
+        else:
+            self.report(
+                "ok", "%s is there, and good for %d hours without the server" % (path, OFFLINE_LIMIT_SECONDS // 3600)
+            )
+
+    def check_codex(self, context: Context) -> None:
+        """The program, and whether it is kept up to date."""
+        build = context.build
+        wanted = wanted_codex(build, context.sync.versions())
+        if not build.program:
+            self.report("FAIL", "Codex is not installed", "npm install -g @openai/codex")
+        elif not build.version:
+            self.report("warn", "%s does not tell its version" % build.program, "%s --version" % build.program)
+        else:
+            self.report("ok", "Codex %s is %s" % (build.version, build.program))
+        if wanted and build.program:
+            problem = CodexPlace(build.program).problem()
+            self.report("warn", "the server names Codex %s" % wanted, problem or "cdx --update")
+        last = read_json(os.path.join(own_folder(context.home), "install.json"))
+        if last.get("problem"):
+            self.report(
+                "warn", "Codex %s could not be installed: %s" % (last.get("version"), last["problem"]), "cdx --update"
+            )
+
+    def check_spool(self, context: Context) -> None:
+        """What waits to be sent."""
+        waiting = len(context.spool.paths())
+        self.report(
+            "warn" if waiting > 20 else "ok", spool_text(context.spool), "cdx --wrapper-sync" if waiting else None
+        )

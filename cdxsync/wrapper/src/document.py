@@ -1,0 +1,92 @@
+"""auth.json as it lies on disk: its content, date and digest."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import re
+import time
+from typing import TYPE_CHECKING
+
+from cdxsync.wrapper.src.errors import SyncError
+from cdxsync.wrapper.src.files import identity_of, sha256_of
+from cdxsync.wrapper.src.messages import debug
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from cdxsync.wrapper.src.files import Identity
+
+NO_DOCUMENT: dict[str, Any] = {"last_refresh": "2000-01-01T00:00:00Z", "auths": {}}
+RFC_3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(\.\d+)?(?:[Zz]|([+-])(\d\d):(\d\d))\Z", re.ASCII)
+
+
+class LocalDocument:
+    """auth.json as it lies on disk: its content (None when there is no usable one) and what identifies that file."""
+
+    def __init__(self, path: str) -> None:
+        self.document: dict[str, Any] | None = None
+        self.unreadable = False
+        self.identity: Identity | None = None
+        try:
+            with open(path, "rb") as file:
+                status = os.fstat(file.fileno())
+                text = file.read()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise SyncError("%s: cannot be read: %s" % (path, error.strerror)) from None
+        self.identity = identity_of(status)
+        try:
+            document = json.loads(text.decode("utf-8"))
+        except ValueError:
+            document = None
+        if isinstance(document, dict) and not holds_credentials(document):
+            debug("%s holds no credentials" % path)
+        elif isinstance(document, dict):
+            if parse_time(document.get("last_refresh")) is None:
+                # A login by API key has no date: the file's own tells when it was made.
+                stamp = min(status.st_mtime, time.time())
+                document = dict(document, last_refresh=format_time(stamp))
+            self.document = document
+        else:
+            self.unreadable = bool(text.strip())
+
+    @property
+    def claim(self) -> dict[str, str]:
+        """What the server is told of this document."""
+        document = NO_DOCUMENT if self.document is None else self.document
+        return {"last_refresh": document["last_refresh"], "digest": document_digest(document)}
+
+
+def holds_credentials(document: dict[str, Any]) -> bool:
+    """Whether there is any login in a document: an empty one must not pass for the newest."""
+    tokens = document.get("tokens")
+    token = tokens.get("access_token") if isinstance(tokens, dict) else None
+    return bool(token or document.get("OPENAI_API_KEY") or document.get("auths"))
+
+
+def document_digest(document: dict[str, Any]) -> str:
+    """SHA-256 of the compact document, in its own key order."""
+    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    return sha256_of(text.encode("utf-8", "surrogatepass"))
+
+
+def format_time(seconds: float) -> str:
+    """Seconds since the epoch as RFC 3339 in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + ".%06dZ" % (seconds % 1 * 1e6)
+
+
+def parse_time(text: object) -> float | None:
+    """Seconds since the epoch of an RFC 3339 text, or None."""
+    match = isinstance(text, str) and RFC_3339.match(text)
+    if not match:
+        return None
+    try:
+        year, month, day, hour, minute, second = map(int, match.groups()[:6])
+        at = datetime.datetime(year, month, day, hour, minute, second, tzinfo=datetime.timezone.utc)
+    except ValueError:
+        return None
+    offset = int(match.group(9) or 0) * 3600 + int(match.group(10) or 0) * 60
+    return at.timestamp() - (-offset if match.group(8) == "-" else offset) + float(match.group(7) or 0)

@@ -1,0 +1,199 @@
+"""Places of files, and files that are replaced in one step."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import pwd
+from typing import TYPE_CHECKING
+
+from cdxsync.wrapper.src.errors import SyncError
+from cdxsync.wrapper.src.messages import debug
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterator, Tuple
+
+    # Inode, size in bytes, and time of the last change in nanoseconds.
+    Identity = Tuple[int, int, int]
+
+
+def user_home() -> str:
+    """The user's home: $HOME, unless it is unset or, under sudo or cron, somebody else's."""
+    home = os.environ.get("HOME", "")
+    own = pwd.getpwuid(os.geteuid()).pw_dir if known_user() else ""
+    if not os.path.isabs(home) or not os.path.isdir(home):
+        return own or home or "/"
+    invoker = os.environ.get("SUDO_UID", "")
+    foreign = os.geteuid() != 0 and not os.access(home, os.W_OK | os.X_OK)
+    if own and (foreign or (os.geteuid() == 0 and invoker not in ("", "0") and str(os.stat(home).st_uid) == invoker)):
+        return own
+    return home
+
+
+def known_user() -> bool:
+    """Whether the user has an entry in the password database."""
+    try:
+        pwd.getpwuid(os.geteuid())
+    except KeyError:
+        return False
+    return True
+
+
+def codex_home() -> str:
+    """The folder of auth.json, made when it is missing."""
+    home = os.environ.get("CODEX_HOME") or os.path.join(user_home(), ".codex")
+    try:
+        os.makedirs(home, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise SyncError("%s: cannot be made: %s" % (home, error.strerror)) from None
+    return home
+
+
+def own_folder(home: str, *names: str) -> str:
+    """A folder for cdx's own notes, below `home`, private to its owner."""
+    path = os.path.join(home, ".cdx", *names)
+    with contextlib.suppress(OSError):
+        os.makedirs(path, mode=0o700, exist_ok=True)
+    return path
+
+
+def child_environment() -> dict[str, str]:
+    """The environment for Codex: without the host's key, which is none of its business.
+
+    Where $HOME is not the user's, Codex is told which folder was brought in step.
+    """
+    env = {name: value for name, value in os.environ.items() if name != "CODEX_SYNC_API_KEY"}
+    home = user_home()
+    if not env.get("CODEX_HOME") and env.get("HOME") != home:
+        env["CODEX_HOME"] = os.path.join(home, ".codex")
+    return env
+
+
+def identity_of(status: os.stat_result) -> Identity:
+    """What changes when a file is written or replaced."""
+    return (status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def file_identity(path: str) -> Identity | None:
+    """`identity_of` a file, or None without one."""
+    try:
+        return identity_of(os.stat(path))
+    except OSError:
+        return None
+
+
+def replace_file(
+    path: str, data: bytes, mode: int = 0o600, unless: Callable[[], bool] | None = None, durably: bool = True
+) -> Identity | None:
+    """Replace `path` by bytes in one step, private from the first byte; a reader sees the old file or the new one.
+
+    `unless` is asked last thing before; when it says true, nothing is replaced. `durably`: also after a power cut.
+    Returns the new file's identity, or None when it was not replaced.
+    """
+    directory, name = os.path.split(path)
+    temporary = os.path.join(directory, ".%s.%s" % (name[:200], os.urandom(8).hex()))
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            if mode != 0o600:
+                os.fchmod(file.fileno(), mode)
+            if durably:
+                os.fsync(file.fileno())
+            identity = identity_of(os.fstat(file.fileno()))
+        if unless is not None and unless():
+            os.unlink(temporary)
+            return None
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    if durably:
+        with contextlib.suppress(OSError):
+            handle = os.open(directory, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+    return identity
+
+
+def read_json(path: str) -> dict[str, Any]:
+    """The JSON object in a file of our own; empty when there is none."""
+    with contextlib.suppress(OSError, ValueError):
+        with open(path, encoding="utf-8") as file:
+            value = json.load(file)
+        if isinstance(value, dict):
+            return value
+    return {}
+
+
+def write_json(path: str, value: object) -> None:
+    """Replace a file of our own, of which an old one does no harm. What cannot be kept is done without."""
+    try:
+        replace_file(path, json.dumps(value).encode(), durably=False)
+    except OSError as error:
+        debug("%s: %s" % (path, error.strerror))
+
+
+@contextlib.contextmanager
+def locked(path: str, wait: bool = True) -> Iterator[bool]:
+    """Hold a lock file; yields whether it is held. Where files cannot be locked, nobody waits."""
+    descriptor = None
+    held = True
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        held = False
+    except OSError as error:
+        debug("%s: %s" % (path, error.strerror))
+    try:
+        yield held
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def find_program(name: str, folders: str) -> str | None:
+    """The first program of this name in folders that are separated as on PATH."""
+    for folder in folders.split(os.pathsep):
+        path = os.path.join(folder, name)
+        if os.access(path, os.X_OK) and os.path.isfile(path):
+            return path
+    return None
+
+
+def sha256_of(data: bytes) -> str:
+    """SHA-256 of bytes, in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def file_sha256(path: str) -> str:
+    """SHA-256 of a file, in hex."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def remove(path: str) -> str | None:
+    """Remove a file or folder; returns what hinders, or None."""
+    import shutil
+
+    try:
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return error.strerror or str(error)
+    return None

@@ -1,0 +1,195 @@
+"""Makes `cdx`, the one file that hosts run, of the modules beside this one.
+
+`python -m cdxsync.wrapper.src.join` writes `cdxsync/wrapper/cdx`; with `--check` it says whether that file is stale.
+
+The modules become parts of one namespace: their imports of the standard library are merged, those of each other and
+what is for type checkers alone is left out, and each part begins with a line that names its module. All but the
+beginning of the file is a text that `boot` compiles, so that it is compiled once and not at every start.
+"""
+
+import argparse
+import ast
+import sys
+from pathlib import Path
+from typing import Dict, List, Set
+
+FOLDER = Path(__file__).parent
+PACKAGE = "cdxsync.wrapper.src"
+FILE = FOLDER.parent / "cdx"
+# A module may use those before it. The first two are not part of the text that is compiled.
+BEGINNING = ("baked", "boot")
+PARTS = (
+    "messages",
+    "errors",
+    "files",
+    "compiled",
+    "document",
+    "server",
+    "api",
+    "sync",
+    "prompts",
+    "session_files",
+    "printed_usage",
+    "spool",
+    "processes",
+    "runs",
+    "versions",
+    "taps",
+    "codex",
+    "context",
+    "watcher",
+    "update",
+    "codex_install",
+    "quota",
+    "status",
+    "doctor",
+    "uninstall",
+    "command",
+)
+HEAD = '''\
+#!/usr/bin/env python3
+"""cdx: run Codex with the credentials of the fleet.
+
+Before the run auth.json and the prompts are brought in step with the cdxsync server; while Codex runs a changed
+auth.json is sent at once and a newer one is fetched; after the run changed prompts and the used tokens are sent. Codex
+itself gets its arguments, terminal, signals and exit code untouched. Python 3.8 or later, standard library only.
+
+This file is made by cdxsync/wrapper/src/join.py from the modules beside that; change them, and not this file.
+"""
+
+import sys
+
+# Modules come from Python itself, never from files that happen to lie beside this program.
+if __name__ == "__main__" and not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
+    del sys.path[0]
+
+'''
+TAIL = """
+exec(load(BODY, %d), globals())
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
+"""
+
+
+class Part:
+    """A module: its text without imports, and what it imports and defines."""
+
+    def __init__(self, name: str, folder: Path = FOLDER) -> None:
+        self.name = name
+        text = (folder / (name + ".py")).read_text(encoding="utf-8")
+        tree = ast.parse(text, feature_version=(3, 8))
+        self.title = (ast.get_docstring(tree) or "").split("\n")[0]
+        # Of the standard library; and by module of ours, the names.
+        self.imports: Set[str] = set()
+        self.uses: Dict[str, Set[str]] = {}
+        self.names: List[str] = []
+        lines = text.split("\n")
+        for node in tree.body:
+            if self._take(node):
+                lines[node.lineno - 1 : node.end_lineno] = [""] * ((node.end_lineno or 0) - node.lineno + 1)
+        for node in tree.body:
+            for inner in ast.walk(node):
+                ours = isinstance(inner, ast.ImportFrom) and str(inner.module).startswith(PACKAGE)
+                if ours and node is not inner and not is_typing(node):
+                    raise ValueError("%s.py: a module is imported within a function" % name)
+        self.text = squeezed(lines)
+        if "'''" in self.text or "\r" in self.text:
+            raise ValueError("%s.py: ''' cannot be part of the file" % name)
+
+    def _take(self, node: ast.stmt) -> bool:
+        """Note what a statement means; returns whether it is left out of the file."""
+        if isinstance(node, ast.Import):
+            if any(alias.asname for alias in node.names):
+                raise ValueError("%s.py, line %d: an import with another name" % (self.name, node.lineno))
+            self.imports.update(alias.name for alias in node.names)
+            return True
+        if isinstance(node, ast.ImportFrom):
+            module = str(node.module)
+            if module.startswith(PACKAGE + "."):
+                self.uses[module[len(PACKAGE) + 1 :]] = {alias.name for alias in node.names}
+            elif module not in ("__future__", "typing"):
+                raise ValueError("%s.py, line %d: write `import %s`" % (self.name, node.lineno, module))
+            return True
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            self.names.append(node.name)
+        elif isinstance(node, ast.Assign):
+            self.names += [target.id for target in node.targets if isinstance(target, ast.Name)]
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            self.names.append(node.target.id)
+        elif not is_typing(node) and not isinstance(node, ast.Expr):
+            raise ValueError("%s.py, line %d: only definitions can be joined" % (self.name, node.lineno))
+        return is_typing(node) or isinstance(node, ast.Expr)
+
+
+def is_typing(node: ast.AST) -> bool:
+    """Whether a statement is `if TYPE_CHECKING:`."""
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def squeezed(lines: List[str]) -> str:
+    """Lines without what is empty at the beginning and the end, and with at most two empty ones between."""
+    kept: List[str] = []
+    for line in lines:
+        if line or kept[-2:] != ["", ""]:
+            kept.append(line)
+    return "\n".join(kept).strip("\n") + "\n"
+
+
+def check(parts: List[Part]) -> None:
+    """Raise ValueError unless the modules can share a namespace and use only those before them."""
+    defined: Dict[str, str] = {}
+    for part in parts:
+        for module, names in part.uses.items():
+            for name in names:
+                if defined.get(name) != module:
+                    raise ValueError("%s.py: %s is not defined by %s.py, or comes later" % (part.name, name, module))
+        for name in part.names:
+            if name in defined or name in part.imports:
+                raise ValueError("%s.py: %s is defined by %s.py too" % (part.name, name, defined.get(name)))
+            defined[name] = part.name
+
+
+def titled(part: Part) -> str:
+    """A module's text under the line that names it."""
+    line = "# --- src/%s.py: %s " % (part.name, part.title)
+    return line + "-" * max(3, 120 - len(line)) + "\n\n" + part.text
+
+
+def imports_of(parts: List[Part]) -> str:
+    """The import statements of modules, each once."""
+    return "".join("import %s\n" % name for name in sorted({name for part in parts for name in part.imports}))
+
+
+def joined(folder: Path = FOLDER) -> str:
+    """The text of the one file. Raises ValueError when the modules do not fit together."""
+    beginning = [Part(name, folder) for name in BEGINNING]
+    parts = [Part(name, folder) for name in PARTS]
+    check([*beginning, *parts])
+    head = HEAD + imports_of(beginning).replace("import sys\n", "") + "\n"
+    head += "\n\n".join(titled(part) for part in beginning) + "\n\n"
+    body = imports_of(parts) + "\n\n" + "\n\n".join(titled(part) for part in parts)
+    line = head.count("\n") + 1
+    text = head + "BODY = r'''\n" + body + "'''\n" + TAIL % line
+    ast.parse(text, feature_version=(3, 8))
+    ast.parse(body, feature_version=(3, 8))
+    return text
+
+
+def main(arguments: List[str]) -> int:
+    """Write the file, or with `--check` compare it; returns the exit code."""
+    parser = argparse.ArgumentParser(description="Make cdxsync/wrapper/cdx of the modules in cdxsync/wrapper/src.")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when the file is stale")
+    options = parser.parse_args(arguments)
+    text = joined()
+    if options.check:
+        if FILE.read_text(encoding="utf-8") != text:
+            sys.stderr.write("%s is stale. Run: python -m %s.join\n" % (FILE, PACKAGE))
+            return 1
+        return 0
+    FILE.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

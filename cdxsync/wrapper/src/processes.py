@@ -1,0 +1,73 @@
+"""Processes, and the session files that they have open."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+
+
+def is_free(path: str) -> bool:
+    """Whether nobody holds a lock file."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def alive(pid: object) -> bool:
+    """Whether there is a process of this number."""
+    if not isinstance(pid, int) or pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def descendants(pid: int) -> list[int]:
+    """A process and all below it, where /proc tells."""
+    found, todo = [], [pid]
+    while todo:
+        pid = todo.pop()
+        found.append(pid)
+        with contextlib.suppress(OSError):
+            for task in os.listdir("/proc/%d/task" % pid):
+                with contextlib.suppress(OSError), open("/proc/%d/task/%s/children" % (pid, task)) as file:
+                    todo += [int(child) for child in file.read().split()]
+    return found
+
+
+def open_sessions(pid: int | None, root: str) -> set[str]:
+    """The session files that a process and those below it have open, where /proc tells."""
+    return held_by(descendants(pid), root) if pid else set()
+
+
+def sessions_open_anywhere(root: str) -> set[str]:
+    """The session files that any process has open, as far as this user may see."""
+    with contextlib.suppress(OSError):
+        return held_by([int(name) for name in os.listdir("/proc") if name.isdigit()], root)
+    return set()
+
+
+def held_by(processes: list[int], root: str) -> set[str]:
+    """The session files below `root` that processes have open."""
+    found = set()
+    for process in processes:
+        with contextlib.suppress(OSError):
+            for number in os.listdir("/proc/%d/fd" % process):
+                with contextlib.suppress(OSError):
+                    path = os.readlink("/proc/%d/fd/%s" % (process, number))
+                    if path.startswith(root + os.sep) and path.endswith(".jsonl"):
+                        found.add(path)
+    return found

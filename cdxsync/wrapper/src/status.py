@@ -1,0 +1,107 @@
+"""`cdx --status`: what is known of this host."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from cdxsync.wrapper.src.baked import WRAPPER_VERSION
+from cdxsync.wrapper.src.codex import Build
+from cdxsync.wrapper.src.context import Context, own_fqdn
+from cdxsync.wrapper.src.document import LocalDocument, parse_time
+from cdxsync.wrapper.src.errors import SyncError
+from cdxsync.wrapper.src.files import read_json
+from cdxsync.wrapper.src.quota import quota_lines, shown_time, span
+from cdxsync.wrapper.src.server import Server
+from cdxsync.wrapper.src.spool import Spool
+from cdxsync.wrapper.src.sync import Sync
+
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def certificate_expiry(server: Server) -> float | None:
+    """When the server's certificate ends, in seconds since the epoch, or None over plain HTTP. Raises OSError."""
+    connection = server.connect()
+    try:
+        certificate = connection.sock.getpeercert() if isinstance(connection.sock, ssl.SSLSocket) else None
+        return ssl.cert_time_to_seconds(str(certificate["notAfter"])) if certificate else None
+    finally:
+        connection.close()
+
+
+def expiry_text(server: Server) -> str:
+    """The server certificate's end for people."""
+    try:
+        expiry = certificate_expiry(server)
+    except (OSError, SyncError) as error:
+        return "not known (%s)" % error
+    if expiry is None:
+        return "none: plain HTTP"
+    return "expires %s (in %s)" % (shown_time(expiry), span(max(0, expiry - time.time())))
+
+
+def document_text(sync: Sync, answered: str | None) -> str:
+    """What can be said of auth.json for people."""
+    local = LocalDocument(sync.path)
+    if local.document is None:
+        return "unreadable" if local.unreadable else "none"
+    states = {
+        "valid": "in step with the server",
+        "outdated": "older than the server's",
+        "upload_required": "newer than the server's",
+        "missing": "the server has none yet",
+    }
+    state = states.get(answered or "", "not compared")
+    return "%s, refreshed %s" % (state, shown_time(parse_time(local.document["last_refresh"])))
+
+
+def show_status() -> int:
+    """`--status`; returns the exit code: 1 when the server does not answer well."""
+    context = Context()
+    problem = None
+    try:
+        answered = context.sync.look()
+        context.note_contact()
+    except SyncError as error:
+        answered, problem = None, error
+    versions = context.sync.versions()
+    wrapper = versions.get("wrapper_version") or "not known"
+    rows = [
+        ("host", own_fqdn()),
+        ("server", context.server.base_url),
+        ("certificate", expiry_text(context.server)),
+        ("last sync", shown_time(read_json(context.contact_path).get("synced_at"))),
+        ("answer", str(problem) if problem else "good"),
+        ("auth.json", "%s (%s)" % (document_text(context.sync, answered), context.sync.path)),
+        ("cdx", "%s (server: %s) %s" % (WRAPPER_VERSION, wrapper, os.path.realpath(__file__))),
+        ("codex", codex_text(context.build, versions)),
+        ("prompts", "%d in %s" % (len(context.prompts.local()), context.prompts.folder)),
+        ("spool", spool_text(context.spool)),
+    ]
+    month = context.sync.answer.get("token_usage_month")
+    if isinstance(month, dict):
+        rows.append(("this month", "%s tokens of this host" % "{:,}".format(month.get("total") or 0)))
+    for name, text in rows:
+        sys.stdout.write("%-12s %s\n" % (name, text))
+    for line in quota_lines(context.sync.answer.get("chatgpt_usage"), time.time(), False):
+        sys.stdout.write(line + "\n")
+    return 1 if problem else 0
+
+
+def codex_text(build: Build, versions: dict[str, Any]) -> str:
+    """Which Codex is here, for people."""
+    named = versions.get("client_version") or "not known"
+    if not build.program:
+        return "not installed (server: %s)" % named
+    return "%s (server: %s) %s" % (build.version or "unknown version", named, build.program)
+
+
+def spool_text(spool: Spool) -> str:
+    """What waits to be sent, for people."""
+    count = len(spool.paths())
+    kept = len([name for name in os.listdir(spool.folder) if not name.endswith(".json")])
+    return "%d runs to report%s" % (count, ", %d not taken by the server in %s" % (kept, spool.folder) if kept else "")

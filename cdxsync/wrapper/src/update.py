@@ -1,0 +1,126 @@
+"""Updates cdx itself."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from cdxsync.wrapper.src.api import Api
+from cdxsync.wrapper.src.baked import (
+    CODEX_SYNC_API_KEY,
+    CODEX_SYNC_BASE_URL_DEFAULT,
+    CODEX_SYNC_CA_PEM,
+    CODEX_SYNC_FQDN,
+    WRAPPER_VERSION,
+)
+from cdxsync.wrapper.src.errors import SyncError
+from cdxsync.wrapper.src.files import child_environment, file_sha256, replace_file, sha256_of
+from cdxsync.wrapper.src.messages import debug, say
+from cdxsync.wrapper.src.prompts import HEX_SHA256
+from cdxsync.wrapper.src.server import Server
+from cdxsync.wrapper.src.versions import version_key
+
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def installed_settings() -> bool:
+    """Whether the settings are those that were installed: nothing in the environment replaces them."""
+    names = ("CODEX_SYNC_BASE_URL", "CODEX_SYNC_API_KEY", "CODEX_SYNC_FQDN", "CODEX_SYNC_CA_FILE")
+    return not any(os.environ.get(name) for name in names)
+
+
+def update_wrapper(api: Api, versions: dict[str, Any], forced: bool = False) -> bool:
+    """Take the server's cdx when it is newer, or the same version made anew. Returns whether it was installed.
+
+    Raises SyncError when it should have been and could not. Nobody gets an older one unasked.
+    """
+    own = os.path.realpath(__file__)
+    sha, version = versions.get("wrapper_sha256"), versions.get("wrapper_version")
+    if not (isinstance(sha, str) and HEX_SHA256.match(sha) and isinstance(version, str)):
+        if forced:
+            raise SyncError("the server names no cdx; ask your admin to run: cdxsync wrapper show")
+        return False
+    if not forced:
+        older = version_key(version) < version_key(WRAPPER_VERSION)
+        if older or not installed_settings() or sha == file_sha256(own):
+            return False
+        if not os.access(own, os.W_OK) or not os.access(os.path.dirname(own), os.W_OK):
+            debug("%s belongs to another user, who can update it with: cdx --update" % own)
+            return False
+    status, _, new = api.request("GET", "/wrapper/download")
+    if status != 200:
+        Api.data(status, new)
+        raise SyncError("the server sends no cdx; ask your admin to run: cdxsync wrapper show")
+    if sha256_of(new) != sha:
+        raise SyncError(
+            "the checksum of the cdx that the server sends is wrong; it is not installed. Try again: cdx --update"
+        )
+    install_wrapper(own, new, version)
+    return True
+
+
+def install_wrapper(own: str, new: bytes, version: str) -> None:
+    """Put a new cdx in place of this one, with its owner and mode, and take it back when it does not work."""
+    import shutil
+    import tempfile
+
+    with open(own, "rb") as file:
+        old = file.read()
+    status = os.stat(own)
+    try:
+        folder = tempfile.mkdtemp(dir=os.path.dirname(own), prefix=".cdx-update.")
+        try:
+            candidate = os.path.join(folder, "cdx")
+            replace_file(candidate, new, 0o700)
+            check_wrapper(candidate, version)
+            own_as(candidate, status)
+            os.replace(candidate, own)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        try:
+            check_wrapper(own, version)
+        except SyncError:
+            replace_file(own, old, stat.S_IMODE(status.st_mode))
+            raise
+    except OSError as error:
+        raise SyncError("cdx %s cannot be installed in %s: %s" % (version, own, error.strerror)) from None
+
+
+def own_as(path: str, status: os.stat_result) -> None:
+    """Give a file the owner and mode of another."""
+    with contextlib.suppress(OSError):
+        os.chown(path, status.st_uid, status.st_gid)
+    os.chmod(path, stat.S_IMODE(status.st_mode))
+
+
+def check_wrapper(program: str, version: str) -> None:
+    """Let a new cdx test itself. Raises SyncError when it does not work, or is another version."""
+    import subprocess
+
+    for option, expected in (("--wrapper-version", "cdx wrapper %s\n" % version), ("--wrapper-self-test", None)):
+        try:
+            done = subprocess.run(
+                [program, option],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                timeout=20,
+                env=child_environment(),
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            raise SyncError("cdx %s fails its self-test (%s); this one stays" % (version, error)) from None
+        if done.returncode != 0 or (expected and done.stdout.decode("utf-8", "replace") != expected):
+            raise SyncError("cdx %s fails its self-test; this one stays" % version)
+
+
+def self_test() -> int:
+    """`--wrapper-self-test`: whether this file can do its work here; returns the exit code."""
+    constants = (WRAPPER_VERSION, CODEX_SYNC_BASE_URL_DEFAULT, CODEX_SYNC_API_KEY, CODEX_SYNC_FQDN)
+    if any(value.startswith("__") or not value for value in constants):
+        say("this cdx was not made for a host; an admin gets one that is with: cdxsync hosts register NAME")
+        return 1
+    Server(CODEX_SYNC_BASE_URL_DEFAULT, CODEX_SYNC_API_KEY, CODEX_SYNC_CA_PEM, "").context()
+    return 0
