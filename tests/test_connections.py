@@ -16,7 +16,7 @@ from running import RESET, Running, answer, is_quiet, read_all, running
 
 from cdxsync.base.setting_values import read_networks
 from cdxsync.server import connection as connection_module
-from cdxsync.server.census import Census
+from cdxsync.server.connection_limits import ConnectionLimits
 
 
 def connect(fleet: Fleet, source: str = "127.0.0.1") -> socket.socket:
@@ -138,17 +138,17 @@ def test_trusted_proxies_and_the_limit_in_all(limited: Fleet) -> None:
 
 
 def test_counting() -> None:
-    census = Census()
-    census.set_limits(3, 1, read_networks("10.0.0.0/8"))
-    first, limit = census.take_in("2001:db8::1")
+    limits = ConnectionLimits()
+    limits.set_limits(3, 1, read_networks("10.0.0.0/8"))
+    first, limit = limits.admit("2001:db8::1")
     assert limit == ""
-    assert census.take_in("2001:db8::2") == (first, "ip"), "an IPv6 client has its whole /64"
-    assert [census.take_in("10.0.0.1")[1] for _ in range(2)] == ["", "total"]
+    assert limits.admit("2001:db8::2") == (first, "ip"), "an IPv6 client has its whole /64"
+    assert [limits.admit("10.0.0.1")[1] for _ in range(2)] == ["", "total"]
     for source in (first, first, "10.0.0.1", "10.0.0.1"):
-        census.leave(source)
-    assert census.total == 0
-    assert census.take_in("::ffff:192.0.2.1") == ("192.0.2.1", "")
-    assert census.take_in("192.0.2.1") == ("192.0.2.1", "ip")
+        limits.release(source)
+    assert limits.total == 0
+    assert limits.admit("::ffff:192.0.2.1") == ("192.0.2.1", "")
+    assert limits.admit("192.0.2.1") == ("192.0.2.1", "ip")
 
 
 def test_slow_senders_of_bodies_do_not_take_all_threads() -> None:
@@ -178,13 +178,13 @@ def shrinks_to(server: Running, count: int) -> bool:
 FEW_FILES = """
 import resource, sys
 from pathlib import Path
-from cdxsync.server import census
+from cdxsync.server import connection_limits
 from cdxsync.base.settings import Settings
 resource.setrlimit(resource.RLIMIT_NOFILE, (300, 600))
-counted = census.Census()
-census.apply(counted, Settings(home=Path("/none"), max_connections=int(sys.argv[1])))
+counted = connection_limits.ConnectionLimits()
+connection_limits.apply(counted, Settings(home=Path("/none"), max_connections=int(sys.argv[1])))
 taken = 0
-while not counted.take_in(f"10.0.{taken // 250}.{taken % 250}")[1]:
+while not counted.admit(f"10.0.{taken // 250}.{taken % 250}")[1]:
     taken += 1
 print(taken, *resource.getrlimit(resource.RLIMIT_NOFILE))
 """

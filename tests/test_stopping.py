@@ -74,7 +74,7 @@ def test_a_request_that_does_not_end_is_cut_off_and_sends_nothing_in_clear(
         connection.sendall(outgoing.read())
         assert tls_server.app.entered.wait(30)
         tls_server.stop()  # returns, although the request goes on
-        assert "requests that did not end in time and were cut off: 1" in caplog.text
+        assert "requests cut off, as they did not end in time: 1" in caplog.text
         tls_server.app.gate.set()
         for worker in tls_server.workers:
             worker.join(30)

@@ -1,7 +1,7 @@
 """A connection: when it takes a worker, when it waits in the selector, and how it ends.
 
-It takes a worker only for something to do: a step of its handshake, a request, what a client took no time to take of
-an answer. In between it waits in the selector, where any number of silent clients costs no thread.
+It takes a worker only when there is work: a step of its handshake, a request, the rest of an answer that the client can
+take now. In between it waits in the selector, where any number of silent clients costs no thread.
 """
 
 import logging
@@ -12,10 +12,9 @@ import ssl
 import time
 from typing import Any
 
-from cheroot.server import HTTPConnection
-
 from cdxsync.base import metrics
 from cdxsync.server import framing, streams, tls
+from cdxsync.server.cheroot_internals import HTTPConnection
 
 HANDSHAKE_TIMEOUT_SECONDS = 5.0
 HEAD_TIMEOUT_SECONDS = 10.0
@@ -41,7 +40,7 @@ class Connection(HTTPConnection):
     undrained: int | None = None
     """When our side has ended: how many bytes more are read from the client's."""
     source: str | None = None
-    """As what it is counted in the server's census; None when it is not, or not any more."""
+    """The source that the server's limits count it for; None when it is not counted, or not any more."""
 
     def __init__(self, server: Any, sock: Any, _makefile: Any = None) -> None:
         super().__init__(server, sock, streams.make_file)
@@ -152,7 +151,7 @@ class Connection(HTTPConnection):
     def close(self) -> None:
         """Close the connection. Never raises: what did would take Cheroot's worker, and then the server, with it."""
         if self.source is not None:
-            self.server.census.leave(self.source)
+            self.server.limits.release(self.source)
             self.source = None
             if self.shaking:
                 metrics.handshakes.inc("failed")

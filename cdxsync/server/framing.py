@@ -1,4 +1,4 @@
-"""The framing of requests, which must be beyond doubt (RFC 9112, 6.3), as proxies in front may read it otherwise."""
+"""The framing of requests (RFC 9112, 6.3): whatever a proxy in front may read in another way is refused."""
 
 import io
 import json
@@ -7,7 +7,7 @@ import re
 import secrets
 from typing import Any
 
-from cheroot import server as cheroot_server
+from cdxsync.server.cheroot_internals import ChunkedBody, HTTPRequest, KnownLengthRFile
 
 MAX_HEADER_BYTES = 32 * 1024
 END_OF_HEAD = re.compile(rb"\r\n\r\n|(?<!\r)\n")  # or a line that the parser will not take
@@ -17,12 +17,13 @@ _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,12})[ \t]*(?:;[^\r\n]*)?\r\n")
 _log = logging.getLogger("cdxsync.server")
 
 
-class _ChunkedBody(cheroot_server.ChunkedRFile):
+class _Chunks(ChunkedBody):
     """A chunked body, read piece by piece: Cheroot's own takes a whole chunk into memory, however large."""
 
     _left = 0
 
-    def _fetch(self) -> None:
+    def fetch(self) -> None:
+        """Read a piece. Raises ValueError when the framing is broken."""
         if self.closed:
             return
         if not self._left:
@@ -40,8 +41,8 @@ class _ChunkedBody(cheroot_server.ChunkedRFile):
             raise ValueError("a chunk does not end where it should")
 
 
-class Request(cheroot_server.HTTPRequest):
-    """A request whose framing must be beyond doubt (RFC 9112, 6.3), as proxies in front may read it otherwise."""
+class Request(HTTPRequest):
+    """A request that can be read in one way only."""
 
     method = b""
 
@@ -109,11 +110,9 @@ class Request(cheroot_server.HTTPRequest):
     def respond(self) -> None:
         """Answer through the application."""
         if self.chunked_read:
-            self.rfile = _ChunkedBody(self.conn.rfile, 0)
+            self.rfile = _Chunks(self.conn.rfile, 0)
         else:
-            self.rfile = cheroot_server.KnownLengthRFile(
-                self.conn.rfile, int(self.inheaders.get(b"Content-Length", b"0"))
-            )
+            self.rfile = KnownLengthRFile(self.conn.rfile, int(self.inheaders.get(b"Content-Length", b"0")))
         self.server.gateway(self).respond()
         self.ensure_headers_sent()
         if self.chunked_write:

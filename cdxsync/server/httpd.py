@@ -1,4 +1,4 @@
-"""The Cheroot server, hardened: the selector in which silent clients wait, the workers, and the end."""
+"""The HTTP server: the selector in which silent clients wait, the worker threads, and the orderly end."""
 
 import contextlib
 import errno
@@ -11,15 +11,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from cheroot import connections
-from cheroot.workers import threadpool
-from cheroot.wsgi import Server as WsgiServer
-
 from cdxsync.base import metrics
 from cdxsync.base.errors import Failed
 from cdxsync.server import framing, streams, tls
-from cdxsync.server.census import Census
+from cdxsync.server.cheroot_internals import ConnectionManager, HTTPServer, WorkerPool
 from cdxsync.server.connection import IDLE_TIMEOUT_SECONDS, Connection
+from cdxsync.server.connection_limits import ConnectionLimits
 
 SHUTDOWN_TIMEOUT_SECONDS = 10
 MAX_GROWTH = 4
@@ -31,7 +28,7 @@ _CROWDED_SECONDS = 0.05
 _log = logging.getLogger("cdxsync.server")
 
 
-class _ConnectionManager(connections.ConnectionManager):
+class _WaitingConnections(ConnectionManager):
     """The connections that wait for their clients. A new one goes to a worker only when its first bytes have come."""
 
     _crowded: OSError | None = None
@@ -40,43 +37,46 @@ class _ConnectionManager(connections.ConnectionManager):
         super().__init__(server)
         self._changing = threading.Lock()
         self._woken, self._waker = socket.socketpair()
-        # Like the socket that listens: everything that is about connections leaves alone what belongs to the server.
-        self._selector.register(self._woken.fileno(), selectors.EVENT_READ, data=server)
+        # The server's, like the listening socket, so it is not among the connections that wait.
+        self.watch(self._woken.fileno(), selectors.EVENT_READ, server)
 
-    def _run(self, expiration_interval: float) -> None:
-        """Go on until it is to stop. Cheroot's own loop goes by the clock: one set back would stop all time limits."""
-        looked = float("-inf")
-        while not self._stop_requested:
+    def loop(self, interval: float) -> None:
+        """Accept and wait until it is to stop.
+
+        Cheroot's own loop goes by the wall clock: set back, it would suspend all time limits.
+        """
+        expired_at = float("-inf")
+        while not self.is_stopping:
             now = time.monotonic()
-            if now - looked >= expiration_interval:
-                self._expire(now - self.server.timeout)
-                looked = now
+            if now - expired_at >= interval:
+                self._close_expired(now)
+                expired_at = now
             try:
-                active = self._selector.select(expiration_interval)
+                active = self.select(interval)
             except OSError:
-                self._remove_invalid_sockets()
+                self.remove_closed_sockets()
                 continue
             for descriptor, connection in active:
                 if descriptor == self._woken.fileno():
                     continue  # it is to stop
                 if connection is self.server:
-                    self._from_server_socket(self.server.socket)
+                    self._take_new()
                 else:
-                    self._selector.unregister(descriptor)
+                    self.unwatch(descriptor)
                     self.server.process_conn(connection)
 
     def stop(self) -> None:
-        """End the loop at once; Cheroot alone would wait until it looks at the clock again."""
-        self._stop_requested = True
+        """End the loop at once; Cheroot alone would wait for the end of the interval."""
+        self.ask_to_stop()
         self._waker.send(b"\0")
         super().stop()
-        self._selector.unregister(self._woken.fileno())
+        self.unwatch(self._woken.fileno())
         self._waker.close()
         self._woken.close()
 
-    def _from_server_socket(self, server_socket: Any) -> None:
+    def _take_new(self) -> None:
         try:
-            connection = super()._from_server_socket(server_socket)
+            connection = self.accept()
         except OSError as error:
             if error.errno not in _OUT_OF_DESCRIPTORS:
                 raise
@@ -85,51 +85,50 @@ class _ConnectionManager(connections.ConnectionManager):
             return
         if connection is None:
             return
-        census = self.server.census
-        connection.source, limit = census.take_in(connection.remote_addr)
+        limits = self.server.limits
+        connection.source, limit = limits.admit(connection.remote_addr)
         if limit == "total" and self._make_room():
             limit = ""
         if limit:
-            census.refused(limit, connection.source)
-            census.leave(connection.source)
+            limits.report_refusal(limit, connection.source)
+            limits.release(connection.source)
             connection.source = None  # no handshake that failed
             connection.close()
             return
         self._wait_for(connection)
 
     def _make_room(self) -> bool:
-        """Close the connections that have been quiet longest, as newer ones are likelier to have something to say."""
-        waiting = sorted(self._waiting(), key=lambda item: item[1].last_used)
+        """Close the tenth of the waiting connections that has been idle longest; whether there was one."""
+        waiting = self._longest_idle_first()
         if waiting:
-            self.server.census.refused("total", waiting[0][1].source)
+            self.server.limits.report_refusal("total", waiting[0][1].source)
         self._close(waiting[: len(waiting) // 10 + 1])
         return bool(waiting)
 
     def _wait_for(self, connection: Connection) -> None:
         connection.last_used = time.monotonic()
-        self._selector.register(connection.socket.fileno(), connection.events(), data=connection)
+        self.watch(connection.socket.fileno(), connection.events(), connection)
 
-    def _expire(self, threshold: float) -> None:
-        now = time.monotonic()
-        self._close([item for item in self._waiting() if item[1].is_late(now)])
-        super()._expire(threshold)
+    def _close_expired(self, now: float) -> None:
+        idle = now - self.server.timeout
+        self._close([item for item in self.waiting() if item[1].is_late(now) or item[1].last_used < idle])
         if self._crowded is not None:
             self._shed(self._crowded)
             self._crowded = None
         self.server.tick()
 
     def _shed(self, error: OSError) -> None:
-        """Close the tenth of the waiting connections that has been quiet longest, to be able to accept again."""
-        waiting = sorted(self._waiting(), key=lambda item: item[1].last_used)
+        """Close the tenth of the waiting connections that has been idle longest, to be able to accept again."""
+        waiting = self._longest_idle_first()
         _log.warning("cannot accept a connection (%s); closing idle ones, of %d", error.strerror, len(waiting))
         self._close(waiting[: len(waiting) // 10 + 1])
 
-    def _waiting(self) -> list[tuple[int, Any]]:
-        return [item for item in self._selector.connections if item[1] is not self.server]
+    def _longest_idle_first(self) -> list[tuple[int, Any]]:
+        return sorted(self.waiting(), key=lambda item: item[1].last_used)
 
     def _close(self, items: list[tuple[int, Any]]) -> None:
         for descriptor, connection in items:
-            self._selector.unregister(descriptor)
+            self.unwatch(descriptor)
             connection.close()
 
     def put(self, conn: Connection) -> None:
@@ -147,53 +146,44 @@ class _ConnectionManager(connections.ConnectionManager):
                     return
         except (OSError, ValueError, KeyError) as error:
             # The client has gone, or the server has stopped; either way a worker must outlive it.
-            _log.debug("giving up the connection of %s: %s", conn.remote_addr, error)
+            _log.debug("dropping the connection of %s: %s", conn.remote_addr, error)
         conn.close()
 
     def close(self) -> None:
         """Close the idle connections, when the server is not ready any more."""
         with self._changing:
-            self._close([item for item in self._waiting() if not item[1].wfile.has_unsent()])
+            self._close([item for item in self.waiting() if not item[1].wfile.has_unsent()])
 
     def send_last_answers(self) -> None:
         """Send what is left of answers, when the workers have ended, and close their connections."""
         end = time.monotonic() + _LAST_ANSWERS_SECONDS
-        while self._waiting() and (seconds := end - time.monotonic()) > 0:
-            self._close([item for item in self._selector.select(seconds) if item[1].send_on()])
+        while self.waiting() and (seconds := end - time.monotonic()) > 0:
+            self._close([item for item in self.select(seconds) if item[1].send_on()])
         with self._changing:
-            if late := self._waiting():
-                _log.warning("answers that clients did not take in time and were cut off: %d", len(late))
+            if late := self.waiting():
+                _log.warning("answers cut off, as their clients did not take them in time: %d", len(late))
             self._close(late)
-            self._selector.close()
+            self.close_selector()
 
 
-class _Workers(threadpool.ThreadPool):
-    """Worker threads that the end of the process does not wait for beyond its time."""
-
-    def _spawn_worker(self) -> threadpool.WorkerThread:
-        worker = threadpool.WorkerThread(self.server)
-        worker.daemon = True
-        worker.start()
-        return worker
+class _Workers(WorkerPool):
+    """Worker threads, whose end is bounded in time."""
 
     def fit(self) -> None:
         """Have as many threads beside those that wait for slow clients as there were at first, within the limit.
 
         More would not help otherwise: silent clients hold none, and what computes or commits waits for its turn.
         """
-        self._clear_dead_threads()
         wanted = min(self.min + streams.slow_clients(), self.max)
-        count = len(self._threads) - len(self._pending_shutdowns)
-        if count < wanted and self._queue.qsize():
-            self._threads.extend(self._spawn_worker() for _ in range(wanted - count))
-        elif count > wanted and not self._queue.qsize():
-            self.shrink(len(self._threads) - wanted)
+        count = self.staying()
+        if count < wanted and self.qsize:
+            self.add(wanted - count)
+        elif count > wanted and not self.qsize:
+            self.shrink_to(wanted)
 
     def stop(self, timeout: float = SHUTDOWN_TIMEOUT_SECONDS) -> None:
         """Let requests in flight finish within `timeout` seconds, then cut them off; clients get their last answers."""
-        for _ in self._threads:
-            self._queue.put(threadpool._SHUTDOWNREQUEST)
-        workers = list(self._clear_threads())  # but for the one that calls this
+        workers = self.end_all()
         end = time.monotonic() + timeout
         for worker in workers:
             worker.join(max(0.0, end - time.monotonic()))
@@ -205,11 +195,11 @@ class _Workers(threadpool.ThreadPool):
         for worker in workers:
             worker.join(max(0.0, end - time.monotonic()))
         if stuck := sum(worker.is_alive() and worker.conn is not None for worker in workers):
-            _log.warning("requests that did not end in time and were cut off: %d", stuck)
-        self.server._connections.send_last_answers()
+            _log.warning("requests cut off, as they did not end in time: %d", stuck)
+        self.server.manager.send_last_answers()
 
 
-class Server(WsgiServer):
+class Server(HTTPServer):
     """A server for `app` on `address`, or on a socket that is bound already, with TLS when a context is given."""
 
     ConnectionClass = Connection
@@ -237,7 +227,7 @@ class Server(WsgiServer):
             shutdown_timeout=SHUTDOWN_TIMEOUT_SECONDS,
         )
         self.requests = _Workers(self, min=threads, max=MAX_GROWTH * threads)
-        self.census = Census()
+        self.limits = ConnectionLimits()
         self.on_tick: Callable[[], None] = _do_nothing
         self.on_refusal: Callable[[str, int, str], None] = _do_nothing
         """Called with client, status and request id of what is answered without the application."""
@@ -259,24 +249,22 @@ class Server(WsgiServer):
     def tick(self) -> None:
         """What is done about twice a second, in the thread that accepts: while it comes, the server lives."""
         self.requests.fit()
-        metrics.connections_open.set(self.census.total)
+        metrics.connections_open.set(self.limits.total)
         metrics.queue_length.set(self.requests.qsize)
-        metrics.threads.set(len(self.requests._threads))
+        metrics.threads.set(self.requests.size)
         self.on_tick()
 
-    def prepare(self) -> None:
-        """Bind, and watch connections in our own way."""
-        super().prepare()
-        self._connections._selector.close()
-        self._connections = _ConnectionManager(self)
+    def make_connection_manager(self) -> ConnectionManager:
+        """The connections that wait; called when the socket is bound."""
+        return _WaitingConnections(self)
 
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
         """Cheroot's own messages, into our log; what it deems information is about clients that went away."""
         _log.log(level if level > logging.INFO else logging.DEBUG, msg, exc_info=traceback)
 
     def put_conn(self, conn: Connection) -> None:
-        """Take back a connection from its worker."""
-        self._connections.put(conn)
+        """Take back a connection from its worker, also while the server is stopping."""
+        self.manager.put(conn)
 
     @contextlib.contextmanager
     def stopping_on(self, numbers: Iterable[int]) -> Iterator[None]:

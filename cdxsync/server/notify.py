@@ -1,4 +1,4 @@
-"""Telling systemd how the service is: sd_notify(3), over the socket that it names."""
+"""Reports of the service's state to systemd, as sd_notify(3) has them."""
 
 import contextlib
 import os
@@ -9,22 +9,22 @@ _SOCKET, _WATCHDOG, _WATCHDOG_PID = "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_
 
 
 class Notifier:
-    """Says nothing when nobody has asked for it.
+    """Reports to systemd, or does nothing when systemd has not asked for reports.
 
-    It takes the variables out of the environment, so that no process started from here speaks for the service.
+    It takes the variables out of the environment, so that no child process can report in the name of the service.
     """
 
     def __init__(self) -> None:
         self._address = os.environ.pop(_SOCKET, "")
         interval, process = os.environ.pop(_WATCHDOG, ""), os.environ.pop(_WATCHDOG_PID, "")
         self.interval = float("inf")
-        """Seconds within which `alive` is to be called: it is told three times in the watchdog's time."""
+        """Seconds within which `alive` is to be called: a third of the watchdog's time."""
         if self._address and interval.isdigit() and process in ("", str(os.getpid())):
             self.interval = int(interval) / 3e6
         self._alive_at = 0.0
 
     def ready(self, status: str) -> None:
-        """The service serves."""
+        """The service takes requests."""
         self._send(f"READY=1\nSTATUS={status}\nMAINPID={os.getpid()}")
 
     def reloading(self) -> None:
@@ -37,7 +37,7 @@ class Notifier:
         self._send("STOPPING=1\nSTATUS=Finishing requests")
 
     def alive(self) -> None:
-        """The service goes on; may be called more often than it is told."""
+        """The service runs. Sends one report per interval, however often it is called."""
         now = time.monotonic()
         if now - self._alive_at >= self.interval:
             self._alive_at = now

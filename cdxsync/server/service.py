@@ -19,7 +19,7 @@ from cdxsync.jobs.scheduler import Jobs
 from cdxsync.ops import homes
 from cdxsync.security import pki, server_names
 from cdxsync.security.revocation import Revocations
-from cdxsync.server import census, httpd, processes, tls
+from cdxsync.server import connection_limits, httpd, processes, tls
 from cdxsync.server.notify import Notifier
 from cdxsync.store.fleet import Fleet
 
@@ -187,7 +187,7 @@ class Process:
         return app.build(fleet, revocations, self._draining.is_set)
 
     def _apply(self, settings: Settings) -> None:
-        census.apply(self._server.census, settings)
+        connection_limits.apply(self._server.limits, settings)
         self._access_log = access_log.AccessLog(settings.access_log)
 
     def _on_stopping(self) -> None:

@@ -1,13 +1,11 @@
-"""The bytes from and to a client as buffered files, over a plain socket as well as over TLS. Writing waits for nobody.
+"""The bytes from and to a client as buffered files, over a plain socket as well as over TLS.
 
-The sockets do not block. Reading waits for the client, but not beyond a time; what a client does not take stays in the
-writer, for the selector to go on with.
+The sockets do not block. Reading waits for the client, within a time limit. Writing never waits: what a client does not
+take stays in the writer until the selector reports that it can go on.
 """
 
-import _pyio  # type: ignore[import-not-found]  # what Cheroot's files are made of
 import errno
 import io
-import re
 import select
 import socket
 import ssl
@@ -15,7 +13,7 @@ import threading
 import time
 from typing import Any
 
-from cheroot.makefile import StreamReader, StreamWriter
+from cdxsync.server.cheroot_internals import READ_TIMED_OUT, BytesReader, BytesWriter
 
 _SEND_BYTES = 64 * 1024
 _LEAST_BYTES_PER_SECOND = 8192
@@ -77,7 +75,7 @@ class _SocketIO(socket.SocketIO):
             with _slow_clients:
                 ready = ready_before(self._sock, select.POLLIN, self.deadline)  # type: ignore[attr-defined]
             if not ready:
-                raise TimeoutError("timed out")  # Cheroot knows it by this text, and answers with 408
+                raise TimeoutError(READ_TIMED_OUT)
 
     def write(self, data: Any) -> int | None:
         try:
@@ -88,61 +86,41 @@ class _SocketIO(socket.SocketIO):
             raise ConnectionResetError(errno.ECONNRESET, str(error)) from error
 
 
-class Reader(StreamReader):
+class Reader(BytesReader):
     """The bytes of a client, buffered."""
 
     def __init__(self, sock: Any, bufsize: int) -> None:
-        _pyio.BufferedReader.__init__(self, _SocketIO(sock, "rb"), bufsize)
-        self.bytes_read = 0
+        self._socket_file = _SocketIO(sock, "rb")
+        super().__init__(self._socket_file, bufsize)
 
     def be_patient(self, seconds: float) -> None:
         """Let reading wait `seconds` from now, a little longer for what has come, and then raise TimeoutError."""
-        self.raw.patience = seconds  # type: ignore[attr-defined]
-        self.raw.deadline = time.monotonic() + seconds  # type: ignore[attr-defined]
-
-    def buffered(self) -> int:
-        """How many bytes have been received and not read yet."""
-        return len(self._read_buf) - self._read_pos
-
-    def unread(self) -> bytes:
-        """Those bytes."""
-        return bytes(self._read_buf[self._read_pos :])
-
-    def holds(self, pattern: re.Pattern[bytes]) -> bool:
-        """Whether `pattern` is among them."""
-        return pattern.search(self._read_buf, self._read_pos) is not None
-
-    def skip(self, count: int) -> None:
-        """Count that many of them as read."""
-        self._read_pos += count
-
-    def feed(self, data: bytes) -> None:
-        """Add what has been received elsewhere."""
-        self._read_buf, self._read_pos = self.unread() + data, 0
+        self._socket_file.patience = seconds
+        self._socket_file.deadline = time.monotonic() + seconds
 
 
-class Writer(StreamWriter):
+class Writer(BytesWriter):
     """The bytes to a client, buffered: writing and flushing send what the client takes at once."""
 
     held = False
     """Whether what is written waits for the next write or flush: headers and body in one packet cost half."""
 
     def __init__(self, sock: Any, bufsize: int) -> None:
-        _pyio.BufferedWriter.__init__(self, _SocketIO(sock, "wb"), bufsize)
-        self.bytes_written = 0
+        super().__init__(_SocketIO(sock, "wb"), bufsize)
 
     def has_unsent(self) -> bool:
         """Whether the client has not taken everything."""
-        return bool(self._write_buf)  # type: ignore[attr-defined]
+        return bool(self.unsent)
 
     def discard(self) -> None:
         """Forget what could not be sent; else it would be tried again when this is collected."""
-        del self._write_buf[:]  # type: ignore[attr-defined]
+        del self.unsent[:]
 
-    def _flush_unlocked(self) -> None:
+    def send(self) -> None:
+        """Send what the client takes at once, unless it is held."""
         if self.held:
             return
-        unsent: bytearray = self._write_buf  # type: ignore[attr-defined]
+        unsent = self.unsent
         while unsent:
             try:
                 sent = self.raw.write(bytes(unsent[:_SEND_BYTES]))

@@ -1,4 +1,4 @@
-"""TLS for Cheroot: the context, handshakes that wait for nobody, the certificate of a client, and orderly ends."""
+"""TLS for Cheroot: the context, handshakes that do not block, the certificate of a client, and orderly ends."""
 
 import contextlib
 import io
@@ -11,13 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cheroot.errors import FatalSSLAlert
-from cheroot.ssl import Adapter
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from cdxsync.base.errors import Failed
 from cdxsync.server import streams
+from cdxsync.server.cheroot_internals import Adapter, FatalSSLAlert
 
 CLIENT_CERTIFICATE = "cdxsync.client_certificate"
 _PLAIN_HTTP = b"This port speaks HTTPS only; use https://...\r\n"

@@ -1,4 +1,4 @@
-"""How many connections a process holds, from each address and in all, and whether there is room for one more."""
+"""Limits of connections: how many a process admits, in all and from each source."""
 
 import logging
 import resource
@@ -14,28 +14,28 @@ from cdxsync.security.throttle import source_of
 
 _SPARE_DESCRIPTORS = 256
 """Beside connections: the database, logs, calls to services outside."""
-_SAY_AGAIN_SECONDS = 60.0
+_LOG_AGAIN_SECONDS = 60.0
 _log = logging.getLogger("cdxsync.server")
 
 
-class Census:
-    """The connections of one process, by source: an IPv4 address, or an IPv6 /64. Safe for threads."""
+class ConnectionLimits:
+    """Counts the connections of one process by source, an IPv4 address or an IPv6 /64. Safe for threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._by_source: dict[str, int] = {}
-        self._said: dict[str, float] = {}
+        self._logged: dict[str, float] = {}
         self.total = 0
         self.set_limits(0, 0, ())
 
     def set_limits(self, in_all: int, per_source: int, exempt: Iterable[Network]) -> None:
-        """Change the limits, 0 is none; sources in the networks `exempt` count in all only."""
+        """Change the limits; 0 is none. Sources in the networks `exempt` count for the limit in all only."""
         self._in_all, self._per_source, self._exempt = in_all, per_source, tuple(exempt)
 
-    def take_in(self, peer: str) -> tuple[str, str]:
+    def admit(self, peer: str) -> tuple[str, str]:
         """Count a connection of the address `peer`.
 
-        Returns its source, for `leave`, and the limit that it is above: "total", "ip", or "" for none.
+        Returns its source, for `release`, and the limit that it exceeds: "total", "ip", or "" for none.
         """
         try:
             address = addresses.parse(peer)
@@ -49,29 +49,29 @@ class Census:
                 return source, "ip"
             return source, "total" if self._in_all and self.total > self._in_all else ""
 
-    def leave(self, source: str) -> None:
-        """Count a connection out again."""
+    def release(self, source: str) -> None:
+        """Count a connection of `source` less: it has been closed."""
         with self._lock:
             self.total -= 1
             self._by_source[source] -= 1
             if not self._by_source[source]:
                 del self._by_source[source]
 
-    def refused(self, limit: str, source: str) -> None:
-        """Tell of a connection that was closed for the limit: count it, and log it once a minute."""
+    def report_refusal(self, limit: str, source: str) -> None:
+        """Count a connection that was closed because of the limit, and log that once a minute."""
         metrics.connections_refused.inc(limit)
-        if time.monotonic() - self._said.get(limit, -_SAY_AGAIN_SECONDS) < _SAY_AGAIN_SECONDS:
+        if time.monotonic() - self._logged.get(limit, -_LOG_AGAIN_SECONDS) < _LOG_AGAIN_SECONDS:
             return
-        self._said[limit] = time.monotonic()
+        self._logged[limit] = time.monotonic()
         if limit == "ip":
             setting = f"max_connections_per_ip = {self._per_source}"
         else:
             setting = f"max_connections = {self._in_all}"
-        _log.warning("closing connections of %s: the limit is reached (%s)", source, setting)
+        _log.warning("closing connections of %s: limit reached (%s)", source, setting)
 
 
-def apply(census: Census, settings: Settings) -> None:
-    """Set the limits as the settings have them, as far as the system lets this process open descriptors."""
+def apply(limits: ConnectionLimits, settings: Settings) -> None:
+    """Set the limits of the settings; lower ones when the system does not let this process open enough files."""
     wanted = settings.max_connections + _SPARE_DESCRIPTORS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
@@ -86,4 +86,4 @@ def apply(census: Census, settings: Settings) -> None:
         _log.warning(
             "the system allows %d open files: max_connections is %d, not %d", most, in_all, settings.max_connections
         )
-    census.set_limits(in_all, settings.max_connections_per_ip, settings.trusted_proxies)
+    limits.set_limits(in_all, settings.max_connections_per_ip, settings.trusted_proxies)
