@@ -1,6 +1,7 @@
 """Make a home of a given size; run as a program, as it opens a database. Prints the document's digest and the keys."""
 
 import argparse
+import contextlib
 import secrets
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ from cdxsync.ops import homes
 from cdxsync.prompts import catalog
 from cdxsync.security import apikeys
 from cdxsync.store.database import write
+from cdxsync.store.fleet import Fleet
 from cdxsync.store.tables import Host, TokenUsage, UsageDay, UsageFleetDay, proxy
 
 _ROWS_AT_ONCE = 2000
@@ -31,7 +33,12 @@ def main() -> None:
     loaded = settings.load(given.home, flags={"public_url": "https://localhost:8443"})
     homes.initialise(loaded)
     fleet = homes.open_fleet(loaded)
-    is_sqlite = not loaded.database_url
+    with contextlib.closing(fleet.database), fleet.database.scope():
+        _fill(fleet, given)
+
+
+def _fill(fleet: Fleet, given: argparse.Namespace) -> None:
+    is_sqlite = not fleet.settings.database_url
     if is_sqlite:
         proxy.execute_sql("PRAGMA synchronous = off")
     keys = [apikeys.mint() for _ in range(given.hosts)]

@@ -73,7 +73,8 @@ class Worker:
         clock.now = lambda: _FIRST + timedelta(minutes=self.turn)
         loaded = settings.load(home, flags={"public_url": "https://localhost:1", "plain_http": True})
         homes.initialise(loaded)
-        self.application = app.build(homes.open_fleet(loaded), None, lambda: False)
+        self.fleet = homes.open_fleet(loaded)
+        self.application = app.build(self.fleet, None, lambda: False)
         self.keys: dict[str, str] = {}
         self.ids: dict[str, int] = {}
 
@@ -87,7 +88,8 @@ class Worker:
                 proxy.execute_sql(f"DELETE FROM {table}")
             database.outdate()
 
-        database.write(work)
+        with self.fleet.database.scope():
+            database.write(work)
         self.keys.clear()
         self.ids.clear()
         self.turn = 0

@@ -1,5 +1,6 @@
 """The scheduler: jobs that throw or hang stop nobody, and a lease is one process's alone."""
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,8 +33,9 @@ def opened(tmp_path: Path) -> Iterator[Fleet]:
     """A fleet within this process."""
     given = settings.load(tmp_path / "home", environ=BASE_ENVIRONMENT)
     homes.initialise(given)
-    yield homes.open_fleet(given)
-    database.close_database()
+    fleet = homes.open_fleet(given)
+    with contextlib.closing(fleet.database), fleet.database.scope():
+        yield fleet
 
 
 def all_came_back() -> bool:
@@ -115,7 +117,7 @@ def test_of_many_one_gets_the_lease(opened: Fleet) -> None:
     def claim(owner: str) -> None:
         if lease.claim(spec, owner) is not None:
             won.append(owner)
-        database.close_database()
+        database.current().disconnect()
 
     at_once([lambda owner=owner: claim(owner) for owner in owners])  # type: ignore[misc]
     assert len(won) == 1

@@ -1,5 +1,6 @@
 """What is learnt outside, as hosts and admins are told of it."""
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -24,7 +25,6 @@ from upstream import (
 from cdxsync.background import status as domain_outside
 from cdxsync.base import settings
 from cdxsync.ops import homes
-from cdxsync.store import database
 
 pytestmark = pytest.mark.every_engine
 
@@ -43,10 +43,9 @@ def test_a_host_gets_the_quota_that_it_made_the_server_read(fresh: Fleet, upstre
 
 def overview(fleet: Fleet) -> dict[str, Any]:
     """The overview's part, within this process."""
-    try:
-        return domain_outside.overview(homes.open_fleet(settings.load(fleet.home, environ=fleet.env)))
-    finally:
-        database.close_database()
+    opened = homes.open_fleet(settings.load(fleet.home, environ=fleet.env))
+    with contextlib.closing(opened.database), opened.database.scope():
+        return domain_outside.overview(opened)
 
 
 def test_the_overview_has_prices_cost_and_quota(connected: Fleet, well: Upstream) -> None:

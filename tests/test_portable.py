@@ -257,7 +257,7 @@ fleet = homes.open_fleet(loaded)
 def peak(work):
     tracemalloc.start(); work(); found = tracemalloc.get_traced_memory()[1]; tracemalloc.stop(); return found
 def write():
-    with out.open("wb") as file:
+    with out.open("wb") as file, fleet.database.scope():
         exporting.export(fleet, file, with_keyring=True, actor="t", on_progress=lambda done, total: None)
 def read():
     with out.open("rb") as file:

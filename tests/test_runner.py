@@ -103,10 +103,9 @@ class Local:
         environ = {
             name: value for name, value in self.fleet.env.items() if name not in ("CODEX_HOME", "OPENAI_API_KEY")
         }
-        try:
-            yield homes.open_fleet(settings.load(self.fleet.home, environ=environ))
-        finally:
-            database.close_database()
+        fleet = homes.open_fleet(settings.load(self.fleet.home, environ=environ))
+        with contextlib.closing(fleet.database), fleet.database.scope():
+            yield fleet
 
     def lease_is_over(self) -> None:
         with contextlib.closing(sqlite3.connect(self.fleet.home / "cdxsync.db", timeout=30)) as opened, opened:

@@ -20,6 +20,7 @@ from running import answer
 from cdxsync.api import app, health
 from cdxsync.base.errors import Failed, Unavailable
 from cdxsync.base.settings import Settings
+from cdxsync.store.database import Database
 from cdxsync.store.fleet import Fleet as OpenedFleet
 
 GIVEN = "given-by.proxy_1"
@@ -82,7 +83,8 @@ class BrokenKeyring:
 
 
 def test_a_server_that_is_stopping_or_cannot_unseal_is_not_ready(tmp_path: Path) -> None:
-    opened = OpenedFleet(Settings(home=tmp_path), BrokenKeyring(), "")  # type: ignore[arg-type]
+    database = Database.open("", tmp_path)
+    opened = OpenedFleet(Settings(home=tmp_path), BrokenKeyring(), database, "")  # type: ignore[arg-type]
     with pytest.raises(Unavailable, match="keyring"):
         health.check_keyring(opened)
     told: list[str] = []
@@ -91,6 +93,7 @@ def test_a_server_that_is_stopping_or_cannot_unseal_is_not_ready(tmp_path: Path)
     answered = app.build(opened, None, lambda: True)(environ, lambda status, headers, exc_info: told.append(status))
     assert told[0].startswith("503")
     assert json.loads(b"".join(answered))["message"] == "The server is stopping"
+    database.close()
 
 
 # Metrics

@@ -55,9 +55,9 @@ def test_the_database_is_durable(database: sqlite3.Connection, tmp_path: Path) -
     assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     code = """
 import sys; from pathlib import Path
-from cdxsync.store import database, tables
-database.open_database("", Path(sys.argv[1]))
-print([tables.proxy.execute_sql(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "foreign_keys")])
+from cdxsync.store.database import Database
+opened = Database.open("", Path(sys.argv[1])).peewee
+print([opened.execute_sql(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "foreign_keys")])
 """
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "home")], capture_output=True, text=True)
     assert done.stdout == "[2, 1]\n", done.stderr

@@ -1,5 +1,6 @@
 """The command line and the admin API are two doors to the same functions."""
 
+import contextlib
 import json
 import logging
 import re
@@ -69,7 +70,9 @@ def test_every_admin_endpoint_has_its_command(tmp_path: Path) -> None:
     from cdxsync.store.fleet import Fleet as Opened
     from cdxsync.store.sealing import Keyring
 
-    assembled = app.assemble(Opened(Settings(home=tmp_path), Keyring("a", {"a": bytes(32)}), ""), None)
+    keyring: Any = Keyring("a", {"a": bytes(32)})
+    database: Any = None
+    assembled = app.assemble(Opened(Settings(home=tmp_path), keyring, database, ""), None)
     parameter = re.compile("<(?:[a-z]+_)?([a-z]+)(?::int|:path)?>")
     admin = [route for route in assembled.routes if route.rule.startswith("/admin")]
     routes = {route.method + " " + parameter.sub(r"<\1>", route.rule) for route in admin}
@@ -186,7 +189,7 @@ def test_queries_do_not_grow_with_hosts(tmp_path: Path, caplog: pytest.LogCaptur
     from cdxsync.hosts import registry
     from cdxsync.ops import homes
     from cdxsync.security import addresses
-    from cdxsync.store.database import close_database, write
+    from cdxsync.store.database import write
     from cdxsync.store.tables import Host
     from cdxsync.usage import recording
     from cdxsync.views import hosts, overview
@@ -212,11 +215,9 @@ def test_queries_do_not_grow_with_hosts(tmp_path: Path, caplog: pytest.LogCaptur
             counts.append(len([record for record in caplog.records if record.name == "peewee"]))
         return counts[0], counts[1]
 
-    try:
+    with contextlib.closing(opened.database), opened.database.scope():
         few = asked(2)
         assert asked(40) == few
         assert Host.select().count() == 42
         assert few[0] == 2
         assert few[1] <= 40
-    finally:
-        close_database()

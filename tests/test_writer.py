@@ -16,20 +16,20 @@ from hypothesis import strategies as st
 from together import at_once, until
 
 from cdxsync.base.errors import DatabaseAway, Refused
-from cdxsync.store import database, migrations, named_values, writer
-from cdxsync.store.database import write
-from cdxsync.store.standing import Standing
+from cdxsync.store import migrations, named_values, writer
+from cdxsync.store.caches import GenerationCache
+from cdxsync.store.database import Database, current, write
 from cdxsync.store.tables import proxy
 
 
 @pytest.fixture(scope="module", autouse=True)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     home = tmp_path_factory.mktemp("writer")
-    database.open_database("", home)
-    migrations.migrate()
-    yield home
-    database.stop_writer()
-    database.close_database()
+    database = Database.open("", home)
+    with database.scope():
+        migrations.migrate()
+        yield home
+    database.close()
 
 
 def stored(home: Path) -> dict[str, str]:
@@ -60,7 +60,7 @@ def test_each_work_succeeds_or_fails_alone(folder: Path, threads: list[list[bool
             else:
                 assert write(work) == value
                 assert stored(folder)[value] == value, "returned before the commit"
-        database.close_database()
+        current().disconnect()
 
     at_once([functools.partial(run, number, fails) for number, fails in enumerate(threads)])
     good = {f"{number}/{turn}" for number, fails in enumerate(threads) for turn, fail in enumerate(fails) if not fail}
@@ -93,7 +93,7 @@ class Held:
 
         def let_go() -> None:
             assert self.entered.wait(60)
-            the_writer = database._the_writer()
+            the_writer = current().writer()
             until(lambda: the_writer._queue.qsize() == len(works))
             self.go_on.set()
 
@@ -161,14 +161,14 @@ def test_what_is_out_of_the_ordinary_stops_nobody(folder: Path, monkeypatch: pyt
     assert write(lambda: put("y", "y")) == "y"
 
 
-def test_standing_values_follow_every_change(folder: Path) -> None:
+def test_cached_values_follow_every_change(folder: Path) -> None:
     reads: list[str | None] = []
 
     def read() -> str | None:
         reads.append(named_values.get("standing"))
         return reads[-1]
 
-    standing = Standing(read)
+    standing = GenerationCache(read)
     write(lambda: put("standing", "one"))
     assert [write(standing.get) for _ in range(3)] == ["one"] * 3
     assert len(reads) == 1, "read once"
@@ -187,13 +187,15 @@ def test_standing_values_follow_every_change(folder: Path) -> None:
 COUNT = """
 import sys, threading
 from pathlib import Path
-from cdxsync.store import database, named_values
-database.open_database("", Path(sys.argv[1]))
+from cdxsync.store import named_values
+from cdxsync.store.database import Database, write
+database = Database.open("", Path(sys.argv[1]))
 def add():
     def work():
         named_values.put("count", str(int(named_values.get("count") or 0) + 1))
-    for _ in range(40):
-        database.write(work)
+    with database.scope():
+        for _ in range(40):
+            write(work)
 threads = [threading.Thread(target=add) for _ in range(4)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
@@ -210,11 +212,12 @@ def test_nothing_is_lost_between_threads_of_many_processes(folder: Path) -> None
 FORK = """
 import os, sys
 from pathlib import Path
-from cdxsync.store import database, named_values
-database.open_database("", Path(sys.argv[1]))
-database.write(lambda: named_values.put("parent", "x"))
-child = os.fork()
-database.write(lambda: named_values.put("child" if child == 0 else "parent again", "x"))
+from cdxsync.store import named_values
+from cdxsync.store.database import Database, write
+with Database.open("", Path(sys.argv[1])).scope():
+    write(lambda: named_values.put("parent", "x"))
+    child = os.fork()
+    write(lambda: named_values.put("child" if child == 0 else "parent again", "x"))
 if child:
     sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """

@@ -22,7 +22,7 @@ from cdxsync.base.error_codes import codes_for
 from cdxsync.base.errors import CdxsyncError
 from cdxsync.security.revocation import Revocations
 from cdxsync.security.throttle import Throttle
-from cdxsync.store import database
+from cdxsync.store.database import reachable
 from cdxsync.store.fleet import Fleet
 
 _log = logging.getLogger("cdxsync.api")
@@ -49,7 +49,7 @@ def assemble(fleet: Fleet, revocations: Revocations | None, is_draining: Callabl
         try:
             bodies.refuse_large_body(fleet.settings.max_body_bytes)
             if request.path == "/admin" or request.path.startswith("/admin/"):
-                with database.reachable():
+                with reachable():
                     request.environ[access.ACTOR] = gate.admit(is_page=dashboard.is_own(request.path))
         except CdxsyncError as error:
             raise dashboard.refusal(error, codes_for(error).http_status) or _failure_of(error) from None
@@ -78,10 +78,8 @@ def build(fleet: Fleet, revocations: Revocations | None, is_draining: Callable[[
     def without_trailing_slash(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         environ[dashboard.PATH_AS_SENT] = path = environ.get("PATH_INFO", "")
         environ["PATH_INFO"] = path.rstrip("/") or "/"
-        try:
+        with fleet.database.scope():
             return app(environ, start_response)
-        finally:
-            database.release()
 
     return without_trailing_slash
 
@@ -91,7 +89,7 @@ def _answer_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
-            with database.reachable():
+            with reachable():
                 return handler(*args, **kwargs)
         except HTTPResponse:
             raise

@@ -16,11 +16,11 @@ from cdxsync.base import clock, jsontext
 from cdxsync.base.errors import CdxsyncError, Invalid, NotFound
 from cdxsync.jobs import lease
 from cdxsync.store import audit, named_values, sealed_values
+from cdxsync.store.caches import GenerationCache
 from cdxsync.store.database import write
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.prepared import Prepared
 from cdxsync.store.sealing import UnknownKey
-from cdxsync.store.standing import Standing
 from cdxsync.store.tables import AuthEntry, AuthPayload, Host
 
 POINTER = "canonical_payload_id"
@@ -63,7 +63,7 @@ def pointed_payload() -> Pointed | None:
     return None if row is None else Pointed(*row)
 
 
-_pointed = Standing(pointed_payload)
+_pointed = GenerationCache(pointed_payload)
 
 
 @functools.lru_cache(maxsize=8)

@@ -11,7 +11,7 @@ from cdxsync.base import clock
 from cdxsync.base.clock import Instant
 from cdxsync.base.errors import Conflict, Invalid, NotFound
 from cdxsync.store import audit, pages
-from cdxsync.store.database import reachable, write
+from cdxsync.store.database import write
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.tables import AuthPayload, Host
 
@@ -25,21 +25,20 @@ def listing(limit: int, before: int | None = None) -> dict[str, Any]:
 
     `next_before` is what to ask for next, or None at the end.
     """
-    with reachable():
-        pointed = canonical.pointed_payload()
-        query = AuthPayload.select(AuthPayload, Host.fqdn).join(Host, JOIN.LEFT_OUTER)
+    pointed = canonical.pointed_payload()
+    query = AuthPayload.select(AuthPayload, Host.fqdn).join(Host, JOIN.LEFT_OUTER)
 
-        def shown(row: AuthPayload) -> dict[str, Any]:
-            return {
-                "id": row.id,
-                "last_refresh": row.last_refresh,
-                "digest": row.sha256,
-                "source": getattr(row.source_host, "fqdn", None) or row.source,
-                "stored_at": row.created_at,
-                "canonical": pointed is not None and row.id == pointed.id,
-            }
+    def shown(row: AuthPayload) -> dict[str, Any]:
+        return {
+            "id": row.id,
+            "last_refresh": row.last_refresh,
+            "digest": row.sha256,
+            "source": getattr(row.source_host, "fqdn", None) or row.source,
+            "stored_at": row.created_at,
+            "canonical": pointed is not None and row.id == pointed.id,
+        }
 
-        return pages.newest_first(query, AuthPayload.id, "history", shown, limit=limit, before=before)
+    return pages.newest_first(query, AuthPayload.id, "history", shown, limit=limit, before=before)
 
 
 def read_reference(value: object, field: str) -> int | None:
@@ -81,10 +80,9 @@ def diff(fleet: Fleet, from_id: int | None = None, to_id: int | None = None) -> 
     `to_id` is the canonical document by default, `from_id` the one stored before that of `to_id`.
     Raises `NotFound`, or `Failed` or `Invalid` when a document cannot be opened.
     """
-    with reachable():
-        to = _payload(to_id) if to_id is not None else _payload(_pointed().id)
-        since = _payload(from_id) if from_id is not None else _before(to.id)
-        older, newer = canonical.open_payload(fleet, since), canonical.open_payload(fleet, to)
+    to = _payload(to_id) if to_id is not None else _payload(_pointed().id)
+    since = _payload(from_id) if from_id is not None else _before(to.id)
+    older, newer = canonical.open_payload(fleet, since), canonical.open_payload(fleet, to)
     changes = compare(older.content, newer.content)
     return {
         "from": _named(since),
@@ -120,9 +118,8 @@ def _compare(
 
 def candidate(payload_id: int | None) -> AuthPayload:
     """The document that `rollback` would take, looked up only. Raises `NotFound` or `Conflict`."""
-    with reachable():
-        pointed = _pointed()
-        row = _payload(payload_id) if payload_id is not None else _before(pointed.id)
+    pointed = _pointed()
+    row = _payload(payload_id) if payload_id is not None else _before(pointed.id)
     if row.id == pointed.id:
         raise Conflict(f"Document {row.id} is the canonical one. Nothing was changed")
     return row

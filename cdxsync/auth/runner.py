@@ -17,7 +17,7 @@ from cdxsync.base import clock
 from cdxsync.base.errors import Invalid
 from cdxsync.base.settings import Settings
 from cdxsync.store import audit, named_values
-from cdxsync.store.database import reachable, write
+from cdxsync.store.database import write
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.tables import RunnerEvent
 
@@ -189,25 +189,24 @@ def status(fleet: Fleet) -> dict[str, Any]:
     settings = fleet.settings
     used, off = backend(settings)
     found = write(lambda: canonical.current(fleet))
-    with reachable():
-        since = clock.stamp(clock.now() - timedelta(days=1))
-        return {
-            "enabled": used is not Backend.OFF,
-            "off_reason": off or None,
-            "backend": used.value,
-            "check": settings.runner_check if used is Backend.LOCAL else None,
-            "runner_url": settings.auth_runner_url or None,
-            "base_url": settings.auth_runner_codex_base_url or settings.public_url,
-            "timeout_seconds": settings.auth_runner_timeout,
-            "last_daily_check": named_values.get(LAST_CHECK),
-            "counts": {
-                "validations_24h": _count(VALIDATE, since),
-                "runner_store_24h": _count(STORE, since),
-            },
-            "latest_validation": latest(VALIDATE),
-            "latest_runner_store": latest(STORE),
-            "refresh": _refresh_status(settings, found[1] if found is not None else None),
-        }
+    since = clock.stamp(clock.now() - timedelta(days=1))
+    return {
+        "enabled": used is not Backend.OFF,
+        "off_reason": off or None,
+        "backend": used.value,
+        "check": settings.runner_check if used is Backend.LOCAL else None,
+        "runner_url": settings.auth_runner_url or None,
+        "base_url": settings.auth_runner_codex_base_url or settings.public_url,
+        "timeout_seconds": settings.auth_runner_timeout,
+        "last_daily_check": named_values.get(LAST_CHECK),
+        "counts": {
+            "validations_24h": _count(VALIDATE, since),
+            "runner_store_24h": _count(STORE, since),
+        },
+        "latest_validation": latest(VALIDATE),
+        "latest_runner_store": latest(STORE),
+        "refresh": _refresh_status(settings, found[1] if found is not None else None),
+    }
 
 
 def _count(action: str, since: str) -> int:
@@ -247,9 +246,8 @@ def validation_of(settings: Settings, document: AuthDocument) -> dict[str, Any]:
 
 def last_stored_id() -> int:
     """The id of the newest document that a run has made canonical, 0 before the first."""
-    with reachable():
-        applied = (RunnerEvent.action == STORE) & (RunnerEvent.status == Applied.APPLIED.value)
-        row = RunnerEvent.select(RunnerEvent.id).where(applied).order_by(RunnerEvent.id.desc()).first()
+    applied = (RunnerEvent.action == STORE) & (RunnerEvent.status == Applied.APPLIED.value)
+    row = RunnerEvent.select(RunnerEvent.id).where(applied).order_by(RunnerEvent.id.desc()).first()
     return 0 if row is None else int(row.id)
 
 
@@ -267,12 +265,11 @@ def _refresh_status(settings: Settings, document: AuthDocument | None) -> dict[s
 def run_report(fleet: Fleet, *, applied: bool, pending: bool) -> dict[str, Any]:
     """`data` of `POST /admin/runner/run` (`docs/protocol.md 11.11`), with the newest verdict."""
     found = write(lambda: canonical.current(fleet))
-    with reachable():
-        return {
-            "applied": applied,
-            "canonical_digest": found[1].digest if found is not None else None,
-            "canonical_last_refresh": found[1].last_refresh if found is not None else None,
-            "runner_last_check": named_values.get(LAST_CHECK),
-            "validation": latest(VALIDATE),
-            "pending": pending,
-        }
+    return {
+        "applied": applied,
+        "canonical_digest": found[1].digest if found is not None else None,
+        "canonical_last_refresh": found[1].last_refresh if found is not None else None,
+        "runner_last_check": named_values.get(LAST_CHECK),
+        "validation": latest(VALIDATE),
+        "pending": pending,
+    }

@@ -12,7 +12,7 @@ from cdxsync.base import clock
 from cdxsync.base.settings import Settings
 from cdxsync.codex import quota
 from cdxsync.jobs import lease, schedule
-from cdxsync.store.database import reachable, write
+from cdxsync.store.database import write
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.tables import Job
 from cdxsync.usage import pricing
@@ -27,8 +27,7 @@ def describe_jobs(settings: Settings) -> list[dict[str, Any]]:
 def describe_job(settings: Settings, name: str) -> dict[str, Any]:
     """One of them. Raises `NotFound`."""
     spec = schedule.named(definitions.specs(settings), name)
-    with reachable():
-        return lease.describe(spec, lease.row_of(name))
+    return lease.describe(spec, lease.row_of(name))
 
 
 def overview(fleet: Fleet) -> dict[str, Any]:
@@ -38,14 +37,12 @@ def overview(fleet: Fleet) -> dict[str, Any]:
     """
     settings, at = fleet.settings, clock.now()
     if settings.chatgpt_base_url:
-        with reachable():
-            stale = schedule.may_mark(lease.row_of(quota.JOB), at)
+        stale = schedule.may_mark(lease.row_of(quota.JOB), at)
         if stale:
             write(lambda: lease.mark_when_stale(quota.JOB, "stale", at))
     cost = pricing.month_cost(settings, at.strftime("%Y-%m"))
     row = pricing.current(settings)
-    with reachable():
-        snapshot, eligible = quota.snapshot_row(), quota.next_eligible_at()
+    snapshot, eligible = quota.snapshot_row(), quota.next_eligible_at()
     described = describe_jobs(settings)
     return {
         "pricing": row,
@@ -72,21 +69,20 @@ def warnings(fleet: Fleet, described: list[dict[str, Any]]) -> list[dict[str, st
     def warn(code: str, message: str) -> None:
         listed.append({"code": code, "message": message})
 
-    with reachable():
-        if digest is not None and quota.suspect_digest() == digest:
-            warn(
-                "canonical_suspect",
-                "ChatGPT refuses the canonical login (401). Log in anew on one host with: cdx login",
-            )
-        verdict = runner.latest(runner.VALIDATE)
-        if verdict is not None and verdict["status"] != runner.OK and verdict["digest"] == digest:
-            warn("runner_failed", f"The last check of the canonical document failed: {verdict['reason']}")
-        if digest is not None and refresh.lost_for(digest) is not None:
-            warn(
-                "refresh_lost",
-                "A server was cut off while Codex refreshed the canonical login, so its refresh token may be spent."
-                " If the next refresh fails, log in anew on one host with: cdx login",
-            )
+    if digest is not None and quota.suspect_digest() == digest:
+        warn(
+            "canonical_suspect",
+            "ChatGPT refuses the canonical login (401). Log in anew on one host with: cdx login",
+        )
+    verdict = runner.latest(runner.VALIDATE)
+    if verdict is not None and verdict["status"] != runner.OK and verdict["digest"] == digest:
+        warn("runner_failed", f"The last check of the canonical document failed: {verdict['reason']}")
+    if digest is not None and refresh.lost_for(digest) is not None:
+        warn(
+            "refresh_lost",
+            "A server was cut off while Codex refreshed the canonical login, so its refresh token may be spent."
+            " If the next refresh fails, log in anew on one host with: cdx login",
+        )
     if fleet.settings.refresh == "server" and runner.backend(fleet.settings)[0] is Backend.OFF:
         warn("refresh_without_runner", f"refresh is server, but {runner.backend(fleet.settings)[1]}")
     for job in described:
@@ -101,10 +97,9 @@ def doctor_findings(fleet: Fleet) -> list[dict[str, str]]:
 
     An open intent is in order while the runner holds its lease, and a crash otherwise.
     """
-    with reachable():
-        spec = schedule.named(definitions.specs(fleet.settings), runner.JOB)
-        running = schedule.state_of(spec, lease.row_of(spec.name), clock.now()) is schedule.State.RUNNING
-        left = [] if running else refresh.open_intents()
+    spec = schedule.named(definitions.specs(fleet.settings), runner.JOB)
+    running = schedule.state_of(spec, lease.row_of(spec.name), clock.now()) is schedule.State.RUNNING
+    left = [] if running else refresh.open_intents()
     return warnings(fleet, describe_jobs(fleet.settings)) + [
         {
             "code": "refresh_open",

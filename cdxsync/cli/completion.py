@@ -1,5 +1,6 @@
 """Shell completion of names that the database knows."""
 
+import contextlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from cdxsync.base.settings import Settings
+    from cdxsync.store.database import Database
 
 Names = Callable[["Settings", str], Iterable[str]]
 
@@ -15,7 +17,7 @@ Names = Callable[["Settings", str], Iterable[str]]
 def completer(names: Names) -> Callable[[typer.Context, str], list[str]]:
     """An `autocompletion` that offers those of `names(settings, prefix)` that begin with `prefix`.
 
-    `names` is called with the home's database open. What is printed would stand in the middle of the line that is
+    `names` is called in the scope of the home's database. What is printed would stand in the middle of the line that is
     being typed, so any error means no offer, in silence. No home is made and no database migrated.
     """
 
@@ -25,7 +27,11 @@ def completer(names: Names) -> Callable[[typer.Context, str], list[str]]:
         logging.disable()
         try:
             settings = _settings(ctx)
-            return list(names(settings, incomplete)) if _open(settings) else []
+            database = _open(settings)
+            if database is None:
+                return []
+            with contextlib.closing(database), database.scope():
+                return list(names(settings, incomplete))
         except Exception:
             return []
 
@@ -41,15 +47,14 @@ def _settings(ctx: typer.Context) -> "Settings":
     return State(home=home and Path(home), config=config and Path(config)).settings()
 
 
-def _open(settings: "Settings") -> bool:
+def _open(settings: "Settings") -> "Database | None":
     from cdxsync.ops import homes
     from cdxsync.store.engines import engine_of
 
     file = engine_of(settings.database_url, settings.home).path
     if not homes.is_initialised(settings.home) or (file is not None and not file.exists()):
-        return False
-    homes.open_database(settings)
-    return True
+        return None
+    return homes.open_database(settings)
 
 
 def host_names(settings: "Settings", prefix: str) -> list[str]:

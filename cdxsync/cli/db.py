@@ -42,7 +42,9 @@ def check(ctx: typer.Context, as_json: AsJson = False) -> None:
 
     state = state_of(ctx)
     try:
-        report = consistency.check(homes.open_unmigrated(state.settings()))
+        fleet = homes.open_unmigrated(state.settings())
+        with contextlib.closing(fleet.database), fleet.database.scope():
+            report = consistency.check(fleet)
     except DatabaseAway as error:
         report = consistency.Report((consistency.Finding("structure", error.message),), {})
     if state.json:

@@ -30,12 +30,10 @@ def run_now(state: State, fleet: "Fleet", name: str, wait: int) -> bool:
     from cdxsync.base.errors import Conflict
     from cdxsync.jobs import lease, schedule, scheduler
     from cdxsync.store import audit
-    from cdxsync.store.database import reachable
 
     logging.getLogger("cdxsync.jobs").addHandler(logging.NullHandler())  # what a server logs is printed here
     spec = schedule.runnable(definitions.specs(fleet.settings), name)
-    with reachable():
-        row = lease.row_of(name)
+    row = lease.row_of(name)
     if schedule.is_ahead(row.not_before, clock.now()):
         raise Conflict(f"The service has asked not to be called before {row.not_before}: {row.last_error}")
     audit.note("admin.job.run", actor=actor(), job=name)

@@ -29,7 +29,7 @@ from cdxsync.cli import (
     versions,
     wrapper,
 )
-from cdxsync.cli.state import State, state_of
+from cdxsync.cli.state import State, state_of, until_end
 
 app = typer.Typer(
     name="cdxsync",
@@ -114,7 +114,8 @@ def run() -> None:
     """Run the command line and exit with the code that `error_codes` gives."""
     try:
         try:
-            app()
+            with until_end:
+                app()
         except CdxsyncError as error:
             sys.stderr.write(f"cdxsync: {error.message}\n")
             if isinstance(error, Invalid):

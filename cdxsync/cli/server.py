@@ -1,5 +1,6 @@
 """`cdxsync init` and `cdxsync serve`."""
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -126,4 +127,5 @@ def serve(
             supervisor.serve(load, open_fleet, on_listening=told)
             return
         fleet = open_fleet(settings)
-        service.serve(fleet, load, on_listening=lambda url: told(url, fleet.settings))
+        with contextlib.closing(fleet.database):
+            service.serve(fleet, load, on_listening=lambda url: told(url, fleet.settings))

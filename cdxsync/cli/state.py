@@ -1,5 +1,6 @@
 """What every command shares: the global options, the settings and fleet that they lead to, and who runs it."""
 
+import contextlib
 import os
 import pwd
 from collections.abc import Mapping
@@ -14,6 +15,10 @@ from cdxsync.cli.completion import completer, host_names
 if TYPE_CHECKING:
     from cdxsync.base.settings import Settings
     from cdxsync.store.fleet import Fleet
+
+
+until_end = contextlib.ExitStack()
+"""What the command has opened; `main.run` closes it."""
 
 
 @dataclass
@@ -40,10 +45,16 @@ class State:
         return home
 
     def fleet(self) -> "Fleet":
-        """The opened fleet. Raises `Failed` when the home is not initialised."""
+        """The opened fleet, in the scope of whose database the command goes on, to its end.
+
+        Raises `Failed` when the home is not initialised.
+        """
         from cdxsync.ops import homes
 
-        return homes.open_fleet(self.settings())
+        fleet = homes.open_fleet(self.settings())
+        until_end.callback(fleet.database.close)
+        until_end.enter_context(fleet.database.scope())
+        return fleet
 
 
 def state_of(ctx: typer.Context) -> State:

@@ -50,10 +50,12 @@ def _read(fleet: "Fleet") -> dict[str, Any]:
     from cdxsync.usage import reports
     from cdxsync.views import overview
 
-    report = overview.build(fleet, None)
     with reachable():
-        today = reports.fleet_day_totals(clock.now())
-    return {"overview": report, "tokens_today": today, "logs": audit.recent(LOG_ROWS)["logs"]}
+        return {
+            "overview": overview.build(fleet, None),
+            "tokens_today": reports.fleet_day_totals(clock.now()),
+            "logs": audit.recent(LOG_ROWS)["logs"],
+        }
 
 
 def _print(data: dict[str, Any]) -> None:

@@ -205,12 +205,10 @@ def quota(
     from cdxsync.base.errors import NotFound
     from cdxsync.codex import quota
     from cdxsync.jobs import lease, schedule
-    from cdxsync.store.database import reachable
 
     state = state_of(ctx)
     fleet = state.fleet()
-    with reachable():
-        stale = bool(fleet.settings.chatgpt_base_url) and schedule.may_mark(lease.row_of(quota.JOB), clock.now())
+    stale = bool(fleet.settings.chatgpt_base_url) and schedule.may_mark(lease.row_of(quota.JOB), clock.now())
     ended = run_now(state, fleet, quota.JOB, wait) if force or stale else False
     data = quota.report(cached=not ended, pending=(force or stale) and not ended)
     if state.json:

@@ -13,13 +13,11 @@ app = typer.Typer(help="Show the versions of Codex and of the wrapper.", no_args
 def show(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Show what the server knows of versions."""
     from cdxsync.codex import versions
-    from cdxsync.store.database import reachable
     from cdxsync.wrapper import baking
 
     state = state_of(ctx)
     state.fleet()
-    with reachable():
-        data = versions.block(baking.template_sha256())
+    data = versions.block(baking.template_sha256())
     if state.json:
         output.json_data(data)
         return
@@ -39,13 +37,11 @@ def check(ctx: typer.Context, wait: Wait = 60, as_json: AsJson = False) -> None:
     """Ask GitHub for the newest release of Codex now."""
     from cdxsync.codex import versions
     from cdxsync.jobs import lease
-    from cdxsync.store.database import reachable
 
     state = state_of(ctx)
     ended = run_now(state, state.fleet(), versions.JOB, wait)
     error = lease.last_error(versions.JOB)
-    with reachable():
-        data = versions.check_report(fetched=ended and error is None, pending=not ended, error=error)
+    data = versions.check_report(fetched=ended and error is None, pending=not ended, error=error)
     if state.json:
         output.json_data(data)
     elif error is None:

@@ -11,8 +11,8 @@ from cdxsync.base import clock, texts
 from cdxsync.base.settings import Settings
 from cdxsync.jobs import lease, schedule
 from cdxsync.store import audit, named_values
-from cdxsync.store.database import reachable, write
-from cdxsync.store.remembered import Remembered
+from cdxsync.store.caches import TimedCache
+from cdxsync.store.database import write
 from cdxsync.store.tables import ChatGptSnapshot
 
 JOB = "chatgpt"
@@ -188,7 +188,7 @@ def summary() -> dict[str, Any] | None:
     }
 
 
-_for_hosts: Remembered[tuple[dict[str, Any] | None, str | None]] = Remembered(
+_for_hosts: TimedCache[tuple[dict[str, Any] | None, str | None]] = TimedCache(
     lambda: (summary(), next_eligible_at()), seconds=1.0
 )
 
@@ -210,12 +210,11 @@ def report(*, cached: bool, pending: bool = False) -> dict[str, Any]:
 
     `pending` says that a reading is under way which has not ended while the caller waited.
     """
-    with reachable():
-        snapshot = snapshot_row()
-        return {
-            "snapshot": snapshot,
-            "cached": cached and snapshot is not None,
-            "next_eligible_at": next_eligible_at(),
-            "last_error": last_error(),
-            "pending": pending,
-        }
+    snapshot = snapshot_row()
+    return {
+        "snapshot": snapshot,
+        "cached": cached and snapshot is not None,
+        "next_eligible_at": next_eligible_at(),
+        "last_error": last_error(),
+        "pending": pending,
+    }

@@ -8,8 +8,8 @@ from packaging.version import InvalidVersion, Version
 
 from cdxsync.base import clock, texts
 from cdxsync.store import named_values
+from cdxsync.store.caches import GenerationCache
 from cdxsync.store.database import write
-from cdxsync.store.standing import Standing
 from cdxsync.store.tables import Host
 from cdxsync.wrapper import baking
 
@@ -142,7 +142,7 @@ def wrapper_metadata(sha256: str, size_bytes: int) -> dict[str, Any]:
     }
 
 
-_kept = Standing(lambda: named_values.get_dated(_AVAILABLE, _REPORTED))
+_kept = GenerationCache(lambda: named_values.get_dated(_AVAILABLE, _REPORTED))
 
 
 def block(wrapper_sha256: str, *, fetched: bool = False) -> dict[str, Any]:

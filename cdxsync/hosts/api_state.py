@@ -3,15 +3,14 @@
 from typing import Any
 
 from cdxsync.store import audit, named_values
-from cdxsync.store.database import reachable, write
+from cdxsync.store.database import write
 
 NAME = "api_disabled"
 
 
 def get() -> dict[str, Any]:
     """`disabled`, as `GET /admin/api/state` answers."""
-    with reachable():
-        return {"disabled": named_values.get(NAME) == "1"}
+    return {"disabled": named_values.get(NAME) == "1"}
 
 
 def put(disabled: bool, *, actor: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from cdxsync.hosts import permits
 from cdxsync.security import apikeys
 from cdxsync.security.addresses import Address
 from cdxsync.store import audit
-from cdxsync.store.database import reachable, write
+from cdxsync.store.database import write
 from cdxsync.store.prepared import Prepared
 from cdxsync.store.tables import Host, HostAuthDigest, HostAuthState, InstallToken
 
@@ -52,8 +52,7 @@ def find(reference: str) -> Host:
     text = reference.strip()
     if text.isascii() and text.isdigit():
         return by_id(int(text))
-    with reachable():
-        host = Host.get_or_none(Host.fqdn == text.lower().removesuffix("."))
+    host = Host.get_or_none(Host.fqdn == text.lower().removesuffix("."))
     if host is None:
         raise NotFound(f"No host {reference!r}; cdxsync hosts list shows all")
     return host
@@ -61,8 +60,7 @@ def find(reference: str) -> Host:
 
 def by_id(host_id: int) -> Host:
     """A host by id. Raises `NotFound`."""
-    with reachable():
-        host = Host.get_or_none(Host.id == host_id) if host_id < 2**63 else None
+    host = Host.get_or_none(Host.id == host_id) if host_id < 2**63 else None
     if host is None:
         raise NotFound(f"No host with id {host_id}; cdxsync hosts list shows all")
     return host
@@ -70,9 +68,8 @@ def by_id(host_id: int) -> Host:
 
 def names(prefix: str) -> list[str]:
     """The FQDNs that begin with `prefix`, in alphabetical order."""
-    with reachable():
-        mine = Host.fqdn.startswith(prefix.lower())
-        return [row.fqdn for row in Host.select(Host.fqdn).where(mine).order_by(Host.fqdn)]
+    mine = Host.fqdn.startswith(prefix.lower())
+    return [row.fqdn for row in Host.select(Host.fqdn).where(mine).order_by(Host.fqdn)]
 
 
 def authenticate(api_key: str | None) -> Host:
@@ -84,8 +81,7 @@ def authenticate(api_key: str | None) -> Host:
         raise Unauthenticated("API key missing")
     if len(api_key) > apikeys.MAX_LENGTH:
         raise Unauthenticated("Invalid API key")
-    with reachable():
-        host: Host | None = _BY_KEY.model(fingerprint=apikeys.fingerprint(api_key))
+    host: Host | None = _BY_KEY.model(fingerprint=apikeys.fingerprint(api_key))
     if host is None:
         raise Unauthenticated("Invalid API key")
     return host
@@ -160,9 +156,8 @@ def in_use(host: Host) -> bool:
     """Whether a host may be working with its key: it has called, or its installer was run."""
     if host.last_seen_at is not None or host.ip is not None:
         return True
-    with reachable():
-        used = (InstallToken.host == host.id) & InstallToken.used_at.is_null(False)
-        return bool(InstallToken.select(InstallToken.id).where(used).exists())
+    used = (InstallToken.host == host.id) & InstallToken.used_at.is_null(False)
+    return bool(InstallToken.select(InstallToken.id).where(used).exists())
 
 
 class AddressDecision(StrEnum):

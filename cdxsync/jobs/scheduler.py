@@ -17,7 +17,7 @@ from cdxsync.base.errors import CdxsyncError, ServiceError
 from cdxsync.base.settings import Settings
 from cdxsync.jobs import lease, schedule
 from cdxsync.jobs.schedule import Outcome, Spec
-from cdxsync.store import database
+from cdxsync.store.database import reachable
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.tables import Job
 
@@ -37,7 +37,8 @@ def new_owner() -> str:
 def perform(fleet: Fleet, spec: Spec, owner: str, *, by_admin: bool = False) -> Outcome | None:
     """Run a job under its lease, in the calling thread; None when it is not to be run now (see `jobs.claim`).
 
-    Whatever it raises becomes an outcome, but for KeyboardInterrupt and its like, which are raised.
+    In the scope of the fleet's database. Whatever it raises becomes an outcome, but for KeyboardInterrupt and its
+    like, which are raised.
     """
     before = lease.claim(spec, owner, even_if_not_due=by_admin)
     if before is None:
@@ -61,7 +62,8 @@ def perform(fleet: Fleet, spec: Spec, owner: str, *, by_admin: bool = False) -> 
 
 def _outcome_of(fleet: Fleet, spec: Spec, cause: str, owner: str) -> Outcome:
     try:
-        return spec.run(fleet, cause, owner)
+        with reachable():
+            return spec.run(fleet, cause, owner)
     except ServiceError as error:
         return Outcome("failed", error=error.message, wait=error.wait)
     except CdxsyncError as error:
@@ -117,23 +119,24 @@ class Jobs:
 
     def _loop(self) -> None:
         try:
-            self._recover(self._fleet)
+            with self._fleet.database.scope():
+                self._recover(self._fleet)
         except Exception:
             _log.exception("what a server that was cut off has left cannot be looked through")
         while not self._stop.is_set():
             pause = LOOK_SECONDS
             try:
-                self._round()
+                with self._fleet.database.scope():
+                    self._round()
             except CdxsyncError as error:
                 _log.error("jobs cannot be looked up: %s", error.explain())
                 pause = TROUBLE_SECONDS
             except Exception:
                 _log.exception("jobs cannot be looked up")
                 pause = TROUBLE_SECONDS
-            database.release()
             lease.wake.wait(pause)
             lease.wake.clear()
-        database.close_database()
+        self._fleet.database.disconnect()
 
     def _round(self) -> None:
         self._runs = [run for run in self._runs if run.thread.is_alive()]
@@ -157,11 +160,13 @@ class Jobs:
         thread.start()
 
     def _perform(self, spec: Spec, owner: str) -> None:
+        fleet = self._fleet
         try:
-            perform(self._fleet, spec, owner)
+            with fleet.database.scope():
+                perform(fleet, spec, owner)
         except CdxsyncError as error:
             _log.error("job %s: its outcome cannot be kept: %s", spec.name, error.explain())
         except Exception:
             _log.exception("job %s: its outcome cannot be kept", spec.name)
         finally:
-            database.close_database()
+            fleet.database.disconnect()

@@ -12,7 +12,7 @@ from peewee import SQL, fn
 from cdxsync.auth import canonical
 from cdxsync.base.errors import CdxsyncError
 from cdxsync.store import named_values, sealed_values
-from cdxsync.store.database import engine, generation, snapshot
+from cdxsync.store.database import current, is_writing, snapshot
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.sealing import UnknownKey
 from cdxsync.store.tables import (
@@ -23,7 +23,6 @@ from cdxsync.store.tables import (
     SlashCommandVersion,
     TokenUsage,
     UsageDay,
-    proxy,
 )
 
 _TOTALS = ("total", "input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "events")
@@ -68,7 +67,8 @@ def check(fleet: Fleet) -> Report:
 
 def _structure(fleet: Fleet, checked: dict[str, Any]) -> Iterator[str]:
     # Within write work (an import) the tables are not to be looked at from beside.
-    yield from engine().damage(proxy.obj, quick=generation() is not None)
+    database = current()
+    yield from database.engine.damage(database.peewee, quick=is_writing())
 
 
 def _documents(fleet: Fleet, checked: dict[str, Any]) -> Iterator[str]:

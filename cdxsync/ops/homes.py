@@ -11,7 +11,8 @@ from cdxsync.base.files import write_private
 from cdxsync.base.settings import CONFIG_NAME, Settings
 from cdxsync.ops import home_lock, keys
 from cdxsync.security import pki, server_names
-from cdxsync.store import database, keyring_file, keyring_outside, migrations
+from cdxsync.store import keyring_file, keyring_outside, migrations
+from cdxsync.store.database import Database
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.keyring_file import KeyringFile
 from cdxsync.store.keyring_outside import Outside
@@ -69,7 +70,16 @@ def initialise(settings: Settings) -> Initialised:
         raise Conflict(f"{home} is initialised already; to serve it: cdxsync serve; for another one: --home DIR")
     make_home(home)
     home_lock.share(home)
-    open_database(settings)
+    database = open_database(settings)
+    try:
+        with database.scope():
+            return _make(settings)
+    finally:
+        database.close()
+
+
+def _make(settings: Settings) -> Initialised:
+    home = settings.home
     outside = keyring_outside.find(settings.keyring, os.environ)
     _refuse_lost_keyring(home, outside)
     settings = settings if settings.public_url else replace(settings, public_url=default_public_url(settings))
@@ -146,13 +156,17 @@ def open_fleet(settings: Settings, *, check_keys: bool = False) -> Fleet:
     Raises `Failed` when it is not initialised or something in it is missing.
     """
     fleet = open_unmigrated(settings)
-    if check_keys and not migrations.is_empty():
-        keys.check(fleet.keyring, fleet.keyring.where)
-    if check_keys:
-        fleet.keyring.content()
-    migrations.migrate()
-    database.release()
-    return replace(fleet, host_ca_pem=host_ca_pem(settings))
+    try:
+        with fleet.database.scope():
+            if check_keys and not migrations.is_empty():
+                keys.check(fleet.keyring, fleet.keyring.where)
+            if check_keys:
+                fleet.keyring.content()
+            migrations.migrate()
+        return replace(fleet, host_ca_pem=host_ca_pem(settings))
+    except BaseException:
+        fleet.database.close()
+        raise
 
 
 def open_unmigrated(settings: Settings) -> Fleet:
@@ -170,19 +184,22 @@ def open_unmigrated(settings: Settings) -> Fleet:
             + (f"\n{hint}" if hint else "")
         )
     keyring = keyring_of(settings)
-    open_database(settings)
-    return Fleet(settings=settings, keyring=keyring, host_ca_pem="")
+    return Fleet(settings=settings, keyring=keyring, database=open_database(settings), host_ca_pem="")
 
 
-def open_database(settings: Settings) -> None:
-    """Open the database that the settings name. Raises `SettingError` or `DatabaseAway`."""
-    database.open_database(settings.database_url, settings.home, settings.database_pool_size)
+def open_database(settings: Settings) -> Database:
+    """The database that the settings name; the caller closes it. Raises `SettingError` or `DatabaseAway`."""
+    return Database.open(settings.database_url, settings.home, settings.database_pool_size)
 
 
 def migrate(settings: Settings) -> list[str]:
     """Run the migrations that are pending; returns their names."""
-    open_unmigrated(settings)
-    return migrations.migrate()
+    database = open_unmigrated(settings).database
+    try:
+        with database.scope():
+            return migrations.migrate()
+    finally:
+        database.close()
 
 
 def host_ca_pem(settings: Settings) -> str:

@@ -7,19 +7,19 @@ from typing import Any
 
 from cdxsync.base.errors import CdxsyncError, Conflict, Failed, NotFound
 from cdxsync.store import audit, database, keyring_file, named_values
-from cdxsync.store.database import reachable, write
+from cdxsync.store.caches import GenerationCache
+from cdxsync.store.database import write
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.keyring_file import Content, KeyringFile
 from cdxsync.store.sealed_values import COLUMNS, Column
 from cdxsync.store.sealing import Keyring, key_id_of
-from cdxsync.store.standing import Standing
 
 BATCH = 50
 """Values sealed anew in one transaction, so that other writers do not wait long."""
 
 
 _SEALING_KEY = "sealing_key"
-sealing_key = Standing(lambda: named_values.get(_SEALING_KEY))
+sealing_key = GenerationCache(lambda: named_values.get(_SEALING_KEY))
 """The key that every server of the fleet seals with; None while nobody has decided it."""
 
 
@@ -29,7 +29,7 @@ def key_to_seal_with(active: str) -> str:
     The first who seals on a database that servers may share decides it: two that were set up apart have two keys.
     """
     decided = sealing_key.get()
-    if decided is None and database.generation() is not None and database.engine().path is None:
+    if decided is None and database.is_writing() and database.current().engine.path is None:
         named_values.put(_SEALING_KEY, active)
     return decided or active
 
@@ -43,10 +43,9 @@ def forget_sealing_key_unless_in(content: Content) -> None:
 def usage() -> dict[str, Counter[str]]:
     """How many values each key has sealed, by column; those that are not sealed at all stand under ""."""
     counts: dict[str, Counter[str]] = {}
-    with reachable():
-        for column in COLUMNS:
-            for prefix in column.prefixes():
-                counts.setdefault(key_id_of(prefix), Counter())[column.name] += 1
+    for column in COLUMNS:
+        for prefix in column.prefixes():
+            counts.setdefault(key_id_of(prefix), Counter())[column.name] += 1
     return counts
 
 
@@ -74,18 +73,17 @@ def check(keyring: KeyringFile | Keyring, name: str = "the keyring") -> None:
     """
     problems: dict[str, str] = {}
     good = {""}
-    with reachable():
-        for column in COLUMNS:
-            for value in column.values():
-                key_id = key_id_of(value.text)
-                if key_id in good:
-                    continue
-                try:
-                    keyring.open(value.text, value.context)
-                    good.add(key_id)
-                    problems.pop(key_id, None)
-                except CdxsyncError as error:
-                    problems.setdefault(key_id, error.message)
+    for column in COLUMNS:
+        for value in column.values():
+            key_id = key_id_of(value.text)
+            if key_id in good:
+                continue
+            try:
+                keyring.open(value.text, value.context)
+                good.add(key_id)
+                problems.pop(key_id, None)
+            except CdxsyncError as error:
+                problems.setdefault(key_id, error.message)
     if problems:
         counts = usage()
         needed = "; ".join(
@@ -157,8 +155,7 @@ def rotate(fleet: Fleet, *, actor: str, on_progress: Callable[[int, int], None])
         return content.active, True
 
     key_id, added = write(begin)
-    with reachable():
-        total = sum(column.count(not_under=key_id) for column in COLUMNS)
+    total = sum(column.count(not_under=key_id) for column in COLUMNS)
     resealed = 0
     unreadable: list[str] = []
     on_progress(0, total)

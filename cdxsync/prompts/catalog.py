@@ -14,7 +14,7 @@ from cdxsync.base.errors import Invalid, NotFound, Refused
 from cdxsync.hosts import permits, registry
 from cdxsync.prompts import history
 from cdxsync.store import audit, named_values
-from cdxsync.store.database import reachable, write
+from cdxsync.store.database import write
 from cdxsync.store.prepared import Prepared
 from cdxsync.store.tables import Host, SlashCommand
 
@@ -136,14 +136,12 @@ def whole(row: SlashCommand) -> dict[str, Any]:
 
 def revision() -> str:
     """A text that changes with every change of any prompt: the list's entity tag."""
-    with reachable():
-        return named_values.get(_REVISION) or "none"
+    return named_values.get(_REVISION) or "none"
 
 
 def listing() -> list[dict[str, Any]]:
     """All prompts by file name, without their texts."""
-    with reachable():
-        return [dict(zip(("id", *_SHOWN), row, strict=True)) for row in _LIST.rows()]
+    return [dict(zip(("id", *_SHOWN), row, strict=True)) for row in _LIST.rows()]
 
 
 def note_listed(host: Host, count: int) -> None:
@@ -153,8 +151,7 @@ def note_listed(host: Host, count: int) -> None:
 
 def find(filename: str) -> SlashCommand:
     """A prompt by name, in any case. Raises `NotFound`."""
-    with reachable():
-        row = SlashCommand.get_or_none(SlashCommand.filename_key == filename.strip().lower())
+    row = SlashCommand.get_or_none(SlashCommand.filename_key == filename.strip().lower())
     if row is None:
         raise NotFound(f"No prompt {filename!r}; cdxsync prompts list shows all")
     return row

@@ -3,7 +3,6 @@
 from typing import Any
 
 from cdxsync.base.errors import NotFound
-from cdxsync.store.database import reachable
 from cdxsync.store.tables import SlashCommand, SlashCommandVersion
 
 MAX_VERSIONS = 50
@@ -33,10 +32,9 @@ def listing(filename: str) -> dict[str, Any]:
     `NotFound` for a name that no prompt ever had.
     """
     key = filename.strip().lower()
-    with reachable():
-        query = SlashCommandVersion.select().where(SlashCommandVersion.filename_key == key)
-        rows = list(query.order_by(SlashCommandVersion.id.desc()))
-        known = bool(rows) or SlashCommand.select(SlashCommand.id).where(SlashCommand.filename_key == key).exists()
+    query = SlashCommandVersion.select().where(SlashCommandVersion.filename_key == key)
+    rows = list(query.order_by(SlashCommandVersion.id.desc()))
+    known = bool(rows) or SlashCommand.select(SlashCommand.id).where(SlashCommand.filename_key == key).exists()
     if not known:
         raise NotFound(f"No prompt {filename!r}; cdxsync prompts list shows all")
     return {"history": [_summary(row) for row in rows]}
@@ -45,8 +43,7 @@ def listing(filename: str) -> dict[str, Any]:
 def version(filename: str, version_id: int) -> dict[str, Any]:
     """An earlier text with its `prompt`. Raises `NotFound`."""
     key = filename.strip().lower()
-    with reachable():
-        row = SlashCommandVersion.get_or_none(SlashCommandVersion.id == version_id) if version_id < 2**63 else None
+    row = SlashCommandVersion.get_or_none(SlashCommandVersion.id == version_id) if version_id < 2**63 else None
     if row is None or row.filename_key != key:
         raise NotFound(
             f"No earlier text {version_id} of the prompt {filename!r}; cdxsync prompts history {filename} shows all"

@@ -30,7 +30,6 @@ from cdxsync.ops import home_lock
 from cdxsync.server import httpd, processes, service, tls
 from cdxsync.server.notify import Notifier
 from cdxsync.server.service import Load
-from cdxsync.store import database
 from cdxsync.store.fleet import Fleet
 
 STEADY_SECONDS = 10.0
@@ -115,16 +114,7 @@ def serve(load: Load, open_fleet: OpenFleet, *, on_listening: Callable[[str, Set
 
 
 def _open_once(open_fleet: OpenFleet, settings: Settings) -> None:
-    try:
-        open_fleet(settings)
-    finally:
-        _close_database()
-
-
-def _close_database() -> None:
-    """What a forked process must do itself: it ends past the interpreter's own end."""
-    database.stop_writer()
-    database.close_database()
+    open_fleet(settings).database.close()
 
 
 def _finish(process: int) -> None:
@@ -308,7 +298,7 @@ class _Supervisor:
         try:
             worker.run()
         finally:
-            _close_database()
+            fleet.database.close()  # this process ends past the interpreter's own end
 
     def _end_with_supervisor(self, worker: service.Process) -> None:
         os.read(self._lifeline, 1)  # nothing is ever written: it returns when the supervisor has ended, however

@@ -9,7 +9,7 @@ from peewee import JOIN
 
 from cdxsync.base import clock
 from cdxsync.store import pages
-from cdxsync.store.database import reachable, write
+from cdxsync.store.database import write
 from cdxsync.store.prepared import Prepared
 from cdxsync.store.tables import Host, LogEntry
 
@@ -72,17 +72,15 @@ def recent(limit: int, wanted: Wanted = ALL, *, before: int | None = None, after
 
     With `after` only those that are newer than the row with that id.
     """
-    with reachable():
-        query = _rows(wanted)
-        if after is not None:
-            query = query.where(LogEntry.id > after)
-        return pages.newest_first(query, LogEntry.id, "logs", _shown, limit=limit, before=before)
+    query = _rows(wanted)
+    if after is not None:
+        query = query.where(LogEntry.id > after)
+    return pages.newest_first(query, LogEntry.id, "logs", _shown, limit=limit, before=before)
 
 
 def since(last_id: int, limit: int, wanted: Wanted = ALL) -> list[dict[str, Any]]:
     """The rows after the one with `last_id`, oldest first, at most `limit`."""
-    with reachable():
-        return [_shown(row) for row in _rows(wanted).where(LogEntry.id > last_id).order_by(LogEntry.id).limit(limit)]
+    return [_shown(row) for row in _rows(wanted).where(LogEntry.id > last_id).order_by(LogEntry.id).limit(limit)]
 
 
 def _rows(wanted: Wanted) -> Any:

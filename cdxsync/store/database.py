@@ -1,9 +1,10 @@
-"""The database: opening it by URL, and serialised write transactions."""
+"""A database: its engine, its connections and the thread that writes to it; and what work within its scope may do."""
 
 import atexit
 import contextlib
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -13,115 +14,149 @@ import peewee
 from cdxsync.base.errors import DatabaseAway
 from cdxsync.store.away import reachable as reachable
 from cdxsync.store.engines import Engine, engine_of
-from cdxsync.store.tables import proxy
+from cdxsync.store.scope import current as current
+from cdxsync.store.scope import entered
 from cdxsync.store.writer import Writer
 
 Result = TypeVar("Result")
 
 POOL_SIZE = 8
 """Connections for reading that a process shares, where the setting `database_pool_size` is not known."""
-_lock = threading.Lock()
-_engine: Engine | None = None
-_writer: Writer | None = None
 
 
-def open_database(url: str, home: Path, pool_size: int = POOL_SIZE) -> None:
-    """Bind the tables to the database of `url`, the setting; connections are made when first used.
+class Database:
+    """One database, for any number of threads. Several may be open in a process; none sees another's rows."""
 
-    Raises `SettingError`, or `DatabaseAway` when it cannot be opened.
-    """
-    global _engine
-    engine = engine_of(url, home, pool_size)
-    stop_writer()
-    close_database()
-    database = engine.database()
-    _engine = engine
-    proxy.initialize(database)
-    try:
-        with reachable():
-            proxy.connect(reuse_if_open=True)
-    except peewee.DatabaseError as error:
-        raise DatabaseAway(f"{engine.shown}: {error}; restore it from a backup") from None
+    def __init__(self, engine: Engine) -> None:
+        """Nothing is opened yet: connections are made when first used."""
+        self.engine = engine
+        self.peewee = engine.database()
+        self._lock = threading.Lock()
+        self._writer: Writer | None = None
+        _made.add(self)
 
+    @classmethod
+    def open(cls, url: str, home: Path, pool_size: int = POOL_SIZE) -> "Database":
+        """The database of `url`, the setting, once a first connection has been made.
 
-def engine() -> Engine:
-    """The engine of the database that is open."""
-    if _engine is None:
-        raise RuntimeError("no database is open")
-    return _engine
+        Raises `SettingError`, or `DatabaseAway` when it cannot be opened.
+        """
+        database = cls(engine_of(url, home, pool_size))
+        try:
+            with reachable():
+                database.peewee.connect(reuse_if_open=True)
+        except peewee.DatabaseError as error:
+            raise DatabaseAway(f"{database.engine.shown}: {error}; restore it from a backup") from None
+        return database
 
+    @contextlib.contextmanager
+    def scope(self) -> Iterator["Database"]:
+        """Let the tables, `write` and `snapshot` mean this database within the block, in this thread.
 
-def close_database() -> None:
-    """Close this thread's connection, or give it to other threads where they share some."""
-    if proxy.obj is not None and not proxy.is_closed():
-        proxy.close()
+        Raises `DatabaseAway` for what the driver says of a database that cannot be used (`reachable`). At the end the
+        connection goes back to other threads, where they share some; a scope within one of the same database leaves
+        that to the outer one.
+        """
+        before = entered.get()
+        token = entered.set(self)
+        try:
+            with reachable():
+                yield self
+        finally:
+            entered.reset(token)
+            if before is not self:
+                self.release()
 
+    def release(self) -> None:
+        """Give this thread's connection to other threads, where they share some: its work has ended, or waits."""
+        if self.engine.path is None and not self.peewee.is_closed() and not self.peewee.in_transaction():
+            self.peewee.close()
 
-def release() -> None:
-    """Give this thread's connection to other threads, where they share some: its work has come to an end, or waits."""
-    if _engine is not None and _engine.path is None and not proxy.is_closed() and not proxy.in_transaction():
-        proxy.close()
+    def disconnect(self) -> None:
+        """Close this thread's connection, or give it to other threads where they share some: the thread ends."""
+        if not self.peewee.is_closed():
+            self.peewee.close()
+
+    def stop_writer(self) -> None:
+        """Let the writer finish what is queued, and close its connection; the next write starts another."""
+        with self._lock:
+            writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.stop()
+
+    def close(self) -> None:
+        """Stop the writer, and close this thread's connection."""
+        self.stop_writer()
+        self.disconnect()
+
+    def writer(self) -> Writer:
+        """The writer, which is started when it is not at work."""
+        writer = self._writer
+        if writer is not None and writer.is_alive():
+            return writer
+        with self._lock:
+            if self._writer is None or not self._writer.is_alive():
+                self._writer = Writer(self.engine, self.peewee)
+            return self._writer
+
+    def writer_here(self) -> Writer | None:
+        """The writer when the caller is its work, else None."""
+        writer = self._writer
+        return writer if writer is not None and writer.is_current() else None
+
+    def forget_writer(self) -> None:
+        """In a forked process, which has the queue but not its thread."""
+        self._writer, self._lock = None, threading.Lock()
 
 
 def write(work: Callable[[], Result]) -> Result:
-    """Run `work` in a write transaction and return its result after the commit.
+    """Run `work` in a write transaction of the scope's database and return its result after the commit.
 
     Write work is serialised: within the process by the queue of `cdxsync.store.writer`, in whose thread it runs, and
     between processes and servers by the engine (`Engine.begin`). What `work` reads is therefore current until the
     commit. Any exception rolls back all that it did, and nothing else. Must not be nested. Raises `DatabaseAway` when
-    nothing was committed, or when its message says that nobody knows.
+    nothing was committed, or when its message says that the change may not be saved.
     """
-    release()
-    return _the_writer().run(work)
+    database = current()
+    database.release()
+    return database.writer().run(work)
 
 
 @contextlib.contextmanager
 def snapshot() -> Iterator[None]:
-    """Read in one state of the database, whatever is written meanwhile; within write work, in its transaction."""
-    if _writer is not None and _writer.is_current():
+    """Read in one state of the scope's database, whatever is written meanwhile; write work is in one already."""
+    database = current()
+    if database.writer_here() is not None:
         yield
         return
-    with engine().snapshot(proxy.obj):
+    with database.engine.snapshot(database.peewee):
         yield
 
 
-def _the_writer() -> Writer:
-    global _writer
-    writer = _writer
-    if writer is not None and writer.is_alive():
-        return writer
-    with _lock:
-        if _writer is None or not _writer.is_alive():
-            _writer = Writer(engine(), proxy.obj)
-        return _writer
-
-
-def generation() -> object | None:
-    """Within write work: a value that is another one when what was read before may not be current any more."""
-    writer = _writer
-    return (writer, writer.generation) if writer is not None and writer.is_current() else None
+def is_writing() -> bool:
+    """Whether the caller is write work."""
+    return current().writer_here() is not None
 
 
 def outdate() -> None:
-    """Within write work: say that it has changed what `Standing` values are read from."""
-    if _writer is not None and _writer.is_current():
-        _writer.generation += 1
-
-
-def stop_writer() -> None:
-    """Let the writer finish what is queued, and close its connection; the next write starts another."""
-    global _writer
-    with _lock:
-        writer, _writer = _writer, None
+    """Within write work: say that it has changed what a `GenerationCache` keeps."""
+    writer = current().writer_here()
     if writer is not None:
-        writer.stop()
+        writer.outdate()
 
 
-def _forget_writer() -> None:
-    """A forked process has the queue, but not its thread."""
-    global _writer, _lock
-    _writer, _lock = None, threading.Lock()
+_made: "weakref.WeakSet[Database]" = weakref.WeakSet()
 
 
-atexit.register(stop_writer)
-os.register_at_fork(after_in_child=_forget_writer)
+def _stop_writers() -> None:
+    for database in list(_made):
+        database.stop_writer()
+
+
+def _forget_writers() -> None:
+    for database in list(_made):
+        database.forget_writer()
+
+
+atexit.register(_stop_writers)
+os.register_at_fork(after_in_child=_forget_writers)

@@ -1,8 +1,9 @@
-"""What the domain's functions work with: one server's settings, keyring, and the CA that its hosts trust."""
+"""What the rules work with: one server's settings, keyring and database, and the CA that its hosts trust."""
 
 from dataclasses import dataclass, field
 
 from cdxsync.base.settings import Settings
+from cdxsync.store.database import Database
 from cdxsync.store.keyring_file import KeyringFile
 
 
@@ -15,4 +16,5 @@ class Fleet:
 
     settings: Settings
     keyring: KeyringFile = field(repr=False)
+    database: Database = field(repr=False)
     host_ca_pem: str

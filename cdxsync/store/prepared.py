@@ -3,11 +3,12 @@
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+import peewee
 from peewee import BooleanField, Value
 
-from cdxsync.store.tables import proxy
+from cdxsync.store.scope import current
 
 
 class _Slot:
@@ -15,6 +16,14 @@ class _Slot:
 
     def __init__(self, name: str) -> None:
         self.name = name
+
+
+class _Statement(NamedTuple):
+    """A query as one kind of database takes it."""
+
+    sql: str
+    parameters: list[Any]
+    model: Any
 
 
 class Prepared:
@@ -25,37 +34,32 @@ class Prepared:
 
     def __init__(self, build: Callable[..., Any]) -> None:
         self._build = build
-        self._kind: type | None = None
-        self._sql = ""
-        self._parameters: list[Any] = []
-        self._model: Any = None
+        self._statements: dict[type, _Statement] = {}
+        """By the kind of Peewee's database."""
 
-    def _write(self) -> None:
-        """Make the SQL for the database that the tables are bound to."""
-        names = inspect.signature(self._build).parameters
-        query = self._build(**{name: Value(_Slot(name), converter=False, unpack=False) for name in names})
-        self._sql, self._parameters = query.sql()
-        self._model = query.model
-        self._kind = type(self._database())
+    def _statement(self, kind: type) -> _Statement:
+        found = self._statements.get(kind)
+        if found is None:
+            names = inspect.signature(self._build).parameters
+            query = self._build(**{name: Value(_Slot(name), converter=False, unpack=False) for name in names})
+            sql, parameters = query.sql()
+            found = self._statements[kind] = _Statement(sql, parameters, query.model)
+        return found
 
-    def _database(self) -> Any:
-        bound = self._model._meta.database
-        return proxy.obj if bound is proxy else bound
+    def _run(self, database: peewee.Database, values: dict[str, Any]) -> Any:
+        statement = self._statement(type(database))
+        given = [values[one.name] if type(one) is _Slot else one for one in statement.parameters]
+        return database.connection().execute(statement.sql, given)
 
     def execute(self, **values: Any) -> Any:
         """Run it past Peewee; returns the driver's cursor. Raises the driver's errors, which `reachable` knows too."""
-        if self._model is None:
-            self._write()
-        database = self._database()
-        if self._kind is not type(database):
-            self._write()
-        given = [values[one.name] if type(one) is _Slot else one for one in self._parameters]
-        return database.connection().execute(self._sql, given)
+        return self._run(current().peewee, values)
 
     def insert(self, **values: Any) -> int:
         """Run an INSERT of one row; returns the id that it got."""
-        cursor = self.execute(**values)
-        return int(cursor.fetchone()[0] if self._database().returning_clause else cursor.lastrowid)
+        database = current().peewee
+        cursor = self._run(database, values)
+        return int(cursor.fetchone()[0] if database.returning_clause else cursor.lastrowid)
 
     def row(self, **values: Any) -> Any:
         """The first row as a tuple, or None."""
@@ -74,17 +78,19 @@ class Prepared:
         return int(self.execute(**values).rowcount)
 
     @functools.cached_property
-    def _fields(self) -> tuple[list[str], list[str]]:
-        fields = self._model._meta.sorted_fields
-        return [field.name for field in fields], [field.name for field in fields if isinstance(field, BooleanField)]
+    def _fields(self) -> tuple[Any, list[str], list[str]]:
+        model = next(iter(self._statements.values())).model
+        fields = model._meta.sorted_fields
+        booleans = [field.name for field in fields if isinstance(field, BooleanField)]
+        return model, [field.name for field in fields], booleans
 
     def model(self, **values: Any) -> Any:
         """The first row as a model, or None; for a query that selects whole rows of one table without foreign keys."""
         row = self.row(**values)
         if row is None:
             return None
-        names, booleans = self._fields
-        found = self._model(__no_default__=True)
+        model, names, booleans = self._fields
+        found = model(__no_default__=True)
         data = found.__data__  # set as one: attribute by attribute takes longer than the query
         data.update(zip(names, row, strict=True))
         for name in booleans:

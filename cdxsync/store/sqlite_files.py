@@ -8,7 +8,8 @@ from pathlib import Path
 import peewee
 
 from cdxsync.base.errors import DatabaseAway
-from cdxsync.store.tables import Table
+from cdxsync.store.database import Database
+from cdxsync.store.engines.sqlite import SqliteEngine
 
 BUSY_TIMEOUT_SECONDS = 30
 
@@ -57,8 +58,22 @@ def schema(path: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def bound(path: Path) -> Iterator[peewee.SqliteDatabase]:
+def scope_of(path: Path) -> Iterator[Database]:
     """Let the tables mean those of another database file, within the block."""
-    database = peewee.SqliteDatabase(str(path), pragmas={"foreign_keys": 1})
-    with database.bind_ctx(list(Table.__subclasses__())), database.connection_context():
-        yield database
+    database = Database(_SingleFile(path))
+    try:
+        with database.scope():
+            yield database
+    finally:
+        database.close()
+
+
+class _SingleFile(SqliteEngine):
+    """A file that stays without journals beside it: it is to be moved."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def database(self) -> peewee.Database:
+        """A new Peewee database."""
+        return peewee.SqliteDatabase(str(self.path), pragmas={"foreign_keys": 1})

@@ -8,14 +8,16 @@ from peewee import (
     BigIntegerField,
     BooleanField,
     CharField,
-    DatabaseProxy,
     ForeignKeyField,
     IntegerField,
     Model,
     TextField,
 )
 
-proxy = DatabaseProxy()
+from cdxsync.store.scope import ScopedDatabase
+
+proxy = ScopedDatabase()
+"""Stands for the database of the scope."""
 
 
 class Table(Model):

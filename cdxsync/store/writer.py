@@ -43,7 +43,7 @@ class _Item:
     def __init__(self, work: Callable[[], Any]) -> None:
         self.work: Callable[[], Any] = functools.partial(
             contextvars.copy_context().run, work
-        )  # audit rows name the request
+        )  # with the scope of the database, and the request that audit rows name
         self.result: Any = None
         self.error: BaseException | None = None
         self.since = time.monotonic()
@@ -57,8 +57,8 @@ class Writer:
     def __init__(self, engine: Engine, database: peewee.Database) -> None:
         self._engine = engine
         self.database = database
-        self.generation = 0
-        """Another number whenever something may have changed that work has read before; see `Standing`."""
+        self.generation: dict[Any, Any] = {}
+        """What work has read (`GenerationCache`), empty again whenever something of it may have changed."""
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._expected = 1
         self._stopping = False
@@ -85,6 +85,10 @@ class Writer:
     def is_current(self) -> bool:
         """Whether the caller is write work."""
         return threading.get_ident() == self._thread.ident
+
+    def outdate(self) -> None:
+        """Begin another generation, within write work: what was read before may have changed."""
+        self.generation = {}
 
     def is_alive(self) -> bool:
         """Whether it takes work."""
@@ -174,7 +178,7 @@ class Writer:
         connection = self._engine.connect_writer(self.database)
         mark = self._engine.begin(connection, until)
         if mark != self._mark + self._engine.step:  # others have written
-            self.generation += 1
+            self.outdate()
         self._mark = mark
         return connection
 
@@ -189,12 +193,12 @@ class Writer:
             if not self._engine.has_transaction(connection):
                 raise
             connection.execute("ROLLBACK TO item")
-            self.generation += 1
+            self.outdate()
         connection.execute("RELEASE SAVEPOINT item")
 
     def _disconnect(self) -> None:
         """Give up the connection, and with it a transaction that may be open; the next batch makes a new one."""
-        self.generation += 1
+        self.outdate()
         self._mark = _UNKNOWN
         try:
             if not self.database.is_closed():

@@ -10,7 +10,7 @@ from cdxsync.base import clock, texts
 from cdxsync.base.setting_values import read_price
 from cdxsync.base.settings import Settings
 from cdxsync.store import audit
-from cdxsync.store.database import reachable, write
+from cdxsync.store.database import write
 from cdxsync.store.tables import Host, PricingSnapshot
 from cdxsync.usage import reports
 
@@ -192,8 +192,7 @@ def cost_of(usage: Iterable[Mapping[str, Any]], prices: Mapping[str, Price]) -> 
 
 def month_cost(settings: Settings, month: str) -> Cost:
     """What a month (`YYYY-MM`) has cost so far at the prices in force."""
-    with reachable():
-        return cost_of(reports.month_models(month), in_force(settings))
+    return cost_of(reports.month_models(month), in_force(settings))
 
 
 def month_report(settings: Settings, month: str, host: Host | None = None) -> dict[str, Any]:
@@ -203,8 +202,7 @@ def month_report(settings: Settings, month: str, host: Host | None = None) -> di
     `unpriced`, the names of those. Costs are numbers, rounded to six places.
     """
     report = reports.month_report(month, host)
-    with reachable():
-        prices = in_force(settings)
+    prices = in_force(settings)
     counted: dict[str, dict[str, int]] = {}
     for row in report["days"]:
         sums = counted.setdefault(row["model"] or "", dict.fromkeys(("total", *_PRICES), 0))

@@ -10,7 +10,6 @@ from peewee import JOIN, fn
 from cdxsync.base import clock
 from cdxsync.base.errors import Invalid
 from cdxsync.store import pages
-from cdxsync.store.database import reachable
 from cdxsync.store.prepared import Prepared
 from cdxsync.store.tables import Counters, Host, TokenUsage, UsageDay, UsageFleetDay, UsageLine
 from cdxsync.usage.recording import COLUMNS
@@ -98,34 +97,32 @@ def check_month(value: str | None) -> str:
 def month_report(month: str, host: Host | None = None) -> dict[str, Any]:
     """A month by day, host and model: `month`, and `days` with the five counts and `events`."""
     counted = columns(UsageDay)
-    with reachable():
-        query = (
-            UsageDay.select(UsageDay.day, UsageDay.host_id, Host.fqdn, UsageDay.model, *counted.values())
-            .join(Host, JOIN.LEFT_OUTER)
-            .where(in_month(UsageDay.day, month))
-            .order_by(UsageDay.day, Host.fqdn.asc(nulls="FIRST"), UsageDay.model)
-        )
-        rows: Iterable[Any] = (query if host is None else query.where(UsageDay.host == host.id)).tuples()
-        days = [
-            {
-                "day": row[0],
-                "host_id": row[1],
-                "fqdn": row[2],
-                "model": row[3] or None,
-                **dict(zip(counted, row[4:], strict=True)),
-            }
-            for row in rows
-        ]
+    query = (
+        UsageDay.select(UsageDay.day, UsageDay.host_id, Host.fqdn, UsageDay.model, *counted.values())
+        .join(Host, JOIN.LEFT_OUTER)
+        .where(in_month(UsageDay.day, month))
+        .order_by(UsageDay.day, Host.fqdn.asc(nulls="FIRST"), UsageDay.model, UsageDay.id)
+    )
+    rows: Iterable[Any] = (query if host is None else query.where(UsageDay.host == host.id)).tuples()
+    days = [
+        {
+            "day": row[0],
+            "host_id": row[1],
+            "fqdn": row[2],
+            "model": row[3] or None,
+            **dict(zip(counted, row[4:], strict=True)),
+        }
+        for row in rows
+    ]
     return {"month": month, "days": days}
 
 
 def recent(limit: int, *, host: Host | None = None, before: int | None = None) -> dict[str, Any]:
     """`usages`: the newest rows, as `GET /admin/usage` lists them (`docs/protocol.md 11.8`), and `next_before`."""
-    with reachable():
-        query = TokenUsage.select(TokenUsage, Host.id, Host.fqdn).join(Host, JOIN.LEFT_OUTER)
-        if host is not None:
-            query = query.where(TokenUsage.host == host.id)
-        return pages.newest_first(query, TokenUsage.id, "usages", _shown, limit=limit, before=before)
+    query = TokenUsage.select(TokenUsage, Host.id, Host.fqdn).join(Host, JOIN.LEFT_OUTER)
+    if host is not None:
+        query = query.where(TokenUsage.host == host.id)
+    return pages.newest_first(query, TokenUsage.id, "usages", _shown, limit=limit, before=before)
 
 
 def _shown(row: TokenUsage) -> dict[str, Any]:
@@ -147,7 +144,6 @@ def lines(limit: int) -> dict[str, Any]:
     """`tokens`: totals of each printed line, highest first: `GET /admin/tokens` (`docs/protocol.md 11.8`)."""
     counted = columns(UsageLine)
     order = [UsageLine.total, UsageLine.input_tokens, UsageLine.output_tokens, UsageLine.cached_tokens, UsageLine.id]
-    with reachable():
-        query = UsageLine.select(UsageLine.line, *counted.values()).order_by(*(column.desc() for column in order))
-        rows: Iterable[Any] = query.limit(limit).tuples()
-        return {"tokens": [{"line": row[0], **dict(zip(counted, row[1:], strict=True))} for row in rows]}
+    query = UsageLine.select(UsageLine.line, *counted.values()).order_by(*(column.desc() for column in order))
+    rows: Iterable[Any] = query.limit(limit).tuples()
+    return {"tokens": [{"line": row[0], **dict(zip(counted, row[1:], strict=True))} for row in rows]}

@@ -7,7 +7,6 @@ from typing import Any
 from peewee import JOIN, fn
 
 from cdxsync.base.settings import Settings
-from cdxsync.store.database import reachable
 from cdxsync.store.tables import Host, UsageDay, UsageFleetDay
 from cdxsync.usage import pricing, reports
 from cdxsync.usage.recording import COLUMNS
@@ -23,10 +22,9 @@ def month_summary(settings: Settings, month: str, host: Host | None = None) -> d
     `cost`; `totals` their sum. `cost` is in `currency`, at the prices in force, without the models in `unpriced`;
     it is None where no model of the row has a price in that currency. `costs` has the sum in each currency.
     """
-    with reachable():
-        prices = pricing.in_force(settings)
-        rows = _by_day_and_model(month, host)
-        hosts = _by_host_and_model(month, host)
+    prices = pricing.in_force(settings)
+    rows = _by_day_and_model(month, host)
+    hosts = _by_host_and_model(month, host)
     currency = prices[pricing.DEFAULT_MODEL].currency
     cost = pricing.cost_of(rows, prices)
 

@@ -9,7 +9,7 @@ from peewee import JOIN
 from cdxsync.auth import canonical
 from cdxsync.hosts import blocking, permits, registry
 from cdxsync.store import audit
-from cdxsync.store.database import reachable, write
+from cdxsync.store.database import write
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.tables import Host, HostAuthDigest, TokenUsage
 from cdxsync.usage import reports
@@ -32,12 +32,11 @@ def one(host: Host) -> dict[str, Any]:
 
 
 def _items(only: Host | None) -> list[dict[str, Any]]:
-    with reachable():
-        query = Host.select(Host, TokenUsage).join(
-            TokenUsage, JOIN.LEFT_OUTER, on=(Host.latest_usage_id == TokenUsage.id), attr="latest_usage"
-        )
-        rows: Iterable[Any] = list((query if only is None else query.where(Host.id == only.id)).order_by(Host.fqdn))
-        digests = _recent_digests(only)
+    query = Host.select(Host, TokenUsage).join(
+        TokenUsage, JOIN.LEFT_OUTER, on=(Host.latest_usage_id == TokenUsage.id), attr="latest_usage"
+    )
+    rows: Iterable[Any] = list((query if only is None else query.where(Host.id == only.id)).order_by(Host.fqdn))
+    digests = _recent_digests(only)
     return [
         registry.summary(host)
         | {

@@ -12,7 +12,6 @@ from cdxsync.base import clock
 from cdxsync.codex import versions
 from cdxsync.hosts import api_state, blocking, registry
 from cdxsync.store import audit
-from cdxsync.store.database import reachable
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.tables import Host
 from cdxsync.usage import reports
@@ -27,19 +26,18 @@ def build(fleet: Fleet, mtls: dict[str, Any] | None) -> dict[str, Any]:
     caller without one.
     """
     at = clock.now()
-    with reachable():
-        document = canonical.pointed()
-        return {
-            "mtls": mtls,
-            "totals": host_totals(document["digest"] if document else None),
-            "canonical": document,
-            "api_disabled": api_state.get()["disabled"],
-            "latest_log_at": audit.latest_at(),
-            **_refreshes(at),
-            "versions": versions.block(baking.template_sha256()),
-            "tokens": reports.fleet_totals(),
-            "tokens_month": reports.fleet_month_totals(at),
-        } | status.overview(fleet)
+    document = canonical.pointed()
+    return {
+        "mtls": mtls,
+        "totals": host_totals(document["digest"] if document else None),
+        "canonical": document,
+        "api_disabled": api_state.get()["disabled"],
+        "latest_log_at": audit.latest_at(),
+        **_refreshes(at),
+        "versions": versions.block(baking.template_sha256()),
+        "tokens": reports.fleet_totals(),
+        "tokens_month": reports.fleet_month_totals(at),
+    } | status.overview(fleet)
 
 
 def host_totals(digest: str | None) -> dict[str, int]:

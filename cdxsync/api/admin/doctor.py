@@ -12,4 +12,5 @@ ROUTES = Routes(Group.OPERATION, Caller.ADMIN)
 def examine(context: Context) -> dict[str, Any]:
     """Examine the home that this server serves."""
     settings = context.fleet.settings
-    return doctor.report(doctor.examine(doctor.Subject(settings.home, settings), doctor.NOT_IN_A_SERVER))
+    subject = doctor.Subject(settings.home, settings, database=context.fleet.database)
+    return doctor.report(doctor.examine(subject, doctor.NOT_IN_A_SERVER))

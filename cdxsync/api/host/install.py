@@ -8,6 +8,7 @@ from cdxsync.base import clock
 from cdxsync.base.error_codes import codes_for
 from cdxsync.base.errors import CdxsyncError, NotFound, TooManyRequests
 from cdxsync.hosts import installers
+from cdxsync.store.database import reachable
 
 ROUTES = Routes(Group.HOSTS, Caller.ANYONE)
 _HEADERS = {
@@ -28,17 +29,22 @@ def install(context: Context, token: str) -> HTTPResponse:
     if not installers.TOKEN.fullmatch(token):
         raise HTTPError(404)
     try:
-        if request.method == "HEAD":
-            return _script(200, b"", installers.check(token, clock.now()).expires_at)
-        if installers.is_preview(_headers()):
-            message = "This address is for curl: paste the installer command into a shell of the host."
-            return _script(406, installers.error_script(message))
-        script = installers.consume(context.fleet, token)
-        return _script(200, script.body, script.expires_at)
+        with reachable():
+            return _answer(context, token)
     except NotFound as error:
         return _failure(context.guard.failed(error))
     except CdxsyncError as error:
         return _failure(error)
+
+
+def _answer(context: Context, token: str) -> HTTPResponse:
+    if request.method == "HEAD":
+        return _script(200, b"", installers.check(token, clock.now()).expires_at)
+    if installers.is_preview(_headers()):
+        message = "This address is for curl: paste the installer command into a shell of the host."
+        return _script(406, installers.error_script(message))
+    script = installers.consume(context.fleet, token)
+    return _script(200, script.body, script.expires_at)
 
 
 def _headers() -> dict[str, str]:

@@ -14,8 +14,8 @@ from cdxsync.base.files import replacing, write_private
 from cdxsync.base.settings import CONFIG_NAME, Settings
 from cdxsync.ops import home_lock, keys
 from cdxsync.ops.backup import archive, encryption
-from cdxsync.ops.homes import KEYRING_NAME, PKI_NAME, is_initialised
-from cdxsync.store import audit, database, keyring_file, keyring_outside, sqlite_files
+from cdxsync.ops.homes import KEYRING_NAME, PKI_NAME, is_initialised, open_database
+from cdxsync.store import audit, keyring_file, keyring_outside, sqlite_files
 from cdxsync.store.engines import engine_of
 from cdxsync.store.keyring_file import Content
 
@@ -56,8 +56,12 @@ def make(
     except OSError as error:
         raise Failed(f"no backup was made: {error.filename or target}: {error.strerror}") from None
     size = target.stat().st_size
-    database.open_database(settings.database_url, home, settings.database_pool_size)
-    audit.note("admin.db.backup", actor=actor, contents=manifest.contents, encrypted=password is not None)
+    database = open_database(settings)
+    try:
+        with database.scope():
+            audit.note("admin.db.backup", actor=actor, contents=manifest.contents, encrypted=password is not None)
+    finally:
+        database.close()
     return {
         "file": str(target),
         "size_bytes": size,
@@ -117,7 +121,7 @@ def _collect(
             files[name] = work / name
             files[name].parent.mkdir(parents=True, exist_ok=True)
             write_private(files[name], path.read_bytes())
-    with sqlite_files.bound(copy):
+    with sqlite_files.scope_of(copy):
         key_ids = sorted(keys.usage().keys() - {""}) if sqlite_files.schema(copy) else []
     return files, archive.Manifest(
         format=archive.FORMAT,

@@ -41,7 +41,12 @@ def names() -> list[str]:
 
 def examine(subject: Subject, skip: Collection[str] = ()) -> list[Finding]:
     """Run all checks but those to `skip`, in order; none of them ends the others."""
-    return examine_with(CHECKS, subject, skip)
+    given = subject.database
+    try:
+        return examine_with(CHECKS, subject, skip)
+    finally:
+        if subject.database is not None and subject.database is not given:
+            subject.database.close()
 
 
 def report(findings: Sequence[Finding]) -> dict[str, Any]:

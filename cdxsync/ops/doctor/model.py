@@ -1,5 +1,6 @@
 """Findings, what is examined, and how checks are run."""
 
+import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -9,6 +10,7 @@ from pathlib import Path
 from cdxsync.base import clock
 from cdxsync.base.errors import CdxsyncError
 from cdxsync.base.settings import Settings
+from cdxsync.store.database import Database
 
 
 class Level(StrEnum):
@@ -48,15 +50,19 @@ def fail(text: str, mend: str = "") -> Finding:
     return Finding(Level.FAIL, text, mend)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Subject:
-    """What is examined: a home, its settings or why they cannot be read, and from when on a host counts as silent."""
+    """What is examined: a home, its settings or why they cannot be read, and from when on a host counts as silent.
+
+    `database` is the open one of a server, or else set by the check of that name.
+    """
 
     home: Path
     found_settings: Settings | None
     settings_problem: str = ""
     silent_days: int = 7
     at: datetime = field(default_factory=clock.now)
+    database: Database | None = None
 
     @property
     def settings(self) -> Settings:
@@ -95,12 +101,16 @@ def _run(check: Check, subject: Subject, failed: set[str]) -> Iterator[Finding]:
         failed.add(check.name)
         yield warn(f"not checked, as {blocked[0]} failed")
         return
+    found: list[Finding] = []
     try:
-        yield from check.run(subject)
+        with contextlib.nullcontext() if subject.database is None else subject.database.scope():
+            for finding in check.run(subject):
+                found.append(finding)
     except CdxsyncError as error:
-        yield fail(error.explain())
+        found.append(fail(error.explain()))
     except Exception as error:
-        yield fail(f"could not be checked: {type(error).__name__}: {error}")
+        found.append(fail(f"could not be checked: {type(error).__name__}: {error}"))
+    yield from found
 
 
 def worst(findings: Iterable[Finding]) -> Level:

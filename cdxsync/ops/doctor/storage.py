@@ -12,13 +12,13 @@ from cdxsync.base import clock
 from cdxsync.base.errors import CdxsyncError, Conflict
 from cdxsync.ops import homes, keys
 from cdxsync.ops.doctor.model import Finding, Subject, fail, ok, warn
-from cdxsync.store import database as store
 from cdxsync.store import migrations
+from cdxsync.store.database import current
 from cdxsync.store.engines import engine_of
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.keyring_file import KeyringElsewhere
 from cdxsync.store.keyring_outside import PLACES
-from cdxsync.store.tables import AuthPayload, Host, LogEntry, TokenUsage, proxy
+from cdxsync.store.tables import AuthPayload, Host, LogEntry, TokenUsage
 
 CLOCK_TOLERANCE = timedelta(seconds=2)
 """Servers that differ by more than the margin of a lease (`jobs.LEASE_MARGIN_SECONDS`) may run a job at once."""
@@ -27,7 +27,8 @@ RESTORE = "cdxsync db check   then, from a good backup: cdxsync db restore FILE 
 
 def fleet_of(subject: Subject) -> Fleet:
     """The fleet as it is stored; for checks that need `database` and `keyring`."""
-    return Fleet(settings=subject.settings, keyring=homes.keyring_of(subject.settings), host_ca_pem="")
+    keyring = homes.keyring_of(subject.settings)
+    return Fleet(settings=subject.settings, keyring=keyring, database=current(), host_ca_pem="")
 
 
 def database(subject: Subject) -> Iterator[Finding]:
@@ -43,10 +44,10 @@ def database(subject: Subject) -> Iterator[Finding]:
         return
     mend = RESTORE if engine.path is not None else "see that the database server runs, and look into its log"
     try:
-        homes.open_database(subject.settings)
-        with store.reachable():
-            found = list(engine.damage(proxy.obj, quick=True))
-            dangers = list(engine.dangers(proxy.obj))
+        subject.database = opened = homes.open_database(subject.settings)
+        with opened.scope():
+            found = list(opened.engine.damage(opened.peewee, quick=True))
+            dangers = list(opened.engine.dangers(opened.peewee))
     except (CdxsyncError, peewee.DatabaseError) as error:
         yield fail(f"{name} cannot be used: {error}", mend)
         return
@@ -99,7 +100,7 @@ def keyring(subject: Subject) -> Iterator[Finding]:
 
 def clock_of_rows(subject: Subject) -> Iterator[Finding]:
     """No row is dated later than now, and the database's server, which others share, has the same clock."""
-    asked, theirs = time.monotonic(), store.engine().now(proxy.obj)
+    asked, theirs = time.monotonic(), current().engine.now(current().peewee)
     if theirs is not None and abs(datetime.now(UTC) - theirs) > CLOCK_TOLERANCE + timedelta(
         seconds=time.monotonic() - asked
     ):

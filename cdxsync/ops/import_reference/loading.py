@@ -16,9 +16,9 @@ from cdxsync.ops.import_reference.stage import KEYS, Report, Stage
 from cdxsync.ops.import_reference.tokens import Tokens
 from cdxsync.ops.transfer import schema
 from cdxsync.ops.transfer.importing import empty_home, refuse_rows
-from cdxsync.store import audit, database, migrations
+from cdxsync.store import audit, migrations
+from cdxsync.store.database import write
 from cdxsync.store.fleet import Fleet
-from cdxsync.store.tables import proxy
 
 Progress = Callable[[int, int], None]
 FREE = ("versions", "jobs", "logs")
@@ -73,7 +73,6 @@ def load(
             with tempfile.TemporaryDirectory(prefix="cdxsync-dry-run-") as folder:
                 elsewhere = replace(settings, home=Path(folder) / "home", database_url="", keyring="")
                 report = _put(elsewhere, stage, box, actor, on_progress)
-                database.close_database()
     finally:
         stage.close()
     return {"dry_run": dry_run, **report.data(), "other_tables": sorted(skipped)}
@@ -95,16 +94,19 @@ def _read(stage: Stage, source: Source, name: str, on_progress: Progress) -> set
 
 def _refuse_filled(settings: Settings) -> None:
     if homes.is_initialised(settings.home):
-        homes.open_unmigrated(settings)
-        if migrations.pending():
-            raise Conflict(f"The schema of {settings.home} is not up to date. Run: cdxsync db migrate")
-        refuse_rows(settings.home, FREE)
-        database.close_database()
+        database = homes.open_unmigrated(settings).database
+        try:
+            with database.scope():
+                if migrations.pending():
+                    raise Conflict(f"The schema of {settings.home} is not up to date. Run: cdxsync db migrate")
+                refuse_rows(settings.home, FREE)
+        finally:
+            database.close()
 
 
 def _put(settings: Settings, stage: Stage, box: SecretBox, actor: str, on_progress: Progress) -> Report:
     with empty_home(settings, may_have=FREE) as home:
-        return database.write(lambda: _all(home.fleet, stage, box, actor, on_progress))
+        return write(lambda: _all(home.fleet, stage, box, actor, on_progress))
 
 
 def _all(fleet: Fleet, stage: Stage, box: SecretBox, actor: str, on_progress: Progress) -> Report:
@@ -126,7 +128,7 @@ def _all(fleet: Fleet, stage: Stage, box: SecretBox, actor: str, on_progress: Pr
     activity_rows.import_prompts(fleet, stage, report, names)
     activity_rows.import_logs(fleet, stage, report, names, tick)
     activity_rows.import_flag(stage, report)
-    database.engine().after_import(proxy.obj, schema.automatic_ids())
+    fleet.database.engine.after_import(fleet.database.peewee, schema.automatic_ids())
     audit.record("admin.db.import_reference", actor=actor, host=None, imported=dict(report.imported))
     findings = consistency.check(fleet).findings
     if findings:

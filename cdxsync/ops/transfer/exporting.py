@@ -9,7 +9,7 @@ from cdxsync.ops import keys
 from cdxsync.ops.transfer import schema
 from cdxsync.ops.transfer.lines import FORMAT, Header, Keys, Row, Writer
 from cdxsync.store import audit
-from cdxsync.store.database import reachable, snapshot
+from cdxsync.store.database import snapshot
 from cdxsync.store.fleet import Fleet
 
 
@@ -21,7 +21,7 @@ def export(
     `on_progress` gets how many rows are written, and of how many. Raises `Failed`, `Conflict`, `DatabaseAway`.
     """
     writer = Writer(target)
-    with reachable(), snapshot():
+    with snapshot():
         # The first look fixes the state that all later ones see. The keys come after it: they open all of it.
         counts = {schema.name_of(table): int(table.select().count()) for table in schema.tables()}
         header = Header(

@@ -19,7 +19,6 @@ from cdxsync.store import database, keyring_file, migrations
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.keyring_file import Content, KeyringFile
 from cdxsync.store.sealing import Keyring
-from cdxsync.store.tables import proxy
 
 Progress = Callable[[int, int], None]
 _INSERTED_AT_ONCE = 200
@@ -39,27 +38,39 @@ class Home:
 def empty_home(settings: Settings, may_have: Collection[str] = ()) -> Iterator[Home]:
     """An initialised home without a row, for this process alone; one that is new is made, and removed on failure.
 
+    The block is in the scope of its database.
+
     The tables `may_have` rows.
 
     Raises `Conflict` when something runs on it, or when there is something in its database.
     """
     home = settings.home
     if homes.is_initialised(home):
-        with home_lock.exclusive(home):
-            homes.open_database(settings)
+        with home_lock.exclusive(home), _opened(settings) as fleet:
             migrations.migrate()
             refuse_rows(home, may_have)
-            yield Home(Fleet(settings, homes.keyring_of(settings), ""), new=False)
+            yield Home(fleet, new=False)
         return
     before = set(home.iterdir()) if home.is_dir() else None
     try:
         made = homes.initialise(settings)
-        refuse_rows(home, may_have)
-        yield Home(Fleet(made.settings, homes.keyring_of(made.settings), ""), new=True)
+        with _opened(made.settings) as fleet:
+            refuse_rows(home, may_have)
+            yield Home(fleet, new=True)
     except BaseException:
-        database.close_database()
         _remove_all_but(home, before)
         raise
+
+
+@contextlib.contextmanager
+def _opened(settings: Settings) -> Iterator[Fleet]:
+    """The fleet of a home in the scope of its database, as it is; it is closed at the end."""
+    database = homes.open_database(settings)
+    try:
+        with database.scope():
+            yield Fleet(settings, homes.keyring_of(settings), database, "")
+    finally:
+        database.close()
 
 
 def refuse_rows(home: Path, may_have: Collection[str] = ()) -> None:
@@ -102,7 +113,8 @@ def load(settings: Settings, source: BinaryIO, name: str, *, on_progress: Progre
             count = _insert(reader, header, first, lines, on_progress)
             database.outdate()
             keys.forget_sealing_key_unless_in(ring or home.fleet.keyring.content())
-            database.engine().after_import(proxy.obj, schema.automatic_ids())
+            here = database.current()
+            here.engine.after_import(here.peewee, schema.automatic_ids())
             _verify(home.fleet, ring, name)
             if ring is not None:
                 # Before the commit: credentials must never be stored without their keys.

@@ -23,7 +23,7 @@ from typing import Any
 import peewee
 
 from cdxsync.base.errors import Failed
-from cdxsync.store.database import engine, reachable, write
+from cdxsync.store.database import current, write
 from cdxsync.store.engines.base import NEXT_TURN
 from cdxsync.store.tables import proxy
 
@@ -41,8 +41,7 @@ def known() -> list[str]:
 
 def is_empty() -> bool:
     """Whether the database has not seen any migration."""
-    with reachable():
-        return _TABLE not in proxy.get_tables() or not _applied()
+    return _TABLE not in proxy.get_tables() or not _applied()
 
 
 def pending() -> list[str]:
@@ -50,10 +49,9 @@ def pending() -> list[str]:
 
     Raises `Failed` when the database has seen one that this version neither knows nor tolerates.
     """
-    with reachable():
-        applied = _applied() if _TABLE in proxy.get_tables() else set()
-        strange = applied - set(known())
-        refused = sorted(strange - _additive()) if strange else []
+    applied = _applied() if _TABLE in proxy.get_tables() else set()
+    strange = applied - set(known())
+    refused = sorted(strange - _additive()) if strange else []
     if refused:
         raise Failed(
             f"The database was used by a newer cdxsync, and this one cannot go on with it (migration {refused[-1]} is"
@@ -69,15 +67,15 @@ def migrate() -> list[str]:
     """
     if not pending():
         return []
-    database = engine()
-    with reachable(), database.migrating(proxy.obj):
-        if database.transactional_ddl:
-            for statement in database.setup:
-                proxy.execute_sql(database.statement(statement))
-            write(lambda: proxy.execute_sql(database.statement(_LEDGER)))
+    engine = current().engine
+    with engine.migrating(current().peewee):
+        if engine.transactional_ddl:
+            for statement in engine.setup:
+                proxy.execute_sql(engine.statement(statement))
+            write(lambda: proxy.execute_sql(engine.statement(_LEDGER)))
             return [name for name in known() if write(lambda name=name: _apply(name))]  # type: ignore[misc]
-        for statement in (*database.setup, _LEDGER, _STEPS):
-            proxy.execute_sql(database.statement(statement))
+        for statement in (*engine.setup, _LEDGER, _STEPS):
+            proxy.execute_sql(engine.statement(statement))
         return [name for name in known() if _apply_in_steps(name)]
 
 
@@ -126,7 +124,7 @@ def _apply_in_steps(name: str) -> bool:
             try:
                 step()
             except peewee.PeeweeException as error:
-                if not engine().was_done(error):  # a former try was cut off before it was noted
+                if not current().engine.was_done(error):  # a former try was cut off before it was noted
                     raise
             _note_step(name, number)
             continue
@@ -162,9 +160,9 @@ def _module(name: str) -> ModuleType:
 
 
 def _statements(module: ModuleType) -> Iterable[str]:
-    return [engine().statement(statement) for statement in module.STATEMENTS]
+    return [current().engine.statement(statement) for statement in module.STATEMENTS]
 
 
 def _execute(sql: str, parameters: tuple[Any, ...] = ()) -> Any:
     """Run SQL whose parameters are marked with `?`, on every engine."""
-    return proxy.execute_sql(sql.replace("?", proxy.obj.param), parameters)
+    return proxy.execute_sql(sql.replace("?", current().peewee.param), parameters)
