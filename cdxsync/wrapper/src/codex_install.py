@@ -237,8 +237,6 @@ def update_codex(home: str, build: Build, versions: dict[str, Any], seconds: flo
 
     It goes on by itself after that, and the next run has it. Returns whether it is there now.
     """
-    import subprocess
-
     version = wanted_codex(build, versions)
     if version is None:
         return False
@@ -252,6 +250,8 @@ def update_codex(home: str, build: Build, versions: dict[str, Any], seconds: flo
     if last.get("version") == version and time.time() - last.get("failed_at", 0) < RETRY_INSTALL_SECONDS:
         debug("Codex %s could not be installed: %s" % (version, last.get("problem")))
         return False
+    import subprocess
+
     say("%s Codex %s" % ("updating to" if build.program else "installing", version))
     worker = start_installer(version, build.program or "")
     try:

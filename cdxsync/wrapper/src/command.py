@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from cdxsync.wrapper.src.baked import WRAPPER_VERSION
 from cdxsync.wrapper.src.codex import Build, Codex, die_by, find_codex, leave
 from cdxsync.wrapper.src.codex_install import INSTALL_SECONDS, install_codex_now, update_codex
+from cdxsync.wrapper.src.compiled import keep_compiled
 from cdxsync.wrapper.src.context import Context, own_fqdn
 from cdxsync.wrapper.src.doctor import Doctor
 from cdxsync.wrapper.src.errors import NoCredentials, NotPermitted, Offline, Refused, SyncError
@@ -146,6 +147,7 @@ def sync_only() -> int:
         context.spool.send(context.api)
     except (SyncError, OSError) as error:
         say("not everything is in step (%s); the next run tries again" % error)
+    keep_compiled()
     return 0
 
 

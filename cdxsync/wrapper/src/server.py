@@ -92,7 +92,7 @@ class Server:
             if proxy:
                 open_tunnel(raw, self.host, self.port, proxy)
             if self.scheme == "https":
-                raw = self.context().wrap_socket(raw, server_hostname=self.host)
+                raw = self.context().wrap_socket(raw, server_hostname=wire_name(self.host))
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             raw.settimeout(self.read_timeout)
         except BaseException:
@@ -102,6 +102,11 @@ class Server:
         return connection
 
 
+def wire_name(host: str) -> str | bytes:
+    """A host's name as bytes when it is ASCII, so that Python need not load its tables of international names."""
+    return host.encode("ascii") if host.isascii() else host
+
+
 def dial(host: str, port: int, timeout: float) -> socket.socket:
     """A TCP socket to the first address that answers; the look-up of the name counts within `timeout` seconds too."""
     outcome: list[socket.socket | OSError] = []
@@ -109,7 +114,7 @@ def dial(host: str, port: int, timeout: float) -> socket.socket:
 
     def work() -> None:
         try:
-            addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            addresses = socket.getaddrinfo(wire_name(host), port, type=socket.SOCK_STREAM)
         except OSError as error:
             outcome.append(error)
             return

@@ -7,6 +7,7 @@ import os
 import sys
 
 from cdxsync.wrapper.src.api import Api
+from cdxsync.wrapper.src.boot import compiled_folder
 from cdxsync.wrapper.src.codex import find_codex
 from cdxsync.wrapper.src.codex_install import version_folders
 from cdxsync.wrapper.src.context import Context, own_fqdn
@@ -50,6 +51,7 @@ def leftovers(home: str) -> list[str]:
         paths.append(program)
     paths += [os.path.join(prefix, "bin/codex"), os.path.join(prefix, "lib/node_modules/@openai/codex")]
     paths.append(version_folders(user)[0])
+    paths += [compiled_folder()] if compiled_folder() else []
     if prefix == "/usr/local":
         paths += [version_folders(user)[1], "/opt/codex", "/usr/local/etc/codex-sync.env", "/etc/codex-sync.env"]
     found = [path for path in [*paths, own] if os.path.lexists(path) and os.access(os.path.dirname(path), os.W_OK)]
