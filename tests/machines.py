@@ -1,8 +1,6 @@
 """Hosts of a fleet: separate homes on this machine, with a `codex` on their PATH."""
 
 import fcntl
-import importlib.machinery
-import importlib.util
 import itertools
 import json
 import os
@@ -14,7 +12,6 @@ import sys
 import termios
 import time
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from conftest import BASE_ENVIRONMENT, Fleet
@@ -116,16 +113,6 @@ def machine_key(machine: Machine) -> str:
     """The API key in a machine's wrapper."""
     line = next(line for line in machine.cdx.read_text().splitlines() if line.startswith("CODEX_SYNC_API_KEY="))
     return line.split('"')[1]
-
-
-def load_cdx() -> ModuleType:
-    """The unbaked script as a module, for its rules alone."""
-    loader = importlib.machinery.SourceFileLoader("cdx_script", str(CDX))
-    spec = importlib.util.spec_from_loader("cdx_script", loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return module
 
 
 class Terminal:

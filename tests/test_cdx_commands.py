@@ -16,10 +16,12 @@ from conftest import Fleet, running_fleet
 from documents import make_auth
 from hypothesis import given
 from hypothesis import strategies as st
-from machines import CDX, STUB_CODEX, Terminal, host, load_cdx, machine_key, write_program
+from machines import CDX, STUB_CODEX, Terminal, host, machine_key, write_program
 from stub_server import StubServer
 
-cdx = load_cdx()
+from cdxsync.wrapper.src.document import format_time, parse_time
+from cdxsync.wrapper.src.quota import quota_lines
+
 NOW = 1_800_000_000
 
 
@@ -51,14 +53,14 @@ def snapshot(primary: Any, secondary: Any = None, **more: Any) -> dict[str, Any]
         (snapshot({"used_percent": 2.6}), ["5h quota   [#.......................]   3%"]),
         # Two minutes have passed since the span was fetched.
         (
-            snapshot({"used_percent": 0, "reset_after_seconds": 3720}, fetched_at=cdx.format_time(NOW - 120)),
+            snapshot({"used_percent": 0, "reset_after_seconds": 3720}, fetched_at=format_time(NOW - 120)),
             ["5h quota   [........................]   0%  resets in 1 h ("],
         ),
         (snapshot({"used_percent": True}, "text"), []),
     ],
 )
 def test_quota_lines(usage: Any, expected: list[str]) -> None:
-    lines = cdx.quota_lines(usage, NOW, False)
+    lines = quota_lines(usage, NOW, False)
     assert len(lines) == len(expected)
     for line, wanted in zip(lines, expected, strict=True):
         assert line.startswith(wanted)
@@ -76,7 +78,7 @@ windows = st.fixed_dictionaries(
 
 @given(st.fixed_dictionaries({"primary_window": windows | json_values}, optional={"fetched_at": json_values}))
 def test_no_snapshot_stops_a_run(usage: dict[str, Any]) -> None:
-    for line in cdx.quota_lines(usage, NOW, True):
+    for line in quota_lines(usage, NOW, True):
         assert "\n" not in line
 
 
@@ -308,12 +310,12 @@ def test_times_are_read_as_python_reads_them(at: datetime, nanoseconds: int, off
     text = at.replace(tzinfo=zone).strftime(f"%Y-%m-%dT%H:%M:%S.{nanoseconds:09d}%z")
     text = f"{at.year:04d}" + text[text.index("-") :][:-2] + ":" + text[-2:]
     expected = at.replace(tzinfo=zone).timestamp() + nanoseconds / 1e9
-    assert cdx.parse_time(text) == pytest.approx(expected, abs=1e-3)
-    assert cdx.parse_time(text + "x") is None
+    assert parse_time(text) == pytest.approx(expected, abs=1e-3)
+    assert parse_time(text + "x") is None
 
 
 @pytest.mark.parametrize(
     "text", ["", "2026", "2026-13-01T00:00:00Z", "2026-01-01 00:00:00Z", "2026-01-01T00:00:61Z", None, 7]
 )
 def test_other_texts_are_no_times(text: object) -> None:
-    assert cdx.parse_time(text) is None
+    assert parse_time(text) is None

@@ -10,10 +10,11 @@ from conftest import Fleet
 from documents import make_auth
 from hypothesis import given
 from hypothesis import strategies as st
-from machines import Machine, host, load_cdx
+from machines import Machine, host
 from stub_server import StubServer
 
-cdx = load_cdx()
+from cdxsync.wrapper.src.prompts import plan_prompts
+
 # What a Codex run does to the folder: a shell command in $DO.
 CODEX = """#!/bin/sh
 case "$1" in --version) echo "codex-cli 0.169.0"; exit 0;; esac
@@ -230,7 +231,7 @@ hashes = st.dictionaries(st.sampled_from("abcd"), st.sampled_from(["1", "2", "3"
 def test_no_edit_is_lost_and_no_private_file_is_removed(
     local: dict[str, str], baseline: dict[str, str] | None, before: dict[str, str], now: dict[str, str]
 ) -> None:
-    fetch, aside, delete, base = cdx.plan_prompts(local, baseline, before, now)
+    fetch, aside, delete, base = plan_prompts(local, baseline, before, now)
     known = baseline if baseline is not None else {}
     for name in fetch:
         # Overwritten is only what the baseline knows; all else is kept aside first.

@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 from conftest import Fleet, free_port
 from documents import make_auth, with_auths
-from machines import Machine, Terminal, host, load_cdx, machine_key
+from machines import Machine, Terminal, host, machine_key
 from stub_server import StubServer
+
+from cdxsync.wrapper.src.api import Api
+from cdxsync.wrapper.src.server import Server
 
 OLD, NEW, NEWEST = "2026-01-01T00:00:00Z", "2026-03-01T00:00:00Z", "2026-04-01T00:00:00Z"
 # Runs until its standard input ends; "auth PATH" writes auth.json in place, as Codex does.
@@ -208,10 +211,9 @@ def now() -> str:
 
 
 def test_a_kept_connection_that_the_server_closed_is_made_anew(synced: Fleet, tmp_path: Path) -> None:
-    cdx = load_cdx()
     name = "kept.example.net"
-    server = cdx.Server(synced.url, synced.key(name), synced.ca_file.read_text(), "")
-    api = cdx.Api(server)
+    server = Server(synced.url, synced.key(name), synced.ca_file.read_text(), "")
+    api = Api(server)
     assert api.request("GET", "/versions")[0] == 200
     kept = api.connection
     assert kept is not None

@@ -4,6 +4,7 @@ import json
 import select
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,20 +12,25 @@ from typing import Any
 import pytest
 from conftest import Fleet
 from documents import make_auth
-from machines import host, load_cdx
+from machines import host
 from stub_server import StubServer
 
-cdx = load_cdx()
+from cdxsync.wrapper.src.api import Api
+from cdxsync.wrapper.src.errors import Offline, Refused
+from cdxsync.wrapper.src.files import locked
+from cdxsync.wrapper.src.server import Server
+from cdxsync.wrapper.src.spool import Spool
+
 ENTRIES = [{"total": 5, "input": 3, "output": 2}]
 
 
 @pytest.fixture
 def spool(tmp_path: Path) -> Any:
-    return cdx.Spool(str(tmp_path))
+    return Spool(str(tmp_path))
 
 
 def api(stub: StubServer) -> Any:
-    return cdx.Api(cdx.Server(stub.url, "cdx_key", "", ""))
+    return Api(Server(stub.url, "cdx_key", "", ""))
 
 
 def names(spool: Any) -> list[str]:
@@ -35,7 +41,7 @@ def test_a_call_is_sent_with_its_key_until_it_is_acknowledged(spool: Any, stub: 
     spool.add("run-1", ENTRIES)
     stub.answers["POST", "/usage"] = (500, b"oops")
     for _ in range(2):
-        with pytest.raises(cdx.Offline):
+        with pytest.raises(Offline):
             spool.send(api(stub))
     stub.answer("POST", "/usage", {"recorded": 1})
     spool.send(api(stub))
@@ -60,7 +66,7 @@ def test_one_that_is_refused_is_kept_aside_and_holds_nothing_up(spool: Any, stub
 
 def test_what_comes_while_another_run_sends_is_sent_too(spool: Any, stub: StubServer) -> None:
     """By the run that is sending, when that sees it; else by the one that waits for it."""
-    second = cdx.Spool(str(Path(spool.folder).parent.parent))
+    second = Spool(str(Path(spool.folder).parent.parent))
     answered = threading.Event()
 
     def answer(_: bytes) -> tuple[int, bytes]:
@@ -74,7 +80,7 @@ def test_what_comes_while_another_run_sends_is_sent_too(spool: Any, stub: StubSe
     spool.send(api(stub))
     assert [headers["Idempotency-Key"] for headers in stub.headers] == ["run-1", "run-2"]
     second.add("run-3", ENTRIES)
-    with cdx.locked(spool.folder + ".lock"):
+    with locked(spool.folder + ".lock"):
         waiting = threading.Thread(target=second.send, args=(api(stub),))
         waiting.start()
     waiting.join(30)
@@ -86,7 +92,7 @@ def test_what_comes_while_another_run_sends_is_sent_too(spool: Any, stub: StubSe
 def test_a_host_that_is_refused_keeps_its_usage(spool: Any, stub: StubServer, status: int) -> None:
     spool.add("run-1", ENTRIES)
     stub.answers["POST", "/usage"] = (status, b'{"message":"Host is disabled"}')
-    with pytest.raises(cdx.Refused):
+    with pytest.raises(Refused):
         spool.send(api(stub))
     assert spool.holds("run-1")
 
@@ -94,7 +100,7 @@ def test_a_host_that_is_refused_keeps_its_usage(spool: Any, stub: StubServer, st
 def test_one_that_was_asked_about_too_long_ago_is_not_sent_again(spool: Any, stub: StubServer) -> None:
     spool.add("run-1", ENTRIES)
     (path,) = map(Path, spool.paths())
-    path.write_text(json.dumps({"key": "run-1", "usages": ENTRIES, "asked_at": cdx.time.time() - 7 * 86400}))
+    path.write_text(json.dumps({"key": "run-1", "usages": ENTRIES, "asked_at": time.time() - 7 * 86400}))
     told: list[str] = []
     spool.send(api(stub), told.append)
     assert stub.calls == []
@@ -111,7 +117,7 @@ def test_a_torn_file_is_kept_aside(spool: Any, stub: StubServer, content: str) -
 
 
 def test_it_is_bounded(spool: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(cdx, "MAX_SPOOL_FILES", 3)
+    monkeypatch.setattr("cdxsync.wrapper.src.spool.MAX_SPOOL_FILES", 3)
     for number in range(5):
         spool.add(f"run-{number}", ENTRIES)
     assert [spool.holds(f"run-{number}") for number in range(5)] == [False, False, True, True, True]

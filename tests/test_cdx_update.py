@@ -12,13 +12,13 @@ import pytest
 from documents import make_auth
 from hypothesis import given
 from hypothesis import strategies as st
-from machines import STUB_CODEX, Machine, load_cdx, write_program
+from machines import STUB_CODEX, Machine, write_program
 from packaging.version import Version
 from stub_server import StubServer
 
 from cdxsync.wrapper import baking
+from cdxsync.wrapper.src.versions import version_key
 
-cdx = load_cdx()
 KEY = "cdx_" + "5" * 64
 ASSET = f"codex-{platform.machine()}-unknown-linux-musl"
 
@@ -306,11 +306,11 @@ parts = st.lists(st.integers(0, 30), min_size=2, max_size=4)
 )
 def test_versions_are_ordered(one: list[int], suffix: str, other: list[int], other_suffix: str) -> None:
     texts = [".".join(map(str, one)) + suffix, ".".join(map(str, other)) + other_suffix]
-    ours = [cdx.version_key(text) for text in texts]
+    ours = [version_key(text) for text in texts]
     theirs = [Version(text) for text in texts]
     assert (ours[0] < ours[1], ours[0] == ours[1]) == (theirs[0] < theirs[1], theirs[0] == theirs[1])
 
 
 def test_versions_with_prefixes() -> None:
-    assert cdx.version_key("rust-v0.63.0") == cdx.version_key("codex-cli 0.63") == cdx.version_key("0.63.0")
-    assert cdx.version_key("") < cdx.version_key("0.0.1")
+    assert version_key("rust-v0.63.0") == version_key("codex-cli 0.63") == version_key("0.63.0")
+    assert version_key("") < version_key("0.0.1")

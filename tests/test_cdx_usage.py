@@ -5,16 +5,18 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Fleet, free_port
 from documents import make_auth
-from machines import Machine, Terminal, host, load_cdx
+from machines import Machine, Terminal, host
 from sessions import COUNTS, SESSIONS, count, meta, model, record, usage
 
-cdx = load_cdx()
+from cdxsync.wrapper.src.document import format_time
+
 LINE = "Token usage: total=4,880 input=4,200 (+ 120 cached) output=560 (reasoning 160)"
 COLOURED = "\x1b[1mToken usage:\x1b[0m total=9 input=7 output=2\n"
 TURN = {
@@ -226,7 +228,7 @@ def test_what_could_not_be_sent_is_sent_next_time_and_once(synced: Fleet, tmp_pa
     machine = host(synced, tmp_path, codex=SESSIONS)
     machine.run_cdx("--wrapper-sync")
     steps = [["open", "s-1"], meta("s-1"), model("m"), count(usage(100))]
-    machine.put_auth(make_auth(cdx.format_time(cdx.time.time())))
+    machine.put_auth(make_auth(format_time(time.time())))
     done = machine.run_cdx("exec", json.dumps(steps), CODEX_SYNC_BASE_URL=f"https://localhost:{free_port()}")
     assert done.returncode == 0
     assert "the next run tries again" in done.stderr

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from machines import load_cdx
 from sessions import COUNTS, usage
 
-cdx = load_cdx()
+from cdxsync.wrapper.src.printed_usage import OutputReader, event_usage, printed_usage
+from cdxsync.wrapper.src.session_files import read_counts, used_since
 
 
 @given(st.integers(0, 10**9), st.integers(0, 10**9), st.integers(0, 10**9), st.integers(0, 10**9), st.integers(20, 60))
@@ -18,18 +18,18 @@ def test_the_printed_form_is_read_however_it_is_wrapped(
     total = given_ + cached + output
     numbers = f"total={total:,} input={given_:,} (+ {cached:,} cached) output={output:,} (reasoning {reasoning:,})"
     wrapped = "\n".join(numbers[i : i + width] for i in range(0, len(numbers), width))
-    reader = cdx.OutputReader(False)
+    reader = OutputReader(False)
     for piece in ("noise\x1b[2K\r\n\x1b]0;title\x07Token usage: ", wrapped, "\nTo continue, run codex resume 0123\n"):
         reader.feed(piece.encode())
     reader.close()
-    (entry,) = cdx.printed_usage(reader.text())
+    (entry,) = printed_usage(reader.text())
     counts = {"total": total, "input": given_, "cached": cached, "output": output, "reasoning": reasoning}
     assert {name: entry[name] for name in counts} == counts
     assert entry["line"] == "Token usage: " + numbers
 
 
 def test_a_number_on_the_next_line_is_another() -> None:
-    (entry,) = cdx.printed_usage("Token usage: total=12 input=7 output=5\n2026-01-01 done\n")
+    (entry,) = printed_usage("Token usage: total=12 input=7 output=5\n2026-01-01 done\n")
     assert (entry["output"], entry["total"]) == (5, 12)
 
 
@@ -38,9 +38,9 @@ def test_running_totals_count_each_answer_once(answers: list[int], repeat: int, 
     before, counted, running = None, 0, inherited
     for index, answer in enumerate(answers):
         running += answer
-        event = cdx.read_counts(usage(running)), cdx.read_counts(usage(answer))
+        event = read_counts(usage(running)), read_counts(usage(answer))
         for _ in range(2 if index == repeat else 1):
-            used = cdx.used_since(before, *event)
+            used = used_since(before, *event)
             counted += used["total"] if used else 0
             before = event[0]
     assert counted == sum(answers)
@@ -52,14 +52,14 @@ def test_running_totals_count_each_answer_once(answers: list[int], repeat: int, 
 )
 def test_turn_events_are_totals_of_the_session(inputs: list[int], expected: int | None) -> None:
     """Seen with Codex 0.169: a resumed session's event tells the sum of all its turns."""
-    events = [cdx.read_counts({"input_tokens": value, "output_tokens": value}) for value in inputs]
-    found = cdx.event_usage(events)
+    events = [read_counts({"input_tokens": value, "output_tokens": value}) for value in inputs]
+    found = event_usage(events)
     assert (found and found["input"]) == expected
 
 
 @given(st.dictionaries(st.text(max_size=20), st.one_of(st.integers(), st.text(), st.booleans(), st.none())))
 def test_strange_counts_are_no_counts(value: dict[str, Any]) -> None:
-    assert cdx.read_counts(value) is None
+    assert read_counts(value) is None
 
 
 pieces = st.sampled_from(
@@ -81,7 +81,7 @@ pieces = st.sampled_from(
 
 @given(st.lists(pieces | st.text(max_size=4), max_size=15).map(" ".join))
 def test_what_looks_like_usage_is_read_or_left(text: str) -> None:
-    for entry in cdx.printed_usage(text):
+    for entry in printed_usage(text):
         assert all(isinstance(entry[name], int) for name in COUNTS if name in entry)
         assert len(entry["line"]) <= 300
 
@@ -89,8 +89,8 @@ def test_what_looks_like_usage_is_read_or_left(text: str) -> None:
 @given(st.binary(max_size=300))
 def test_any_bytes_can_be_output_and_session(data: bytes) -> None:
     for events in (True, False):
-        reader = cdx.OutputReader(events)
+        reader = OutputReader(events)
         reader.feed(data)
         reader.close()
-        cdx.printed_usage(reader.text())
-        cdx.event_usage(reader.events)
+        printed_usage(reader.text())
+        event_usage(reader.events)
