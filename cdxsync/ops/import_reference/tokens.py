@@ -9,23 +9,28 @@ from cdxsync.base.errors import Failed
 MAX_TOKEN_BYTES = 64 << 20
 """The largest value that is read, in bytes as it stands in the dump."""
 _CHUNK = 1 << 18
-# Possessive repeats (`*+`): no backtracking, whatever the text is.
+# No repeat is followed by what it could give back to, so that nothing is tried twice, whatever the text is. Possessive
+# repeats would say so, but the first releases of CPython 3.11 get those of groups wrong.
 _TOKEN = re.compile(
-    rb"""(?P<blank>[ \t\r\n]++)
-    |(?P<comment>--(?=[ \t\r\n])[^\n]*+\n|\#[^\n]*+\n|/\*(?:[^*]++|\*(?!/))*+\*/)
-    |(?P<text>'(?:[^'\\]++|\\.|'')*+')
-    |(?P<name>`(?:[^`]++|``)++`)
-    |(?P<hex>0[xX][0-9A-Fa-f]++|[xX]'[0-9A-Fa-f]*+')
-    |(?P<bits>[bB]'[01]*+')
-    |(?P<number>[-+]?[0-9]++(?:\.[0-9]*+)?(?:[eE][-+]?[0-9]++)?)
-    |(?P<word>[A-Za-z_$@][A-Za-z0-9_$@.]*+)
-    |(?P<mark>[^'`"])""",
+    rb"""(?P<blank>[ \t\r\n]+)
+    |(?P<comment>--(?=[ \t\r\n])[^\n]*\n|\#[^\n]*\n|/\*.*?\*/)
+    |(?P<hex>0[xX][0-9A-Fa-f]+|[xX]'[0-9A-Fa-f]*')
+    |(?P<bits>[bB]'[01]*')
+    |(?P<number>[-+]?[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?)
+    |(?P<word>[A-Za-z_$@][A-Za-z0-9_$@.]*)
+    |(?P<mark>.)""",
     re.VERBOSE | re.DOTALL,
 )
+# A repeated group remembers each round: a limit keeps that small, and `_end_of_quoted` goes on from there.
+_INSIDE = {
+    b"'": re.compile(rb"(?:[^'\\]+|\\.|''){0,1000}", re.DOTALL),
+    b'"': re.compile(rb'(?:[^"\\]+|\\.|""){0,1000}', re.DOTALL),
+    b"`": re.compile(rb"(?:[^`]+|``){0,1000}", re.DOTALL),
+}
+"""What stands between quotes."""
 _OPENERS = (b"'", b"`", b"/*", b"--", b"#", b"x'", b"X'", b"b'", b"B'")
 _ESCAPES = {b"0": b"\0", b"b": b"\b", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"Z": b"\x1a"}
 _ESCAPED = re.compile(rb"\\(.)|''", re.DOTALL)
-_DOUBLE = re.compile(rb'"(?:[^"\\]++|\\.|"")*+"', re.DOTALL)
 
 
 class Token(NamedTuple):
@@ -72,30 +77,26 @@ class Tokens:
 
     def next(self) -> Token | None:
         """The next token, None at the end. Raises `Failed`."""
-        while True:
-            match = self._match()
-            if match is None:
-                return None
-            data, line = match[0], self.line
+        while (found := self._whole()) is not None:
+            kind, end = found
+            data, line = self._buffer[self._place : end], self.line
             self.line += data.count(b"\n")
-            self._place = match.end()
-            kind = match.lastgroup or "text"
+            self._place = end
             if kind not in ("blank", "comment"):
                 return Token(kind, data, line)
+        return None
 
-    def _match(self) -> re.Match[bytes] | None:
-        """The match at the place; one that may go on beyond what has been read is looked for again."""
+    def _whole(self) -> tuple[str, int] | None:
+        """Kind and end of what stands at the place; what may go on beyond what has been read is looked for again."""
         while True:
             at_end = self._place >= len(self._buffer)
-            match = None if at_end else _TOKEN.match(self._buffer, self._place)
-            if not at_end and match is None:
-                match = _DOUBLE.match(self._buffer, self._place)
-            whole = match is not None and match.end() < len(self._buffer)
-            if whole and match is not None and match.lastgroup in ("mark", "word"):
+            found = None if at_end else self._find()
+            whole = found is not None and found[1] < len(self._buffer)
+            if whole and found is not None and found[0] in ("mark", "word"):
                 # `/` of a comment whose end has not been read yet, and the like.
                 whole = not self._buffer.startswith(_OPENERS, self._place)
-            if whole or (match is not None and self._ended and not self._unfinished(match)):
-                return match
+            if whole or (found is not None and self._ended and not self._unfinished(found[0])):
+                return found
             if self._ended:
                 if at_end:
                     return None
@@ -104,8 +105,23 @@ class Tokens:
                 raise self.failure(f"a value has more than {MAX_TOKEN_BYTES >> 20} MiB")
             self._read()
 
-    def _unfinished(self, match: re.Match[bytes]) -> bool:
-        return match.lastgroup == "mark" and self._buffer.startswith((b"/*",), self._place)
+    def _find(self) -> tuple[str, int] | None:
+        """Kind and end of what stands at the place; None for quotes that are not closed in what has been read."""
+        quote = self._buffer[self._place : self._place + 1]
+        if quote in _INSIDE:
+            end = self._end_of_quoted(quote)
+            return None if end is None else ("name" if quote == b"`" else "text", end)
+        match = _TOKEN.match(self._buffer, self._place)
+        return None if match is None else (match.lastgroup or "mark", match.end())
+
+    def _end_of_quoted(self, quote: bytes) -> int | None:
+        end = self._place + 1
+        while (match := _INSIDE[quote].match(self._buffer, end)) and match.end() > end:
+            end = match.end()
+        return end + 1 if self._buffer.startswith(quote, end) else None
+
+    def _unfinished(self, kind: str) -> bool:
+        return kind == "mark" and self._buffer.startswith((b"/*",), self._place)
 
     def _read(self) -> None:
         # Ever more at once: a long value is looked at a few times only.
