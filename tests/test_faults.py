@@ -161,7 +161,7 @@ def test_what_was_acknowledged_outlives_kills_of_workers(tmp_path: Path) -> None
             load.run()
             sent += load.sent
             assert load.unexpected == []
-            fleet.wait_for(rf"process {victims[0]}\) was ended by SIGKILL; it is started again now")
+            fleet.wait_for(rf"process {victims[0]}\) was ended by SIGKILL; restarting it now")
             until(lambda victims=victims: len(children(server)) == 2 and victims[0] not in children(server))  # type: ignore[misc]
             check = fleet.cli("db", "check", check=False)
             assert (check.returncode, check.stdout) == (0, ""), check

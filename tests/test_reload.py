@@ -29,7 +29,7 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         yield started, request.param
 
 
-def reload(fleet: Fleet, processes: int, told: str = "settings and certificates are reloaded") -> None:
+def reload(fleet: Fleet, processes: int, told: str = "settings and certificates reloaded") -> None:
     """Send SIGHUP, and wait until all processes have said that."""
     before = len(re.findall(told, "".join(fleet.output)))
     fleet.processes[0].send_signal(signal.SIGHUP)
@@ -113,7 +113,7 @@ def test_settings(served: tuple[Fleet, int]) -> None:
                 client.call("GET", "/silently")
         log = "".join(fleet.output)
         assert "settings that change: access_log, dashboard_admin_key" in log
-        assert "settings that change only when the server is started again: threads" in log
+        assert "settings that change only with a restart: threads" in log
         assert "/silently" not in log
         assert "a-key-of-admins" not in log
         config.write_text(before)
@@ -126,9 +126,9 @@ def test_what_is_wrong_changes_nothing(served: tuple[Fleet, int]) -> None:
     config, key = fleet.home / "config.toml", fleet.home / "pki" / "server.key"
     text, secret = config.read_text(), key.read_bytes()
     config.write_text(text + "max_body_bytes = 1\n")
-    reload(fleet, 1, "nothing is reloaded: .*max_body_bytes must be")
+    reload(fleet, 1, "reload failed, nothing changed: .*max_body_bytes must be")
     config.write_text(text + f'tls_certificate = "{fleet.ca_file}"\ntls_key = "{key}"\n')
-    reload(fleet, 1, "nothing is reloaded: .*cannot be used as server certificate and key")
+    reload(fleet, 1, "reload failed, nothing changed: .*cannot be used as server certificate and key")
     config.write_text(text)
     assert key.read_bytes() == secret
     for _ in range(4):

@@ -82,7 +82,7 @@ def test_a_worker_that_is_killed_is_replaced_and_the_others_go_on(workers: Fleet
         before = count(workers, sample)
         victim, survivor = children(server)
         os.kill(victim, signal.SIGKILL)
-        workers.wait_for(f"process {victim}\\) was ended by SIGKILL; it is started again")
+        workers.wait_for(f"process {victim}\\) was ended by SIGKILL; restarting it")
         alive = 0
         for connection in held:
             with contextlib.suppress(OSError, ssl.SSLError, ValueError):
@@ -172,12 +172,12 @@ def test_a_worker_that_cannot_start_leaves_its_clients_to_the_others(tmp_path: P
         content = keyring.read_text()
         keyring.write_text("{}")
         os.kill(children(server)[0], signal.SIGKILL)
-        fleet.wait_for(r"worker \d .* ended with status 1; it is started again in 2 s")
+        fleet.wait_for(r"worker \d .* ended with status 1; restarting it in 2 s")
         for _ in range(12):
             with speak(fleet, context) as connection:
                 assert health(connection) == 200
         keyring.write_text(content)
-        fleet.wait_for(r"it is started again")
+        fleet.wait_for(r"restarting it")
         while len(children(server)) < 2:
             with speak(fleet, context) as connection:
                 assert health(connection) == 200
@@ -208,7 +208,7 @@ def test_a_worker_that_hangs_is_replaced_and_its_clients_are_answered(tmp_path: 
             pass
         with contextlib.ExitStack() as stack:
             raw = [socket.create_connection(("127.0.0.1", fleet.port), 60) for _ in range(12)]
-            fleet.wait_for(f"process {victim}\\) hangs; it is killed")
+            fleet.wait_for(f"process {victim}\\) hangs; killing it")
             for one in raw:
                 connection = trusting(fleet).wrap_socket(one, server_hostname="localhost")
                 assert health(stack.enter_context(connection)) == 200

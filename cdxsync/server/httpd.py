@@ -320,13 +320,13 @@ def serve_until_stopped(
     server.stop()
     accepting.join()
     if failure is not None:
-        raise Failed(f"the server has failed: {failure!r}")
+        raise Failed(f"the server failed: {failure!r}")
 
 
 def _accept(server: Server) -> None:
     try:
         server.serve()
     except BaseException:
-        _log.exception("the server has failed")
+        _log.exception("the server failed")
     finally:
         server.request_stop()

@@ -1,4 +1,4 @@
-"""One process that serves the application until it is told to stop, and what it reads again at SIGHUP."""
+"""One process that serves the application until it is told to stop, and what it reloads at SIGHUP."""
 
 import gc
 import logging
@@ -24,7 +24,7 @@ from cdxsync.server.notify import Notifier
 from cdxsync.store.fleet import Fleet
 
 NEEDS_RESTART = ("listen", "plain_http", "database_url", "database_pool_size", "threads", "workers")
-"""Settings that a running server does not change; all others count from SIGHUP on."""
+"""Settings that need a restart; SIGHUP applies all others."""
 _log = logging.getLogger("cdxsync.server")
 
 Load = Callable[[], Settings]
@@ -32,7 +32,7 @@ Load = Callable[[], Settings]
 
 
 class Reporting(Protocol):
-    """Who is told how the process is."""
+    """Receives the state of the process."""
 
     def ready(self, url: str) -> None:
         """Clients can connect."""
@@ -44,10 +44,10 @@ class Reporting(Protocol):
         """A reload has begun."""
 
     def reloaded(self, done: bool) -> None:
-        """It has ended."""
+        """The reload has ended; `done` says whether it took effect."""
 
     def stopping(self) -> None:
-        """The end has begun."""
+        """The server is shutting down."""
 
 
 class Alone:
@@ -65,7 +65,7 @@ class Alone:
         self._notifier.ready(self._status)
 
     def alive(self) -> None:
-        """The watchdog may know."""
+        """Feed the watchdog."""
         self._notifier.alive()
 
     def reloading(self) -> None:
@@ -73,16 +73,16 @@ class Alone:
         self._notifier.reloading()
 
     def reloaded(self, done: bool) -> None:
-        """It has ended; the service goes on either way."""
+        """The reload has ended; the service goes on either way."""
         self._notifier.ready(self._status)
 
     def stopping(self) -> None:
-        """The end has begun."""
+        """The server is shutting down."""
         self._notifier.stopping()
 
 
 def certificate_files(settings: Settings) -> tls.Files | None:
-    """The files of the server's TLS, None without it; its own certificate is made anew when it must be.
+    """The files of the server's TLS, or None without it. Issues the server's own certificate when it must.
 
     Raises `Failed`.
     """
@@ -98,7 +98,7 @@ def certificate_files(settings: Settings) -> tls.Files | None:
 
 
 def with_fixed(wanted: Settings, present: Settings) -> Settings:
-    """`wanted`, but what needs a restart stays as it is at `present`."""
+    """`wanted`, with what needs a restart taken from `present`."""
     return replace(wanted, **{name: getattr(present, name) for name in NEEDS_RESTART})
 
 
@@ -108,11 +108,11 @@ def tell_changes(wanted: Settings, present: Settings) -> None:
     now, later = [name for name in changed if name not in NEEDS_RESTART], [n for n in changed if n in NEEDS_RESTART]
     _log.info("settings that change: %s", ", ".join(now) or "none")
     if later:
-        _log.warning("settings that change only when the server is started again: %s", ", ".join(later))
+        _log.warning("settings that change only with a restart: %s", ", ".join(later))
 
 
 class TerminalWatch:
-    """Tells a hang-up of the terminal from a wish to reload: both come as SIGHUP."""
+    """Tells a closed terminal from a request to reload: both come as SIGHUP."""
 
     def __init__(self) -> None:
         self._had_one = sys.stderr.isatty()
@@ -120,7 +120,7 @@ class TerminalWatch:
     def is_gone(self) -> bool:
         """Whether the terminal from which the server was started has been closed.
 
-        What is still to be said goes nowhere then: it must not fail once more when the process ends.
+        Standard error goes to /dev/null from then on, so that a last message does not fail at the end of the process.
         """
         gone = self._had_one and not sys.stderr.isatty()
         if gone:
@@ -204,7 +204,7 @@ class Process:
     def _reload(self) -> bool:
         """Read settings and certificates again: all of it, or nothing when something is wrong with it.
 
-        Requests in flight finish with what they began with, and no connection ends. Returns whether it was done.
+        Requests in flight finish with the settings they began with; connections stay open. Returns whether it was done.
         """
         try:
             wanted = self._load()
@@ -215,7 +215,7 @@ class Process:
             if files is not None:
                 self._server.ssl_adapter.reload(files)
         except CdxsyncError as error:
-            _log.error("nothing is reloaded: %s", error.explain())
+            _log.error("reload failed, nothing changed: %s", error.explain())
             return False
         if self._is_alone:  # a supervisor has told it already, once for all workers
             tell_changes(wanted, self._fleet.settings)
@@ -224,11 +224,11 @@ class Process:
         self._server.wsgi_app = application
         self._jobs.use(fleet)
         gc.collect()  # the former application refers to itself, and would stay for long
-        _log.info("settings and certificates are reloaded")
+        _log.info("settings and certificates reloaded")
         return True
 
     def _on_refusal(self, client: str, status: int, request_id: str) -> None:
-        """Tell of what was answered without the application: no request that could be read."""
+        """Count and log an answer that the application had no part in: the request could not be read."""
         metrics.requests.inc("other", "malformed", str(status))
         self._access_log.write(
             request_id=request_id, client=client, actor=None, method="-", path="-", status=status, size=0, seconds=0

@@ -1,4 +1,4 @@
-"""`cdxsync serve --workers N`: processes that share one port, and the one that watches over them.
+"""`cdxsync serve --workers N`: processes that share one port, and the supervisor that restarts them.
 
 Workers are forked before a database, a thread or a worker's file is opened (SQLite forbids to carry a connection over
 a fork, and a thread's locks would stay locked). So they share the program's memory, and the TLS context with the key of
@@ -33,10 +33,10 @@ from cdxsync.server.service import Load
 from cdxsync.store.fleet import Fleet
 
 STEADY_SECONDS = 10.0
-"""A worker that lived so long is started again at once, any other after a pause that doubles."""
+"""A worker that lived so long is restarted at once, any other after a pause that doubles."""
 MAX_PAUSE_SECONDS = 30.0
 HANG_SECONDS = 60.0
-"""A worker that has said nothing for so long hangs, and is killed."""
+"""A worker that has reported nothing for so long hangs, and is killed."""
 ALIVE_SECONDS = 5.0
 RELOAD_SECONDS = 60.0
 STOP_SECONDS = httpd.SHUTDOWN_TIMEOUT_SECONDS + 35.0
@@ -49,7 +49,7 @@ OpenFleet = Callable[[Settings], Fleet]
 
 @dataclass
 class _Place:
-    """The place of a worker, which its successors take."""
+    """The place of a worker, which its successors take over."""
 
     number: int
     listening: socket.socket | None = None
@@ -83,14 +83,14 @@ class _ToSupervisor:
             self._write(_ALIVE)
 
     def reloading(self) -> None:
-        """The supervisor knows."""
+        """Nothing to report: the supervisor asked for it."""
 
     def reloaded(self, done: bool) -> None:
         """The next worker may reload."""
         self._write(_RELOADED if done else _NOT_RELOADED)
 
     def stopping(self) -> None:
-        """The supervisor sees the end."""
+        """Nothing to report: the supervisor sees the process end."""
 
     def _write(self, report: bytes) -> None:
         with contextlib.suppress(OSError):
@@ -149,7 +149,7 @@ class _Supervisor:
         self._status = 0
 
     def run(self) -> None:
-        """Start the workers, watch over them, and end them."""
+        """Start the workers, restart those that end, and stop them all at the end."""
         try:
             self._address = processes.find_address(self._address)
         except OSError as error:
@@ -157,7 +157,7 @@ class _Supervisor:
         try:
             self._metrics = metrics.make_folder(self._settings.home, len(self._places))
         except OSError as error:
-            _log.warning("each worker shows its own metrics only: %s", error)
+            _log.warning("/metrics shows one worker only, as they cannot share a folder: %s", error)
         metrics.load()
         gc.collect()
         gc.freeze()  # what is there before the forks is never looked at again, so its pages stay shared
@@ -178,7 +178,7 @@ class _Supervisor:
             raise SystemExit(self._status)
 
     def _turn(self) -> None:
-        """Wait for something to happen, and see to it."""
+        """Wait for the next event and handle it."""
         now = time.monotonic()
         waits = [place.begin_at - now for place in self._places if not place.process]
         self._read_reports(max(0.0, min([ALIVE_SECONDS, self._notifier.interval, *waits])))
@@ -225,14 +225,14 @@ class _Supervisor:
                 self._notifier.ready(f"Listening on {url} with {len(self._places)} workers")
         elif report in (_RELOADED, _NOT_RELOADED) and self._reloading is place:
             if report == _NOT_RELOADED:
-                _log.error("worker %d has not reloaded", place.number)
+                _log.error("worker %d did not reload", place.number)
             self._reload_next()
 
     def _look_after(self, place: _Place, now: float) -> None:
         process, status = os.waitpid(place.process, os.WNOHANG)
         if not process:
             if now - place.heard > HANG_SECONDS:
-                _log.error("worker %d (process %d) hangs; it is killed", place.number, place.process)
+                _log.error("worker %d (process %d) hangs; killing it", place.number, place.process)
                 place.heard = now
                 os.kill(place.process, signal.SIGKILL)
             return
@@ -254,7 +254,7 @@ class _Supervisor:
             place.begin_at = now + place.pause
             self._unlisten(place)  # the others get what would wait here
         wait = f"in {place.pause:.0f} s" if place.begin_at > now else "now"
-        _log.error("worker %d (process %d) %s; it is started again %s", place.number, place.process, how, wait)
+        _log.error("worker %d (process %d) %s; restarting it %s", place.number, place.process, how, wait)
         place.process = 0
 
     def _unlisten(self, place: _Place) -> None:
@@ -268,7 +268,7 @@ class _Supervisor:
                 place.listening = processes.bind(self._address)
             place.reports, reports = os.pipe()
         except OSError as error:
-            _log.error("worker %d cannot be started: %s", place.number, error)
+            _log.error("cannot start worker %d: %s", place.number, error)
             place.pause = min(MAX_PAUSE_SECONDS, max(1.0, 2 * place.pause))
             place.begin_at = time.monotonic() + place.pause
             return
@@ -314,7 +314,7 @@ class _Supervisor:
             if self._adapter is not None and files is not None:
                 self._adapter.reload(files)
         except CdxsyncError as error:
-            _log.error("nothing is reloaded: %s", error.explain())
+            _log.error("reload failed, nothing changed: %s", error.explain())
             self._notifier.ready("Listening; the last reload failed")
             return
         service.tell_changes(wanted, self._settings)
@@ -346,7 +346,7 @@ class _Supervisor:
         while left:
             if time.monotonic() > end:
                 for place in left:
-                    _log.error("worker %d (process %d) does not end; it is killed", place.number, place.process)
+                    _log.error("worker %d (process %d) does not end; killing it", place.number, place.process)
                     os.kill(place.process, signal.SIGKILL)
                 end = float("inf")
             with contextlib.suppress(BlockingIOError):

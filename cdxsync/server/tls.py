@@ -66,7 +66,7 @@ def server_context(certificate: Path, key: Path, client_ca: Path) -> ServerConte
 def _load_pair(context: ServerContext, certificate: Path, key: Path) -> None:
     def refuse() -> bytes:
         """Without this, OpenSSL would ask at the terminal, and a service would wait for ever."""
-        raise Failed(f"{key}: is encrypted; name a key without a password (setting tls_key)")
+        raise Failed(f"{key}: is encrypted; set tls_key to a key without a password")
 
     for path, setting in ((certificate, "tls_certificate"), (key, "tls_key")):
         try:
