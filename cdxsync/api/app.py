@@ -17,7 +17,7 @@ from cdxsync.api import (
     routes,
 )
 from cdxsync.api.job_runs import JobRuns
-from cdxsync.api.observing import REQUEST_ID, Observed
+from cdxsync.api.observing import ACTOR, REQUEST_ID, Observed
 from cdxsync.base.error_codes import codes_for
 from cdxsync.base.errors import CdxsyncError
 from cdxsync.security.revocation import Revocations
@@ -50,7 +50,7 @@ def assemble(fleet: Fleet, revocations: Revocations | None, is_draining: Callabl
             bodies.refuse_large_body(fleet.settings.max_body_bytes)
             if request.path == "/admin" or request.path.startswith("/admin/"):
                 with reachable():
-                    request.environ[access.ACTOR] = gate.admit(is_page=dashboard.is_own(request.path))
+                    request.environ[ACTOR] = gate.admit(is_page=dashboard.is_own(request.path))
         except CdxsyncError as error:
             raise dashboard.refusal(error, codes_for(error).http_status) or _failure_of(error) from None
 

@@ -72,7 +72,8 @@ def switch(name: str) -> bool:
 
 def flag(name: str) -> bool:
     """A query parameter that is on when it is present and not exactly `0` (`docs/protocol.md 1.5`: `force`)."""
-    return request.query.get(name, "0") != "0"
+    value: str = request.query.get(name, "0")
+    return value != "0"
 
 
 def boolean(body: Mapping[str, Any], name: str, default: bool | None = None) -> bool:

@@ -6,8 +6,8 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-import frontmatter
 import yaml
+from frontmatter.default_handlers import YAMLHandler
 
 from cdxsync.base import clock, digests, texts
 from cdxsync.base.errors import Invalid, NotFound, Refused
@@ -93,7 +93,7 @@ def front_matter(text: str) -> dict[str, str]:
     YAML refuses. No front matter, or one that is not closed, has neither.
     """
     normal = text.replace("\r\n", "\n").replace("\r", "\n")
-    handler = frontmatter.YAMLHandler()
+    handler = YAMLHandler()
     if not handler.detect(normal):
         return {}
     try:

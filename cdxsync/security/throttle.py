@@ -200,4 +200,5 @@ class Throttle:
         except sqlite3.Error as error:
             _log.error("throttling is off: %s", error)
             return None
-        return max(1, round(stats.reset_time - time.time()))
+        seconds: float = stats.reset_time - time.time()
+        return max(1, round(seconds))

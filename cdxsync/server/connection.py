@@ -131,7 +131,7 @@ class Connection(HTTPConnection):
 
     def take_head(self) -> bytes:
         """The head of the request, or what there is of it; the body stays, and may take its time from now."""
-        received = self.rfile.unread()
+        received: bytes = self.rfile.unread()
         end = framing.END_OF_HEAD.search(received)
         head = received[: end.end()] if end else received
         self.rfile.skip(len(head))

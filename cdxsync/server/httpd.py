@@ -243,8 +243,8 @@ class Server(HTTPServer):
             bound: socket.socket = super().bind(family, type, proto)
             return bound
         self.socket = self._listening
-        self.bind_addr = self.resolve_real_bind_addr(self.socket)
-        return self.socket
+        self.bind_addr = self.resolve_real_bind_addr(self._listening)
+        return self._listening
 
     def tick(self) -> None:
         """What is done about twice a second, in the thread that accepts: while it comes, the server lives."""

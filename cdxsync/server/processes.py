@@ -74,7 +74,7 @@ def bind(address: tuple[str, int], *, shared: bool = True) -> socket.socket:
     """A socket bound to the address, which others of this user may share. Raises OSError."""
     problem: OSError | None = None
     for family, kind, proto, _, place in socket.getaddrinfo(*address, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE):
-        sock = httpd.Server.prepare_socket(place, family, kind, proto, True, None)
+        sock: socket.socket = httpd.Server.prepare_socket(place, family, kind, proto, True, None)
         try:
             if shared:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -1,5 +1,6 @@
 """The newest release of Codex, from GitHub (`docs/protocol.md 12.1`)."""
 
+from cdxsync.base.errors import ServiceError
 from cdxsync.codex import versions
 from cdxsync.jobs.schedule import Outcome
 from cdxsync.services import client
@@ -22,6 +23,6 @@ def check(fleet: Fleet) -> Outcome:
     try:
         release = versions.release_of(answer.json())
     except ValueError as error:
-        raise client.ServiceError(f"{client.place(url)}: {error}", status=answer.status) from None
+        raise ServiceError(f"{client.place(url)}: {error}", status=answer.status) from None
     versions.keep_release(release, answer.headers.get("ETag"))
     return Outcome(f"Codex {release}")

@@ -1,5 +1,6 @@
 """Prices of models, from `PRICING_URL` (`docs/protocol.md 12.5`)."""
 
+from cdxsync.base.errors import ServiceError
 from cdxsync.jobs.schedule import Outcome
 from cdxsync.services import client
 from cdxsync.store.fleet import Fleet
@@ -13,6 +14,6 @@ def read(fleet: Fleet) -> Outcome:
     try:
         prices = pricing.parse(answer.json(), fleet.settings.pricing_currency)
     except ValueError as error:
-        raise client.ServiceError(f"{client.place(url)}: {error}", status=answer.status) from None
+        raise ServiceError(f"{client.place(url)}: {error}", status=answer.status) from None
     pricing.keep(fleet.settings, prices)
     return Outcome(f"prices of {len(prices)} models")
