@@ -103,7 +103,9 @@ def test_what_is_in_the_wheel(wheel: Path) -> None:
     code = {str(path.relative_to(ROOT)) for path in (ROOT / "cdxsync").rglob("*.py")}
     source = {name for name in code if name.startswith("cdxsync/wrapper/src/")}
     assert source & set(names) == set(), "only the joined file is installed"
-    assert {*(code - source), "cdxsync/wrapper/cdx", "cdxsync/wrapper/install.sh"} <= set(names)
+    assert {*(code - source), "cdxsync/py.typed", "cdxsync/wrapper/cdx", "cdxsync/wrapper/install.sh"} <= set(names)
+    static = {str(path.relative_to(ROOT)) for path in (ROOT / "cdxsync/dashboard/static").rglob("*") if path.is_file()}
+    assert {*static, "cdxsync/dashboard/certificate.html"} <= set(names)
     assert f"{NAME}.dist-info/licenses/LICENSE" in names
     assert not [name for name in names if name.startswith(("tests", "benchmarks")) or "__pycache__" in name]
 
