@@ -1,18 +1,14 @@
 """Private database servers to measure on: those of the tests, waiting for the disk as in earnest."""
 
 import contextlib
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import benchmarks
-
-sys.path.append(str(Path(__file__).parent.parent / "tests"))
-import database_servers
+from tests.support import database_servers
 
 if TYPE_CHECKING:
-    from database_servers import DatabaseServer
+    from tests.support.database_servers import DatabaseServer
 
 
 @contextlib.contextmanager

@@ -1,22 +1,18 @@
 """Write `docs/img/`: pictures of the dashboard's pages, from a real server with a fleet that has been in use.
 
-    python docs/make_screenshots.py
+    python -m docs.make_screenshots
 
 Needs chromium, as the tests of the dashboard do, and takes the fleet from them.
 """
 
-import sys
 import tempfile
 from pathlib import Path
 
+from tests.support import browser, lived_in
+from tests.support.fleet import running_fleet
+from tests.support.upstream import Upstream, run_job
+
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
-
-import browser  # noqa: E402 - the tests' own modules
-import lived_in  # noqa: E402
-from conftest import running_fleet  # noqa: E402
-from upstream import Upstream, run_job  # noqa: E402
-
 FOLDER = ROOT / "docs" / "img"
 PAGES = {
     "overview": "",

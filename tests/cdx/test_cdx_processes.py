@@ -1,0 +1,166 @@
+"""cdx between a shell and Codex: pipes, descriptors, environment, signals, terminal and exit code are Codex's own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.documents import make_auth, with_auths
+from tests.support.fleet import Fleet
+from tests.support.machines import Machine, Terminal, host, machine_key
+
+OLD, NEW = "2026-01-01T00:00:00Z", "2026-03-01T00:00:00Z"
+
+
+@pytest.fixture(scope="module")
+def synced(fleet: Fleet) -> Fleet:
+    """A fleet that has a document."""
+    fleet.upload(make_auth(OLD))
+    return fleet
+
+
+PROBE = f"""#!{sys.executable}
+import json, os, sys
+if sys.argv[1:] == ["--version"]:
+    print("codex-cli 1.0"); sys.exit()
+data = sys.stdin.buffer.read()
+os.write(1, bytes(range(256)) + data)
+os.write(2, b"err")
+os.write(7, b"seven")
+with open(os.environ["REPORT"], "w") as file:
+    json.dump({{"env": dict(os.environ), "argv": sys.argv, "pgid": os.getpgrp() == os.getpgid(os.getppid())}}, file)
+"""
+
+
+def test_pipes_descriptors_and_environment_are_codexs_own(synced: Fleet, tmp_path: Path) -> None:
+    machine = host(synced, tmp_path, codex=PROBE)
+    machine.run_cdx("--wrapper-sync")
+    payload = os.urandom(300_000)
+    seven = tmp_path / "seven"
+    env = machine.env | {"REPORT": str(tmp_path / "report"), "CODEX_SYNC_API_KEY": machine_key(machine)}
+    command = f'exec "{machine.cdx}" exec - "two words" 7>"{seven}"'
+    done = subprocess.run(["bash", "-c", command], input=payload, env=env, capture_output=True)
+    assert done.returncode == 0
+    assert done.stdout == bytes(range(256)) + payload
+    assert done.stderr == b"err"
+    assert seven.read_bytes() == b"seven"
+    report = json.loads((tmp_path / "report").read_text())
+    assert report["argv"][1:] == ["exec", "-", "two words"]
+    assert report["pgid"]
+    assert "CODEX_SYNC_API_KEY" not in report["env"]
+    assert machine_key(machine) not in json.dumps(report)
+
+
+WAITER = f"""#!{sys.executable}
+import os, signal, sys
+if sys.argv[1:] == ["--version"]:
+    print("codex-cli 1.0"); sys.exit()
+count = {{}}
+def note(number, frame):
+    count[number] = count.get(number, 0) + 1
+    print("got", signal.Signals(number).name, flush=True)
+for name in ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGINT"):
+    number = getattr(signal, name)
+    if signal.getsignal(number) == signal.SIG_IGN:
+        print("ignored", name, flush=True)
+    else:
+        signal.signal(number, note)
+print("ready", flush=True)
+for line in sys.stdin:
+    if line.strip() == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
+        print("continued", flush=True)
+    else:
+        print("line", line.strip(), flush=True)
+sys.exit(5)
+"""
+
+
+def start(machine: Machine, *prefix: str) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [*prefix, str(machine.cdx), "exec"],
+        env=machine.env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    return process
+
+
+def read_until(process: subprocess.Popen[str], text: str) -> list[str]:
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line.strip())
+        if line.strip() == text:
+            return lines
+    raise AssertionError(f"{text!r} did not come: {lines}")
+
+
+def test_signals_reach_codex_once_and_the_exit_code_comes_back(synced: Fleet, tmp_path: Path) -> None:
+    process = start(host(synced, tmp_path, codex=WAITER))
+    read_until(process, "ready")
+    for name in ("SIGTERM", "SIGUSR1", "SIGHUP", "SIGINT"):
+        process.send_signal(getattr(signal, name))
+        assert read_until(process, f"got {name}") == [f"got {name}"]
+    assert process.stdin is not None
+    process.stdin.write("end\n")
+    process.stdin.close()
+    assert read_until(process, "line end") == ["line end"]
+    assert process.wait(30) == 5
+
+
+def test_signals_ignored_from_the_start_stay_ignored(synced: Fleet, tmp_path: Path) -> None:
+    process = start(host(synced, tmp_path, codex=WAITER), "nohup")
+    assert "ignored SIGHUP" in read_until(process, "ready")
+    process.send_signal(signal.SIGHUP)
+    assert process.stdin is not None
+    process.stdin.close()
+    assert process.wait(30) == 5
+
+
+def test_a_stopped_codex_stops_the_job_and_goes_on_with_it(synced: Fleet, tmp_path: Path) -> None:
+    process = start(host(synced, tmp_path, codex=WAITER))
+    read_until(process, "ready")
+    assert process.stdin is not None
+    process.stdin.write("stop\n")
+    process.stdin.flush()
+    _, status = os.waitpid(process.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
+    process.send_signal(signal.SIGCONT)
+    assert read_until(process, "continued") == ["continued"]
+    process.stdin.close()
+    assert process.wait(30) == 5
+
+
+def test_ctrl_c_on_a_terminal_arrives_once(fresh_fleet: Fleet, tmp_path: Path) -> None:
+    fresh_fleet.upload(make_auth(OLD))
+    machine = host(fresh_fleet, tmp_path, codex=WAITER)
+    terminal = Terminal(machine)
+    terminal.read_until("ready")
+    terminal.type(b"\x03")
+    terminal.read_until("got SIGINT")
+    machine.put_auth(make_auth(NEW, "terminal"))
+    terminal.type(b"tty\n")
+    terminal.read_until("line tty")
+    terminal.type(b"\x04")
+    assert os.waitstatus_to_exitcode(terminal.wait()) == 5
+    assert terminal.seen.count("got SIGINT") == 1
+    assert fresh_fleet.canonical() == with_auths(make_auth(NEW, "terminal"))
+
+
+def test_a_codex_that_ctrl_c_kills_ends_the_wrapper_the_same_way(fresh_fleet: Fleet, tmp_path: Path) -> None:
+    fresh_fleet.upload(make_auth(OLD))
+    codex = '#!/bin/sh\n[ "$1" = --version ] && exit\necho ready\nexec sleep 1000\n'
+    machine = host(fresh_fleet, tmp_path, codex=codex)
+    terminal = Terminal(machine)
+    terminal.read_until("ready")
+    machine.put_auth(make_auth(NEW, "killed"))
+    terminal.type(b"\x03")
+    assert os.waitstatus_to_exitcode(terminal.wait()) == -signal.SIGINT
+    assert fresh_fleet.canonical() == with_auths(make_auth(NEW, "killed"))

@@ -1,0 +1,188 @@
+"""Usage that waits on disk: bounded, kept when it cannot be sent, and never sent twice; and the way through a proxy."""
+
+import json
+import select
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cdxsync.wrapper.src.api import Api
+from cdxsync.wrapper.src.errors import Offline, Refused
+from cdxsync.wrapper.src.files import locked
+from cdxsync.wrapper.src.server import Server
+from cdxsync.wrapper.src.spool import Spool
+from tests.support.documents import make_auth
+from tests.support.fleet import Fleet
+from tests.support.machines import host
+from tests.support.stub_server import StubServer
+
+ENTRIES = [{"total": 5, "input": 3, "output": 2}]
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Any:
+    return Spool(str(tmp_path))
+
+
+def api(stub: StubServer) -> Any:
+    return Api(Server(stub.url, "cdx_key", "", ""))
+
+
+def names(spool: Any) -> list[str]:
+    return sorted(path.name.partition(".")[2] for path in Path(spool.folder).iterdir())
+
+
+def test_a_call_is_sent_with_its_key_until_it_is_acknowledged(spool: Any, stub: StubServer) -> None:
+    spool.add("run-1", ENTRIES)
+    stub.answers["POST", "/usage"] = (500, b"oops")
+    for _ in range(2):
+        with pytest.raises(Offline):
+            spool.send(api(stub))
+    stub.answer("POST", "/usage", {"recorded": 1})
+    spool.send(api(stub))
+    spool.send(api(stub))
+    assert len(stub.calls) == 3
+    assert {headers["Idempotency-Key"] for headers in stub.headers} == {"run-1"}
+    assert len(set(stub.bodies)) == 1
+    assert json.loads(stub.bodies[0]) == {"usages": ENTRIES}
+    assert spool.paths() == []
+
+
+def test_one_that_is_refused_is_kept_aside_and_holds_nothing_up(spool: Any, stub: StubServer) -> None:
+    told: list[str] = []
+    spool.add("bad", ENTRIES)
+    spool.add("good", ENTRIES)
+    answers = [(422, b'{"message":"Validation failed","errors":{"usages.0.total":["is odd"]}}')]
+    stub.answers["POST", "/usage"] = lambda _: answers.pop() if answers else (200, b'{"data":{"recorded":1}}')
+    spool.send(api(stub), told.append)
+    assert names(spool) == ["json.refused"]
+    assert "usages.0.total is odd" in told[0]
+
+
+def test_what_comes_while_another_run_sends_is_sent_too(spool: Any, stub: StubServer) -> None:
+    """By the run that is sending, when that sees it; else by the one that waits for it."""
+    second = Spool(str(Path(spool.folder).parent.parent))
+    answered = threading.Event()
+
+    def answer(_: bytes) -> tuple[int, bytes]:
+        if not answered.is_set():
+            answered.set()
+            second.add("run-2", ENTRIES)
+        return 200, b'{"data":{"recorded":1}}'
+
+    stub.answers["POST", "/usage"] = answer
+    spool.add("run-1", ENTRIES)
+    spool.send(api(stub))
+    assert [headers["Idempotency-Key"] for headers in stub.headers] == ["run-1", "run-2"]
+    second.add("run-3", ENTRIES)
+    with locked(spool.folder + ".lock"):
+        waiting = threading.Thread(target=second.send, args=(api(stub),))
+        waiting.start()
+    waiting.join(30)
+    assert second.paths() == []
+    assert len(stub.calls) == 3
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_host_that_is_refused_keeps_its_usage(spool: Any, stub: StubServer, status: int) -> None:
+    spool.add("run-1", ENTRIES)
+    stub.answers["POST", "/usage"] = (status, b'{"message":"Host is disabled"}')
+    with pytest.raises(Refused):
+        spool.send(api(stub))
+    assert spool.holds("run-1")
+
+
+def test_one_that_was_asked_about_too_long_ago_is_not_sent_again(spool: Any, stub: StubServer) -> None:
+    spool.add("run-1", ENTRIES)
+    (path,) = map(Path, spool.paths())
+    path.write_text(json.dumps({"key": "run-1", "usages": ENTRIES, "asked_at": time.time() - 7 * 86400}))
+    told: list[str] = []
+    spool.send(api(stub), told.append)
+    assert stub.calls == []
+    assert names(spool) == ["json.doubtful"]
+    assert "long ago" in told[0]
+
+
+@pytest.mark.parametrize("content", ["", "{torn", "[]", '{"key": 1}'])
+def test_a_torn_file_is_kept_aside(spool: Any, stub: StubServer, content: str) -> None:
+    (Path(spool.folder) / "000000000000001-x.json").write_text(content)
+    spool.send(api(stub))
+    assert stub.calls == []
+    assert names(spool) == ["json.unreadable"]
+
+
+def test_it_is_bounded(spool: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("cdxsync.wrapper.src.spool.MAX_SPOOL_FILES", 3)
+    for number in range(5):
+        spool.add(f"run-{number}", ENTRIES)
+    assert [spool.holds(f"run-{number}") for number in range(5)] == [False, False, True, True, True]
+    assert "the oldest is dropped" in capsys.readouterr().err
+    assert {Path(path).stat().st_mode & 0o777 for path in spool.paths()} == {0o600}
+
+
+class Proxy:
+    """An HTTP proxy that knows CONNECT alone, and logs it."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._pass_on, args=(client,), daemon=True).start()
+
+    def _pass_on(self, client: socket.socket) -> None:
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += client.recv(1)
+        self.log.append(head.decode())
+        name, _, port = head.split()[1].decode().rpartition(":")
+        if name == "localhost":
+            client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        else:
+            client.sendall(b"HTTP/1.1 403 Forbidden\r\n\r\n")
+            client.close()
+            return
+        with client, socket.create_connection((name, int(port))) as server:
+            while True:
+                for source in select.select([client, server], [], [])[0]:
+                    data = source.recv(65536)
+                    if not data:
+                        return
+                    (server if source is client else client).sendall(data)
+
+
+@pytest.fixture
+def proxy() -> Iterator[Proxy]:
+    started = Proxy()
+    yield started
+    started.listener.close()
+
+
+def test_a_proxy_is_taken(fleet: Fleet, tmp_path: Path, proxy: Proxy) -> None:
+    fleet.upload(make_auth())
+    machine = host(fleet, tmp_path)
+    del machine.env["NO_PROXY"]
+    done = machine.run_cdx("exec", HTTPS_PROXY=proxy.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(proxy.log) >= 2
+    assert {line.split("\r\n")[0] for line in proxy.log} == {f"CONNECT localhost:{fleet.port} HTTP/1.1"}
+    count = len(proxy.log)
+    assert machine.run_cdx("exec", HTTPS_PROXY=proxy.url, NO_PROXY="localhost").returncode == 0
+    assert len(proxy.log) == count
+    assert not any("Proxy-Authorization" in head for head in proxy.log)
+    assert machine.run_cdx("exec", HTTPS_PROXY=proxy.url.replace("//", "//me:p%40ss@")).stderr == ""
+    assert "Proxy-Authorization: Basic bWU6cEBzcw==\r\n" in proxy.log[-1]
+    refused = machine.run_cdx("--status", HTTPS_PROXY=proxy.url, CODEX_SYNC_BASE_URL="https://other.invalid")
+    assert "the proxy answered 403 Forbidden" in refused.stdout

@@ -1,0 +1,96 @@
+"""How cdx reads Codex's counts: running totals, events and printed forms, as rules alone."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cdxsync.wrapper.src.printed_usage import OutputReader, event_usage, printed_usage
+from cdxsync.wrapper.src.session_files import read_counts, used_since
+from tests.support.sessions import COUNTS, usage
+
+
+@given(st.integers(0, 10**9), st.integers(0, 10**9), st.integers(0, 10**9), st.integers(0, 10**9), st.integers(20, 60))
+def test_the_printed_form_is_read_however_it_is_wrapped(
+    given_: int, cached: int, output: int, reasoning: int, width: int
+) -> None:
+    total = given_ + cached + output
+    numbers = f"total={total:,} input={given_:,} (+ {cached:,} cached) output={output:,} (reasoning {reasoning:,})"
+    wrapped = "\n".join(numbers[i : i + width] for i in range(0, len(numbers), width))
+    reader = OutputReader(False)
+    for piece in ("noise\x1b[2K\r\n\x1b]0;title\x07Token usage: ", wrapped, "\nTo continue, run codex resume 0123\n"):
+        reader.feed(piece.encode())
+    reader.close()
+    (entry,) = printed_usage(reader.text())
+    counts = {"total": total, "input": given_, "cached": cached, "output": output, "reasoning": reasoning}
+    assert {name: entry[name] for name in counts} == counts
+    assert entry["line"] == "Token usage: " + numbers
+
+
+def test_a_number_on_the_next_line_is_another() -> None:
+    (entry,) = printed_usage("Token usage: total=12 input=7 output=5\n2026-01-01 done\n")
+    assert (entry["output"], entry["total"]) == (5, 12)
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=8), st.integers(0, 7), st.integers(0, 500))
+def test_running_totals_count_each_answer_once(answers: list[int], repeat: int, inherited: int) -> None:
+    before, counted, running = None, 0, inherited
+    for index, answer in enumerate(answers):
+        running += answer
+        event = read_counts(usage(running)), read_counts(usage(answer))
+        for _ in range(2 if index == repeat else 1):
+            used = used_since(before, *event)
+            counted += used["total"] if used else 0
+            before = event[0]
+    assert counted == sum(answers)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "expected"),
+    [([], None), ([10], 10), ([10, 10], 20), ([10, 25], 25), ([25, 10], 35), ([10, 25, 5], 30)],
+)
+def test_turn_events_are_totals_of_the_session(inputs: list[int], expected: int | None) -> None:
+    """Seen with Codex 0.169: a resumed session's event tells the sum of all its turns."""
+    events = [read_counts({"input_tokens": value, "output_tokens": value}) for value in inputs]
+    found = event_usage(events)
+    assert (found and found["input"]) == expected
+
+
+@given(st.dictionaries(st.text(max_size=20), st.one_of(st.integers(), st.text(), st.booleans(), st.none())))
+def test_strange_counts_are_no_counts(value: dict[str, Any]) -> None:
+    assert read_counts(value) is None
+
+
+pieces = st.sampled_from(
+    [
+        "Token usage:",
+        "tokens used",
+        "total=",
+        "input=",
+        "(+",
+        "cached)",
+        "output=",
+        "(reasoning",
+        ",",
+        "1,234",
+        "9" * 40,
+    ]
+)
+
+
+@given(st.lists(pieces | st.text(max_size=4), max_size=15).map(" ".join))
+def test_what_looks_like_usage_is_read_or_left(text: str) -> None:
+    for entry in printed_usage(text):
+        assert all(isinstance(entry[name], int) for name in COUNTS if name in entry)
+        assert len(entry["line"]) <= 300
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_can_be_output_and_session(data: bytes) -> None:
+    for events in (True, False):
+        reader = OutputReader(events)
+        reader.feed(data)
+        reader.close()
+        printed_usage(reader.text())
+        event_usage(reader.events)

@@ -1,0 +1,155 @@
+"""Hosts of a fleet: separate homes on this machine, with a `codex` on their PATH."""
+
+import fcntl
+import itertools
+import json
+import os
+import pty
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.support.fleet import BASE_ENVIRONMENT, Fleet
+
+CDX = Path(__file__).parents[2] / "cdxsync" / "wrapper" / "cdx"
+_numbers = itertools.count()
+
+STUB_CODEX = """#!/bin/sh
+case "$1" in --version) echo "codex-cli 0.169.0"; exit 0;; esac
+echo "ran with: $*"
+if [ -n "$NEW_AUTH" ]; then cp "$NEW_AUTH" "${CODEX_HOME:-$HOME/.codex}/auth.json"; fi
+exit "${CODEX_EXIT:-0}"
+"""
+# As root the installer writes /usr/local/bin; a host of these tests keeps to its own home.
+NOT_ROOT = '#!/bin/sh\nif [ "$1" = -u ]; then echo 1000; else exec /usr/bin/id "$@"; fi\n'
+
+
+def write_program(path: Path, text: str) -> Path:
+    """An executable script."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+class Machine:
+    """A home with a PATH of its own."""
+
+    def __init__(self, root: Path, *, codex: str | None = STUB_CODEX, path: str | None = None) -> None:
+        self.root = root
+        self.home = root / "home"
+        self.bin = root / "bin"
+        self.home.mkdir(parents=True)
+        write_program(self.bin / "id", NOT_ROOT)
+        # Version managers put shims on PATH that take longer than all else.
+        (self.bin / "python3").symlink_to(Path(sys.executable).resolve())
+        if codex is not None:
+            write_program(self.bin / "codex", codex)
+        search = path if path is not None else os.environ["PATH"]
+        self.env = BASE_ENVIRONMENT | {"HOME": str(self.home), "PATH": f"{self.bin}:{search}", "NO_PROXY": "*"}
+
+    @property
+    def cdx(self) -> Path:
+        """The installed wrapper."""
+        return self.home / ".local" / "bin" / "cdx"
+
+    @property
+    def auth_file(self) -> Path:
+        """This host's auth.json."""
+        return self.home / ".codex" / "auth.json"
+
+    def auth(self) -> dict[str, Any]:
+        """The content of auth.json."""
+        document: dict[str, Any] = json.loads(self.auth_file.read_text())
+        return document
+
+    def put_auth(self, document: object) -> None:
+        """Lay an auth.json, as Codex does."""
+        self.auth_file.parent.mkdir(mode=0o700, exist_ok=True)
+        self.auth_file.write_text(json.dumps(document, indent=2))
+        self.auth_file.chmod(0o600)
+
+    def shell(self, command: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run a command line in sh, as an admin who pastes it."""
+        return self.run("sh", "-c", command, **env)
+
+    def run(self, *command: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run a program on this host."""
+        return subprocess.run(
+            command, env=self.env | env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120
+        )
+
+    def run_cdx(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run the wrapper."""
+        return self.run(str(self.cdx), *arguments, **env)
+
+    def note(self, name: str) -> dict[str, Any]:
+        """One of cdx's own notes."""
+        value: dict[str, Any] = json.loads((self.home / ".codex" / ".cdx" / name).read_text())
+        return value
+
+    def spooled(self) -> list[dict[str, Any]]:
+        """The calls that wait to be sent."""
+        return [json.loads(path.read_text()) for path in sorted(self.home.glob(".codex/.cdx/spool/*.json"))]
+
+
+def host(fleet: Fleet, root: Path, **kwargs: Any) -> Machine:
+    """A machine with this fleet's wrapper."""
+    machine = Machine(root / f"machine{next(_numbers)}", **kwargs)
+    machine.cdx.parent.mkdir(parents=True)
+    name = f"wrapped{next(_numbers)}.example.net"
+    fleet.wrapper(name, fleet.key(name), machine.cdx)
+    machine.cdx.chmod(0o700)
+    machine.env["NAME"] = name
+    return machine
+
+
+def machine_key(machine: Machine) -> str:
+    """The API key in a machine's wrapper."""
+    line = next(line for line in machine.cdx.read_text().splitlines() if line.startswith("CODEX_SYNC_API_KEY="))
+    return line.split('"')[1]
+
+
+class Terminal:
+    """A program on a pseudo-terminal, of which it is the foreground job."""
+
+    def __init__(self, machine: Machine, *arguments: str, **env: str) -> None:
+        self.pid, self.descriptor = pty.fork()
+        if self.pid == 0:
+            os.execve(machine.cdx, [str(machine.cdx), *(arguments or ("exec",))], machine.env | env)
+        self.seen = ""
+
+    def read_until(self, text: str) -> None:
+        """Read what the program writes until `text` has come."""
+        deadline = time.monotonic() + 30
+        while text not in self.seen:
+            assert select.select([self.descriptor], [], [], deadline - time.monotonic())[0], self.seen
+            try:
+                self.seen += os.read(self.descriptor, 4096).decode()
+            except OSError:  # the terminal's other end was closed
+                break
+        assert text in self.seen
+
+    def resize(self, columns: int, lines: int) -> None:
+        """Give the window another size."""
+        fcntl.ioctl(self.descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+
+    def type(self, text: bytes) -> None:
+        """Type on the keyboard."""
+        os.write(self.descriptor, text)
+
+    def wait(self) -> int:
+        """Wait for the end; returns the wait status."""
+        try:
+            while data := os.read(self.descriptor, 4096):
+                self.seen += data.decode()
+        except OSError:
+            pass
+        status = os.waitpid(self.pid, 0)[1]
+        os.close(self.descriptor)
+        return status

@@ -1,0 +1,125 @@
+"""The schema and the sealing of what lies in it."""
+
+import re
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import peewee
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cdxsync.base.errors import Failed
+from cdxsync.store import keyring_file, migrations, sealing, tables
+from tests.support.fleet import run_cli
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> sqlite3.Connection:
+    run_cli("--home", str(tmp_path / "home"), "init")
+    return sqlite3.connect(tmp_path / "home" / "cdxsync.db")
+
+
+def test_migrations_make_what_the_models_say(database: sqlite3.Connection) -> None:
+    bases = [tables.Table, *tables.Table.__subclasses__()]
+    models = [model for base in bases for model in base.__subclasses__() if not model.__subclasses__()]
+    made = {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    assert made == {model._meta.table_name for model in models} | {"schema_migrations"}
+    for model in models:
+        name = model._meta.table_name
+        columns = {row[1]: bool(row[3]) for row in database.execute(f"PRAGMA table_info({name})")}
+        assert columns == {field.column_name: not field.null for field in model._meta.sorted_fields}, name
+        foreign = {row[3]: (row[2], row[6]) for row in database.execute(f"PRAGMA foreign_key_list({name})")}
+        assert foreign == {
+            field.column_name: (field.rel_model._meta.table_name, field.on_delete)
+            for field in model._meta.sorted_fields
+            if isinstance(field, peewee.ForeignKeyField)
+        }, name
+        unique = {
+            tuple(info[2] for info in database.execute(f"PRAGMA index_info({row[1]})"))
+            for row in database.execute(f"PRAGMA index_list({name})")
+            if row[2] and row[3] != "pk"
+        }
+        wanted = {(field.column_name,) for field in model._meta.sorted_fields if field.unique and not field.primary_key}
+        wanted |= {
+            tuple(model._meta.fields[part].column_name for part in parts)
+            for parts, is_unique in model._meta.indexes
+            if is_unique
+        }
+        assert unique == wanted, name
+
+
+def test_the_database_is_durable(database: sqlite3.Connection, tmp_path: Path) -> None:
+    assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    code = """
+import sys; from pathlib import Path
+from cdxsync.store.database import Database
+opened = Database.open("", Path(sys.argv[1])).peewee
+print([opened.execute_sql(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "foreign_keys")])
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "home")], capture_output=True, text=True)
+    assert done.stdout == "[2, 1]\n", done.stderr
+
+
+def test_migrations_run_once_when_many_start_at_once(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    run_cli("--home", str(home), "init")
+    for path in home.glob("cdxsync.db*"):
+        path.unlink()
+    command = [sys.executable, "-m", "cdxsync", "--home", str(home), "hosts", "list"]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(6)]
+    outcomes = [(process.communicate(timeout=60)[1], process.returncode) for process in processes]
+    assert [code for _, code in outcomes] == [0] * 6, outcomes
+    with sqlite3.connect(home / "cdxsync.db") as made:
+        ran = [row[0] for row in made.execute("SELECT name FROM schema_migrations ORDER BY name")]
+    assert ran == migrations.known()
+
+
+def test_migration_names_are_numbered() -> None:
+    numbers = [int(re.match(r"m(\d{4})_\w+$", name)[1]) for name in migrations.known()]  # type: ignore[index]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+RING = sealing.Keyring("a", {"a": b"1" * 32, "b": b"2" * 32})
+
+
+@given(st.binary(max_size=200), st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
+def test_what_is_sealed_opens_again_there_only(plaintext: bytes, context: str) -> None:
+    sealed = RING.seal(plaintext, context)
+    assert sealed.startswith("cdx1:a:")
+    assert RING.open(sealed, context) == plaintext
+    assert sealing.Keyring("b", {"a": b"1" * 32, "b": b"2" * 32}).open(sealed, context) == plaintext
+    with pytest.raises(Failed):
+        RING.open(sealed, context + "x")
+
+
+def test_sealed_values_that_cannot_be_opened_say_why() -> None:
+    sealed = RING.seal(b"secret", "here")
+    with pytest.raises(Failed, match="key 'a', which is not in the keyring"):
+        sealing.Keyring("b", {"b": b"2" * 32}).open(sealed, "here")
+    with pytest.raises(Failed, match="altered, or a wrong key"):
+        sealing.Keyring("a", {"a": b"3" * 32}).open(sealed, "here")
+    for bad in ("", "plain text", "cdx1:a", "cdx1:a:***", "cdx1:a:AAAA", sealed[:-4]):
+        with pytest.raises(Failed):
+            RING.open(bad, "here")
+
+
+def test_two_seals_of_one_text_differ() -> None:
+    assert RING.seal(b"x", "here") != RING.seal(b"x", "here")
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"active":"a","keys":{}}', '{"active":"a","keys":{"a":"?"}}'])
+def test_keyrings_that_are_none(tmp_path: Path, content: str) -> None:
+    (tmp_path / "keyring.json").write_text(content)
+    with pytest.raises(Failed, match=r"keyring\.json"):
+        keyring_file.read(tmp_path / "keyring.json")
+
+
+def test_a_new_keyring(tmp_path: Path) -> None:
+    path = tmp_path / "keyring.json"
+    keyring_file.create(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    ring = keyring_file.KeyringFile(path)
+    assert ring.open(ring.seal(b"x", "here"), "here") == b"x"
