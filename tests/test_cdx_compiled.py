@@ -10,12 +10,12 @@ from types import CodeType
 from typing import Any
 
 import pytest
-from conftest import Fleet
-from documents import make_auth
-from machines import Machine, host, machine_key
-from together import at_once
 
 from cdxsync.wrapper.src import boot, compiled
+from tests.support.documents import make_auth
+from tests.support.fleet import Fleet
+from tests.support.machines import Machine, host, machine_key
+from tests.support.together import at_once
 
 BODY = "\nANSWER = 6 * 7\n"
 

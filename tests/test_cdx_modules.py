@@ -8,12 +8,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import Fleet
-from documents import make_auth
-from machines import CDX, Machine, host
-from stub_server import StubServer
 
 from cdxsync.wrapper.src import errors, join
+from tests.support.documents import make_auth
+from tests.support.fleet import Fleet
+from tests.support.machines import CDX, Machine, host
+from tests.support.stub_server import StubServer
 
 OLD_PYTHON = (3, 8)
 

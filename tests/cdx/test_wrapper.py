@@ -11,14 +11,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from conftest import Fleet, free_port, running_fleet
-from documents import make_auth, with_auths
-from machines import Machine, host, machine_key, write_program
-from stub_server import StubServer
 
 from tests.support.documents import make_auth, with_auths
 from tests.support.fleet import Fleet, free_port, running_fleet
-from tests.support.machines import CDX, Machine, host, machine_key, write_program
+from tests.support.machines import Machine, host, machine_key, write_program
 from tests.support.stub_server import StubServer
 
 OLD, NEW = "2026-01-01T00:00:00Z", "2026-03-01T00:00:00Z"
