@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 import cdxsync
+from cdxsync.base.errors import declared
 
 DOCS = Path(__file__).parent
 SOURCE = yaml.safe_load((DOCS / "api.yaml").read_text())
@@ -145,6 +146,7 @@ def openapi() -> dict[str, Any]:
         "type": "object",
         "properties": {
             "status": {"const": "error"},
+            "code": {"type": "string", "enum": sorted(row.code for row in declared() if row.http_status)},
             "message": {"type": "string"},
             "errors": {
                 "type": "object",
@@ -153,7 +155,7 @@ def openapi() -> dict[str, Any]:
             },
             "request_id": {"type": "string"},
         },
-        "required": ["status", "message", "request_id"],
+        "required": ["status", "code", "message", "request_id"],
     }
     schemas = {name: fields(given) for name, given in SOURCE["shapes"].items()}
     answer = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
@@ -212,12 +214,13 @@ is set, they send that key as `X-Admin-Key` or as a Bearer token as well. Bodies
 $ curl --cacert pki/ca.pem --cert pki/admin.pem --key pki/admin.key https://cdx.example.net:8443/admin/api/state
 {"status":"ok","data":{"disabled":false}}
 $ curl --cacert pki/ca.pem -X POST https://cdx.example.net:8443/usage -H "X-API-Key: $KEY" -d '{}'
-{"status":"error","message":"Validation failed","errors":{"line":["…"]},"request_id":"0f6d…"}
+{"status":"error","code":"validation_failed","message":"Validation failed","errors":{"line":["…"]},"request_id":"0f6d…"}
 ```
 
-An answer has `status` `ok` and `data`, or `status` `error`, `message` and `request_id`, and with 422 `errors` with all
-fields that are wrong. The id is in the header `X-Request-ID` and in the logs as well. `HEAD` works where `GET` does,
-and changes nothing. Paths may end with a slash. Answers that hold a secret say `Cache-Control: no-store`.
+An answer has `status` `ok` and `data`, or `status` `error`, `code`, `message` and `request_id`, and with 422 `errors`
+with all fields that are wrong. Programs decide by `code`: [errors](errors.md) has all. The id is in the header
+`X-Request-ID` and in the logs as well. `HEAD` works where `GET` does, and changes nothing. Paths may end with a slash.
+Answers that hold a secret say `Cache-Control: no-store`.
 """
 
 

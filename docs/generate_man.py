@@ -218,6 +218,7 @@ def overview_page(root: Any) -> roff.Page:
     page.heading("EXIT STATUS")
     for code, text in MANUAL["exit_status"].items():
         page.entry(roff.bold(code), text)
+    page.paragraph(MANUAL["json_errors"])
     page.heading("FILES")
     page.paragraph(MANUAL["files_intro"])
     for name, text in MANUAL["files"].items():

@@ -12,7 +12,7 @@ from bottle import request
 from cdxsync.api import access_log, bodies, dashboard, same_origin
 from cdxsync.api.observing import ACTOR
 from cdxsync.base import texts
-from cdxsync.base.errors import CdxsyncError, Foreign, NotFound, Refused, TooManyRequests, Unauthenticated
+from cdxsync.base.errors import CdxsyncError, NotFound, Refused, TooManyRequests, Unauthenticated
 from cdxsync.hosts import blocking, registry
 from cdxsync.security import addresses, apikeys
 from cdxsync.security.revocation import Revocations
@@ -80,7 +80,7 @@ def api_key() -> str | None:
     header = request.environ.get("HTTP_X_API_KEY")
     bearer = _bearer()
     if header and bearer and header != bearer:
-        raise Unauthenticated("X-API-Key and Authorization carry different keys")
+        raise Unauthenticated("X-API-Key and Authorization carry different keys", code="keys_differ")
     return header or bearer
 
 
@@ -109,7 +109,9 @@ class Guard:
         wait = self.throttle.failed(address)
         if wait is None:
             return error
-        return TooManyRequests("Too many failed authentications from this address; wait and try again", wait)
+        return TooManyRequests(
+            "Too many failed authentications from this address; wait and try again", wait, code="too_many_failures"
+        )
 
     def refused(self, reason: str, host: Host | None) -> None:
         """Write an audit row about a refused call: one a minute for each source."""
@@ -149,7 +151,7 @@ class HostGate:
         wait = guard.throttle.called(host.id)
         if wait is not None:
             guard.refused("Too many calls", host)
-            raise TooManyRequests("This host calls too often; wait and try again", wait)
+            raise TooManyRequests("This host calls too often; wait and try again", wait, code="rate_limited")
         try:
             registry.check_active(host)
             registry.admit(host, client_address(guard.fleet), force=force, bind=request.method != "HEAD")
@@ -230,7 +232,9 @@ class AdminGate:
     def _actor(self) -> str:
         actor = self._certificate() or self._vouched_by_proxy()
         if actor is None:
-            raise Refused("A client certificate is required; make one with: cdxsync pki issue NAME")
+            raise Refused(
+                "A client certificate is required; make one with: cdxsync pki issue NAME", code="certificate_required"
+            )
         return actor
 
     def _admit(self, is_page: bool) -> str:
@@ -239,7 +243,7 @@ class AdminGate:
         self._check_origin(is_page)
         expected = "" if is_page else self._settings.dashboard_admin_key
         if expected and not hmac.compare_digest(_admin_key(), expected.encode()):
-            raise Unauthenticated("The admin key is missing or wrong; send it as X-Admin-Key")
+            raise Unauthenticated("The admin key is missing or wrong; send it as X-Admin-Key", code="admin_key_wrong")
         return actor
 
     def _check_origin(self, is_page: bool) -> None:
@@ -249,7 +253,7 @@ class AdminGate:
         may_be_linked = is_page and request.path == dashboard.PAGE
         found = same_origin.refusal(request.method, signs, self._own_origins(), is_page=may_be_linked)
         if found is not None:
-            raise Foreign(found.message, found.code)
+            raise found
 
     def _own_origins(self) -> set[str]:
         """Of the public URL, and of the address that the browser has used; a trusted proxy says what that was."""
@@ -274,7 +278,10 @@ class AdminGate:
     def _refuse_revoked(self, serials: Iterable[int]) -> None:
         revocations = self._revocations
         if revocations is not None and any(map(revocations.is_revoked, serials)):
-            raise Refused("This client certificate has been revoked; make another with: cdxsync pki issue NAME")
+            raise Refused(
+                "This client certificate has been revoked; make another with: cdxsync pki issue NAME",
+                code="certificate_revoked",
+            )
 
     def _vouched_by_proxy(self) -> str | None:
         if not self._is_proxy():

@@ -18,8 +18,7 @@ from cdxsync.api import (
 )
 from cdxsync.api.job_runs import JobRuns
 from cdxsync.api.observing import ACTOR, REQUEST_ID, Observed
-from cdxsync.base.error_codes import codes_for
-from cdxsync.base.errors import CdxsyncError
+from cdxsync.base.errors import CdxsyncError, code_of_status
 from cdxsync.security.revocation import Revocations
 from cdxsync.security.throttle import Throttle
 from cdxsync.store.database import reachable
@@ -52,7 +51,7 @@ def assemble(fleet: Fleet, revocations: Revocations | None, is_draining: Callabl
                 with reachable():
                     request.environ[ACTOR] = gate.admit(is_page=dashboard.is_own(request.path))
         except CdxsyncError as error:
-            raise dashboard.refusal(error, codes_for(error).http_status) or _failure_of(error) from None
+            raise dashboard.refusal(error, error.http_status) or _failure_of(error) from None
 
     app.add_hook("before_request", before_request)
     app.install(_answer_errors)
@@ -98,7 +97,7 @@ def _answer_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
         except Exception:
             request_id = request.environ[REQUEST_ID]
             _log.exception("request %s %s failed [%s]", request.method, access.public_path(), request_id)
-            return envelope.failure(500, "Unexpected error", request_id)
+            return envelope.failure(500, code_of_status(500), "Unexpected error", request_id)
 
     return wrapped
 
@@ -112,6 +111,7 @@ def _routing_error(error: HTTPError) -> Any:
     messages = {404: "Route not found", 405: "Method not allowed"}
     response = envelope.failure(
         error.status_code,
+        code_of_status(error.status_code),
         messages.get(error.status_code, "Unexpected error"),
         request.environ[REQUEST_ID],
     )

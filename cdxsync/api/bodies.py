@@ -82,11 +82,11 @@ def _read_body(limit: int) -> bytes:
     try:
         body: bytes = environ["wsgi.input"].read(int(length) if length else limit + 1)
     except ValueError as error:
-        raise Malformed(f"The body is not chunked as it says: {error}") from None
+        raise Malformed(f"The body is not chunked as it says: {error}", code="body_incomplete") from None
     except OSError as error:
-        raise Malformed(f"The body could not be read to its end: {error}") from None
+        raise Malformed(f"The body could not be read to its end: {error}", code="body_incomplete") from None
     if length and len(body) < int(length):
-        raise Malformed("The body is shorter than its Content-Length")
+        raise Malformed("The body is shorter than its Content-Length", code="body_incomplete")
     if len(body) > limit:
         raise _too_large(limit)
     return body

@@ -1,4 +1,4 @@
-"""The shape of every JSON answer: `{"status":"ok","data":…}` and `{"status":"error","message":…}`."""
+"""The shape of every JSON answer: `{"status":"ok","data":…}` and `{"status":"error","code":…,"message":…}`."""
 
 import re
 from typing import Any
@@ -6,8 +6,7 @@ from typing import Any
 import msgspec
 from bottle import HTTPResponse
 
-from cdxsync.base.error_codes import codes_for
-from cdxsync.base.errors import CdxsyncError, Foreign, Invalid, TooManyRequests
+from cdxsync.base.errors import CdxsyncError, Invalid, TooManyRequests
 
 _NON_ASCII = re.compile(r"[^\x00-\x7f]")
 _HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -30,9 +29,9 @@ def answer(data: Any) -> HTTPResponse:
     return HTTPResponse(encode({"status": "ok", "data": data}), 200, _HEADERS)
 
 
-def failure(status: int, message: str, request_id: str, **members: Any) -> HTTPResponse:
-    """An error with its message and the request's id."""
-    body = {"status": "error", "message": message, **members, "request_id": request_id}
+def failure(status: int, code: str, message: str, request_id: str, **members: Any) -> HTTPResponse:
+    """An error with its code for programs, its message for people, and the request's id."""
+    body = {"status": "error", "code": code, "message": message, **members, "request_id": request_id}
     headers = dict(_HEADERS)
     if status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="cdxsync"'
@@ -46,9 +45,7 @@ def failure_of(error: CdxsyncError, request_id: str) -> HTTPResponse:
     members: dict[str, Any] = {}
     if isinstance(error, Invalid):
         members["errors"] = error.errors
-    elif isinstance(error, Foreign):
-        members["code"] = error.code
-    response = failure(codes_for(error).http_status, error.message, request_id, **members)
+    response = failure(error.http_status, error.code, error.message, request_id, **members)
     if isinstance(error, TooManyRequests):
         response.set_header("Retry-After", str(error.retry_after))
     return response

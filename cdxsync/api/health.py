@@ -30,7 +30,7 @@ def healthz(context: Context) -> dict[str, Any]:
 def readyz(context: Context) -> dict[str, Any]:
     """It can serve. Raises `Unavailable` when it cannot."""
     if context.is_draining():
-        raise Unavailable("The server is stopping")
+        raise Unavailable("The server is stopping", code="stopping")
     check_database()
     check_keyring(context.fleet)
     return {"ready": True}
@@ -52,7 +52,7 @@ def check_database() -> None:
         with reachable():
             named_values.get(canonical.POINTER)
     except away.errors as error:  # damaged, or not what this version needs
-        raise Unavailable(f"The database cannot be used: {error}") from error
+        raise Unavailable(f"The database cannot be used: {error}", code="not_ready") from error
 
 
 def check_keyring(fleet: Fleet) -> None:
@@ -62,4 +62,4 @@ def check_keyring(fleet: Fleet) -> None:
     except CdxsyncError:
         opened = b""
     if opened != _PROBE:
-        raise Unavailable("The keyring cannot be used; on the server, see: cdxsync doctor")
+        raise Unavailable("The keyring cannot be used; on the server, see: cdxsync doctor", code="not_ready")

@@ -7,8 +7,9 @@ that are no browsers send none of these, and nothing changes for them.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+from cdxsync.base.errors import Foreign
 
 HEADER = "X-Cdxsync-Request"
 HEADER_VALUE = "dashboard"
@@ -16,14 +17,6 @@ _SAFE = ("GET", "HEAD")
 _OWN_SITES = ("same-origin", "none")
 _PORTS = {"http": 80, "https": 443}
 _SIGNS = ("Origin", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest", "Sec-Fetch-User")
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why a request is not served; `code` is for programs."""
-
-    code: str
-    message: str
 
 
 def origin_of(url: str) -> str | None:
@@ -42,7 +35,7 @@ def origin_of(url: str) -> str | None:
 
 def refusal(
     method: str, headers: Mapping[str, str], own_origins: Collection[str], *, is_page: bool = False
-) -> Refusal | None:
+) -> Foreign | None:
     """Why a request of `/admin/*` is refused; None when it may pass.
 
     `headers` has those that the request carries of the above, by the names written there; `own_origins` the origins
@@ -52,12 +45,12 @@ def refusal(
         return None
     origin = headers.get("Origin")
     if origin is not None and origin_of(origin) not in own_origins:
-        return Refusal("cross_origin", "Requests of pages of other origins are refused")
+        return Foreign("Requests of pages of other origins are refused", code="cross_origin")
     if headers.get("Sec-Fetch-Site", _OWN_SITES[0]).strip().lower() not in _OWN_SITES:
-        return Refusal("cross_origin", "Requests of pages of other sites are refused")
+        return Foreign("Requests of pages of other sites are refused", code="cross_origin")
     from_browser = any(name in headers for name in _SIGNS)
     if method not in _SAFE and from_browser and headers.get(HEADER) != HEADER_VALUE:
-        return Refusal("header_missing", f"A change by a browser needs the header {HEADER}: {HEADER_VALUE}")
+        return Foreign(f"A change by a browser needs the header {HEADER}: {HEADER_VALUE}", code="header_missing")
     return None
 
 

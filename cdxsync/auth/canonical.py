@@ -187,7 +187,7 @@ def describe(fleet: Fleet, *, include_body: bool, actor: str) -> dict[str, Any]:
     """
     found = write(lambda: current(fleet))
     if found is None:
-        raise NotFound(NONE_YET)
+        raise NotFound(NONE_YET, code="canonical_missing")
     payload_id, document = found
     row = AuthPayload.get_by_id(payload_id)
     data: dict[str, Any] = {

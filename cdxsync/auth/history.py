@@ -54,14 +54,14 @@ def read_reference(value: object, field: str) -> int | None:
 def _payload(payload_id: int) -> AuthPayload:
     row = AuthPayload.get_or_none(AuthPayload.id == payload_id)
     if row is None:
-        raise NotFound(f"No document {payload_id} is kept. See: cdxsync auth history")
+        raise NotFound(f"No document {payload_id} is kept. See: cdxsync auth history", code="document_not_found")
     return row
 
 
 def _pointed() -> canonical.Pointed:
     row = canonical.pointed_payload()
     if row is None:
-        raise NotFound(canonical.NONE_YET)
+        raise NotFound(canonical.NONE_YET, code="canonical_missing")
     return row
 
 
@@ -70,7 +70,9 @@ def _before(payload_id: int) -> AuthPayload:
         AuthPayload.select().where(AuthPayload.id < payload_id).order_by(AuthPayload.id.desc()).first()
     )
     if row is None:
-        raise NotFound(f"No document from before {payload_id} is kept. See: cdxsync auth history")
+        raise NotFound(
+            f"No document from before {payload_id} is kept. See: cdxsync auth history", code="document_not_found"
+        )
     return row
 
 
@@ -121,7 +123,7 @@ def candidate(payload_id: int | None) -> AuthPayload:
     pointed = _pointed()
     row = _payload(payload_id) if payload_id is not None else _before(pointed.id)
     if row.id == pointed.id:
-        raise Conflict(f"Document {row.id} is the canonical one. Nothing was changed")
+        raise Conflict(f"Document {row.id} is the canonical one. Nothing was changed", code="document_is_canonical")
     return row
 
 
@@ -161,7 +163,8 @@ def redated(fleet: Fleet, document: AuthDocument) -> AuthDocument:
     except ValueError:
         raise Conflict(
             f"The fleet holds a document dated {last_refresh}, ahead of this server's clock ({clock.stamp(at)})."
-            " Nothing was changed; set the clock first"
+            " Nothing was changed; set the clock first",
+            code="clock_behind",
         ) from None
     content = {**document.content, "last_refresh": last_refresh}
     return documents.canonicalise(content, at=at, token_min_length=fleet.settings.token_min_length)

@@ -79,7 +79,8 @@ def upload(
     if data["status"] == "outdated":
         raise Conflict(
             f"The fleet has a newer document, or another one of the same date: {data['canonical_last_refresh']}."
-            " Nothing was changed; --force takes this one all the same"
+            " Nothing was changed; --force takes this one all the same",
+            code="document_not_newer",
         )
     if not state.json:
         done = "is canonical now" if data["status"] == "updated" else "was canonical already"

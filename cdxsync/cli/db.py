@@ -134,7 +134,7 @@ def restore(
                     home, source, config=state.config, force=force, password=password, actor=actor()
                 )
     except OSError as error:
-        raise Failed(f"{error.filename or file}: {error.strerror}") from None
+        raise Failed(f"{error.filename or file}: {error.strerror}", code="file_unusable") from None
     if state.json:
         output.json_data(data)
         return
@@ -162,7 +162,7 @@ def export(
     state = state_of(ctx)
     to_stdout = str(file) == "-"
     if not to_stdout and file.exists() and not force:
-        raise Conflict(f"{file} exists already. Name another file, or replace it with --force")
+        raise Conflict(f"{file} exists already. Name another file, or replace it with --force", code="file_exists")
     fleet = state.fleet()
     with progress.bar(state, "Exporting") as on_progress:
         try:
@@ -179,7 +179,7 @@ def export(
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise Failed(f"{file}: {error.strerror}. Nothing was exported") from None
+            raise Failed(f"{file}: {error.strerror}. Nothing was exported", code="file_unusable") from None
     if state.json and not to_stdout:
         output.json_data({"file": str(file), **data})
         return
@@ -209,7 +209,7 @@ def import_(
                 settings, source, "standard input" if str(file) == "-" else str(file), on_progress=on_progress
             )
     except OSError as error:
-        raise Failed(f"{error.filename or file}: {error.strerror}") from None
+        raise Failed(f"{error.filename or file}: {error.strerror}", code="file_unusable") from None
     if state.json:
         output.json_data({"home": str(settings.home), **data})
         return
@@ -274,7 +274,7 @@ def import_reference(
                 state.settings(), source, name, key=key, dry_run=dry_run, actor=actor(), on_progress=on_progress
             )
     except OSError as error:
-        raise Failed(f"{error.filename or name}: {error.strerror}") from None
+        raise Failed(f"{error.filename or name}: {error.strerror}", code="file_unusable") from None
     if state.json:
         output.json_data(data)
         return

@@ -171,7 +171,7 @@ def _register_all(state: State, file: Path, rotate: bool) -> None:
     try:
         names = enrolment.read_names(read_bytes(file).decode())
     except UnicodeDecodeError:
-        raise Failed(f"{file}: is not UTF-8 text; give host names, one a line") from None
+        raise Failed(f"{file}: is not UTF-8 text; give host names, one a line", code="file_unusable") from None
     fleet = state.fleet()
     registered = spared = 0
     with progress.bar(state, "Registering") as show_progress:

@@ -35,7 +35,10 @@ def run_now(state: State, fleet: "Fleet", name: str, wait: int) -> bool:
     spec = schedule.runnable(definitions.specs(fleet.settings), name)
     row = lease.row_of(name)
     if schedule.is_ahead(row.not_before, clock.now()):
-        raise Conflict(f"The service has asked not to be called before {row.not_before}: {row.last_error}")
+        raise Conflict(
+            f"The service has asked not to be called before {row.not_before}: {row.last_error}",
+            code="service_holds_off",
+        )
     audit.note("admin.job.run", actor=actor(), job=name)
     if scheduler.perform(fleet, spec, scheduler.new_owner(), by_admin=True) is not None:
         return True
@@ -53,7 +56,7 @@ def fail_if(error: str | None) -> None:
     from cdxsync.base.errors import Failed
 
     if error is not None:
-        raise Failed(error)
+        raise Failed(error, code="job_failed")
 
 
 @app.command("list")

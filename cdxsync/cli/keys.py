@@ -71,7 +71,7 @@ def export(
     state = state_of(ctx)
     fleet = state.fleet()
     if str(file) != "-" and file.exists():
-        raise Conflict(f"{file} exists already. Name another file")
+        raise Conflict(f"{file} exists already. Name another file", code="file_exists")
     content = keys.export(fleet, new_key=new_key, without=without, actor=actor())
     if str(file) == "-":
         sys.stdout.write(content.encode().decode())

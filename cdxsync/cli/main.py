@@ -3,12 +3,12 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import cdxsync
-from cdxsync.base.error_codes import codes_for
+from cdxsync.base import errors
 from cdxsync.base.errors import CdxsyncError, Invalid
 from cdxsync.cli import (
     api_state,
@@ -19,6 +19,7 @@ from cdxsync.cli import (
     jobs,
     keys,
     logs,
+    output,
     overview,
     pki,
     prompts,
@@ -31,6 +32,8 @@ from cdxsync.cli import (
 )
 from cdxsync.cli.state import State, state_of, until_end
 
+_UsageError: Any = typer.BadParameter.__bases__[0]
+"""Click's, wherever this version of Typer has it."""
 app = typer.Typer(
     name="cdxsync",
     help="Keep one canonical Codex auth.json for a fleet of hosts. Start with: cdxsync serve",
@@ -110,17 +113,36 @@ def _welcome(state: State) -> None:
     raise typer.Exit(2)
 
 
+def _print_error(state: State, error: CdxsyncError) -> None:
+    wrong = error.errors if isinstance(error, Invalid) else {}
+    if state.json:
+        output.json_error(error.code, error.message, wrong)
+        return
+    sys.stderr.write(f"cdxsync: {error.message}\n")
+    sys.stderr.writelines(f"  {name}: {text}\n" for name, texts in wrong.items() for text in texts)
+
+
 def run() -> None:
-    """Run the command line and exit with the code that `error_codes` gives."""
+    """Run the command line and exit with the code that the error's class has in `errors.KINDS`."""
+    state = State()
     try:
         try:
             with until_end:
-                app()
+                ended = app(obj=state, standalone_mode=False)
+            sys.exit(ended if isinstance(ended, int) else 0)  # a number when it was a `typer.Exit`
         except CdxsyncError as error:
-            sys.stderr.write(f"cdxsync: {error.message}\n")
-            if isinstance(error, Invalid):
-                sys.stderr.writelines(f"  {name}: {text}\n" for name, texts in error.errors.items() for text in texts)
-            sys.exit(codes_for(error).exit_code)
+            _print_error(state, error)
+            sys.exit(error.exit_code)
+        except _UsageError as error:
+            # The words before the one that is wrong may not have been read yet.
+            if state.json or "--json" in sys.argv[1:]:
+                output.json_error(errors.USAGE, error.format_message())
+            else:
+                error.show()
+            sys.exit(error.exit_code)
+        except typer.Abort:
+            sys.stderr.write("Aborted!\n")
+            sys.exit(1)
         finally:
             if sys.stdout is not None:  # it was closed from the start
                 sys.stdout.flush()  # while it can still be told that nobody reads

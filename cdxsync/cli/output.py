@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,6 +24,14 @@ def json_line(data: Any) -> None:
 
     sys.stdout.write(msgspec.json.encode(data).decode() + "\n")
     sys.stdout.flush()
+
+
+def json_error(code: str, message: str, wrong: Mapping[str, Sequence[str]] | None = None) -> None:
+    """Print an error as JSON on one line of stderr; `wrong` has the texts of each wrong field."""
+    import msgspec
+
+    error = {"status": "error", "code": code, "message": message} | ({"errors": wrong} if wrong else {})
+    sys.stderr.write(msgspec.json.encode(error).decode() + "\n")
 
 
 def table(

@@ -136,10 +136,12 @@ def import_folder(
     state = state_of(ctx)
     limit = state.settings().max_prompt_bytes
     if not folder.is_dir():
-        raise Failed(f"{folder}: not a folder; name one that holds prompts, such as ~/.codex/prompts")
+        raise Failed(
+            f"{folder}: not a folder; name one that holds prompts, such as ~/.codex/prompts", code="file_unusable"
+        )
     read = [_read(file, None, limit) for file in sorted(folder.glob("*.md")) if file.is_file()]
     if not read:
-        raise Failed(f"{folder}: has no .md files; name the folder that holds the prompts")
+        raise Failed(f"{folder}: has no .md files; name the folder that holds the prompts", code="file_unusable")
     state.fleet()
     results = catalog.store_all(read, actor=actor())
     if state.json:

@@ -55,7 +55,7 @@ def run(ctx: typer.Context, wait: Wait = 120, as_json: AsJson = False) -> None:
     state = state_of(ctx)
     fleet = state.fleet()
     if write(lambda: canonical.current(fleet)) is None:
-        raise NotFound(canonical.NONE_YET)
+        raise NotFound(canonical.NONE_YET, code="canonical_missing")
     before = runner.last_stored_id()
     ended = run_now(state, fleet, runner.JOB, wait)
     data = runner.run_report(fleet, applied=runner.last_stored_id() != before, pending=not ended)

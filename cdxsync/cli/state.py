@@ -105,6 +105,6 @@ def confirm(question: str, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise Refused(f"{question} Nobody can be asked here: add --yes")
+        raise Refused(f"{question} Nobody can be asked here: add --yes", code="not_confirmed")
     if not typer.confirm(question, err=True):
-        raise Refused("Nothing was changed")
+        raise Refused("Nothing was changed", code="not_confirmed")

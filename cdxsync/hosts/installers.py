@@ -61,7 +61,10 @@ def register(fleet: Fleet, fqdn: object, *, actor: str, spare_in_use: bool = Fal
     name = registry.checked_fqdn(fqdn)
     settings = fleet.settings
     if not settings.public_url:
-        raise Failed("public_url is not set: hosts would not know where to call; set it in config.toml")
+        raise Failed(
+            "public_url is not set: hosts would not know where to call; set it in config.toml",
+            code="public_url_missing",
+        )
     token = apikeys.mint_installer_token()
     expires_at = clock.stamp(clock.now() + timedelta(seconds=settings.install_token_ttl_seconds))
 
@@ -139,11 +142,11 @@ def check(token: str, at: datetime) -> InstallToken:
     """The row of an installer that could be used now. Raises `NotFound` or `Gone`, changes nothing."""
     row = InstallToken.get_or_none(InstallToken.token_sha256 == apikeys.fingerprint(token.lower()))
     if row is None:
-        raise NotFound(f"This installer is not known. {_again('NAME')}")
+        raise NotFound(f"This installer is not known. {_again('NAME')}", code="installer_unknown")
     if row.used_at is not None:
-        raise Gone(f"This installer has been used already. {_again(row.fqdn)}")
+        raise Gone(f"This installer has been used already. {_again(row.fqdn)}", code="installer_used")
     if clock.read_stamp(row.expires_at) <= at:
-        raise Gone(f"This installer has expired. {_again(row.fqdn)}")
+        raise Gone(f"This installer has expired. {_again(row.fqdn)}", code="installer_expired")
     return row
 
 
@@ -181,7 +184,7 @@ def consume(fleet: Fleet, token: str) -> Script:
 
     if not write(work):
         check(token, clock.now())
-        raise Gone(f"This installer has been used already. {_again(row.fqdn)}")
+        raise Gone(f"This installer has been used already. {_again(row.fqdn)}", code="installer_used")
     return script
 
 
@@ -206,6 +209,9 @@ def _render(fleet: Fleet, row: InstallToken, api_key: str) -> bytes:
     return re.sub(r"@@([A-Z0-9_]+)@@", lambda match: values[match[1]], _template()).encode()
 
 
-def error_script(message: str) -> bytes:
-    """A shell script that prints `message` and fails: what an installer URL answers when it cannot install."""
-    return f"#!/bin/sh\nprintf '%s\\n' {shlex.quote('cdxsync: ' + message)} >&2\nexit 1\n".encode()
+def error_script(message: str, code: str) -> bytes:
+    """A shell script that prints `message` and fails: what an installer URL answers when it cannot install.
+
+    A comment holds the `code` for programs.
+    """
+    return f"#!/bin/sh\n# code: {code}\nprintf '%s\\n' {shlex.quote('cdxsync: ' + message)} >&2\nexit 1\n".encode()

@@ -10,6 +10,7 @@ from cdxsync.store.tables import Host
 COLUMNS = {"store_auth": "allow_store_auth", "store_prompts": "allow_store_prompts"}
 """The permits, by their names in requests, with their columns."""
 _THINGS = {"store_auth": "auth.json", "store_prompts": "prompts"}
+_CODES = {"store_auth": "store_not_permitted", "store_prompts": "prompts_not_permitted"}
 
 
 def shown(host: Host) -> dict[str, bool]:
@@ -45,5 +46,6 @@ def refusal(host: Host, permit: str) -> Refused | None:
         return None
     return Refused(
         f"This host may not store {_THINGS[permit]}; an admin allows it with:"
-        f" cdxsync hosts permit {host.fqdn} --{permit.replace('_', '-')} on"
+        f" cdxsync hosts permit {host.fqdn} --{permit.replace('_', '-')} on",
+        code=_CODES[permit],
     )

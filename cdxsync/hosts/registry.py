@@ -54,7 +54,7 @@ def find(reference: str) -> Host:
         return by_id(int(text))
     host = Host.get_or_none(Host.fqdn == text.lower().removesuffix("."))
     if host is None:
-        raise NotFound(f"No host {reference!r}; cdxsync hosts list shows all")
+        raise NotFound(f"No host {reference!r}; cdxsync hosts list shows all", code="host_not_found")
     return host
 
 
@@ -62,7 +62,7 @@ def by_id(host_id: int) -> Host:
     """A host by id. Raises `NotFound`."""
     host = Host.get_or_none(Host.id == host_id) if host_id < 2**63 else None
     if host is None:
-        raise NotFound(f"No host with id {host_id}; cdxsync hosts list shows all")
+        raise NotFound(f"No host with id {host_id}; cdxsync hosts list shows all", code="host_not_found")
     return host
 
 
@@ -78,19 +78,19 @@ def authenticate(api_key: str | None) -> Host:
     Raises `Unauthenticated` with the texts that the reference client matches (`docs/protocol.md 16.1`).
     """
     if not api_key:
-        raise Unauthenticated("API key missing")
+        raise Unauthenticated("API key missing", code="key_missing")
     if len(api_key) > apikeys.MAX_LENGTH:
-        raise Unauthenticated("Invalid API key")
+        raise Unauthenticated("Invalid API key", code="key_invalid")
     host: Host | None = _BY_KEY.model(fingerprint=apikeys.fingerprint(api_key))
     if host is None:
-        raise Unauthenticated("Invalid API key")
+        raise Unauthenticated("Invalid API key", code="key_invalid")
     return host
 
 
 def check_active(host: Host) -> None:
     """Raise `Refused` when an admin has disabled the host."""
     if host.status != ACTIVE:
-        raise Refused("Host is disabled")
+        raise Refused("Host is disabled", code="host_disabled")
 
 
 def still_valid(host_id: int, api_key_sha256: str) -> Host:
@@ -101,7 +101,7 @@ def still_valid(host_id: int, api_key_sha256: str) -> Host:
     """
     host: Host | None = _BY_KEY.model(fingerprint=api_key_sha256)
     if host is None or host.id != host_id:
-        raise Unauthenticated("Invalid API key")
+        raise Unauthenticated("Invalid API key", code="key_invalid")
     return host
 
 
@@ -139,13 +139,13 @@ def still_admitted(host_id: int, api_key_sha256: str, address: str) -> Host:
     """
     host = still_valid(host_id, api_key_sha256)
     if host.status != ACTIVE:
-        raise Outdated("Host is disabled")
+        raise Outdated("Host is disabled", code="host_disabled")
     if host.ip == address:
         if len(_known) >= _MAX_KNOWN:
             _known.clear()
         _known[api_key_sha256] = Known(host.id, address, host.fqdn)
     elif not host.ip or not host.allow_roaming_ips:  # without an address it is to be bound first
-        raise Outdated("API key not allowed from this IP")
+        raise Outdated("API key not allowed from this IP", code="address_not_bound")
     else:  # another process, or a call at the same time, has bound the address that the host roamed to
         _bind(host, address, False)
         host.ip = address
@@ -191,7 +191,7 @@ def admit(host: Host, caller: Address, *, force: bool = False, bind: bool = True
     if bind and decision is not AddressDecision.KNOWN:
         decision = write(lambda: _bind(host, address, force))
     if decision is AddressDecision.REFUSE:
-        raise Refused("API key not allowed from this IP")
+        raise Refused("API key not allowed from this IP", code="address_not_bound")
 
 
 def _bind(host: Host, address: str, force: bool) -> AddressDecision:
@@ -335,7 +335,7 @@ def _get(host: Host) -> Host:
     """The host as it is now. Raises `NotFound` when it has been deleted meanwhile."""
     found: Host | None = Host.get_or_none(Host.id == host.id)
     if found is None:
-        raise NotFound(f"No host {host.fqdn!r}; cdxsync hosts list shows all")
+        raise NotFound(f"No host {host.fqdn!r}; cdxsync hosts list shows all", code="host_not_found")
     return found
 
 

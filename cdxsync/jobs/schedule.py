@@ -108,7 +108,7 @@ def named(specs: Iterable[Spec], name: str) -> Spec:
     """The spec of that name. Raises `NotFound`."""
     known = {spec.name: spec for spec in specs}
     if name not in known:
-        raise NotFound(f"No job {name!r}; there are: {', '.join(known)}")
+        raise NotFound(f"No job {name!r}; there are: {', '.join(known)}", code="job_not_found")
     return known[name]
 
 
@@ -116,5 +116,5 @@ def runnable(specs: Iterable[Spec], name: str) -> Spec:
     """The spec of a job that is to run. Raises `NotFound`, `Unavailable` when it is switched off."""
     spec = named(specs, name)
     if spec.off:
-        raise Unavailable(f"The job {name} is off: {spec.off}")
+        raise Unavailable(f"The job {name} is off: {spec.off}", code="job_off")
     return spec

@@ -33,10 +33,14 @@ def share(home: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
-        raise Conflict(f"{home} is being restored from a backup now; try again when that is done") from None
+        raise Conflict(
+            f"{home} is being restored from a backup now; try again when that is done", code="restore_running"
+        ) from None
     if os.pread(lock, len(_MARK), 0) == _MARK:
         os.close(lock)
-        raise Conflict(f"{home}: a restore was cut off. Run it again: cdxsync db restore FILE --force")
+        raise Conflict(
+            f"{home}: a restore was cut off. Run it again: cdxsync db restore FILE --force", code="restore_incomplete"
+        )
     _shared[home] = lock
 
 
@@ -48,7 +52,9 @@ def exclusive(home: Path) -> Iterator[int]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Conflict(f"{home} is in use: stop cdxsync serve, and whatever command runs on it, first") from None
+            raise Conflict(
+                f"{home} is in use: stop cdxsync serve, and whatever command runs on it, first", code="home_in_use"
+            ) from None
         yield lock
     finally:
         os.close(lock)
@@ -69,5 +75,6 @@ def _open(home: Path) -> int:
         return os.open(home / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise Failed(
-            f"{home / LOCK_NAME}: cannot be opened: {error.strerror}. Run this as the user that owns {home}"
+            f"{home / LOCK_NAME}: cannot be opened: {error.strerror}. Run this as the user that owns {home}",
+            code="file_unusable",
         ) from None

@@ -55,7 +55,8 @@ def make_home(home: Path) -> None:
     except OSError as error:
         raise Failed(
             f"{home}: cannot be made the state directory: {error.strerror}. Name another one with --home, or run this"
-            " as the user that owns it"
+            " as the user that owns it",
+            code="file_unusable",
         ) from None
 
 
@@ -67,7 +68,10 @@ def initialise(settings: Settings) -> Initialised:
     """
     home = settings.home
     if is_initialised(home):
-        raise Conflict(f"{home} is initialised already; to serve it: cdxsync serve; for another one: --home DIR")
+        raise Conflict(
+            f"{home} is initialised already; to serve it: cdxsync serve; for another one: --home DIR",
+            code="home_initialised",
+        )
     make_home(home)
     home_lock.share(home)
     database = open_database(settings)
@@ -119,7 +123,8 @@ def _refuse_lost_keyring(home: Path, outside: Outside | None) -> None:
     if wanted:
         raise Failed(
             f"{home / KEYRING_NAME} is missing, and the database holds values sealed with key {', '.join(wanted)}."
-            " Nothing was changed. Put the keyring back from a backup"
+            " Nothing was changed. Put the keyring back from a backup",
+            code="keyring_missing",
         )
 
 
@@ -181,7 +186,8 @@ def open_unmigrated(settings: Settings) -> Fleet:
         hint = settings_module.hint_of_service(home)
         raise Failed(
             f"{home} is not initialised. Run: cdxsync init   (or name another directory with --home)"
-            + (f"\n{hint}" if hint else "")
+            + (f"\n{hint}" if hint else ""),
+            code="home_not_initialised",
         )
     keyring = keyring_of(settings)
     return Fleet(settings=settings, keyring=keyring, database=open_database(settings), host_ca_pem="")
@@ -215,4 +221,6 @@ def host_ca_pem(settings: Settings) -> str:
     except (OSError, UnicodeDecodeError) as error:
         advice = "restore it from a backup" if settings.host_ca is None else "mend the setting host_ca"
         reason = error.strerror if isinstance(error, OSError) else "not PEM"
-        raise Failed(f"{path}: the CA certificate for hosts cannot be read: {reason}; {advice}") from None
+        raise Failed(
+            f"{path}: the CA certificate for hosts cannot be read: {reason}; {advice}", code="certificate_unusable"
+        ) from None

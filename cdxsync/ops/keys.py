@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cdxsync.base.errors import CdxsyncError, Conflict, Failed, NotFound
+from cdxsync.base.errors import CdxsyncError, Conflict, NotFound
 from cdxsync.store import audit, database, keyring_file, named_values
 from cdxsync.store.caches import GenerationCache
 from cdxsync.store.database import write
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.keyring_file import Content, KeyringFile
 from cdxsync.store.sealed_values import COLUMNS, Column
-from cdxsync.store.sealing import Keyring, key_id_of
+from cdxsync.store.sealing import Keyring, UnknownKey, key_id_of
 
 BATCH = 50
 """Values sealed anew in one transaction, so that other writers do not wait long."""
@@ -89,7 +89,7 @@ def check(keyring: KeyringFile | Keyring, name: str = "the keyring") -> None:
         needed = "; ".join(
             f"key {key_id!r}, for {describe_counts(counts[key_id])} ({message})" for key_id, message in problems.items()
         )
-        raise Failed(
+        raise UnknownKey(
             f"{name} does not open what is stored. Wanted: {needed}. Nothing was changed. Put back a"
             " keyring with the wanted key, from a backup or another server"
         )
@@ -143,7 +143,8 @@ def rotate(fleet: Fleet, *, actor: str, on_progress: Callable[[int, int], None])
         if decided not in (None, *content.keys):
             raise Conflict(
                 f"The fleet seals with key {decided}, which the keyring {ring.where} has not. Nothing was changed. Copy"
-                " the keyring from a server that has it, then run this again"
+                " the keyring from a server that has it, then run this again",
+                code="keyring_outdated",
             )
         if content.resealing or decided not in (None, content.active):  # the servers were given a new one before
             named_values.put(_SEALING_KEY, content.active)
@@ -174,7 +175,8 @@ def _refuse_without_work(ring: KeyringFile, active: str) -> None:
             f"The keyring comes from {ring.where}, which cdxsync cannot write, and all is sealed with its active key"
             f" {active}. Nothing was changed. To change keys: write a keyring with a further key with"
             " `cdxsync keys export FILE --new-key`, put it in the place of the old one, restart every server, and run"
-            " this again"
+            " this again",
+            code="keyring_read_only",
         )
 
 
@@ -225,7 +227,8 @@ def retire(fleet: Fleet, key_id: str, *, actor: str) -> None:
             raise Conflict(
                 f"Key {key_id} is not needed any more, but the keyring comes from {fleet.keyring.where}, which cdxsync"
                 f" cannot write. Nothing was changed. Write one without it with `cdxsync keys export FILE --without"
-                f" {key_id}`, put it in the place of the old one, and restart every server"
+                f" {key_id}`, put it in the place of the old one, and restart every server",
+                code="keyring_read_only",
             )
         if sealing_key.get() is None:  # of other servers' keyrings it may be the active one
             named_values.put(_SEALING_KEY, content.active)
@@ -238,12 +241,17 @@ def retire(fleet: Fleet, key_id: str, *, actor: str) -> None:
 def _refuse_needed(content: Content, key_id: str) -> None:
     """Raise `NotFound` for a key that is not there, `Conflict` for one that is still needed."""
     if key_id not in content.keys:
-        raise NotFound(f"No key {key_id!r} in the keyring. See: cdxsync keys list")
+        raise NotFound(f"No key {key_id!r} in the keyring. See: cdxsync keys list", code="keyring_key_not_found")
     if key_id in (content.active, sealing_key.get()):
-        raise Conflict(f"Key {key_id} is the active one. Make a new one first: cdxsync keys rotate")
+        raise Conflict(
+            f"Key {key_id} is the active one. Make a new one first: cdxsync keys rotate", code="keyring_key_in_use"
+        )
     used = usage().get(key_id)
     if used:
-        raise Conflict(f"Key {key_id} has sealed {describe_counts(used)}. Seal them anew first: cdxsync keys rotate")
+        raise Conflict(
+            f"Key {key_id} has sealed {describe_counts(used)}. Seal them anew first: cdxsync keys rotate",
+            code="keyring_key_in_use",
+        )
 
 
 def export(fleet: Fleet, *, new_key: bool = False, without: str | None = None, actor: str) -> Content:

@@ -153,7 +153,7 @@ def find(filename: str) -> SlashCommand:
     """A prompt by name, in any case. Raises `NotFound`."""
     row = SlashCommand.get_or_none(SlashCommand.filename_key == filename.strip().lower())
     if row is None:
-        raise NotFound(f"No prompt {filename!r}; cdxsync prompts list shows all")
+        raise NotFound(f"No prompt {filename!r}; cdxsync prompts list shows all", code="prompt_not_found")
     return row
 
 

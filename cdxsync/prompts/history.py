@@ -36,7 +36,7 @@ def listing(filename: str) -> dict[str, Any]:
     rows = list(query.order_by(SlashCommandVersion.id.desc()))
     known = bool(rows) or SlashCommand.select(SlashCommand.id).where(SlashCommand.filename_key == key).exists()
     if not known:
-        raise NotFound(f"No prompt {filename!r}; cdxsync prompts list shows all")
+        raise NotFound(f"No prompt {filename!r}; cdxsync prompts list shows all", code="prompt_not_found")
     return {"history": [_summary(row) for row in rows]}
 
 
@@ -46,7 +46,8 @@ def version(filename: str, version_id: int) -> dict[str, Any]:
     row = SlashCommandVersion.get_or_none(SlashCommandVersion.id == version_id) if version_id < 2**63 else None
     if row is None or row.filename_key != key:
         raise NotFound(
-            f"No earlier text {version_id} of the prompt {filename!r}; cdxsync prompts history {filename} shows all"
+            f"No earlier text {version_id} of the prompt {filename!r}; cdxsync prompts history {filename} shows all",
+            code="prompt_not_found",
         )
     return _summary(row) | {"prompt": row.prompt}
 

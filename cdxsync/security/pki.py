@@ -72,7 +72,9 @@ _AS_OWNER = "Run this as the user that runs cdxsync serve, or see what hinders i
 def _locked(directory: Path) -> Iterator[None]:
     """Hold the folder's lock, which lives as long as the process that holds it."""
     if not directory.is_dir():
-        raise Failed(f"{directory}: there are no certificates here; make them with: cdxsync init")
+        raise Failed(
+            f"{directory}: there are no certificates here; make them with: cdxsync init", code="certificate_unusable"
+        )
     try:
         lock = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -82,7 +84,7 @@ def _locked(directory: Path) -> Iterator[None]:
         finally:
             os.close(lock)
     except OSError as error:
-        raise Failed(f"{error.filename or directory}: {error.strerror}. {_AS_OWNER}") from None
+        raise Failed(f"{error.filename or directory}: {error.strerror}. {_AS_OWNER}", code="file_unusable") from None
 
 
 def _make_private(directory: Path) -> None:
@@ -91,7 +93,7 @@ def _make_private(directory: Path) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.chmod(0o700)
     except OSError as error:
-        raise Failed(f"{directory}: cannot be made: {error.strerror}. {_AS_OWNER}") from None
+        raise Failed(f"{directory}: cannot be made: {error.strerror}. {_AS_OWNER}", code="file_unusable") from None
 
 
 def create(directory: Path, names: Sequence[str]) -> None:
@@ -103,7 +105,9 @@ def create(directory: Path, names: Sequence[str]) -> None:
     _make_private(directory)
     with _locked(directory):
         if (directory / "ca.pem").exists():
-            raise Conflict(f"{directory} holds a CA already; for another one, name another --home")
+            raise Conflict(
+                f"{directory} holds a CA already; for another one, name another --home", code="certificate_exists"
+            )
         ca_key = directory / "ca.key"
         resuming = ca_key.exists()
         key = _read_key(ca_key) if resuming else ec.generate_private_key(ec.SECP256R1())
@@ -179,7 +183,8 @@ def issue(directory: Path, name: str, days: int = LEAF_DAYS) -> IssuedCertificat
             if old.status == "active":
                 raise Conflict(
                     f"There is an active certificate {name!r}. End it first: cdxsync pki revoke {name}   or choose"
-                    " another name"
+                    " another name",
+                    code="certificate_exists",
                 )
             _make_private(directory / "issued")
             write_atomically(directory / "issued" / f"{name}+{old.serial}.pem", path.read_bytes(), 0o644)
@@ -223,7 +228,7 @@ def _find_client(directory: Path, name_or_serial: str) -> Path:
     for path in _client_paths(directory):
         if f"{_read_certificate(path).serial_number:x}" == serial:
             return path
-    raise NotFound(f"No client certificate {name_or_serial!r}. See: cdxsync pki list")
+    raise NotFound(f"No client certificate {name_or_serial!r}. See: cdxsync pki list", code="certificate_not_found")
 
 
 def find(directory: Path, name_or_serial: str) -> CertificateInfo:
@@ -235,11 +240,12 @@ def export_pkcs12(directory: Path, name: str, password: bytes) -> bytes:
     """A client certificate with its key and CA as PKCS#12, for browsers. Raises `NotFound`, also without the key."""
     path = _client_path(directory, name) if _NAME.fullmatch(name) else None
     if path is None or not path.exists():
-        raise NotFound(f"No client certificate {name!r}. See: cdxsync pki list")
+        raise NotFound(f"No client certificate {name!r}. See: cdxsync pki list", code="certificate_not_found")
     if not path.with_suffix(".key").exists():
         raise NotFound(
             f"{path.with_suffix('.key')}: the key of {name!r} is not here, so there is nothing to export. Make another:"
-            f" cdxsync pki revoke {name}, then cdxsync pki issue {name}"
+            f" cdxsync pki revoke {name}, then cdxsync pki issue {name}",
+            code="certificate_not_found",
         )
     certificate, key = _read_certificate(path), _read_key(path.with_suffix(".key"))
     ca = _read_certificate(directory / "ca.pem")
@@ -376,16 +382,20 @@ def _read_certificate(path: Path, advice: str = _FROM_BACKUP) -> x509.Certificat
     try:
         return x509.load_pem_x509_certificates(path.read_bytes())[0]
     except (OSError, ValueError) as error:
-        raise Failed(f"{path}: cannot be read as a certificate ({_reason(error)}); {advice}") from None
+        raise Failed(
+            f"{path}: cannot be read as a certificate ({_reason(error)}); {advice}", code="certificate_unusable"
+        ) from None
 
 
 def _read_key(path: Path, advice: str = _FROM_BACKUP) -> ec.EllipticCurvePrivateKey:
     try:
         key = load_pem_private_key(path.read_bytes(), None)
     except (OSError, ValueError, TypeError) as error:
-        raise Failed(f"{path}: cannot be read as a private key ({_reason(error)}); {advice}") from None
+        raise Failed(
+            f"{path}: cannot be read as a private key ({_reason(error)}); {advice}", code="certificate_unusable"
+        ) from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise Failed(f"{path}: is not an elliptic-curve key; {advice}")
+        raise Failed(f"{path}: is not an elliptic-curve key; {advice}", code="certificate_unusable")
     return key
 
 

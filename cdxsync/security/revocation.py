@@ -26,7 +26,10 @@ def read(path: Path, ca: x509.Certificate) -> dict[int, datetime]:
     crl = _load(path)
     key = ca.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or not crl.is_signature_valid(key):
-        raise Failed(f"{path}: is not signed by this server's CA; restore the revocation list from a backup")
+        raise Failed(
+            f"{path}: is not signed by this server's CA; restore the revocation list from a backup",
+            code="revocation_list_unusable",
+        )
     return {entry.serial_number: entry.revocation_date_utc for entry in crl}
 
 
@@ -34,9 +37,13 @@ def _load(path: Path) -> x509.CertificateRevocationList:
     try:
         return x509.load_pem_x509_crl(path.read_bytes())
     except OSError as error:
-        raise Failed(f"{path}: {error.strerror}; restore the revocation list from a backup") from None
+        raise Failed(
+            f"{path}: {error.strerror}; restore the revocation list from a backup", code="revocation_list_unusable"
+        ) from None
     except ValueError:
-        raise Failed(f"{path}: is not a revocation list; restore it from a backup") from None
+        raise Failed(
+            f"{path}: is not a revocation list; restore it from a backup", code="revocation_list_unusable"
+        ) from None
 
 
 def write(path: Path, ca: x509.Certificate, key: ec.EllipticCurvePrivateKey, revoked: Mapping[int, datetime]) -> None:
@@ -88,7 +95,8 @@ class Revocations:
         except (OSError, ValueError, Failed):
             self._seen = None
             raise Refused(
-                "The revocation list cannot be used, so no client certificate is accepted; see: cdxsync doctor"
+                "The revocation list cannot be used, so no client certificate is accepted; see: cdxsync doctor",
+                code="certificate_unverifiable",
             ) from None
 
     def _verified(self) -> frozenset[int]:

@@ -33,4 +33,6 @@ def general_name(name: str) -> x509.GeneralName:
     try:
         return x509.DNSName(name)
     except ValueError:
-        raise Failed(f"{name!r}: cannot stand in a certificate; write it in its ASCII form (xn--…)") from None
+        raise Failed(
+            f"{name!r}: cannot stand in a certificate; write it in its ASCII form (xn--…)", code="certificate_unusable"
+        ) from None

@@ -7,6 +7,7 @@ import re
 import secrets
 from typing import Any
 
+from cdxsync.base.errors import code_of_status
 from cdxsync.server.cheroot_internals import ChunkedBody, HTTPRequest, KnownLengthRFile
 
 MAX_HEADER_BYTES = 32 * 1024
@@ -144,8 +145,9 @@ class Request(HTTPRequest):
         self.sent_headers = True
         self.conn.answered_early = True
         text, request_id = msg or str(status).partition(" ")[2], secrets.token_hex(8)
-        self.server.on_refusal(self.conn.remote_addr, int(str(status)[:3]), request_id)
-        error = {"status": "error", "message": text, "request_id": request_id}
+        number = int(str(status)[:3])
+        self.server.on_refusal(self.conn.remote_addr, number, request_id)
+        error = {"status": "error", "code": code_of_status(number), "message": text, "request_id": request_id}
         body = json.dumps(error).encode()
         head = (
             f"{self.server.protocol} {status}\r\nContent-Type: application/json\r\n"

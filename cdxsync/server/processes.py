@@ -11,7 +11,6 @@ import traceback
 from collections.abc import Callable
 
 from cdxsync.base import logs
-from cdxsync.base.error_codes import codes_for
 from cdxsync.base.errors import CdxsyncError, Failed
 from cdxsync.base.settings import Listen
 from cdxsync.server import httpd
@@ -40,7 +39,7 @@ def fork(work: Callable[[], None]) -> int:
         code = 0
     except CdxsyncError as error:
         sys.stderr.write(f"cdxsync: {error.explain()}\n")
-        code = codes_for(error).exit_code
+        code = error.exit_code
     except BaseException:
         traceback.print_exc()
     finally:
@@ -93,4 +92,7 @@ def cannot_listen(listen: Listen, error: OSError) -> Failed:
         errno.EACCES: "ports below 1024 are for root and for services that have CAP_NET_BIND_SERVICE",
         errno.EADDRNOTAVAIL: "this machine has no such address: choose one of its own with --listen HOST:PORT",
     }.get(error.errno or 0)
-    return Failed(f"cannot listen on {listen}: {error.strerror or error}" + (f"; {advice}" if advice else ""))
+    return Failed(
+        f"cannot listen on {listen}: {error.strerror or error}" + (f"; {advice}" if advice else ""),
+        code="listen_failed",
+    )

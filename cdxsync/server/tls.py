@@ -58,7 +58,8 @@ def server_context(certificate: Path, key: Path, client_ca: Path) -> ServerConte
         context.load_verify_locations(client_ca)
     except (OSError, ssl.SSLError) as error:
         raise Failed(
-            f"{client_ca}: cannot be used as CA of client certificates: {error}; restore it from a backup"
+            f"{client_ca}: cannot be used as CA of client certificates: {error}; restore it from a backup",
+            code="certificate_unusable",
         ) from None
     return context
 
@@ -66,20 +67,23 @@ def server_context(certificate: Path, key: Path, client_ca: Path) -> ServerConte
 def _load_pair(context: ServerContext, certificate: Path, key: Path) -> None:
     def refuse() -> bytes:
         """Without this, OpenSSL would ask at the terminal, and a service would wait for ever."""
-        raise Failed(f"{key}: is encrypted; set tls_key to a key without a password")
+        raise Failed(f"{key}: is encrypted; set tls_key to a key without a password", code="certificate_unusable")
 
     for path, setting in ((certificate, "tls_certificate"), (key, "tls_key")):
         try:
             path.read_bytes()
         except OSError as error:
-            raise Failed(f"{path}: cannot be read: {error.strerror} (setting {setting})") from None
+            raise Failed(
+                f"{path}: cannot be read: {error.strerror} (setting {setting})", code="certificate_unusable"
+            ) from None
     try:
         context.load_cert_chain(certificate, key, password=refuse)
         context.key_kind = type(x509.load_pem_x509_certificate(certificate.read_bytes()).public_key())
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise Failed(
             f"{certificate} and {key}: cannot be used as server certificate and key"
-            f" (settings tls_certificate and tls_key): {error}"
+            f" (settings tls_certificate and tls_key): {error}",
+            code="certificate_unusable",
         ) from None
 
 

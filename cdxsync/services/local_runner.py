@@ -41,6 +41,8 @@ _MAX_OUTPUT = 64 * 1024
 class CodexFailed(Failed):
     """Codex could not be started, or left nothing that can be read."""
 
+    default_code = "codex_failed"
+
 
 class Home:
     """A throw-away home: `path` with `.codex/auth.json` and an empty folder `work`.

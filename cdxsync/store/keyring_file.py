@@ -30,6 +30,8 @@ _log = logging.getLogger("cdxsync.store")
 class KeyringElsewhere(Failed):
     """The keyring comes from outside the home, and is not here."""
 
+    default_code = "keyring_missing"
+
 
 @dataclass(frozen=True)
 class Content:
@@ -70,7 +72,7 @@ def write(path: Path, content: Content) -> None:
     try:
         write_private(path, content.encode())
     except OSError as error:
-        raise Failed(f"{path}: the keyring cannot be written: {error.strerror}") from None
+        raise Failed(f"{path}: the keyring cannot be written: {error.strerror}", code="keyring_unusable") from None
 
 
 def mark(path: Path) -> None:
@@ -88,10 +90,11 @@ def read(path: Path, outside: Outside | None = None) -> Content:
         text = path.read_bytes()
     except FileNotFoundError:
         raise Failed(
-            f"{path}: the keyring is missing; without it stored credentials cannot be read. Put it back from a backup"
+            f"{path}: the keyring is missing; without it stored credentials cannot be read. Put it back from a backup",
+            code="keyring_missing",
         ) from None
     except OSError as error:
-        raise Failed(f"{path}: the keyring cannot be read: {error.strerror}") from None
+        raise Failed(f"{path}: the keyring cannot be read: {error.strerror}", code="keyring_unusable") from None
     if text.strip() == MARK.strip():
         if outside is None:
             raise KeyringElsewhere(
@@ -102,7 +105,8 @@ def read(path: Path, outside: Outside | None = None) -> Content:
     if outside is not None:
         raise Conflict(
             f"There are two keyrings: {path}, and {outside.name}. Keep one. To keep the second, see that it has key"
-            f" {', '.join(content.keys)}, then move {path} away"
+            f" {', '.join(content.keys)}, then move {path} away",
+            code="keyring_ambiguous",
         )
     return content
 
@@ -119,7 +123,9 @@ def decode(text: bytes, name: str) -> Content:
         created = {str(key_id): str(stamp) for key_id, stamp in content.get("created", {}).items()}
         return Content(content["active"], keys, created, resealing=content.get("resealing") is True)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Failed(f"{name}: not a keyring: {type(error).__name__}; restore it from a backup") from None
+        raise Failed(
+            f"{name}: not a keyring: {type(error).__name__}; restore it from a backup", code="keyring_unusable"
+        ) from None
 
 
 class KeyringFile:

@@ -32,7 +32,9 @@ class Outside:
         try:
             return self.path.read_bytes()
         except OSError as error:
-            raise Failed(f"{self.name}: {self.path} cannot be read: {error.strerror}") from None
+            raise Failed(
+                f"{self.name}: {self.path} cannot be read: {error.strerror}", code="keyring_unusable"
+            ) from None
 
 
 def find(setting: str, environ: Mapping[str, str]) -> Outside | None:

@@ -20,6 +20,9 @@ _NONCE_BYTES = 12
 class UnknownKey(Unavailable, Failed):
     """Sealed, or to be sealed, with a key that is not in the keyring here; another server may have it."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="keyring_key_missing")
+
 
 def key_id_of(sealed: str) -> str:
     """The id of the key under which a text, or the start of one, was sealed; "" when it was not sealed."""
@@ -51,7 +54,9 @@ class Keyring:
         """What was sealed. Raises `Failed` when its key is not in the ring, or it was altered or moved."""
         parts = sealed.split(":")
         if len(parts) != 3 or parts[0] != _FORMAT:
-            raise Failed(f"{context}: not a sealed value; restore the database from a backup")
+            raise Failed(
+                f"{context}: not a sealed value; restore the database from a backup", code="sealed_value_unusable"
+            )
         key = self._keys.get(parts[1])
         if key is None:
             raise UnknownKey(f"{context}: sealed with key {parts[1]!r}, which is not in the keyring; restore that key")
@@ -61,5 +66,6 @@ class Keyring:
         except (InvalidTag, ValueError):
             raise Failed(
                 f"{context}: cannot be opened with key {parts[1]!r}: altered, or a wrong key; restore database and"
-                " keyring from one backup"
+                " keyring from one backup",
+                code="sealed_value_unusable",
             ) from None

@@ -75,7 +75,8 @@ class Writer:
         while not item.go.acquire(timeout=_LOOK_SECONDS):
             if not self._thread.is_alive():
                 raise DatabaseAway(
-                    "The thread that writes has ended; look whether this was written, and start the server again"
+                    "The thread that writes has ended; look whether this was written, and start the server again",
+                    code="commit_unknown",
                 )
         if item.error is not None:
             raise item.error
@@ -171,7 +172,7 @@ class Writer:
         """Tell those who have not failed by themselves."""
         failure = error if isinstance(error, DatabaseAway) else away.away(error)
         for item in items:
-            item.error = item.error or DatabaseAway(failure.message)
+            item.error = item.error or DatabaseAway(failure.message, code=failure.code)
 
     def _begin(self, until: float) -> Any:
         """Begin a transaction that no other process can write beside; wait for theirs until the time `until`."""

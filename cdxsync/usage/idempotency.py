@@ -38,7 +38,9 @@ def once(host: Host, key: str | None, body: bytes, work: Callable[[], dict[str, 
     remembered = IdempotencyKey.get_or_none(mine)
     if remembered is not None:
         if remembered.body_sha256 != body_sha256:
-            raise Invalid({HEADER: ["was used for another body; a new call needs a new key"]})
+            raise Invalid(
+                {HEADER: ["was used for another body; a new call needs a new key"]}, code="idempotency_key_reused"
+            )
         answer: dict[str, Any] = msgspec.json.decode(remembered.answer)
         return answer
     answer = work()

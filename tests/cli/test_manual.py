@@ -14,7 +14,7 @@ import roff
 from typer.main import get_command
 
 import cdxsync
-from cdxsync.base import error_codes, files, settings
+from cdxsync.base import errors, files, settings
 from cdxsync.cli.main import app
 from tests.support.documents import make_auth
 from tests.support.fleet import BASE_ENVIRONMENT
@@ -96,7 +96,7 @@ def test_the_settings_of_the_example_are_good() -> None:
 
 
 def test_exit_statuses_are_documented() -> None:
-    used = {str(codes.exit_code) for codes in error_codes._TABLE.values()}
+    used = {str(kind.exit_code) for kind in errors.KINDS.values()}
     assert used | {"0"} == set(MANUAL["exit_status"])
 
 

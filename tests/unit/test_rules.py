@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdxsync.base import error_codes, errors
+from cdxsync.base import errors
 from cdxsync.codex import versions
 from cdxsync.hosts import registry
 from cdxsync.hosts.registry import AddressDecision
@@ -127,7 +127,6 @@ def all_errors(cls: type[errors.CdxsyncError]) -> list[type[errors.CdxsyncError]
 
 def test_every_error_has_a_status_and_an_exit_code() -> None:
     for cls in all_errors(errors.CdxsyncError):
-        error = cls.__new__(cls)
-        codes = error_codes.codes_for(error)
-        assert 400 <= codes.http_status < 600
-        assert 1 <= codes.exit_code <= 5
+        kind = errors.kind_of(cls)
+        assert 400 <= kind.http_status < 600
+        assert 1 <= kind.exit_code <= 5

@@ -25,9 +25,9 @@ def run(context: Context) -> dict[str, Any]:
     fleet = context.fleet
     spec = schedule.named(definitions.specs(fleet.settings), runner.JOB)
     if spec.off:
-        raise Unavailable(f"There is no runner: {spec.off}")
+        raise Unavailable(f"There is no runner: {spec.off}", code="runner_off")
     if write(lambda: canonical.current(fleet)) is None:
-        raise NotFound(canonical.NONE_YET)
+        raise NotFound(canonical.NONE_YET, code="canonical_missing")
     before = runner.last_stored_id()
     ended = context.jobs.run(runner.JOB, actor=access.actor())
     return runner.run_report(fleet, applied=runner.last_stored_id() != before, pending=not ended)

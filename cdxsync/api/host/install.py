@@ -5,8 +5,7 @@ from bottle import HTTPError, HTTPResponse, request
 from cdxsync.api.host.wrapper import SCRIPT
 from cdxsync.api.routes import Caller, Context, Group, Routes
 from cdxsync.base import clock
-from cdxsync.base.error_codes import codes_for
-from cdxsync.base.errors import CdxsyncError, NotFound, TooManyRequests
+from cdxsync.base.errors import CdxsyncError, NotFound, TooManyRequests, code_of_status
 from cdxsync.hosts import installers
 from cdxsync.store.database import reachable
 
@@ -42,7 +41,7 @@ def _answer(context: Context, token: str) -> HTTPResponse:
         return _script(200, b"", installers.check(token, clock.now()).expires_at)
     if installers.is_preview(_headers()):
         message = "This address is for curl: paste the installer command into a shell of the host."
-        return _script(406, installers.error_script(message))
+        return _script(406, installers.error_script(message, code_of_status(406)))
     script = installers.consume(context.fleet, token)
     return _script(200, script.body, script.expires_at)
 
@@ -54,7 +53,7 @@ def _headers() -> dict[str, str]:
 
 
 def _failure(error: CdxsyncError) -> HTTPResponse:
-    response = _script(codes_for(error).http_status, installers.error_script(error.message))
+    response = _script(error.http_status, installers.error_script(error.message, error.code))
     if isinstance(error, TooManyRequests):
         response.set_header("Retry-After", str(error.retry_after))
     return response

@@ -68,7 +68,7 @@ def write(target: Path, manifest: Manifest, files: Mapping[str, Path]) -> None:
 
 def unusable(problem: str) -> Failed:
     """The error for a backup that nothing can be restored from."""
-    return Failed(f"{problem}. Nothing was changed. Take another backup")
+    return Failed(f"{problem}. Nothing was changed. Take another backup", code="backup_damaged")
 
 
 def extract(source: BinaryIO, folder: Path) -> Manifest:
@@ -93,7 +93,8 @@ def _read_manifest(archive: zipfile.ZipFile) -> Manifest:
     if manifest.format != FORMAT:
         raise Failed(
             f"The backup has the format {manifest.format!r}, and this version reads {FORMAT!r}. Nothing was changed."
-            f" Restore it with the cdxsync that made it ({manifest.program_version})"
+            f" Restore it with the cdxsync that made it ({manifest.program_version})",
+            code="version_differs",
         )
     bad = [name for name in manifest.files if not is_member(name)]
     if bad or DATABASE not in manifest.files:

@@ -59,7 +59,8 @@ def decrypt(source: BinaryIO, target: BinaryIO, password: bytes) -> None:
     salt, prefix = rest[:_SALT_BYTES], rest[_SALT_BYTES:]
     if not 10 <= log2_n <= _MAX_LOG2_N or len(prefix) < _PREFIX_BYTES:
         raise Failed(
-            "The encrypted backup is damaged: its header cannot be read. Nothing was changed. Take another backup"
+            "The encrypted backup is damaged: its header cannot be read. Nothing was changed. Take another backup",
+            code="backup_damaged",
         )
     cipher = _cipher(password, salt, log2_n)
     number = 0
@@ -74,10 +75,12 @@ def decrypt(source: BinaryIO, target: BinaryIO, password: bytes) -> None:
             if number == 0:
                 raise Refused(
                     "The password is wrong, or the encrypted backup is damaged. Nothing was changed. Give the password"
-                    " that the backup was made with, or take another backup"
+                    " that the backup was made with, or take another backup",
+                    code="password_wrong",
                 ) from None
             raise Failed(
-                "The encrypted backup is damaged or cut off. Nothing was changed. Take another backup"
+                "The encrypted backup is damaged or cut off. Nothing was changed. Take another backup",
+                code="backup_damaged",
             ) from None
         chunk = following
         number += 1

@@ -37,10 +37,13 @@ def make(
     """
     home = settings.home
     if target.exists() and not force:
-        raise Conflict(f"{target} exists already. Name another file, or replace it with --force")
+        raise Conflict(f"{target} exists already. Name another file, or replace it with --force", code="file_exists")
     live = sqlite_file(settings)
     if not live.exists() or (not database_only and not is_initialised(home)):
-        raise Failed(f"{home} is not initialised. Run: cdxsync init   (or name another directory with --home)")
+        raise Failed(
+            f"{home} is not initialised. Run: cdxsync init   (or name another directory with --home)",
+            code="home_not_initialised",
+        )
     home_lock.share(home)
     try:
         # Work files hold secrets: they lie where those lie anyway, not where the backup goes.
@@ -54,7 +57,9 @@ def make(
                 else:
                     encryption.encrypt(source, file, password)
     except OSError as error:
-        raise Failed(f"no backup was made: {error.filename or target}: {error.strerror}") from None
+        raise Failed(
+            f"no backup was made: {error.filename or target}: {error.strerror}", code="file_unusable"
+        ) from None
     size = target.stat().st_size
     database = open_database(settings)
     try:
@@ -83,7 +88,8 @@ def sqlite_file(settings: Settings) -> Path:
         raise Unavailable(
             f"A backup file holds an SQLite database, and this one is {engine.shown}. Use what its server offers"
             f" ({dump}), or `cdxsync db export FILE --with-keyring`, which every engine can import; and keep a copy of"
-            f" {settings.home}, which has the keyring and the certificates"
+            f" {settings.home}, which has the keyring and the certificates",
+            code="backup_unsupported",
         )
     return engine.path
 
@@ -100,7 +106,10 @@ def _collect(
     sqlite_files.copy_live(live, copy)
     damage = sqlite_files.problems(copy)
     if damage:
-        raise Failed(f"The database is damaged ({damage[0]}), so no backup was made. See: cdxsync db check")
+        raise Failed(
+            f"The database is damaged ({damage[0]}), so no backup was made. See: cdxsync db check",
+            code="database_damaged",
+        )
     files = {archive.DATABASE: copy}
     if before is not None:
         # A key may have come or gone while the database was copied; those of both moments open all of the copy.

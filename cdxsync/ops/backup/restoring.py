@@ -30,7 +30,7 @@ def occupied(home: Path) -> bool:
     if not home.exists():
         return False
     if not home.is_dir():
-        raise Failed(f"{home} is not a directory. Name another one with --home")
+        raise Failed(f"{home} is not a directory. Name another one with --home", code="file_unusable")
     own = (home_lock.LOCK_NAME, _STAGING_PREFIX, _KEPT_PREFIX)
     return any(not path.name.startswith(own) for path in home.iterdir())
 
@@ -50,7 +50,9 @@ def restore(
     empty without `force`; `Failed` when the backup is damaged or does not fit; `Refused` for a wrong password.
     """
     if occupied(home) and not force:
-        raise Conflict(f"{home} is not empty. Name another --home, or replace what is there with --force")
+        raise Conflict(
+            f"{home} is not empty. Name another --home, or replace what is there with --force", code="home_not_empty"
+        )
     made = not home.exists()
     make_home(home)
     try:
@@ -85,7 +87,7 @@ def _unpack(source: BinaryIO, work: Path, staged: Path, password: bytes | None) 
     if not encryption.is_encrypted(source):
         return archive.extract(source, staged)
     if password is None:
-        raise Refused("The backup is encrypted: add --password-file FILE")
+        raise Refused("The backup is encrypted: add --password-file FILE", code="password_required")
     plain = work / "backup.zip"
     plain.touch(mode=0o600)
     with plain.open("r+b") as file:
@@ -104,7 +106,9 @@ def _database_target(in_force: settings.Settings) -> Path:
     """Where the settings say that the database lies."""
     target = sqlite_file(in_force)
     if not target.parent.is_dir():
-        raise Failed(f"{target.parent}: no such directory for the database; make it, or mend database_url")
+        raise Failed(
+            f"{target.parent}: no such directory for the database; make it, or mend database_url", code="file_unusable"
+        )
     return target
 
 
@@ -121,7 +125,8 @@ def _verify(in_force: settings.Settings, staged: Path, manifest: archive.Manifes
     if unknown:
         raise Failed(
             f"The backup is of a newer cdxsync ({manifest.program_version}, migration {unknown[-1]}). Nothing was"
-            " changed; upgrade this one"
+            " changed; upgrade this one",
+            code="version_differs",
         )
     if not sqlite_files.schema(copy):
         raise archive.unusable("The backup's database has no tables")
@@ -157,7 +162,8 @@ def _swap(home: Path, staged: Path, target: Path) -> Path | None:
     except OSError as error:
         raise Failed(
             f"{error.filename}: {error.strerror}. The restore was cut off, and the home cannot be used: mend this, and"
-            f" run it again with --force. What was there lies in {kept or home}"
+            f" run it again with --force. What was there lies in {kept or home}",
+            code="file_unusable",
         ) from None
     return kept
 

@@ -139,7 +139,8 @@ def import_documents(fleet: Fleet, stage: Stage, report: Report, box: SecretBox,
     if closed and not box.opened:
         raise Failed(
             "The key of --encryption-key-file opens none of the encrypted documents. Nothing was imported. Give the"
-            " AUTH_ENCRYPTION_KEY of the old server's .env"
+            " AUTH_ENCRYPTION_KEY of the old server's .env",
+            code="encryption_key_unusable",
         )
     _point(report, pointer, kept)
     return kept

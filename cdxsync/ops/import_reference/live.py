@@ -14,7 +14,9 @@ try:
 
     from cdxsync.store.engines import mysql_url
 except ImportError:
-    raise Unavailable("Reading a MySQL server needs its driver. Run: pip install 'cdxsync[mysql]'") from None
+    raise Unavailable(
+        "Reading a MySQL server needs its driver. Run: pip install 'cdxsync[mysql]'", code="driver_missing"
+    ) from None
 
 _AS_IN_A_DUMP = (
     "SET SESSION time_zone = '+00:00'",  # as mysqldump does
@@ -57,9 +59,9 @@ class Live:
                             yield Row(place.lower(), values, number)
         except pymysql.Error as error:
             code = f" ({error.args[0]})" if error.args else ""
-            raise Failed(f"{self.name}: {place} cannot be read{code}: {_text(error)}") from None
+            raise Failed(f"{self.name}: {place} cannot be read{code}: {_text(error)}", code="import_failed") from None
         except UnicodeDecodeError:
-            raise Failed(f"{self.name}: {place} holds a text that is not UTF-8") from None
+            raise Failed(f"{self.name}: {place} holds a text that is not UTF-8", code="import_failed") from None
 
 
 def _value(value: Any) -> Value:

@@ -87,7 +87,8 @@ def _read(stage: Stage, source: Source, name: str, on_progress: Progress) -> set
     if not stage.count("hosts"):
         raise Failed(
             f"{name} has no row of the table hosts: not the reference implementation's database. Nothing was imported."
-            " Give a dump of all its tables, by mysqldump"
+            " Give a dump of all its tables, by mysqldump",
+            code="import_failed",
         )
     return source.skipped_tables
 
@@ -98,7 +99,10 @@ def _refuse_filled(settings: Settings) -> None:
         try:
             with database.scope():
                 if migrations.pending():
-                    raise Conflict(f"The schema of {settings.home} is not up to date. Run: cdxsync db migrate")
+                    raise Conflict(
+                        f"The schema of {settings.home} is not up to date. Run: cdxsync db migrate",
+                        code="schema_outdated",
+                    )
                 refuse_rows(settings.home, FREE)
         finally:
             database.close()
@@ -132,5 +136,8 @@ def _all(fleet: Fleet, stage: Stage, box: SecretBox, actor: str, on_progress: Pr
     audit.record("admin.db.import_reference", actor=actor, host=None, imported=dict(report.imported))
     findings = consistency.check(fleet).findings
     if findings:
-        raise Failed(f"{findings[0].check}: {findings[0].problem} ({len(findings)} findings). Nothing was imported")
+        raise Failed(
+            f"{findings[0].check}: {findings[0].problem} ({len(findings)} findings). Nothing was imported",
+            code="import_failed",
+        )
     return report

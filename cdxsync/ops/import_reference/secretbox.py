@@ -7,7 +7,7 @@ is plain text.
 import base64
 import re
 
-from cdxsync.base.errors import Failed
+from cdxsync.base.errors import Failed, Unavailable
 
 PREFIX = "sbox:v1:"
 KEY_BYTES = 32
@@ -27,7 +27,9 @@ def read_key(text: str, name: str) -> bytes:
     except ValueError:
         key = b""
     if len(key) != KEY_BYTES:
-        raise Failed(f"{name}: holds no AUTH_ENCRYPTION_KEY: base64 of exactly {KEY_BYTES} bytes")
+        raise Failed(
+            f"{name}: holds no AUTH_ENCRYPTION_KEY: base64 of exactly {KEY_BYTES} bytes", code="encryption_key_unusable"
+        )
     return key
 
 
@@ -41,9 +43,10 @@ class SecretBox:
             try:
                 from nacl.secret import SecretBox as Box
             except ImportError:
-                raise Failed(
+                raise Unavailable(
                     "Values that are encrypted need PyNaCl, which is not installed. Run:"
-                    " pip install 'cdxsync[reference]'"
+                    " pip install 'cdxsync[reference]'",
+                    code="driver_missing",
                 ) from None
             self._box = Box(key)
 
@@ -54,7 +57,8 @@ class SecretBox:
         if self._box is None:
             raise Failed(
                 "The dump holds encrypted values: add --encryption-key-file FILE, with the AUTH_ENCRYPTION_KEY of the"
-                " old server's .env"
+                " old server's .env",
+                code="encryption_key_unusable",
             )
         from nacl.exceptions import CryptoError
 

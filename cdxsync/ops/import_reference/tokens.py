@@ -69,7 +69,7 @@ class Tokens:
 
     def failure(self, text: str, line: int | None = None) -> Failed:
         """An error about a line of the dump."""
-        return Failed(f"{self._name}, line {line or self.line}: {text}. Nothing was imported")
+        return Failed(f"{self._name}, line {line or self.line}: {text}. Nothing was imported", code="import_failed")
 
     def __iter__(self) -> Iterator[Token]:
         while (token := self.next()) is not None:

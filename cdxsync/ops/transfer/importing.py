@@ -18,7 +18,7 @@ from cdxsync.ops.transfer.lines import Header, Keys, Reader, Row
 from cdxsync.store import database, keyring_file, migrations
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.keyring_file import Content, KeyringFile
-from cdxsync.store.sealing import Keyring
+from cdxsync.store.sealing import Keyring, UnknownKey
 
 Progress = Callable[[int, int], None]
 _INSERTED_AT_ONCE = 200
@@ -78,7 +78,9 @@ def refuse_rows(home: Path, may_have: Collection[str] = ()) -> None:
     filled = [schema.name_of(table) for table in schema.tables() if table.select().exists()]
     in_the_way = [name for name in filled if name not in may_have]
     if in_the_way:
-        raise Conflict(f"The database of {home} is not empty ({', '.join(in_the_way)}). Name another --home")
+        raise Conflict(
+            f"The database of {home} is not empty ({', '.join(in_the_way)}). Name another --home", code="home_not_empty"
+        )
 
 
 def _remove_all_but(home: Path, before: set[Path] | None) -> None:
@@ -101,7 +103,8 @@ def load(settings: Settings, source: BinaryIO, name: str, *, on_progress: Progre
     if header.schema != schema.version():
         raise Failed(
             f"{name} has the schema {header.schema}, and this version of cdxsync has {schema.version()}. Bring both to"
-            f" the same version (the export is of {header.program_version}), and export again. Nothing was imported"
+            f" the same version (the export is of {header.program_version}), and export again. Nothing was imported",
+            code="version_differs",
         )
     with empty_home(settings) as home:
         lines = reader.lines()
@@ -136,7 +139,7 @@ def _ring_with(
     missing = [key_id for key_id in header.key_ids if key_id not in content.keys]
     if given is None:
         if missing:
-            raise Failed(
+            raise UnknownKey(
                 f"{name} holds values sealed with key {', '.join(missing)}, which is not in the keyring"
                 f" ({keyring.where}), and the export has no keys. Nothing was imported. Export with --with-keyring, or"
                 " put that keyring (cdxsync keys export) in place: after cdxsync init, instead of its keyring.json"
@@ -147,13 +150,15 @@ def _ring_with(
     if clash:
         raise Conflict(
             f"{name} and {keyring.where} have different keys of the name {clash[0]}. Nothing was imported."
-            " Name another --home"
+            " Name another --home",
+            code="keyring_ambiguous",
         )
     if keyring.outside is not None:
         if missing:
             raise Conflict(
                 f"Key {', '.join(missing)} of {name} is not in {keyring.where}, which cdxsync cannot write. Put the"
-                " keys there first. Nothing was imported"
+                " keys there first. Nothing was imported",
+                code="keyring_read_only",
             )
         return None
     if kept is None:
@@ -225,11 +230,12 @@ def _verify(fleet: Fleet, ring: Content | None, name: str) -> None:
     try:
         keys.check(opener, "the keyring")
     except CdxsyncError as error:
-        raise Failed(f"{name}: {error.explain()}") from None
+        raise Failed(f"{name}: {error.explain()}", code="import_failed") from None
     report = consistency.check(fleet)
     if report.findings:
         finding = report.findings[0]
         raise Failed(
             f"{name}: {finding.check}: {finding.problem} ({len(report.findings)} findings of db check). Nothing was"
-            " imported"
+            " imported",
+            code="import_failed",
         )

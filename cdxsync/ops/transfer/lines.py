@@ -73,7 +73,7 @@ class Reader:
 
     def failure(self, text: str) -> Failed:
         """An error about the line read last."""
-        return Failed(f"{self._name}, line {self.number}: {text}. Nothing was imported")
+        return Failed(f"{self._name}, line {self.number}: {text}. Nothing was imported", code="import_failed")
 
     def header(self) -> Header:
         """The first line. Raises `Failed`."""

@@ -21,7 +21,9 @@ try:
     from cdxsync.store.engines import mysql_url
     from cdxsync.store.engines.mysql_url import Connection
 except ImportError:
-    raise Unavailable("database_url: MySQL needs its driver. Run: pip install 'cdxsync[mysql]'") from None
+    raise Unavailable(
+        "database_url: MySQL needs its driver. Run: pip install 'cdxsync[mysql]'", code="driver_missing"
+    ) from None
 
 _WRITER = (
     # One that stopped in the middle must not keep all others from writing: its connection ends, and its transaction.
@@ -157,7 +159,7 @@ class MysqlEngine(Engine):
             connection.execute("COMMIT")
         except pymysql.Error as error:
             away.away(error)
-            raise DatabaseAway(lost_in_commit(self.shown)) from error
+            raise DatabaseAway(lost_in_commit(self.shown), code="commit_unknown") from error
 
     def has_transaction(self, connection: Any) -> bool:
         """Whether the connection is still there. One that MySQL rolled back by itself has no savepoint to go back to,
@@ -219,10 +221,14 @@ class MysqlEngine(Engine):
         name = f"cdxsync migrations of {database.database}"[:64]
         with contextlib.closing(database.connect_driver()) as connection:
             if database.server_version < (_MARIADB if database.on_mariadb else _MYSQL):
-                raise Failed(f"{self.shown} is too old; upgrade it to MySQL 8.0.17, MariaDB 10.5 or later")
+                raise Failed(
+                    f"{self.shown} is too old; upgrade it to MySQL 8.0.17, MariaDB 10.5 or later",
+                    code="database_unsuitable",
+                )
             if connection.execute("SELECT GET_LOCK(%s, %s)", (name, _LOCK_SECONDS)).fetchone()[0] != 1:
                 raise DatabaseAway(
-                    "Another server has been migrating the database for an hour; see its log, then try again"
+                    "Another server has been migrating the database for an hour; see its log, then try again",
+                    code="database_busy",
                 )
             yield  # closing ends the lock
 

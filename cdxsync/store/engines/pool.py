@@ -74,7 +74,8 @@ class Pooled:
             return self.connect_driver()
         if not self._slots.acquire(timeout=WAIT_SECONDS):
             raise DatabaseAway(
-                f"The database cannot be used now: all {self._pool_size} connections are in use (database_pool_size)"
+                f"The database cannot be used now: all {self._pool_size} connections are in use (database_pool_size)",
+                code="database_busy",
             )
         try:
             while self._idle:

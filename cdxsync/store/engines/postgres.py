@@ -21,7 +21,9 @@ try:
     from psycopg import conninfo, pq
     from psycopg.adapt import Dumper
 except ImportError:
-    raise Unavailable("database_url: PostgreSQL needs its driver. Run: pip install 'cdxsync[postgres]'") from None
+    raise Unavailable(
+        "database_url: PostgreSQL needs its driver. Run: pip install 'cdxsync[postgres]'", code="driver_missing"
+    ) from None
 
 _FORM = "postgresql://USER:PASSWORD@HOST:PORT/NAME?sslmode=verify-full"
 _DEFAULTS: dict[str, Any] = {
@@ -208,7 +210,7 @@ class PostgresEngine(Engine):
             done = connection.execute("COMMIT")
         except psycopg.Error as error:
             away.away(error)
-            raise DatabaseAway(lost_in_commit(self.shown)) from error
+            raise DatabaseAway(lost_in_commit(self.shown), code="commit_unknown") from error
         if done.statusmessage != "COMMIT":
             raise DatabaseAway("The database has taken back what was to be committed; nothing was written")
 
@@ -255,7 +257,10 @@ class PostgresEngine(Engine):
         with contextlib.closing(database.connect_driver()) as connection:
             encoding = connection.info.parameter_status("server_encoding")
             if encoding != "UTF8":
-                raise Failed(f"{self.shown} has the encoding {encoding}: make a database with ENCODING 'UTF8'")
+                raise Failed(
+                    f"{self.shown} has the encoding {encoding}: make a database with ENCODING 'UTF8'",
+                    code="database_unsuitable",
+                )
             connection.execute("SET lock_timeout = '1h'")
             connection.execute("SELECT pg_advisory_lock(%s)", (_MIGRATION_LOCK,))
             yield  # closing ends the lock

@@ -52,7 +52,10 @@ class SqliteEngine(Engine):
     def database(self) -> peewee.Database:
         """A new Peewee database; the file is made when it is not there. Raises `Failed` without its folder."""
         if not self.path.parent.is_dir():
-            raise Failed(f"{self.path.parent}: no such directory for the database; make it, or mend database_url")
+            raise Failed(
+                f"{self.path.parent}: no such directory for the database; make it, or mend database_url",
+                code="file_unusable",
+            )
         # Journals take the mode of the database file, so creating it tight keeps the whole set tight.
         self.path.touch(mode=0o600, exist_ok=True)
         pragmas = {"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1, "cache_size": -_READER_CACHE_KIB}

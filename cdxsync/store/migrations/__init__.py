@@ -55,7 +55,8 @@ def pending() -> list[str]:
     if refused:
         raise Failed(
             f"The database was used by a newer cdxsync, and this one cannot go on with it (migration {refused[-1]} is"
-            " not additive); upgrade this one"
+            " not additive); upgrade this one",
+            code="version_differs",
         )
     return [name for name in known() if name not in applied]
 
