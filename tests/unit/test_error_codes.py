@@ -1,13 +1,10 @@
 """Every error has a declared code, and every declared code is used, with the status that documents give it."""
 
 import ast
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import generate_errors
-import pytest
-from conftest import Fleet
 
 from cdxsync.base import errors
 from cdxsync.hosts import registry
@@ -80,35 +77,3 @@ def test_subclasses_outside_the_table_have_codes_of_their_ancestors() -> None:
 
 def test_the_page_is_fresh() -> None:
     assert generate_errors.PAGE.read_text() == generate_errors.page(), "run: python docs/generate_errors.py"
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "key", "status", "code"),
-    [
-        ("POST", "/auth", None, 401, "key_missing"),
-        ("POST", "/auth", "cdx_wrong", 401, "key_invalid"),
-        ("GET", "/nothing", None, 404, "route_not_found"),
-        ("PATCH", "/auth", None, 405, "method_not_allowed"),
-        ("GET", "/admin/overview", None, 403, "certificate_required"),
-    ],
-)
-def test_answers_have_codes(fleet: Fleet, method: str, path: str, key: str | None, status: int, code: str) -> None:
-    with fleet.client() as client:
-        answer = client.call(method, path, headers={"X-API-Key": key} if key else {})
-    assert (answer.status_code, answer.json()["code"]) == (status, code)
-
-
-@pytest.mark.parametrize(
-    ("words", "exit_code", "code"),
-    [
-        (["hosts", "show", "nothing"], 3, "host_not_found"),
-        (["hosts", "register", "not a name"], 2, "validation_failed"),
-        (["hosts", "show"], 2, "usage"),
-        (["nothing"], 2, "usage"),
-    ],
-)
-def test_a_command_with_json_ends_with_json(fleet: Fleet, words: list[str], exit_code: int, code: str) -> None:
-    ended = fleet.cli("--json", *words, check=False)
-    told = json.loads(ended.stderr.splitlines()[-1])
-    assert (ended.returncode, told["status"], told["code"], ended.stdout) == (exit_code, "error", code, "")
-    assert ("errors" in told) == (code == "validation_failed")
