@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cdxsync.auth import documents
-from cdxsync.base import jsontext
+from cdxsync.base import errors, jsontext
 
 ROOT = next(folder for folder in Path(__file__).resolve().parents if (folder / "setup.cfg").exists())
 PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
@@ -119,3 +119,12 @@ def test_quoted_messages_are_the_code_s() -> None:
     }
     assert len(quoted) > 60
     assert sorted(quoted - literals()) == []
+
+
+def test_quoted_codes_are_declared_with_their_status() -> None:
+    declared = {(row.http_status, row.code) for row in errors.declared()}
+    section = PROTOCOL.partition("\n### 18.1 ")[2].partition("\n### ")[0]
+    rows = re.findall(r"^\| (\d{3}) \| (`.+?`) \| ", section, re.MULTILINE)
+    quoted = {(int(status), code) for status, codes in rows for code in re.findall(r"`(\w+)`", codes)}
+    assert len(quoted) > 30
+    assert quoted - declared == set()
