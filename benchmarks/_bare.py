@@ -14,11 +14,11 @@ def application(size: int) -> Bottle:
     app = Bottle()
     body = b'{"status":"ok","data":"' + b"x" * max(0, size - 25) + b'"}'
 
-    @app.route("/<path:path>", method=["GET", "POST"])
     def constant(path: str) -> Any:
         request.environ["wsgi.input"].read(int(request.environ.get("CONTENT_LENGTH") or 0))
         return HTTPResponse(body, 200, {"Content-Type": "application/json", "Cache-Control": "no-store"})
 
+    app.route("/<path:path>", method=["GET", "POST"], callback=constant)
     return app
 
 

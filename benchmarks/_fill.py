@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import _servers
-from cdxsync.auth import exchange
+from cdxsync.auth import canonical, exchange
 from cdxsync.base import clock, settings
 from cdxsync.ops import homes
 from cdxsync.prompts import catalog
@@ -52,7 +52,7 @@ def _fill(fleet: Fleet, given: argparse.Namespace) -> None:
         prompt = catalog.read_prompt({"filename": f"p{number}.md", "prompt": f"# {number}\n" + "words " * 200}, 1 << 20)
         catalog.store(prompt, actor="benchmark")
     exchange.upload(fleet, _servers.document(), host=None, actor="benchmark")
-    shown = exchange.canonical.describe(fleet, include_body=False, actor="benchmark")
+    shown = canonical.describe(fleet, include_body=False, actor="benchmark")
     print(shown["canonical_digest"], *keys[: _servers.HOSTS])
 
 
@@ -111,7 +111,7 @@ def _roll_up() -> None:
 
     def work() -> None:
         for table, place in ((UsageDay, "host_id, "), (UsageFleetDay, "")):
-            name = table._meta.table_name  # type: ignore[attr-defined]
+            name = table._meta.table_name
             proxy.execute_sql(
                 f"INSERT INTO {name} ({place}day, model, {columns})"
                 f" SELECT {place}substr(created_at, 1, 10), model, {sums} FROM token_usages"

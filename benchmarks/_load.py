@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +112,7 @@ def new_connections(server: Running, where: Home, call: Call, *, seconds: float,
     return Measured(len(times) / took, cuts[49], cuts[98], len(times))
 
 
-def compare(rounds: int, measures: dict[str, Callable[[], Measured]]) -> list[dict[str, object]]:
+def compare(rounds: int, measures: Mapping[str, Callable[[], Measured]]) -> list[dict[str, object]]:
     """Take turns, so that a busy machine slows all; the first is the baseline. Medians of values and of ratios."""
     found: dict[str, list[Measured]] = {name: [] for name in measures}
     for measure in measures.values():  # what is made when first used is made
