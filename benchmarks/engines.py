@@ -25,7 +25,9 @@ def run() -> list[dict[str, Any]]:
             database = stack.enter_context(start()) if start is not None else None
             where = stack.enter_context(_servers.home(database_url=database.fresh() if database else ""))
             server = stack.enter_context(_servers.cdxsync(where))
-            pids = {"server": server.pid} | ({"database": database.process.pid} if database else {})
+            pids = {"server": server.pid}
+            if database and database.process:
+                pids["database"] = database.process.pid
             measured[name] = (where, server, pids)
         for label in ("auth valid", "auth valid, connection each", "auth outdated", "usage, 1 a call"):
             costs: dict[str, list[float]] = {}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect, sync_playwright
 
 from tests.support.fleet import Fleet
 
@@ -63,7 +63,7 @@ def context(
         options["client_certificates"] = [shown]
     else:
         options["ignore_https_errors"] = True  # the browser itself connects, and does not know the CA
-    viewport = {"width": size[0], "height": size[1]}
+    viewport: ViewportSize = {"width": size[0], "height": size[1]}
     opened = browser.new_context(viewport=viewport, reduced_motion="reduce", **options)
     opened.set_default_timeout(30_000)
     try:

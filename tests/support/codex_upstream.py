@@ -21,17 +21,22 @@ import json
 import sys
 import threading
 import time
+from collections.abc import Callable, Mapping
+from typing import Any
 
-LOCK, LOG, FAIL, LIVE = threading.Lock(), [], {}, {"rt-old"}
+LOCK = threading.Lock()
+LOG: list[list[str]] = []
+FAIL: dict[str, dict[str, Any]] = {}
+LIVE = {"rt-old"}
 RELEASED = threading.Event()
 RUNNER_SECRET = "runner-secret"
 RELEASE_ETAG = '"release-1"'
 
 
-def jwt(lifetime=3600):
+def jwt(lifetime: int = 3600) -> str:
     """An unsigned token of the shape that Codex parses, expiring `lifetime` seconds from now."""
 
-    def part(o):
+    def part(o: dict[str, Any]) -> str:
         return base64.urlsafe_b64encode(json.dumps(o).encode()).decode().rstrip("=")
 
     claims = {
@@ -55,7 +60,7 @@ USAGE = {
 }
 
 
-def window(pct, secs):
+def window(pct: int, secs: int) -> dict[str, int]:
     return {
         "used_percent": pct,
         "limit_window_seconds": secs,
@@ -64,7 +69,7 @@ def window(pct, secs):
     }
 
 
-GETS = {
+GETS: dict[str, Callable[[], Any]] = {
     "/wham/usage": lambda: {
         "plan_type": "pro",
         "rate_limit": {
@@ -92,15 +97,17 @@ GETS = {
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def log_message(self, *args):
+    def log_message(self, format: str, *args: Any) -> None:
         pass
 
-    def send(self, status, body, kind="application/json", headers=()):
+    def send(
+        self, status: int, body: Any, kind: str = "application/json", headers: Mapping[str, str] | None = None
+    ) -> None:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
-        for name, value in dict(headers).items():
+        for name, value in (headers or {}).items():
             self.send_header(name, value)
         self.end_headers()
         try:
@@ -108,7 +115,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         except OSError:
             self.close_connection = True  # the client has had enough
 
-    def planned_failure(self, path):
+    def planned_failure(self, path: str) -> bool:
         with LOCK:
             plan = FAIL.get(path)
             if not plan:
@@ -125,7 +132,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return True
         return False
 
-    def do_GET(self):
+    def do_GET(self) -> None:
         path = self.path.split("?")[0]
         if path != "/log":
             LOG.append(["GET", path])
@@ -137,7 +144,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.send(200, GETS[path](), headers={"ETag": RELEASE_ETAG})
         self.send(200, GETS[path]()) if path in GETS else self.send(404, {"error": {"message": "not here"}})
 
-    def do_POST(self):
+    def do_POST(self) -> None:
         path = self.path.split("?")[0]
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
         if path == "/fail":

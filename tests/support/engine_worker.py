@@ -37,7 +37,7 @@ def same_random_texts() -> None:
     # Only where cdxsync itself asks for one: Peewee names savepoints so, where an engine needs any.
     from cdxsync.security import apikeys
 
-    apikeys.uuid = SimpleNamespace(uuid4=lambda: uuid.UUID(int=next(numbers), version=4))  # type: ignore[assignment]
+    vars(apikeys)["uuid"] = SimpleNamespace(uuid4=lambda: uuid.UUID(int=next(numbers), version=4))
 
 
 def comparable(value: Any) -> Any:
@@ -101,7 +101,8 @@ class Worker:
         path = re.sub(r"\{(.*?)\}", lambda name: str(self.ids.get(name[1], 999)), call["path"])
         if not call.get("pages"):
             return comparable(self.request(call, path))
-        rows, seen, cursor = [], 0, ""
+        rows: list[Any] = []
+        seen, cursor = 0, ""
         name = call["pages"]
         while seen < 50:
             status, body = self.request(call, path + cursor)
@@ -142,7 +143,7 @@ class Worker:
         statuses: list[str] = []
         parts = self.application(environ, lambda status, headers, error=None: statuses.append(status))
         text = b"".join(parts).decode()
-        answer = json.loads(text) if text.startswith("{") else text
+        answer: Any = json.loads(text) if text.startswith("{") else text
         if path == "/admin/hosts/register" and statuses[0].startswith("200"):
             host = answer["data"]["host"]
             self.keys[host["fqdn"]], self.ids[host["fqdn"]] = host["api_key"], host["id"]
@@ -158,8 +159,9 @@ def main() -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         call = json.loads(line)
-        answer = worker.reset() if call == "reset" else worker.answer(call)
-        print(json.dumps(answer), flush=True)
+        if call == "reset":
+            worker.reset()
+        print(json.dumps(None if call == "reset" else worker.answer(call)), flush=True)
 
 
 if __name__ == "__main__":

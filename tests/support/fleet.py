@@ -1,6 +1,7 @@
 """A real server over real TLS: its own home, certificates and SQLite file; and the ways to talk to it."""
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -8,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +58,9 @@ class Fleet:
         """Start a server on this home and wait until it listens; with `program`, another than `python -m cdxsync`."""
         arguments = ["--home", str(self.home), "serve"]
         arguments += ["--listen", f"127.0.0.1:{port or self.port}", "--public-url", self.url, *self.serve_args]
-        streams = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True, "env": self.env}
-        process: Started
-        if program:
-            process = subprocess.Popen([sys.executable, *program, *arguments], **streams)
-        else:
-            process = forkserver.start(*arguments, **streams)
+        run = functools.partial(subprocess.Popen, [sys.executable, *program, *arguments])
+        begin: Callable[..., Started] = run if program else functools.partial(forkserver.start, *arguments)
+        process = begin(stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=self.env)
         settled = threading.Event()
         threading.Thread(target=self._collect, args=(process, settled), daemon=True).start()
         settled.wait(60)
@@ -137,7 +135,8 @@ class Fleet:
 
     def register(self, fqdn: str) -> dict[str, Any]:
         """Register a host through the API; returns `data`."""
-        return self.admin_call("POST", "/admin/hosts/register", json={"fqdn": fqdn})
+        data: dict[str, Any] = self.admin_call("POST", "/admin/hosts/register", json={"fqdn": fqdn})
+        return data
 
     def key(self, fqdn: str) -> str:
         """Register a host; returns its API key."""
@@ -145,7 +144,8 @@ class Fleet:
 
     def upload(self, document: dict[str, Any]) -> dict[str, Any]:
         """Upload an auth document as admin; returns `data`."""
-        return self.admin_call("POST", "/admin/auth/upload", json={"auth": document})
+        data: dict[str, Any] = self.admin_call("POST", "/admin/auth/upload", json={"auth": document})
+        return data
 
     def host(self, reference: str) -> dict[str, Any]:
         """A host as admins see it."""

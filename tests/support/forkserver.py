@@ -207,7 +207,15 @@ def start_on_terminal(terminal: int, *arguments: str, env: dict[str, str]) -> St
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
     command = [*COMMAND, *arguments]
-    return subprocess.Popen(command, env=env, start_new_session=True, preexec_fn=take_terminal, **streams)
+    return subprocess.Popen(
+        command,
+        env=env,
+        start_new_session=True,
+        preexec_fn=take_terminal,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+    )
 
 
 def run(
@@ -217,4 +225,5 @@ def run(
     pipe = subprocess.PIPE
     with start(*arguments, env=env, stdin=pipe, stdout=pipe, stderr=pipe, text=text) as process:
         output, errors = process.communicate(input, timeout)
-    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+        status = process.wait()
+    return subprocess.CompletedProcess(process.args, status, output, errors)

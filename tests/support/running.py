@@ -59,7 +59,7 @@ class Application:
 class Running:
     """A server on a free port, in this process."""
 
-    def __init__(self, context: ssl.SSLContext | None, *, host: str = "127.0.0.1", threads: int = 2) -> None:
+    def __init__(self, context: tls.ServerContext | None, *, host: str = "127.0.0.1", threads: int = 2) -> None:
         self.app = Application()
         self.server = httpd.Server((host, 0), self.app, context, threads=threads)
         self.host, self.port = httpd.listen(self.server)
@@ -77,7 +77,7 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(context: ssl.SSLContext | None = None, **kwargs: Any) -> Iterator[Running]:
+def running(context: tls.ServerContext | None = None, **kwargs: Any) -> Iterator[Running]:
     server = Running(context, **kwargs)
     try:
         yield server
@@ -86,12 +86,17 @@ def running(context: ssl.SSLContext | None = None, **kwargs: Any) -> Iterator[Ru
         server.stop()
 
 
-def trusting(pki_folder: Path, *pair: Path, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
+def trusting(
+    pki_folder: Path,
+    certificate: Path | None = None,
+    key: Path | None = None,
+    version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
+) -> ssl.SSLContext:
     """A client's TLS, with its certificate and key if it has one."""
     context = ssl.create_default_context(cafile=str(pki_folder / "ca.pem"))
     context.minimum_version = context.maximum_version = version
-    if pair:
-        context.load_cert_chain(*pair)
+    if certificate is not None:
+        context.load_cert_chain(certificate, key)
     return context
 
 

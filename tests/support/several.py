@@ -72,7 +72,7 @@ def site(folder: Path, env: dict[str, str], count: int = 2) -> Iterator[Site]:
     ports = [free_port() for _ in range(count)]
     with Balancer(ports) as balancer:
         url = f"https://localhost:{balancer.port}"
-        servers = []
+        servers: list[Fleet] = []
         for number, port in enumerate(ports):
             home = folder / f"server{number}" / "home"
             server = Fleet(home, env=env)

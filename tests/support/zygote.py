@@ -93,7 +93,8 @@ def wait_for_request(control: socket.socket) -> tuple[dict[str, Any], list[int]]
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            for held in (selector, control, ended, ending, report, *reports.values()):
+            selector.close()
+            for held in (control, ended, ending, report, *reports.values()):
                 held.close()
             return request, descriptors[1:]
         reports[pid] = report
@@ -134,9 +135,10 @@ def become(request: dict[str, Any], streams: list[int]) -> None:
     sys.argv = ["-m", *request["arguments"]]
     sys.orig_argv = [sys.executable, "-m", "cdxsync", *request["arguments"]]
     sys.path[0] = request["directory"]
-    sys.stdin = sys.__stdin__ = _stream(sys.stdin, 0, "r")
-    sys.stdout = sys.__stdout__ = _stream(sys.stdout, 1, "w")
-    sys.stderr = sys.__stderr__ = _stream(sys.stderr, 2, "w")
+    for descriptor, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        stream_of_program = _stream(getattr(sys, name), descriptor, mode)
+        setattr(sys, name, stream_of_program)
+        setattr(sys, f"__{name}__", stream_of_program)
 
 
 def _stream(like: io.TextIOWrapper, descriptor: int, mode: str) -> io.TextIOWrapper:
