@@ -1,7 +1,7 @@
 """A small database of the reference implementation, and dumps of it as mysqldump writes them.
 
-`python tests/reference_dump.py SOCKET` fills a database `reference` on a MariaDB or MySQL server, from which
-`tests/data/reference.sql` was dumped: `mariadb-dump --hex-blob reference`.
+`python -m tests.support.reference_dump SOCKET` fills a database `reference` on a MariaDB or MySQL server, from which
+`data/reference.sql` was dumped: `mariadb-dump --hex-blob reference`.
 """
 
 import base64
