@@ -45,7 +45,7 @@ HEADERS
     fi
     curl -fsSL "@@BASE_URL_TEXT@@/wrapper/download" ${trust[@]+"${trust[@]}"} -H @"$WORK/headers" \
         --connect-timeout 10 --max-time 120 --retry 2 -o "$1" </dev/null ||
-        die "cannot download cdx from $BASE_URL: mend what curl says above, $AGAIN"
+        die "cannot download cdx from $BASE_URL: fix what curl reports above, $AGAIN"
 }
 
 sha256_of() {
@@ -146,12 +146,12 @@ install_codex_from_github() {
 install_codex() {
     local found
     if found=$(find_codex); then
-        say "Codex is there: $found"
+        say "Codex is already installed: $found"
     elif install_codex_by_npm || install_codex_from_github; then
         if found=$(find_codex); then
             say "Codex is installed: $found"
         else
-            warn "Codex was installed, but is not found; put the folder of codex on PATH"
+            warn "Codex was installed but is not on PATH; add the folder of codex to PATH"
         fi
     else
         warn "Codex could not be installed. cdx needs it: npm install -g @openai/codex"
@@ -190,22 +190,22 @@ main() {
     else
         BIN=$HOME/.local/bin
     fi
-    place "$WORK/cdx" "$BIN/cdx" "$mode" || die "cannot write $BIN/cdx: mend what is said above, $AGAIN"
+    place "$WORK/cdx" "$BIN/cdx" "$mode" || die "cannot write $BIN/cdx: fix the problem above, $AGAIN"
     say "Installed $BIN/cdx"
 
     install_codex
 
     say "Fetching credentials"
-    "$BIN/cdx" --wrapper-sync </dev/null || die "cdx is installed, but its first sync failed (see above). What mends it says: $BIN/cdx --doctor"
+    "$BIN/cdx" --wrapper-sync </dev/null || die "cdx is installed, but its first sync failed (see above). Run $BIN/cdx --doctor to find out why"
 
     if [ "$(id -u)" = 0 ] && [ -z "${CDX_GROUP:-}" ]; then
-        say "Only root can run it. To let a group: chgrp GROUP $BIN/cdx && chmod 0750 $BIN/cdx"
+        say "Only root can run it. To allow a group: chgrp GROUP $BIN/cdx && chmod 0750 $BIN/cdx"
     fi
     case ":$PATH:" in
     *":$BIN:"*) say "Done. Run: cdx" ;;
     *)
         say "Done. Run: $BIN/cdx"
-        say "To say just cdx: $(path_advice)"
+        say "To run it as cdx: $(path_advice)"
         ;;
     esac
 }

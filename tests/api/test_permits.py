@@ -110,6 +110,6 @@ echo "Token usage: total=12 input=7 output=5"
     assert "this login stays on this host" in synced.stderr
     # What was refused is offered again once it is allowed.
     fresh_fleet.cli("hosts", "permit", "1", "--store-auth", "on", "--store-prompts", "on")
-    assert machine.run_cdx("--wrapper-sync").stderr.count("in step with the server") == 1
+    assert machine.run_cdx("--wrapper-sync").stderr.count("in sync with the server") == 1
     assert fresh_fleet.canonical() == with_auths(mine)
     assert "mine.md" in fresh_fleet.cli("prompts", "list").stdout

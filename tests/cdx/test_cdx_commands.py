@@ -116,7 +116,7 @@ def test_status(synced: Fleet, tmp_path: Path) -> None:
     assert shown["server"] == synced.url
     assert shown["certificate"].startswith("expires 20")
     assert shown["last_sync"].startswith("20")
-    assert "in step with the server" in shown["auth.json"]
+    assert "in sync with the server" in shown["auth.json"]
     assert shown["cdx"].startswith("0.1.0 (server: 0.1.0)")
     assert shown["codex"].startswith("0.169.0 (server: ")
     assert shown["spool"] == "0 runs to report"
@@ -149,7 +149,7 @@ def test_the_doctor_says_what_mends(synced: Fleet, tmp_path: Path) -> None:
     machine.cdx.chmod(0o755)
     assert f"chmod o-rwx {machine.cdx}" in findings()
     machine.cdx.chmod(0o700)
-    assert "is `cdxsync serve` running" in findings(CODEX_SYNC_BASE_URL="https://localhost:1")
+    assert "check that `cdxsync serve` is running" in findings(CODEX_SYNC_BASE_URL="https://localhost:1")
     assert "cannot be resolved" in findings(CODEX_SYNC_BASE_URL="https://no-such-host.invalid")
     assert f"cdxsync hosts register {machine.env['NAME']}" in findings(CODEX_SYNC_API_KEY="cdx_wrong")
     with running_fleet(tmp_path / "other") as other:
@@ -169,7 +169,7 @@ def test_uninstalling_asks_first(synced: Fleet, tmp_path: Path) -> None:
     machine.run_cdx("exec")
     done = machine.run_cdx("--uninstall")
     assert done.returncode == 1
-    assert "say --yes" in done.stderr
+    assert "add --yes" in done.stderr
     assert str(machine.cdx) in done.stderr
     terminal = Terminal(machine, "--uninstall")
     terminal.read_until("[y/N]")

@@ -114,7 +114,7 @@ def test_an_older_cdx_comes_only_when_asked_for(machine: Machine, stub: StubServ
     assert b'"0.10.0"' in machine.cdx.read_bytes()
     done = machine.run_cdx("--update", "--debug")
     assert (done.returncode, done.stdout) == (0, "")
-    assert "cdx is the server's 0.9.0" in done.stderr
+    assert "cdx is the server's version 0.9.0" in done.stderr
     assert "GET /wrapper/download" in done.stderr
     assert machine.cdx.read_bytes() == old
 
@@ -276,7 +276,7 @@ def test_a_slow_installation_goes_on_in_the_background(machine: Machine, stub: S
     machine.cdx.write_bytes(machine.cdx.read_bytes().replace(b"UPDATE_SECONDS = 30.0", b"UPDATE_SECONDS = 0.2"))
     done = machine.run_cdx("exec", "hi")
     assert (done.returncode, done.stdout) == (0, "ran with: exec hi\n")
-    assert "goes on in the background" in done.stderr
+    assert "continues in the background" in done.stderr
     # A second run does not start a second installation of its own beside the first.
     assert machine.run_cdx("exec", "hi").returncode == 0
     go.touch()
@@ -295,7 +295,7 @@ def test_a_codex_of_another_manager_is_left_to_it(machine: Machine, stub: StubSe
     done = machine.run_cdx("exec", "hi")
     assert (done.returncode, done.stdout, done.stderr) == (0, "ran with: exec hi\n", "")
     assert not log.exists()
-    assert "the server names Codex 0.170.0" in machine.run_cdx("--doctor").stdout
+    assert "the server offers Codex 0.170.0" in machine.run_cdx("--doctor").stdout
 
 
 parts = st.lists(st.integers(0, 30), min_size=2, max_size=4)

@@ -194,7 +194,7 @@ def test_a_refusal_names_its_mending_and_deletes_nothing(synced: Fleet, tmp_path
             database.execute(statement, (name,))
 
     execute("UPDATE hosts SET ip = '192.0.2.1' WHERE fqdn = ?")
-    assert f"ask your admin to run: cdxsync hosts unbind {name}" in refused(machine)
+    assert f"Ask your admin to run: cdxsync hosts unbind {name}" in refused(machine)
     execute("UPDATE hosts SET ip = NULL, status = 'disabled' WHERE fqdn = ?")
     assert f"cdxsync hosts enable {name}" in refused(machine)
     done = machine.run_cdx("--wrapper-sync")

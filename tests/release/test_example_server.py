@@ -82,7 +82,7 @@ def test_the_quickstart_ends_with_two_synced_hosts(tmp_path: Path) -> None:
         process.terminate()
         errors = process.communicate(timeout=60)[1]
     assert shown, errors
-    assert "in step with the server, refreshed 2026-01-02" in "".join(shown), errors
+    assert "in sync with the server, refreshed 2026-01-02" in "".join(shown), errors
     alpha, beta = (json.loads((folder / host / ".codex" / "auth.json").read_text()) for host in ("alpha", "beta"))
     assert alpha["tokens"] == beta["tokens"]
     again = subprocess.run([EXAMPLES / "quickstart.sh", folder], env=env, capture_output=True, text=True, timeout=60)

@@ -45,5 +45,5 @@ requires_openai_auth = true
     )
     done = machine.shell(fleet.cli("hosts", "register", name).stdout)
     assert done.returncode == 0, done.stderr
-    assert f"Codex is there: {CODEX}/codex" in done.stdout
+    assert f"Codex is already installed: {CODEX}/codex" in done.stdout
     return machine

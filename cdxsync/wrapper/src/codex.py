@@ -72,7 +72,7 @@ def program_key(program: str) -> list[Any]:
 
 
 def version_of(program: str) -> str:
-    """The version that a program tells, or an empty text."""
+    """The version that a program reports, or an empty text."""
     import subprocess
 
     with contextlib.suppress(OSError, subprocess.SubprocessError):

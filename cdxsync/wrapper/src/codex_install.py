@@ -72,7 +72,7 @@ class CodexPlace:
         if "/Cellar/" in real or "/Caskroom/" in real:
             return "it is Homebrew's; update it with: brew upgrade codex"
         if folder.endswith("/node_modules/.bin"):
-            return "it belongs to a project of npm"
+            return "it belongs to an npm project"
         if os.path.isdir(folder) and not os.access(folder, os.W_OK):
             return "%s belongs to another user" % folder
         return None
@@ -106,7 +106,7 @@ class CodexPlace:
                 found = version_of(os.path.join(work, "bin", "codex"))
                 if found == version:
                     return
-                raise SyncError("what it installed says it is %s" % (found or "nothing"))
+                raise SyncError("the installed program reports version %s" % (found or "none"))
             except (SyncError, OSError) as error:
                 problems.append("%s: %s" % ((way.__doc__ or "").split(".")[0], error))
                 for entry in os.listdir(work):
@@ -146,7 +146,7 @@ def install_by_npm(folder: str, version: str) -> None:
             env=child_environment(),
         )
     except subprocess.TimeoutExpired:
-        raise SyncError("takes too long") from None
+        raise SyncError("timed out") from None
     if done.returncode != 0:
         lines = done.stdout.decode("utf-8", "replace").strip().splitlines()
         raise SyncError("failed (%s)" % (lines[0][:200] if lines else "exit code %d" % done.returncode))
@@ -159,7 +159,7 @@ def install_release(folder: str, version: str) -> None:
     system = os.uname()
     target = TARGETS.get((system.sysname, system.machine))
     if target is None:
-        raise SyncError("there is none for %s on %s" % (system.sysname, system.machine))
+        raise SyncError("no release for %s on %s" % (system.sysname, system.machine))
     name = "codex-%s.tar.gz" % target
     base = "https://api.github.com" if GITHUB_API_URL.startswith("__") else GITHUB_API_URL.rstrip("/")
     url = "%s/repos/openai/codex/releases/tags/rust-v%s" % (base, version)
@@ -168,7 +168,7 @@ def install_release(folder: str, version: str) -> None:
     try:
         assets = json.loads(description.getvalue().decode("utf-8")).get("assets")
     except (ValueError, AttributeError):
-        raise SyncError("%s is no release" % url) from None
+        raise SyncError("%s does not describe a release" % url) from None
     for asset in filter(lambda item: isinstance(item, dict), assets if isinstance(assets, list) else []):
         checksum = re.match(r"sha256:([0-9a-f]{64})\Z", str(asset.get("digest")))
         if asset.get("name") == name and checksum:
@@ -181,7 +181,7 @@ def install_release(folder: str, version: str) -> None:
             unpack_program(archive, name[: -len(".tar.gz")], os.path.join(folder, "bin", "codex"))
             os.unlink(archive)
             return
-    raise SyncError("it has no %s with a checksum" % name)
+    raise SyncError("the release has no %s with a checksum" % name)
 
 
 def download(url: str, limit: int, file: BinaryIO) -> None:
@@ -243,7 +243,7 @@ def update_codex(home: str, build: Build, versions: dict[str, Any], seconds: flo
     place = CodexPlace(build.program)
     problem = place.problem()
     if problem:
-        debug("Codex %s is out, but %s: %s" % (version, place.link, problem))
+        debug("Codex %s is available, but %s: %s" % (version, place.link, problem))
         return False
     notes = os.path.join(own_folder(home), "install.json")
     last = read_json(notes)
@@ -257,11 +257,11 @@ def update_codex(home: str, build: Build, versions: dict[str, Any], seconds: flo
     try:
         worker.wait(seconds)
     except subprocess.TimeoutExpired:
-        say("this takes longer; it goes on in the background")
+        say("the installation continues in the background")
         return False
     if worker.returncode != 0:
-        say("Codex %s could not be installed: %s" % (version, read_json(notes).get("problem") or "it does not say why"))
-        say("cdx tries again later, and at once with: cdx --update")
+        say("Codex %s could not be installed: %s" % (version, read_json(notes).get("problem") or "no reason was given"))
+        say("cdx tries again later. To try now, run: cdx --update")
     return worker.returncode == 0
 
 

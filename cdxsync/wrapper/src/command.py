@@ -33,19 +33,19 @@ if TYPE_CHECKING:
 
 HELP = """\
 usage: cdx [CODEX ARGUMENTS...]      run Codex with the fleet's credentials
-       cdx --status                  show this host, its server, versions and what is still to be sent
-       cdx --doctor                  check each step of the way and say what to mend
+       cdx --status                  show this host, its server, versions and unsent usage
+       cdx --doctor                  check each step to the server and Codex, and say how to fix it
        cdx --update, -U              take the server's cdx now, and a newer Codex when it names one
        cdx --uninstall [--yes]       deregister this host and remove cdx, Codex and its folder
-       cdx --wrapper-sync            bring auth.json and prompts in step, without running Codex
+       cdx --wrapper-sync            sync auth.json and prompts, without running Codex
        cdx --wrapper-version, -W     print the version of this wrapper
        cdx --wrapper-help            print this text
-       cdx --debug ...               any of these, telling on stderr what is done (also: --verbose)
+       cdx --debug ...               any of these, logging each step on stderr (also: --verbose)
 
-Everything else goes to Codex as it is. auth.json and prompts lie in $CODEX_HOME, or in ~/.codex.
-Environment: CODEX_SYNC_BASE_URL, CODEX_SYNC_API_KEY, CODEX_SYNC_FQDN and CODEX_SYNC_CA_FILE replace what was installed;
-CODEX_SYNC_INTERVAL is how many seconds pass between looks at the server while Codex runs (30; 0 is never);
-CDX_QUIET=1 leaves the quota bars out; CODEX_DEBUG=1 tells on stderr what is done.
+Everything else is passed to Codex unchanged. auth.json and prompts are in $CODEX_HOME, or in ~/.codex.
+Environment: CODEX_SYNC_BASE_URL, CODEX_SYNC_API_KEY, CODEX_SYNC_FQDN and CODEX_SYNC_CA_FILE override the installed
+values; CODEX_SYNC_INTERVAL is the time between checks of the server while Codex runs, in seconds (default 30; 0: never);
+CDX_QUIET=1 hides the quota bars; CODEX_DEBUG=1 logs each step on stderr.
 """
 # Prompts, Codex's own version: nothing beside the credentials may hold a run up for longer.
 PROMPTS_SECONDS = 10.0
@@ -116,7 +116,7 @@ def sync_after(context: Context, run: Run, taps: Taps, arguments: list[str], hel
         context.prompts.push()
         context.spool.send(context.api)
     except (SyncError, OSError) as error:
-        say("not everything could be reported (%s); the next run tries again" % error)
+        say("some of the usage or prompts could not be sent (%s); the next run tries again" % error)
 
 
 def sync_only() -> int:
@@ -127,7 +127,7 @@ def sync_only() -> int:
         sync.run()
         if sync.server_is_behind:
             sync.run()
-        text = "%s is in step with the server" % sync.path
+        text = "%s is in sync with the server" % sync.path
     except NoCredentials:
         text = (
             "the fleet has no auth.json yet. Log in here with: cdx login   or on the server: cdxsync auth upload FILE"
@@ -146,7 +146,7 @@ def sync_only() -> int:
         Run(context.home, []).recover(context.spool)
         context.spool.send(context.api)
     except (SyncError, OSError) as error:
-        say("not everything is in step (%s); the next run tries again" % error)
+        say("the sync is incomplete (%s); the next run tries again" % error)
     keep_compiled()
     return 0
 
@@ -160,7 +160,7 @@ def update_now() -> int:
     except Refused as error:
         say_refused(error, own_fqdn())
         return 1
-    say("cdx is the server's %s" % context.sync.versions().get("wrapper_version"))
+    say("cdx is the server's version %s" % context.sync.versions().get("wrapper_version"))
     with contextlib.suppress(OSError):
         os.unlink(os.path.join(own_folder(context.home), "install.json"))
     update_codex(context.home, context.build, context.sync.versions(), INSTALL_SECONDS)
@@ -188,20 +188,20 @@ def run_codex(arguments: list[str]) -> int:
     taps = Taps(plan_taps(arguments, context.build.version, context.build.notes), arguments)
     watcher = Watcher(context, run, held)
     codex = Codex(context.build.program, arguments, taps)
-    mending = first in WITHOUT_CREDENTIALS
+    login = first in WITHOUT_CREDENTIALS
 
     def started(child: int) -> None:
         run.started(child)
-        if not mending:
+        if not login:
             watcher.start()
 
     try:
         status = codex.run(started)
     except OSError as error:
-        say("%s cannot be started: %s; see: cdx --doctor" % (context.build.program, error.strerror))
+        say("cannot start %s: %s. Run: cdx --doctor" % (context.build.program, error.strerror))
         run.end()
         return 126
-    if not mending:
+    if not login:
         held = watcher.stop()
         context.sync.server_is_behind = watcher.sync.server_is_behind
     try:

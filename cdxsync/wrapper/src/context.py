@@ -1,4 +1,4 @@
-"""What the commands work with: the server, the home, and what keeps the two in step."""
+"""What the commands work with: the server, the home, and what syncs the two."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def own_fqdn() -> str:
 
 
 class Context:
-    """What the commands work with: the server, the home, and what keeps the two in step."""
+    """What the commands work with: the server, the home, and what syncs the two."""
 
     def __init__(self) -> None:
         self.home = codex_home()

@@ -28,12 +28,12 @@ class Doctor:
     def __init__(self) -> None:
         self.failed = False
 
-    def report(self, mark: str, text: str, mend: str | None = None) -> None:
-        """A line for a check: `ok`, `warn` or `FAIL`, with what mends it."""
+    def report(self, mark: str, text: str, fix: str | None = None) -> None:
+        """A line for a check: `ok`, `warn` or `FAIL`, with how to fix it."""
         self.failed = self.failed or mark == "FAIL"
         sys.stdout.write("%-5s %s\n" % (mark, text))
-        if mend:
-            sys.stdout.write("      -> %s\n" % mend)
+        if fix:
+            sys.stdout.write("      -> %s\n" % fix)
 
     def run(self) -> int:
         """All checks; returns the exit code."""
@@ -57,18 +57,18 @@ class Doctor:
         self.report("ok", "cdx %s on Python %d.%d.%d" % (WRAPPER_VERSION, *sys.version_info[:3]))
         mode = stat.S_IMODE(os.stat(own).st_mode)
         if mode & 0o007:
-            self.report("FAIL", "%s, with this host's key, can be read by every user" % own, "chmod o-rwx %s" % own)
+            self.report("FAIL", "%s holds this host's key and is readable by every user" % own, "chmod o-rwx %s" % own)
         else:
             self.report("ok", "%s has mode %04o" % (own, mode))
         if not os.access(own, os.W_OK):
-            self.report("warn", "%s belongs to another user, who has to update it" % own, "sudo cdx --update")
+            self.report("warn", "%s belongs to another user, who must update it" % own, "sudo cdx --update")
 
     def check_home(self, context: Context) -> None:
         """The folder of auth.json."""
         if os.access(context.home, os.R_OK | os.W_OK | os.X_OK):
-            self.report("ok", "%s can be written" % context.home)
+            self.report("ok", "%s is writable" % context.home)
         else:
-            self.report("FAIL", "%s cannot be written" % context.home, "chown -R %d %s" % (os.geteuid(), context.home))
+            self.report("FAIL", "%s is not writable" % context.home, "chown -R %d %s" % (os.geteuid(), context.home))
 
     def check_connection(self, server: Server) -> bool:
         """Name, address, TLS; returns whether the server can be called."""
@@ -86,15 +86,18 @@ class Doctor:
             expiry = certificate_expiry(server)
         except ssl.SSLError as error:
             reason = getattr(error, "verify_message", "") or str(error)
-            mend = "if the server has a new certificate: cdxsync hosts register %s, and install cdx again" % own_fqdn()
-            self.report("FAIL", "the certificate of %s cannot be verified: %s" % (place, reason), mend)
+            fix = (
+                "if the server has a new CA, run on the server: cdxsync hosts register %s   and install cdx again"
+                % own_fqdn()
+            )
+            self.report("FAIL", "the certificate of %s cannot be verified: %s" % (place, reason), fix)
             return False
         except SyncError as error:
             self.report("FAIL", str(error))
             return False
         except OSError as error:
-            mend = "is `cdxsync serve` running, and does a firewall let %s pass?" % place
-            self.report("FAIL", "%s cannot be reached: %s" % (place, error), mend)
+            fix = "check that `cdxsync serve` is running, and that no firewall blocks %s" % place
+            self.report("FAIL", "%s cannot be reached: %s" % (place, error), fix)
             return False
         self.report_expiry(expiry)
         return True
@@ -116,7 +119,7 @@ class Doctor:
             self.report("FAIL", "the server refuses this host: %s" % error, remedy(error, own_fqdn()))
             return
         except SyncError as error:
-            self.report("FAIL", str(error), "look at the server's log")
+            self.report("FAIL", str(error), "check the server's log")
             return
         self.report("ok", "the server knows this host as %s" % own_fqdn())
         if answered in ("outdated", "upload_required"):
@@ -146,14 +149,12 @@ class Doctor:
             self.report("warn", "%s %s" % (path, text), "cdx --wrapper-sync, or cdx login")
             return
         if stat.S_IMODE(os.stat(path).st_mode) & 0o077:
-            self.report("FAIL", "%s can be read by other users" % path, "chmod 600 %s" % path)
+            self.report("FAIL", "%s is readable by other users" % path, "chmod 600 %s" % path)
         problem = context.sync.offline_problem()
         if problem:
             self.report("ok", "without the server Codex would not start now: %s" % problem)
         else:
-            self.report(
-                "ok", "%s is there, and good for %d hours without the server" % (path, OFFLINE_LIMIT_SECONDS // 3600)
-            )
+            self.report("ok", "%s can be used for %d hours without the server" % (path, OFFLINE_LIMIT_SECONDS // 3600))
 
     def check_codex(self, context: Context) -> None:
         """The program, and whether it is kept up to date."""
@@ -162,12 +163,12 @@ class Doctor:
         if not build.program:
             self.report("FAIL", "Codex is not installed", "npm install -g @openai/codex")
         elif not build.version:
-            self.report("warn", "%s does not tell its version" % build.program, "%s --version" % build.program)
+            self.report("warn", "%s does not report its version" % build.program, "%s --version" % build.program)
         else:
             self.report("ok", "Codex %s is %s" % (build.version, build.program))
         if wanted and build.program:
             problem = CodexPlace(build.program).problem()
-            self.report("warn", "the server names Codex %s" % wanted, problem or "cdx --update")
+            self.report("warn", "the server offers Codex %s" % wanted, problem or "cdx --update")
         last = read_json(os.path.join(own_folder(context.home), "install.json"))
         if last.get("problem"):
             self.report(

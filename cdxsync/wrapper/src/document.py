@@ -1,4 +1,4 @@
-"""auth.json as it lies on disk: its content, date and digest."""
+"""auth.json as it is on disk: its content, date and digest."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RFC_3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(\.\d+)?(?:
 
 
 class LocalDocument:
-    """auth.json as it lies on disk: its content (None when there is no usable one) and what identifies that file."""
+    """auth.json as it is on disk: its content (None when there is no usable one) and what identifies that file."""
 
     def __init__(self, path: str) -> None:
         self.document: dict[str, Any] | None = None
@@ -36,7 +36,7 @@ class LocalDocument:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise SyncError("%s: cannot be read: %s" % (path, error.strerror)) from None
+            raise SyncError("cannot read %s: %s" % (path, error.strerror)) from None
         self.identity = identity_of(status)
         try:
             document = json.loads(text.decode("utf-8"))
@@ -46,7 +46,7 @@ class LocalDocument:
             debug("%s holds no credentials" % path)
         elif isinstance(document, dict):
             if parse_time(document.get("last_refresh")) is None:
-                # A login by API key has no date: the file's own tells when it was made.
+                # A login by API key has no date: the file's own date says when it was made.
                 stamp = min(status.st_mtime, time.time())
                 document = dict(document, last_refresh=format_time(stamp))
             self.document = document

@@ -22,7 +22,7 @@ class Offline(SyncError):
 class Refused(SyncError):
     """The server knows this host, or its key, as one that may not have the credentials."""
 
-    remedy = "ask your admin to look at: cdxsync hosts show %s"
+    remedy = "Ask your admin to look at: cdxsync hosts show %s"
 
 
 class Rejected(SyncError):
@@ -41,9 +41,9 @@ class NoCredentials(SyncError):
     """Neither the fleet nor this host has an auth.json."""
 
 
-NEW_KEY = "ask your admin to run: cdxsync hosts register %s   and install cdx again with what it prints"
-NEW_ADDRESS = "this machine's address has changed; ask your admin to run: cdxsync hosts unbind %s"
-ENABLE = "ask your admin to run: cdxsync hosts enable %s"
+NEW_KEY = "Ask your admin to run: cdxsync hosts register %s   and install cdx again with what it prints"
+NEW_ADDRESS = "The address of this machine has changed. Ask your admin to run: cdxsync hosts unbind %s"
+ENABLE = "Ask your admin to run: cdxsync hosts enable %s"
 # Error codes that mean more than their HTTP status: what is raised, and its remedy.
 DECISIONS = {
     "key_missing": (Refused, NEW_KEY),

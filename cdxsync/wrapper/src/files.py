@@ -48,7 +48,7 @@ def codex_home() -> str:
     try:
         os.makedirs(home, mode=0o700, exist_ok=True)
     except OSError as error:
-        raise SyncError("%s: cannot be made: %s" % (home, error.strerror)) from None
+        raise SyncError("cannot create %s: %s" % (home, error.strerror)) from None
     return home
 
 
@@ -63,7 +63,7 @@ def own_folder(home: str, *names: str) -> str:
 def child_environment() -> dict[str, str]:
     """The environment for Codex: without the host's key, which is none of its business.
 
-    Where $HOME is not the user's, Codex is told which folder was brought in step.
+    Where $HOME is not the user's, Codex is told which folder was synced.
     """
     env = {name: value for name, value in os.environ.items() if name != "CODEX_SYNC_API_KEY"}
     home = user_home()
@@ -90,7 +90,7 @@ def replace_file(
 ) -> Identity | None:
     """Replace `path` by bytes in one step, private from the first byte; a reader sees the old file or the new one.
 
-    `unless` is asked last thing before; when it says true, nothing is replaced. `durably`: also after a power cut.
+    `unless` is called just before; when it returns true, nothing is replaced. `durably`: also after a power cut.
     Returns the new file's identity, or None when it was not replaced.
     """
     directory, name = os.path.split(path)
@@ -143,7 +143,7 @@ def write_json(path: str, value: object) -> None:
 
 @contextlib.contextmanager
 def locked(path: str, wait: bool = True) -> Iterator[bool]:
-    """Hold a lock file; yields whether it is held. Where files cannot be locked, nobody waits."""
+    """Hold a lock file; yields whether it is held. Where files cannot be locked, it does not wait."""
     descriptor = None
     held = True
     try:

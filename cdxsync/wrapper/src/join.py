@@ -50,7 +50,7 @@ HEAD = '''\
 #!/usr/bin/env python3
 """cdx: run Codex with the credentials of the fleet.
 
-Before the run auth.json and the prompts are brought in step with the cdxsync server; while Codex runs a changed
+Before the run auth.json and the prompts are synced with the cdxsync server; while Codex runs a changed
 auth.json is sent at once and a newer one is fetched; after the run changed prompts and the used tokens are sent. Codex
 itself gets its arguments, terminal, signals and exit code untouched. Python 3.8 or later, standard library only.
 

@@ -139,7 +139,7 @@ class OutputReader:
 def event_usage(events: Sequence[dict[str, int] | None]) -> dict[str, int] | None:
     """The entry of a run's `turn.completed` events.
 
-    Codex counts over the whole session in them; an event that is not more than the one before starts anew.
+    Codex counts over the whole session in them; an event that is not more than the one before starts a new count.
     """
     done: dict[str, int] = {}
     running: dict[str, int] = {}

@@ -8,7 +8,7 @@ import os
 
 
 def is_free(path: str) -> bool:
-    """Whether nobody holds a lock file."""
+    """Whether a lock file is held by no process."""
     try:
         descriptor = os.open(path, os.O_RDWR)
     except OSError:
@@ -36,7 +36,7 @@ def alive(pid: object) -> bool:
 
 
 def descendants(pid: int) -> list[int]:
-    """A process and all below it, where /proc tells."""
+    """A process and all below it, where there is /proc."""
     found, todo = [], [pid]
     while todo:
         pid = todo.pop()
@@ -49,7 +49,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def open_sessions(pid: int | None, root: str) -> set[str]:
-    """The session files that a process and those below it have open, where /proc tells."""
+    """The session files that a process and those below it have open, where there is /proc."""
     return held_by(descendants(pid), root) if pid else set()
 
 

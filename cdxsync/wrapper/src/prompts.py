@@ -1,4 +1,4 @@
-"""Keeps prompts in step with the server's."""
+"""Syncs prompts with the server's."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def plan_prompts(
 
 
 class Prompts:
-    """Keeps the prompts' folder in step with the server's list."""
+    """Syncs the prompts' folder with the server's list."""
 
     def __init__(self, api: Api, home: str) -> None:
         self.api = api
@@ -139,14 +139,14 @@ class Prompts:
             return dict(self.notes.get("server") or {})
         commands = self.api.data(status, text).get("commands")
         if not isinstance(commands, list):
-            raise Offline("the server's list of prompts is not understood")
+            raise Offline("the server sent an unknown list of prompts")
         listed = {}
         for command in commands:
             name, sha = (command.get("filename"), command.get("sha256")) if isinstance(command, dict) else (None, None)
             if isinstance(name, str) and prompt_name(name) and isinstance(sha, str) and HEX_SHA256.match(sha):
                 listed[name] = sha
             else:
-                debug("the server lists a prompt named %r; it is left alone" % (name,))
+                debug("the server lists a prompt named %r; it is ignored" % (name,))
         self.notes["etag"] = headers.get("ETag", "")
         return listed
 
@@ -207,7 +207,7 @@ class Prompts:
         text, sha = answer.get("prompt"), answer.get("sha256")
         data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else b""
         if not data or sha256_of(data) != sha:
-            debug("the server sends no good prompt %s" % name)
+            debug("the server sent a damaged prompt %s" % name)
             return None
         return sha if self._write(name, data, local) else None
 
@@ -216,11 +216,11 @@ class Prompts:
         try:
             os.makedirs(self.folder, mode=0o700, exist_ok=True)
             if os.path.lexists(path) and name not in local:
-                debug("%s is no regular file; it is left alone" % path)
+                debug("%s is not a regular file; it is ignored" % path)
                 return False
             return replace_file(path, data, 0o644) is not None
         except OSError as error:
-            raise SyncError("%s: cannot be written: %s" % (path, error.strerror)) from None
+            raise SyncError("cannot write %s: %s" % (path, error.strerror)) from None
 
     def _keep_aside(self, name: str) -> None:
         with open(os.path.join(self.folder, name), "rb") as file:

@@ -15,7 +15,7 @@ from cdxsync.wrapper.src.errors import SyncError
 
 CONNECT_TIMEOUT = 3.0
 READ_TIMEOUT = 6.0
-# Shortly after the server could not be reached nobody wants to wait for it again.
+# Shortly after the server could not be reached, a run does not wait as long again.
 IMPATIENT_TIMEOUT = 0.7
 IMPATIENT_READ_TIMEOUT = 2.0
 
@@ -24,7 +24,7 @@ class Server:
     """Where the server is and how it is trusted; makes the calls to it."""
 
     def __init__(self, base_url: str, api_key: str, ca_pem: str, ca_file: str, impatient: bool = False) -> None:
-        again = "mend CODEX_SYNC_BASE_URL" if os.environ.get("CODEX_SYNC_BASE_URL") else "install cdx again"
+        again = "correct CODEX_SYNC_BASE_URL" if os.environ.get("CODEX_SYNC_BASE_URL") else "install cdx again"
         try:
             parts = urllib.parse.urlsplit(base_url)
             port = parts.port
@@ -34,7 +34,7 @@ class Server:
             raise SyncError("the server's address %r is not a URL; %s" % (base_url, again))
         if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
             raise SyncError(
-                "%s is not encrypted; plain http is only for a server on this machine; %s" % (base_url, again)
+                "%s is not encrypted; plain http is allowed only for a server on this machine; %s" % (base_url, again)
             )
         self.base_url = base_url.rstrip("/")
         self.scheme, self.host, self.netloc = parts.scheme, parts.hostname, parts.netloc
@@ -58,7 +58,7 @@ class Server:
                     else:
                         self._context = ssl.create_default_context(cadata=self.ca_pem or None)
                 except (OSError, ValueError) as error:
-                    again = "mend CODEX_SYNC_CA_FILE" if self.ca_file else "install cdx again"
+                    again = "correct CODEX_SYNC_CA_FILE" if self.ca_file else "install cdx again"
                     raise SyncError(
                         "the CA certificate for the server cannot be used: %s; %s" % (error, again)
                     ) from None

@@ -45,7 +45,7 @@ def add_counts(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:
 
 
 class SessionFile:
-    """What one session file tells of the bytes from `start` on: the counts by model, and whose session it is."""
+    """What one session file says of the bytes from `start` on: the counts by model, and whose session it is."""
 
     def __init__(self, path: str, start: int) -> None:
         self.path = path

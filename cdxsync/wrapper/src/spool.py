@@ -47,7 +47,7 @@ class Spool:
         try:
             replace_file(os.path.join(self.folder, name), json.dumps({"key": key, "usages": entries}).encode())
         except OSError as error:
-            raise SyncError("the usage cannot be kept in %s: %s" % (self.folder, error.strerror)) from None
+            raise SyncError("cannot save the usage in %s: %s" % (self.folder, error.strerror)) from None
 
     def holds(self, key: str) -> bool:
         """Whether a run's entries are waiting."""
@@ -85,7 +85,7 @@ class Spool:
             return
         asked = call.get("asked_at")
         if isinstance(asked, (int, float)) and time.time() - asked > MAX_AMBIGUOUS_SECONDS:
-            tell("the usage of a run may have been reported long ago; it is kept as %s.doubtful" % path)
+            tell("the usage of a run may have been reported already; it is kept as %s.doubtful" % path)
             os.replace(path, path + ".doubtful")
             return
         if asked is None:
@@ -94,7 +94,7 @@ class Spool:
         try:
             api.post("/usage", {"usages": entries}, {"Idempotency-Key": key})
         except Rejected as error:
-            tell("the server does not take the usage of a run (%s); it is kept as %s.refused" % (error, path))
+            tell("the server rejected the usage of a run (%s); it is kept as %s.refused" % (error, path))
             os.replace(path, path + ".refused")
             return
         debug("reported the usage of a run")

@@ -50,7 +50,7 @@ def document_text(sync: Sync, answered: str | None) -> str:
     if local.document is None:
         return "unreadable" if local.unreadable else "none"
     states = {
-        "valid": "in step with the server",
+        "valid": "in sync with the server",
         "outdated": "older than the server's",
         "upload_required": "newer than the server's",
         "missing": "the server has none yet",
@@ -104,4 +104,4 @@ def spool_text(spool: Spool) -> str:
     """What waits to be sent, for people."""
     count = len(spool.paths())
     kept = len([name for name in os.listdir(spool.folder) if not name.endswith(".json")])
-    return "%d runs to report%s" % (count, ", %d not taken by the server in %s" % (kept, spool.folder) if kept else "")
+    return "%d runs to report%s" % (count, ", %d rejected by the server in %s" % (kept, spool.folder) if kept else "")

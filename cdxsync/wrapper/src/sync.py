@@ -1,4 +1,4 @@
-"""Keeps auth.json in step with the server's."""
+"""Syncs auth.json with the server's."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FUTURE_TOLERANCE_SECONDS = 300
 
 
 class Sync:
-    """Keeps auth.json in step with the server's canonical one."""
+    """Syncs auth.json with the fleet's canonical document."""
 
     def __init__(self, api: Api, home: str, client_version: str, quiet: bool = False) -> None:
         self.api = api
@@ -33,7 +33,7 @@ class Sync:
         self.quiet = quiet
         self.server_is_behind = False
         self.answer: dict[str, Any] = {}
-        # The file that the server is in step with: its identity and its document's digest.
+        # The file that the server is in sync with: its identity and its document's digest.
         self.settled: tuple[Identity | None, str | None] | None = None
 
     def run(self) -> None:
@@ -60,7 +60,7 @@ class Sync:
                 self._settle(local.identity, local.document)
                 return
             if status != "outdated" or not isinstance(self.answer.get("auth"), dict):
-                raise Offline("the server's answer is not understood (status %r)" % status)
+                raise Offline("the server sent an unknown answer (status %r)" % status)
             document = self.answer.pop("auth")
             identity = self._replace(local, document)
             if identity is not None:
@@ -103,14 +103,14 @@ class Sync:
         try:
             return replace_file(path, data, unless=lambda: file_identity(self.path) != local.identity)
         except OSError as error:
-            raise SyncError("%s: cannot be written: %s" % (path, error.strerror)) from None
+            raise SyncError("cannot write %s: %s" % (path, error.strerror)) from None
 
     def _keep_aside(self, path: str, local: LocalDocument) -> None:
         if file_identity(self.path) == local.identity:
             with open(path, "rb") as file:
                 replace_file(path + ".unreadable", file.read())
             if not self.quiet:
-                say("%s was not a JSON object; it is kept as %s.unreadable" % (self.path, self.path))
+                say("%s was not a JSON object; the old content is in %s.unreadable" % (self.path, self.path))
 
     def current(self) -> str | None:
         """What identifies the file's content now, or None without a usable one."""
@@ -145,12 +145,12 @@ def say_refused(error: Refused, fqdn: str) -> None:
 
 
 def auth_before(sync: Sync, fqdn: str) -> bool:
-    """Sync before a run; returns whether Codex may start. Says what is amiss."""
+    """Sync before a run; returns whether Codex may start. Reports what is wrong."""
     try:
         sync.run()
     except NoCredentials:
         say("the fleet has no auth.json yet. Log in here with: cdx login   (it is then shared with all hosts)")
-        say("or on the server: cdxsync auth upload FILE")
+        say("Or on the server: cdxsync auth upload FILE")
     except Refused as error:
         say_refused(error, fqdn)
         return False
@@ -160,7 +160,7 @@ def auth_before(sync: Sync, fqdn: str) -> bool:
         problem = sync.offline_problem()
         if problem:
             say("%s, and %s" % (error, problem))
-            say("what is wrong on the way to the server says: cdx --doctor")
+            say("Run cdx --doctor to find out why.")
             return False
         say("%s; using the cached credentials" % error)
     return True

@@ -15,7 +15,7 @@ from cdxsync.wrapper.src.versions import version_key
 if TYPE_CHECKING:
     from typing import Any
 
-# These mend a broken login, so they run whatever the server says, and nothing is changed under them.
+# These repair a broken login, so they run whatever the server says, and nothing is changed while they run.
 WITHOUT_CREDENTIALS = ("login", "logout")
 # These speak a protocol on their standard streams.
 WITHOUT_TAP = ("app-server", "mcp-server", "exec-server", "proto", *WITHOUT_CREDENTIALS)
@@ -75,7 +75,7 @@ class Tap:
                 while view:
                     view = view[os.write(self.descriptor, view) :]
             except OSError:
-                # Nobody reads any more: Codex shall notice, as it would without us.
+                # There is no reader any more: Codex shall notice, as it would without us.
                 break
         self.reader.close()
         os.close(self.source)
@@ -155,7 +155,7 @@ class Taps:
             tap.finish()
 
     def usage(self, arguments: list[str], home: str) -> tuple[str, list[dict[str, Any]]]:
-        """(source, entries) of what the output told."""
+        """(source, entries) of the usage in the output."""
         model = model_of(arguments, home)
         events = event_usage([event for tap in self.all for event in tap.reader.events])
         entries = [events] if events else printed_usage("\n".join(tap.reader.text() for tap in self.all))

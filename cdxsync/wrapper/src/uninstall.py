@@ -22,7 +22,7 @@ def uninstall(arguments: list[str]) -> int:
     """`--uninstall`: deregister this host and remove cdx, Codex and its folder; returns the exit code."""
     home = os.path.realpath(codex_home())
     paths = leftovers(home)
-    say("this deregisters %s and removes for good:" % own_fqdn())
+    say("this deregisters %s and permanently removes:" % own_fqdn())
     for path in paths:
         sys.stderr.write("       %s\n" % path)
     if "--yes" not in arguments and not agreed():
@@ -34,7 +34,7 @@ def uninstall(arguments: list[str]) -> int:
         if problem:
             problems = True
             say("%s: %s" % (path, problem))
-    say("done, but for what is said above" if problems else "done")
+    say("Done, except for the problems above." if problems else "Done.")
     return 1 if problems else 0
 
 
@@ -68,9 +68,9 @@ def removable_home(home: str, user: str) -> bool:
 def agreed() -> bool:
     """Ask on the terminal."""
     if not sys.stdin.isatty():
-        say("there is no terminal to ask on; say --yes")
+        say("No terminal to confirm on; add --yes.")
         return False
-    sys.stderr.write("cdx: go on? [y/N] ")
+    sys.stderr.write("cdx: Continue? [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 

@@ -33,15 +33,15 @@ def installed_settings() -> bool:
 
 
 def update_wrapper(api: Api, versions: dict[str, Any], forced: bool = False) -> bool:
-    """Take the server's cdx when it is newer, or the same version made anew. Returns whether it was installed.
+    """Take the server's cdx when it is newer, or another build of the same version. Returns whether it was installed.
 
-    Raises SyncError when it should have been and could not. Nobody gets an older one unasked.
+    Raises SyncError when it should have been and could not. An older one is installed only when asked for.
     """
     own = os.path.realpath(__file__)
     sha, version = versions.get("wrapper_sha256"), versions.get("wrapper_version")
     if not (isinstance(sha, str) and HEX_SHA256.match(sha) and isinstance(version, str)):
         if forced:
-            raise SyncError("the server names no cdx; ask your admin to run: cdxsync wrapper show")
+            raise SyncError("the server offers no cdx; ask your admin to run: cdxsync wrapper show")
         return False
     if not forced:
         older = version_key(version) < version_key(WRAPPER_VERSION)
@@ -53,11 +53,9 @@ def update_wrapper(api: Api, versions: dict[str, Any], forced: bool = False) -> 
     status, _, new = api.request("GET", "/wrapper/download")
     if status != 200:
         Api.data(status, new)
-        raise SyncError("the server sends no cdx; ask your admin to run: cdxsync wrapper show")
+        raise SyncError("the server did not send cdx; ask your admin to run: cdxsync wrapper show")
     if sha256_of(new) != sha:
-        raise SyncError(
-            "the checksum of the cdx that the server sends is wrong; it is not installed. Try again: cdx --update"
-        )
+        raise SyncError("the checksum of the downloaded cdx is wrong; it is not installed. Try again: cdx --update")
     install_wrapper(own, new, version)
     return True
 
@@ -86,7 +84,7 @@ def install_wrapper(own: str, new: bytes, version: str) -> None:
             replace_file(own, old, stat.S_IMODE(status.st_mode))
             raise
     except OSError as error:
-        raise SyncError("cdx %s cannot be installed in %s: %s" % (version, own, error.strerror)) from None
+        raise SyncError("cannot install cdx %s as %s: %s" % (version, own, error.strerror)) from None
 
 
 def own_as(path: str, status: os.stat_result) -> None:
@@ -111,16 +109,16 @@ def check_wrapper(program: str, version: str) -> None:
                 env=child_environment(),
             )
         except (OSError, subprocess.SubprocessError) as error:
-            raise SyncError("cdx %s fails its self-test (%s); this one stays" % (version, error)) from None
+            raise SyncError("cdx %s fails its self-test (%s); the current one stays" % (version, error)) from None
         if done.returncode != 0 or (expected and done.stdout.decode("utf-8", "replace") != expected):
-            raise SyncError("cdx %s fails its self-test; this one stays" % version)
+            raise SyncError("cdx %s fails its self-test; the current one stays" % version)
 
 
 def self_test() -> int:
     """`--wrapper-self-test`: whether this file can do its work here; returns the exit code."""
     constants = (WRAPPER_VERSION, CODEX_SYNC_BASE_URL_DEFAULT, CODEX_SYNC_API_KEY, CODEX_SYNC_FQDN)
     if any(value.startswith("__") or not value for value in constants):
-        say("this cdx was not made for a host; an admin gets one that is with: cdxsync hosts register NAME")
+        say("this cdx was not made for a host; an admin makes one with: cdxsync hosts register NAME")
         return 1
     Server(CODEX_SYNC_BASE_URL_DEFAULT, CODEX_SYNC_API_KEY, CODEX_SYNC_CA_PEM, "").context()
     return 0

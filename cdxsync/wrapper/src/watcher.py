@@ -1,4 +1,4 @@
-"""Keeps in step with the server while Codex runs."""
+"""Syncs with the server while Codex runs."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Watcher:
         self.thread.start()
 
     def stop(self) -> str | None:
-        """End; returns what auth.json held when the server was last in step with it."""
+        """End; returns what auth.json held when the server was last in sync with it."""
         self.stopping.set()
         self.thread.join(CONNECT_TIMEOUT)
         return None if self.thread.is_alive() else self.held
@@ -72,7 +72,7 @@ class Watcher:
         try:
             work()
         except Exception as error:
-            debug("%s; it is tried again" % error)
+            debug("%s; trying again" % error)
             self.next_try = time.monotonic() + self.RETRY_SECONDS
         finally:
             self.sync.api.close()
