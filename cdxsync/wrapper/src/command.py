@@ -44,7 +44,7 @@ usage: cdx [CODEX ARGUMENTS...]      run Codex with the fleet's credentials
 
 Everything else is passed to Codex unchanged. auth.json and prompts are in $CODEX_HOME, or in ~/.codex.
 Environment: CODEX_SYNC_BASE_URL, CODEX_SYNC_API_KEY, CODEX_SYNC_FQDN and CODEX_SYNC_CA_FILE override the installed
-values; CODEX_SYNC_INTERVAL is the time between checks of the server while Codex runs, in seconds (default 30; 0: never);
+values; CODEX_SYNC_INTERVAL is the time between checks of the server during a run, in seconds (default 30; 0: never);
 CDX_QUIET=1 hides the quota bars; CODEX_DEBUG=1 logs each step on stderr.
 """
 # Prompts, Codex's own version: nothing beside the credentials may hold a run up for longer.
