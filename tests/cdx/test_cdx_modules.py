@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cdxsync.base.errors import KINDS
 from cdxsync.wrapper.src import errors, join
 from tests.support.documents import make_auth
 from tests.support.fleet import Fleet
@@ -159,6 +160,14 @@ def test_servers_without_codes_are_known_by_their_texts() -> None:
         assert errors.code_of(500, {"message": text}) == ""
         old, new = errors.failure(status, {"message": text}), errors.failure(status, {"message": "", "code": code})
         assert (type(old), old.remedy) == (type(new), new.remedy)
+
+
+def test_the_codes_are_those_of_the_server() -> None:
+    declared = {code: kind.http_status for kind in KINDS.values() for code in kind.codes}
+    assert errors.DECISIONS.keys() <= declared.keys()
+    assert {declared[code] for code in errors.DECISIONS} == {401, 403}
+    for status, _, code in errors.TEXTS_OF_OLDER_SERVERS:
+        assert declared[code] == status
 
 
 def test_no_decision_is_made_by_words() -> None:

@@ -51,6 +51,7 @@ DECISIONS = {
     "address_not_bound": (Refused, NEW_ADDRESS),
     "host_disabled": (Refused, ENABLE),
     "store_not_permitted": (NotPermitted, ""),
+    "prompts_not_permitted": (NotPermitted, ""),
 }
 # Servers before error codes: the texts by which cdx knows them. No other place decides by the words of a message.
 TEXTS_OF_OLDER_SERVERS = (
