@@ -1,11 +1,9 @@
 """Who calls: the client's address, the host's key, the admin's certificate."""
 
-import contextlib
 import hmac
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from bottle import request
 
@@ -13,13 +11,15 @@ from cdxsync.api import access_log, bodies, dashboard, same_origin
 from cdxsync.api.observing import ACTOR
 from cdxsync.base import texts
 from cdxsync.base.errors import CdxsyncError, NotFound, Refused, TooManyRequests, Unauthenticated
-from cdxsync.hosts import blocking, registry
-from cdxsync.security import addresses, apikeys
+from cdxsync.hosts import admission
+from cdxsync.hosts.admission import Caller
+from cdxsync.security import addresses
 from cdxsync.security.revocation import Revocations
 from cdxsync.security.throttle import Throttle, source_of
 from cdxsync.store import audit
 from cdxsync.store.fleet import Fleet
-from cdxsync.store.tables import Host
+
+Answer = TypeVar("Answer")
 
 CERTIFICATE = "cdxsync.client_certificate"
 _TRUE = ("1", "true", "yes", "on", "success")
@@ -113,21 +113,11 @@ class Guard:
             "Too many failed authentications from this address; wait and try again", wait, code="too_many_failures"
         )
 
-    def refused(self, reason: str, host: Host | None) -> None:
+    def refused(self, reason: str, host: audit.HostLike | None) -> None:
         """Write an audit row about a refused call: one a minute for each source."""
         address = client_address(self.fleet)
         if self.throttle.may_audit(reason, source_of(address)):
             audit.note("access.refused", host=host, reason=reason, ip=str(address), path=public_path())
-
-
-@dataclass(frozen=True)
-class Caller:
-    """A host that calls: who, with which key, and from where."""
-
-    host_id: int
-    api_key: str = field(repr=False)
-    api_key_sha256: str
-    address: str
 
 
 class HostGate:
@@ -135,16 +125,18 @@ class HostGate:
 
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
+        self._memory = admission.Memory()
 
-    def admit(self, *, force: bool = False) -> tuple[Host, str]:
-        """The calling host and its key. A HEAD request binds no address.
+    def admit(self, *, force: bool = False) -> Caller:
+        """The calling host, by its row. A HEAD request binds no address.
 
         Raises `Unauthenticated`, `Refused` or `TooManyRequests`.
         """
         guard = self._guard
+        address = client_address(guard.fleet)
         try:
             key = api_key()
-            host = registry.authenticate(key)
+            host = admission.authenticate(key)
         except Unauthenticated as error:
             raise guard.failed(error) from None
         request.environ[ACTOR] = audit.host_actor(host)
@@ -153,46 +145,43 @@ class HostGate:
             guard.refused("Too many calls", host)
             raise TooManyRequests("This host calls too often; wait and try again", wait, code="rate_limited")
         try:
-            registry.check_active(host)
-            registry.admit(host, client_address(guard.fleet), force=force, bind=request.method != "HEAD")
+            admission.check_active(host)
+            admission.admit_address(host, address, force=force, bind=request.method != "HEAD")
         except Refused as error:
             guard.refused(error.message, host)
-            blocking.note_blocked(host)
+            admission.note_blocked(host)
             raise
-        return host, str(key)
+        return Caller(host.id, host.fqdn, str(key), host.api_key_sha256, str(address), self._memory)
 
-    def run(self, work: Callable[[Caller, bytes], dict[str, Any]]) -> dict[str, Any]:
-        """Let the host pass, read the body, and do `work`, which writes and there uses `hosts.still_admitted`.
+    def run(self, work: Callable[[Caller, bytes], Answer]) -> Answer:
+        """Let the host pass, read the body, and do `work`, which writes and begins that with `Caller.row`.
 
-        That looks at the row anyway. So a host that is known from an earlier call passes without a look before, and
-        only when it turns out to have changed is it asked for as by `admit`, whose errors this raises.
+        A host that is recalled from an earlier call passes without a look at its row before the body is read: `row`
+        looks at it anyway. When that finds that the row has changed, nothing of the work is kept, and the call is
+        admitted by the row as any other, with the answers of `admit`; then the work is done for the first time.
         """
-        limit = self._guard.fleet.settings.max_body_bytes
-        caller = self._known()
-        if caller is None:
-            caller = self._admitted()
-            return work(caller, bodies.body_bytes(limit))
-        body = bodies.body_bytes(limit)
+        caller = self._recalled() or self.admit()
+        body = bodies.body_bytes(self._guard.fleet.settings.max_body_bytes)
+        while True:
+            try:
+                return work(caller, body)
+            except admission.RowChanged as changed:
+                if not caller.recalled:  # the row has changed within this call
+                    raise changed.answer from None
+            self._memory.forget(caller)
+            caller = self.admit()
+
+    def _recalled(self) -> Caller | None:
+        """The calling host by its last call, when its rate allows one more; None leaves all answers to `admit`."""
         try:
-            return work(caller, body)
-        except (registry.Outdated, Unauthenticated):
-            registry.forget(caller.api_key_sha256)
-        return work(self._admitted(), body)
-
-    def _known(self) -> Caller | None:
-        with contextlib.suppress(Unauthenticated):
-            key = (api_key() or "")[: apikeys.MAX_LENGTH + 1]  # of longer ones none is known
-            fingerprint = apikeys.fingerprint(key)
-            known = registry.known(fingerprint)
-            address = str(client_address(self._guard.fleet))
-            if known is not None and known.ip == address and self._guard.throttle.called(known.id) is None:
-                request.environ[ACTOR] = audit.host_actor(known)
-                return Caller(known.id, key, fingerprint, address)
-        return None
-
-    def _admitted(self) -> Caller:
-        host, key = self.admit()
-        return Caller(host.id, key, host.api_key_sha256, str(client_address(self._guard.fleet)))
+            key = api_key()
+        except Unauthenticated:
+            return None
+        caller = self._memory.recall(key or "", str(client_address(self._guard.fleet)))
+        if caller is None or self._guard.throttle.called(caller.id) is not None:
+            return None
+        request.environ[ACTOR] = audit.host_actor(caller)
+        return caller
 
 
 class AdminGate:

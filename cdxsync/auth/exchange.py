@@ -1,7 +1,7 @@
 """`POST /auth` and the admin's upload: the sync rule with its reading and writing around it (`docs/protocol.md 4`)."""
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +14,7 @@ from cdxsync.base.errors import Invalid, Refused
 from cdxsync.base.settings import Settings
 from cdxsync.codex import quota, versions
 from cdxsync.hosts import permits, registry
+from cdxsync.hosts.admission import Caller
 from cdxsync.store import audit
 from cdxsync.store.database import write
 from cdxsync.store.fleet import Fleet
@@ -39,13 +40,9 @@ _HOLDS = Prepared(
 
 
 @dataclass(frozen=True)
-class Call:
-    """One authenticated call of a host: who, with which key, from where, running what."""
+class Reported:
+    """What a host says that it runs."""
 
-    host_id: int
-    api_key: str = field(repr=False)
-    api_key_sha256: str
-    address: str
     client_version: str
     wrapper_version: str
 
@@ -59,20 +56,20 @@ class Claim:
     digest: str
 
 
-def run(fleet: Fleet, call: Call, body: dict[str, Any]) -> dict[str, Any]:
+def run(fleet: Fleet, caller: Caller, body: dict[str, Any], reported: Reported) -> dict[str, Any]:
     """Carry out the `command` of a `POST /auth` body; returns the answer's `data`.
 
-    Raises `Invalid`, or `Refused` when the host may not store. A call whose command is acceptable counts and reports
-    its versions even when it then fails.
+    Raises `Invalid`, `Refused` when the host may not store, or `RowChanged` as `Caller.row` does. A call whose command
+    is acceptable counts and reports its versions even when it then fails.
     """
     command = _read_command(body.get("command"))
     at = clock.now()
     try:
         request = read_claim(body, at) if command == "retrieve" else _read_document(fleet, body.get("auth"), at)
     except Invalid:
-        write(lambda: _count(call, at))
+        write(lambda: _count(caller, reported, at))
         raise
-    answer = write(lambda: _exchange(fleet, call, request, at))
+    answer = write(lambda: _exchange(fleet, caller, reported, request, at))
     if isinstance(answer, Refused):
         raise answer
     return answer
@@ -110,22 +107,24 @@ def _read_document(fleet: Fleet, value: object, at: datetime) -> AuthDocument:
     return documents.canonicalise(value, at=at, token_min_length=fleet.settings.token_min_length)
 
 
-def _count(call: Call, at: datetime) -> Host:
+def _count(caller: Caller, reported: Reported, at: datetime) -> Host:
     """Count the call and keep the versions that it reports; returns the host as it is then."""
     stamp = clock.stamp(at)
-    host = registry.still_admitted(call.host_id, call.api_key_sha256, call.address)
-    before = host.client_version
-    _COUNT.execute(host=host.id, client_version=call.client_version, wrapper_version=call.wrapper_version, stamp=stamp)
-    versions.note_reported(before, call.client_version)
+    host = caller.row()
+    before, client, wrapper = host.client_version, reported.client_version, reported.wrapper_version
+    _COUNT.execute(host=host.id, client_version=client, wrapper_version=wrapper, stamp=stamp)
+    versions.note_reported(before, client)
     # Nobody else can have changed the row: to read it again would find just this.
     host.api_calls += 1
-    host.client_version, host.wrapper_version = call.client_version, call.wrapper_version
+    host.client_version, host.wrapper_version = client, wrapper
     host.last_seen_at = host.updated_at = stamp
     return host
 
 
-def _exchange(fleet: Fleet, call: Call, request: Claim | AuthDocument, at: datetime) -> dict[str, Any] | Refused:
-    host = _count(call, at)
+def _exchange(
+    fleet: Fleet, caller: Caller, reported: Reported, request: Claim | AuthDocument, at: datetime
+) -> dict[str, Any] | Refused:
+    host = _count(caller, reported, at)
     if isinstance(request, AuthDocument) and (refusal := permits.refusal(host, "store_auth")):
         # Not raised: the call counts, and the audit row stays.
         canonical_id, document = canonical.current(fleet) or (None, None)
@@ -144,7 +143,7 @@ def _exchange(fleet: Fleet, call: Call, request: Claim | AuthDocument, at: datet
         | {
             "api_calls": host.api_calls,
             "token_usage_month": reports.host_month_totals(at, host),
-            "versions": versions.block(_wrapper_sha256(fleet, call, host.fqdn)),
+            "versions": versions.block(_wrapper_sha256(fleet, caller, host.fqdn)),
         }
         | quota.for_host(fleet.settings, at)
     )
@@ -155,13 +154,13 @@ _wrapper_hashes: OrderedDict[tuple[str, ...], str] = OrderedDict()
 _MAX_HASHES = 20_000
 
 
-def _wrapper_sha256(fleet: Fleet, call: Call, fqdn: str) -> str:
+def _wrapper_sha256(fleet: Fleet, caller: Caller, fqdn: str) -> str:
     """The SHA-256 of the host's wrapper, which is only baked to learn it when it is not known yet."""
     settings = fleet.settings
-    made_of = (settings.public_url, call.api_key_sha256, fqdn, fleet.host_ca_pem, settings.github_api_url)
+    made_of = (settings.public_url, caller.api_key_sha256, fqdn, fleet.host_ca_pem, settings.github_api_url)
     known = _wrapper_hashes.get(made_of)
     if known is None:
-        baked = baking.bake(settings.public_url, call.api_key, fqdn, fleet.host_ca_pem, settings.github_api_url)
+        baked = baking.bake(settings.public_url, caller.api_key, fqdn, fleet.host_ca_pem, settings.github_api_url)
         known = baked.sha256
         _wrapper_hashes[made_of] = known
         if len(_wrapper_hashes) > _MAX_HASHES:

@@ -1,1 +1,3 @@
-"""Hosts: `registry` (registering, the address rule), `permits`, `installers`, and `enrolment` of whole lists."""
+"""Hosts: `registry` (registering, finding, changing), `admission` (who may call, from where), `permits`, `installers`,
+and `enrolment` of whole lists.
+"""

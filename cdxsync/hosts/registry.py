@@ -1,19 +1,17 @@
-"""Hosts: registering, authenticating, the address rule, and what answers say of them (`docs/protocol.md 2`)."""
+"""Hosts: registering, finding, changing and deleting them, and what answers say of them (`docs/protocol.md 2`)."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 from peewee import fn
 
 from cdxsync.base import clock
-from cdxsync.base.errors import Invalid, NotFound, Refused, Unauthenticated
+from cdxsync.base.errors import Invalid, NotFound
 from cdxsync.codex import versions
 from cdxsync.hosts import permits
 from cdxsync.security import apikeys
-from cdxsync.security.addresses import Address
 from cdxsync.store import audit
 from cdxsync.store.database import write
 from cdxsync.store.prepared import Prepared
@@ -22,7 +20,6 @@ from cdxsync.store.tables import Host, HostAuthDigest, HostAuthState, InstallTok
 ACTIVE = "active"
 DISABLED = "disabled"
 RECENT_DIGESTS = 3
-_BY_KEY = Prepared(lambda fingerprint: Host.select().where(Host.api_key_sha256 == fingerprint))
 _HAS_DIGEST = Prepared(
     lambda host, digest: HostAuthDigest.select(HostAuthDigest.id).where(
         (HostAuthDigest.host == host) & (HostAuthDigest.digest == digest)
@@ -72,139 +69,12 @@ def names(prefix: str) -> list[str]:
     return [row.fqdn for row in Host.select(Host.fqdn).where(mine).order_by(Host.fqdn)]
 
 
-def authenticate(api_key: str | None) -> Host:
-    """The host whose key this is.
-
-    Raises `Unauthenticated` with the texts that the reference client matches (`docs/protocol.md 16.1`).
-    """
-    if not api_key:
-        raise Unauthenticated("API key missing", code="key_missing")
-    if len(api_key) > apikeys.MAX_LENGTH:
-        raise Unauthenticated("Invalid API key", code="key_invalid")
-    host: Host | None = _BY_KEY.model(fingerprint=apikeys.fingerprint(api_key))
-    if host is None:
-        raise Unauthenticated("Invalid API key", code="key_invalid")
-    return host
-
-
-def check_active(host: Host) -> None:
-    """Raise `Refused` when an admin has disabled the host."""
-    if host.status != ACTIVE:
-        raise Refused("Host is disabled", code="host_disabled")
-
-
-def still_valid(host_id: int, api_key_sha256: str) -> Host:
-    """The host as it is now, within a write transaction, when the key that was authenticated is still its key.
-
-    A rotation may have come in between; what it ended must neither bind an address nor store anything any more.
-    Raises `Unauthenticated`.
-    """
-    host: Host | None = _BY_KEY.model(fingerprint=api_key_sha256)
-    if host is None or host.id != host_id:
-        raise Unauthenticated("Invalid API key", code="key_invalid")
-    return host
-
-
-class Known(NamedTuple):
-    """An active host with the address that it is bound to, as it was when it last called."""
-
-    id: int
-    ip: str
-    fqdn: str
-
-
-class Outdated(Refused):
-    """A caller that was let pass by what was known of its host is not to pass by what the host is now."""
-
-
-_known: dict[str, Known] = {}
-"""By the SHA-256 of the API key."""
-_MAX_KNOWN = 20_000
-
-
-def known(api_key_sha256: str) -> Known | None:
-    """What is known of a host from its last call through this process; good for calls that use `still_admitted`."""
-    return _known.get(api_key_sha256)
-
-
-def forget(api_key_sha256: str) -> None:
-    """Look at the row again next time."""
-    _known.pop(api_key_sha256, None)
-
-
-def still_admitted(host_id: int, api_key_sha256: str, address: str) -> Host:
-    """The host as it is now, within a write transaction, when it may call with this key from this address.
-
-    So a call needs no look at the row before its write. Raises `Unauthenticated` or `Outdated`.
-    """
-    host = still_valid(host_id, api_key_sha256)
-    if host.status != ACTIVE:
-        raise Outdated("Host is disabled", code="host_disabled")
-    if host.ip == address:
-        if len(_known) >= _MAX_KNOWN:
-            _known.clear()
-        _known[api_key_sha256] = Known(host.id, address, host.fqdn)
-    elif not host.ip or not host.allow_roaming_ips:  # without an address it is to be bound first
-        raise Outdated("API key not allowed from this IP", code="address_not_bound")
-    else:  # another process, or a call at the same time, has bound the address that the host roamed to
-        _bind(host, address, False)
-        host.ip = address
-    return host
-
-
 def in_use(host: Host) -> bool:
     """Whether a host may be working with its key: it has called, or its installer was run."""
     if host.last_seen_at is not None or host.ip is not None:
         return True
     used = (InstallToken.host == host.id) & InstallToken.used_at.is_null(False)
     return bool(InstallToken.select(InstallToken.id).where(used).exists())
-
-
-class AddressDecision(StrEnum):
-    """What a caller's address means for its host; values other than the first and last are audit actions."""
-
-    KNOWN = "known"
-    BIND = "auth.bind_ip"
-    ROAM = "auth.roaming_ip"
-    FORCE = "auth.force_ip_override"
-    REFUSE = "refuse"
-
-
-def decide_address(bound: str | None, caller: str, *, roaming: bool, force: bool) -> AddressDecision:
-    """The address rule (`docs/protocol.md 2.3`), both addresses normalised: the first caller binds."""
-    if not bound:
-        return AddressDecision.BIND
-    if bound == caller:
-        return AddressDecision.KNOWN
-    if roaming:
-        return AddressDecision.ROAM
-    return AddressDecision.FORCE if force else AddressDecision.REFUSE
-
-
-def admit(host: Host, caller: Address, *, force: bool = False, bind: bool = True) -> None:
-    """Apply the address rule to a call; binds the address when the rule says so, and `bind` does not forbid it.
-
-    Raises `Refused` when the key is bound to another address.
-    """
-    address = str(caller)
-    decision = decide_address(host.ip, address, roaming=host.allow_roaming_ips, force=force)
-    if bind and decision is not AddressDecision.KNOWN:
-        decision = write(lambda: _bind(host, address, force))
-    if decision is AddressDecision.REFUSE:
-        raise Refused("API key not allowed from this IP", code="address_not_bound")
-
-
-def _bind(host: Host, address: str, force: bool) -> AddressDecision:
-    fresh = still_valid(host.id, host.api_key_sha256)
-    decision = decide_address(fresh.ip, address, roaming=fresh.allow_roaming_ips, force=force)
-    if decision in (AddressDecision.KNOWN, AddressDecision.REFUSE):
-        return decision
-    Host.update(ip=address, updated_at=clock.stamp(clock.now())).where(Host.id == host.id).execute()
-    if decision is AddressDecision.BIND:
-        audit.record(decision.value, actor=audit.host_actor(fresh), host=fresh, ip=address)
-    else:
-        audit.record(decision.value, actor=audit.host_actor(fresh), host=fresh, previous_ip=fresh.ip, ip=address)
-    return decision
 
 
 @dataclass(frozen=True)
@@ -240,7 +110,7 @@ def checked_fqdn(value: object) -> str:
         raise Invalid({"fqdn": [str(error)]}) from None
 
 
-def delete(host: Host, *, actor: str, action: str, **details: str) -> None:
+def delete(host: audit.HostLike, *, actor: str, action: str, **details: str) -> None:
     """Delete a host with its digests, state and installers; the canonical document stays (`docs/protocol.md 2.6`)."""
 
     def work() -> None:
@@ -331,7 +201,7 @@ def clear(host: Host, *, actor: str) -> Cleared:
     return write(work)
 
 
-def _get(host: Host) -> Host:
+def _get(host: audit.HostLike) -> Host:
     """The host as it is now. Raises `NotFound` when it has been deleted meanwhile."""
     found: Host | None = Host.get_or_none(Host.id == host.id)
     if found is None:

@@ -16,7 +16,7 @@ from cdxsync.prompts import history
 from cdxsync.store import audit, named_values
 from cdxsync.store.database import write
 from cdxsync.store.prepared import Prepared
-from cdxsync.store.tables import Host, SlashCommand
+from cdxsync.store.tables import SlashCommand
 
 MAX_HINT_LENGTH = 255
 MAX_DESCRIPTION_LENGTH = 1024
@@ -144,7 +144,7 @@ def listing() -> list[dict[str, Any]]:
     return [dict(zip(("id", *_SHOWN), row, strict=True)) for row in _LIST.rows()]
 
 
-def note_listed(host: Host, count: int) -> None:
+def note_listed(host: audit.HostLike, count: int) -> None:
     """The audit row of a list that a host was sent."""
     write(lambda: audit.record("slash.list", actor=audit.host_actor(host), host=host, count=count))
 
@@ -157,7 +157,7 @@ def find(filename: str) -> SlashCommand:
     return row
 
 
-def retrieve(body: dict[str, Any], host: Host) -> dict[str, Any]:
+def retrieve(body: dict[str, Any], host: audit.HostLike) -> dict[str, Any]:
     """The answer's `data` of `POST /slash-commands/retrieve`. Raises `Invalid`."""
     errors: dict[str, list[str]] = {}
     filename, digest = "", None
@@ -189,7 +189,7 @@ def retrieve(body: dict[str, Any], host: Host) -> dict[str, Any]:
     return write(work)
 
 
-def store(prompt: Prompt, *, actor: str, host: Host | None = None) -> dict[str, Any]:
+def store(prompt: Prompt, *, actor: str, host: audit.HostLike | None = None) -> dict[str, Any]:
     """Store a prompt; the last writer wins. Returns the answer's `data` of `POST /slash-commands/store`.
 
     Raises `Refused` when the host may not store prompts.
@@ -214,7 +214,7 @@ def store_all(prompts: list[Prompt], *, actor: str) -> list[dict[str, Any]]:
     return write(lambda: [_put(prompt, actor, None) for prompt in prompts])
 
 
-def _put(prompt: Prompt, actor: str, host: Host | None) -> dict[str, Any]:
+def _put(prompt: Prompt, actor: str, host: audit.HostLike | None) -> dict[str, Any]:
     at = clock.stamp(clock.now())
     key = prompt.filename.lower()
     row = SlashCommand.get_or_none(SlashCommand.filename_key == key)

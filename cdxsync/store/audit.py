@@ -26,17 +26,24 @@ _INSERT = Prepared(
 )
 
 
-class _Named(Protocol):
+class HostLike(Protocol):
+    """A host's row, or the host that calls."""
+
     @property
-    def fqdn(self) -> Any: ...
+    def id(self) -> Any:
+        """The row's id."""
+
+    @property
+    def fqdn(self) -> Any:
+        """The host's name."""
 
 
-def host_actor(host: _Named) -> str:
+def host_actor(host: HostLike) -> str:
     """The actor of a call that a host made with its key."""
     return f"host:{host.fqdn}"
 
 
-def record(action: str, *, actor: str, host: Host | None = None, **details: object) -> None:
+def record(action: str, *, actor: str, host: HostLike | None = None, **details: object) -> None:
     """Add a row, within the caller's transaction. `details` must hold no secret."""
     _INSERT.execute(
         host=host.id if host is not None else None,
@@ -48,7 +55,7 @@ def record(action: str, *, actor: str, host: Host | None = None, **details: obje
     )
 
 
-def note(action: str, *, host: Host | None = None, actor: str | None = None, **details: object) -> None:
+def note(action: str, *, host: HostLike | None = None, actor: str | None = None, **details: object) -> None:
     """Add a row in a transaction of its own; the actor is the host, or anyone, where none is named."""
     name = actor or (host_actor(host) if host is not None else ANYONE)
     write(lambda: record(action, actor=name, host=host, **details))

@@ -53,7 +53,7 @@ class Host(Table):
     """Whether the host may store auth documents for the fleet."""
     allow_store_prompts = BooleanField(default=True)
     blocked_at = CharField(32, null=True)
-    """When it was last refused for its address (`hosts.blocking`)."""
+    """When it was last refused for its address (`hosts.admission`)."""
 
     class Meta:
         table_name = "hosts"

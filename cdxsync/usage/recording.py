@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from cdxsync.base import clock
-from cdxsync.hosts import registry
+from cdxsync.hosts.admission import Caller
 from cdxsync.store import audit
 from cdxsync.store.database import write
 from cdxsync.store.prepared import Prepared
@@ -74,19 +74,16 @@ _ADD = {
 """By table: adds sums to the row of a place."""
 
 
-def record(
-    host_id: int, api_key_sha256: str, address: str, body: dict[str, Any], raw_body: bytes, key: str | None
-) -> dict[str, Any]:
+def record(caller: Caller, body: dict[str, Any], raw_body: bytes, key: str | None) -> dict[str, Any]:
     """Store the entries of a `POST /usage` body, all or none; returns the answer's `data` (`docs/protocol.md 6`).
 
-    The first three say which host calls, with which key and from where. `key` is the call's `Idempotency-Key`.
-    Raises `Invalid`.
+    `key` is the call's `Idempotency-Key`. Raises `Invalid`, or `RowChanged` as `Caller.row` does.
     """
     key = idempotency.check_key(key)
     entries = read_body(body)
 
     def work() -> dict[str, Any]:
-        host = registry.still_admitted(host_id, api_key_sha256, address)
+        host = caller.row()
         return idempotency.once(host, key, raw_body, lambda: _store(host, entries))
 
     return write(work)

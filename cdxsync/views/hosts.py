@@ -7,7 +7,7 @@ import msgspec
 from peewee import JOIN
 
 from cdxsync.auth import canonical
-from cdxsync.hosts import blocking, permits, registry
+from cdxsync.hosts import admission, permits, registry
 from cdxsync.store import audit
 from cdxsync.store.database import write
 from cdxsync.store.fleet import Fleet
@@ -47,7 +47,7 @@ def _items(only: Host | None) -> list[dict[str, Any]]:
             "authed": bool(host.auth_digest),
             "token_usage": _latest(getattr(host, "latest_usage", None)),
             "last_seen_at": host.last_seen_at,
-            "blocked_at": blocking.blocked_at(host),
+            "blocked_at": admission.blocked_at(host),
             "created_at": host.created_at,
         }
         | permits.shown(host)

@@ -10,7 +10,7 @@ from cdxsync.auth import canonical
 from cdxsync.background import status
 from cdxsync.base import clock
 from cdxsync.codex import versions
-from cdxsync.hosts import api_state, blocking, registry
+from cdxsync.hosts import admission, api_state, registry
 from cdxsync.store import audit
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.tables import Host
@@ -47,7 +47,7 @@ def host_totals(digest: str | None) -> dict[str, int]:
     or `in_sync` with the canonical document; or `behind`.
     """
     active = Host.status == registry.ACTIVE
-    passing = active & ~blocking.blocked()
+    passing = active & ~admission.blocked()
     seen = passing & Host.last_seen_at.is_null(False)
     same = seen & (Host.auth_digest == (digest or ""))
 

@@ -186,7 +186,7 @@ def test_clearing_answers_the_same(seeded: Fleet) -> None:
 def test_queries_do_not_grow_with_hosts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The list of hosts and the overview ask the database as often for 40 hosts as for 2."""
     from cdxsync.base import settings
-    from cdxsync.hosts import registry
+    from cdxsync.hosts import admission, registry
     from cdxsync.ops import homes
     from cdxsync.security import addresses
     from cdxsync.store.database import write
@@ -202,9 +202,10 @@ def test_queries_do_not_grow_with_hosts(tmp_path: Path, caplog: pytest.LogCaptur
         for index in range(number):
             fqdn = f"h{number}-{index}.example.net"
             host = write(lambda fqdn=fqdn: registry.mint_key(fqdn, "test")).host
-            registry.admit(host, addresses.parse("192.0.2.1"))
+            admission.admit_address(host, addresses.parse("192.0.2.1"))
             entry = {"total": index + 1, "line": fqdn}
-            recording.record(host.id, host.api_key_sha256, "192.0.2.1", entry, b"", None)
+            caller = admission.Caller(host.id, fqdn, "", host.api_key_sha256, "192.0.2.1")
+            recording.record(caller, entry, b"", None)
             write(lambda host=host: registry.note_digest(host, "0" * 64, refresh=False))
         counts = []
         for report in (hosts.listing, lambda: overview.build(opened, None)):

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from cdxsync.base import errors
 from cdxsync.codex import versions
-from cdxsync.hosts import registry
-from cdxsync.hosts.registry import AddressDecision
+from cdxsync.hosts import admission, registry
+from cdxsync.hosts.admission import AddressDecision
 from cdxsync.security import addresses, apikeys
 
 
@@ -28,7 +28,7 @@ from cdxsync.security import addresses, apikeys
 def test_the_address_rule(
     bound: str | None, caller: str, roaming: bool, force: bool, decision: AddressDecision
 ) -> None:
-    assert registry.decide_address(bound, caller, roaming=roaming, force=force) is decision
+    assert admission.decide_address(bound, caller, roaming=roaming, force=force) is decision
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,11 @@ from typing import Any
 
 from bottle import request
 
-from cdxsync.api import access, bodies, params
+from cdxsync.api import bodies, params
 from cdxsync.api.routes import Caller, Context, Group, Routes
 from cdxsync.auth import exchange
 from cdxsync.codex import versions
-from cdxsync.hosts import registry
+from cdxsync.hosts import admission, registry
 from cdxsync.store import audit
 
 ROUTES = Routes(Group.HOSTS, Caller.HOST)
@@ -18,17 +18,13 @@ ROUTES = Routes(Group.HOSTS, Caller.HOST)
 def sync(context: Context) -> dict[str, Any]:
     """`retrieve` and `store`, by the body's `command`."""
 
-    def run(caller: access.Caller, raw: bytes) -> dict[str, Any]:
+    def run(caller: admission.Caller, raw: bytes) -> dict[str, Any]:
         body = bodies.object_of(raw)
-        call = exchange.Call(
-            host_id=caller.host_id,
-            api_key=caller.api_key,
-            api_key_sha256=caller.api_key_sha256,
-            address=caller.address,
+        reported = exchange.Reported(
             client_version=_reported_version(body, "client_version", "cdx_version"),
             wrapper_version=_reported_version(body, "wrapper_version"),
         )
-        return exchange.run(context.fleet, call, body)
+        return exchange.run(context.fleet, caller, body, reported)
 
     return context.hosts.run(run)
 
@@ -36,9 +32,9 @@ def sync(context: Context) -> dict[str, Any]:
 @ROUTES.delete("/auth", "Deregister the calling host", query=(params.FORCE_ADDRESS,))
 def deregister(context: Context) -> dict[str, Any]:
     """Delete the host that calls."""
-    host, _ = context.hosts.admit(force=params.flag("force"))
-    registry.delete(host, actor=audit.host_actor(host), action="host.delete", initiator="host_api")
-    return {"deleted": host.fqdn}
+    caller = context.hosts.admit(force=params.flag("force"))
+    registry.delete(caller, actor=audit.host_actor(caller), action="host.delete", initiator="host_api")
+    return {"deleted": caller.fqdn}
 
 
 def _reported_version(body: dict[str, Any], *names: str) -> str:

@@ -16,27 +16,27 @@ _TAG = Parameter("If-None-Match", str, "The `ETag` of an earlier answer; 304 whe
 @ROUTES.get("/slash-commands", "List prompts", headers=(_TAG,), answer=dict[str, Any])
 def list_prompts(context: Context) -> HTTPResponse:
     """All prompts without their texts, unless the host knows that list."""
-    host, _ = context.hosts.admit()
+    caller = context.hosts.admit()
     # Read before the list: a change in between makes the tag too old, never too new.
     tag = f'"{catalog.revision()}"'
     if conditional.is_current(tag):
         return conditional.not_modified(tag)
     commands = catalog.listing()
     if request.method != "HEAD":
-        catalog.note_listed(host, len(commands))
+        catalog.note_listed(caller, len(commands))
     return conditional.tagged(envelope.answer({"commands": commands}), tag)
 
 
 @ROUTES.post("/slash-commands/retrieve", "Fetch a prompt", errors=(422,))
 def retrieve(context: Context) -> dict[str, Any]:
     """A prompt with its text, unless the host has that."""
-    host, _ = context.hosts.admit()
-    return catalog.retrieve(context.body(), host)
+    caller = context.hosts.admit()
+    return catalog.retrieve(context.body(), caller)
 
 
 @ROUTES.post("/slash-commands/store", "Store a prompt for the fleet", errors=(422,))
 def store(context: Context) -> dict[str, Any]:
     """Store a prompt, where the host may."""
-    host, _ = context.hosts.admit()
+    caller = context.hosts.admit()
     prompt = catalog.read_prompt(context.body(), context.fleet.settings.max_prompt_bytes)
-    return catalog.store(prompt, actor=audit.host_actor(host), host=host)
+    return catalog.store(prompt, actor=audit.host_actor(caller), host=caller)

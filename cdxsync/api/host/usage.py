@@ -4,8 +4,9 @@ from typing import Any
 
 from bottle import request
 
-from cdxsync.api import access, bodies
+from cdxsync.api import bodies
 from cdxsync.api.routes import Caller, Context, Group, Parameter, Routes
+from cdxsync.hosts import admission
 from cdxsync.usage import idempotency, recording
 
 ROUTES = Routes(Group.HOSTS, Caller.HOST)
@@ -16,9 +17,9 @@ _KEY = Parameter(idempotency.HEADER, str, "A repeated call with the same key and
 def report(context: Context) -> dict[str, Any]:
     """Store the entries of the body."""
 
-    def run(caller: access.Caller, raw: bytes) -> dict[str, Any]:
+    def run(caller: admission.Caller, raw: bytes) -> dict[str, Any]:
         key = request.environ.get("HTTP_IDEMPOTENCY_KEY")
         body = bodies.object_of(raw)
-        return recording.record(caller.host_id, caller.api_key_sha256, caller.address, body, raw, key)
+        return recording.record(caller, body, raw, key)
 
     return context.hosts.run(run)

@@ -38,6 +38,6 @@ def download(context: Context) -> HTTPResponse:
 
 
 def _bake(context: Context) -> baking.Baked:
-    host, key = context.hosts.admit()
-    fleet = context.fleet
-    return baking.bake(fleet.settings.public_url, key, host.fqdn, fleet.host_ca_pem, fleet.settings.github_api_url)
+    caller = context.hosts.admit()
+    fleet, settings = context.fleet, context.fleet.settings
+    return baking.bake(settings.public_url, caller.api_key, caller.fqdn, fleet.host_ca_pem, settings.github_api_url)
