@@ -17,6 +17,7 @@ from tests.support.documents import make_auth, with_auths
 from tests.support.fleet import Fleet, free_port
 from tests.support.machines import Machine, Terminal, host, machine_key
 from tests.support.stub_server import StubServer
+from tests.support.together import until
 
 OLD, NEW, NEWEST = "2026-01-01T00:00:00Z", "2026-03-01T00:00:00Z", "2026-04-01T00:00:00Z"
 # Runs until its standard input ends; "auth PATH" writes auth.json in place, as Codex does.
@@ -91,9 +92,8 @@ def synced(fresh_fleet: Fleet) -> Fleet:
 
 
 def until_canonical(fleet: Fleet, document: dict[str, Any]) -> None:
-    """Wait for the canonical document; the test's own time limit is the end."""
-    while fleet.canonical() != with_auths(document):
-        pass
+    """Wait for the canonical document."""
+    until(lambda: fleet.canonical() == with_auths(document))
 
 
 def test_a_refresh_during_a_run_reaches_other_running_hosts(synced: Fleet, tmp_path: Path) -> None:
@@ -102,12 +102,10 @@ def test_a_refresh_during_a_run_reaches_other_running_hosts(synced: Fleet, tmp_p
     one.tell("tear")
     one.write_auth(make_auth(NEW, "refreshed"))
     until_canonical(synced, make_auth(NEW, "refreshed"))
-    while two.machine.auth() != with_auths(make_auth(NEW, "refreshed")):
-        pass
+    until(lambda: two.machine.auth() == with_auths(make_auth(NEW, "refreshed")))
     # And back again.
     two.write_auth(make_auth(NEWEST, "again"))
-    while one.machine.auth() != with_auths(make_auth(NEWEST, "again")):
-        pass
+    until(lambda: one.machine.auth() == with_auths(make_auth(NEWEST, "again")))
     assert one.end() == two.end() == ""
     # Each left its own form of the same document, and nothing is sent to and fro.
     for run in (one, two):
@@ -272,8 +270,7 @@ def test_a_file_that_changes_during_its_own_sync_is_synced_again(
     stub.valid()
     stub.answers["POST", "/auth"] = answer
     run = Running(machine, CODEX_SYNC_BASE_URL=stub.url)
-    while len(claims) < 2:
-        pass
+    until(lambda: len(claims) >= 2)
     assert claims == [OLD, NEW]
     run.end()
     assert claims == [OLD, NEW]

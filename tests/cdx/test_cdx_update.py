@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import platform
 import tarfile
 from pathlib import Path
@@ -18,6 +19,7 @@ from cdxsync.wrapper.src.versions import version_key
 from tests.support.documents import make_auth
 from tests.support.machines import STUB_CODEX, Machine, write_program
 from tests.support.stub_server import StubServer
+from tests.support.together import until
 
 KEY = "cdx_" + "5" * 64
 ASSET = f"codex-{platform.machine()}-unknown-linux-musl"
@@ -271,7 +273,8 @@ def test_an_archive_of_something_else_is_not_installed(machine: Machine, stub: S
 
 def test_a_slow_installation_goes_on_in_the_background(machine: Machine, stub: StubServer) -> None:
     go = machine.root / "go"
-    npm(machine, then=f'while [ ! -e "{go}" ]; do :; done')
+    os.mkfifo(go)
+    npm(machine, then=f'read -r _ <"{go}"')
     names_codex(stub, "0.170.0")
     machine.cdx.write_bytes(machine.cdx.read_bytes().replace(b"UPDATE_SECONDS = 30.0", b"UPDATE_SECONDS = 0.2"))
     done = machine.run_cdx("exec", "hi")
@@ -279,9 +282,8 @@ def test_a_slow_installation_goes_on_in_the_background(machine: Machine, stub: S
     assert "continues in the background" in done.stderr
     # A second run does not start a second installation of its own beside the first.
     assert machine.run_cdx("exec", "hi").returncode == 0
-    go.touch()
-    while not (machine.bin / "codex").is_symlink():
-        pass
+    go.write_text("\n")
+    until((machine.bin / "codex").is_symlink)
     assert machine.run_cdx("exec", "hi").stdout == "0.170.0 ran with: exec hi\n"
 
 

@@ -16,6 +16,7 @@ from tests.support.documents import make_auth
 from tests.support.fleet import Fleet, free_port
 from tests.support.machines import Machine, Terminal, host
 from tests.support.sessions import COUNTS, SESSIONS, count, meta, model, record, usage
+from tests.support.together import until
 
 LINE = "Token usage: total=4,880 input=4,200 (+ 120 cached) output=560 (reasoning 160)"
 COLOURED = "\x1b[1mToken usage:\x1b[0m total=9 input=7 output=2\n"
@@ -156,15 +157,13 @@ def test_a_killed_wrapper_leaves_its_run_to_the_next(synced: Fleet, tmp_path: Pa
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     folder = machine.home / ".codex" / ".cdx" / "runs"
-    while not any("k-1" in path.read_text() for path in folder.glob("*.json")):
-        pass
+    until(lambda: any("k-1" in path.read_text() for path in folder.glob("*.json")))
     process.kill()
     process.wait(30)
     process.stdin.close()
     process.stdout.read()  # ends when Codex has ended
     assert rows(synced, machine) == []
-    while (machine.run_cdx("--wrapper-sync").returncode, list(folder.glob("*.json"))) != (0, []):
-        pass
+    until(lambda: (machine.run_cdx("--wrapper-sync").returncode, list(folder.glob("*.json"))) == (0, []))
     machine.run_cdx("--wrapper-sync")
     assert [row["total"] for row in rows(synced, machine)] == [100]
 

@@ -18,7 +18,7 @@ import pytest
 from tests.support.documents import make_auth, with_auths
 from tests.support.fleet import Fleet, running_fleet
 from tests.support.machines import STUB_CODEX, Machine, write_program
-from tests.support.together import at_once
+from tests.support.together import at_once, until
 
 NEWER = "2026-03-01T00:00:00Z"
 
@@ -107,9 +107,8 @@ def test_an_expired_installer_says_so(tmp_path: Path) -> None:
     with running_fleet(tmp_path / "home", env={"INSTALL_TOKEN_TTL_SECONDS": "1"}) as fleet:
         data = fleet.register("late.example.net")
         # The stamps have whole seconds: asking until it has expired takes at most two.
-        while (response := fetch(fleet, data["installer"]["url"], "HEAD")).status_code == 200:
-            pass
-        assert response.status_code == 410
+        until(lambda: fetch(fleet, data["installer"]["url"], "HEAD").status_code != 200)
+        assert fetch(fleet, data["installer"]["url"], "HEAD").status_code == 410
         assert "expired" in fetch(fleet, data["installer"]["url"]).text
 
 
