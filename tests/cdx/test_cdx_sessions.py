@@ -162,7 +162,7 @@ def test_after_a_signal_all_is_sent(synced: Fleet, tmp_path: Path, name: str) ->
 def test_a_closed_terminal_ends_the_run_well(synced: Fleet, tmp_path: Path) -> None:
     machine = host(synced, tmp_path, codex=CODEX)
     terminal = Terminal(machine)
-    terminal.read_until("ready")
+    terminal.read_until("ready\r\n")  # the whole line: what is written after the end of the terminal fails
     machine.put_auth(make_auth(NEW, "hung up"))
     os.close(terminal.descriptor)
     assert os.waitstatus_to_exitcode(os.waitpid(terminal.pid, 0)[1]) == 7
