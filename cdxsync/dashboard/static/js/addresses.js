@@ -19,6 +19,7 @@ export function readAddress(hash, patterns) {
 
 function match(pattern, parts) {
   if (pattern.length !== parts.length) return null;
+  /** @type {Record<string, string>} */
   const params = {};
   for (const [index, name] of pattern.entries()) {
     if (!name.startsWith(":")) {

@@ -3,7 +3,11 @@
 import { h } from "./dom.js";
 import { openDialog } from "./dialog.js";
 
-/** One question at a time, however many calls wait for the answer. */
+/**
+ * One question at a time, however many calls wait for the answer.
+ *
+ * @type {Promise<string> | null}
+ */
 let asking = null;
 
 /**

@@ -50,14 +50,21 @@ export const post = (path, body = {}) => call("POST", path, { body });
 /** `DELETE`; see `call`. */
 export const remove = (path) => call("DELETE", path);
 
+/**
+ * @param {string} method
+ * @param {string} path
+ * @param {{query?: Record<string, any>, body?: any, signal?: AbortSignal}} options
+ */
 async function send(method, path, { query, body, signal }) {
   const url = new URL(path, BASE);
   for (const [name, value] of Object.entries(query ?? {})) {
     if (value !== null && value !== undefined && value !== "") url.searchParams.set(name, String(value));
   }
+  /** @type {Record<string, string>} */
   const headers = { Accept: "application/json", "X-Cdxsync-Request": "dashboard" };
   if (adminKey) headers["X-Admin-Key"] = asHeader(adminKey);
   if (body !== undefined) headers["Content-Type"] = "application/json";
+  /** @type {RequestInit} */
   const options = { method, headers, signal, cache: "no-store", credentials: "same-origin", redirect: "error" };
   try {
     return await fetch(url, body === undefined ? options : { ...options, body: JSON.stringify(body) });

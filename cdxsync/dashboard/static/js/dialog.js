@@ -71,7 +71,7 @@ export function openDialog({ title, body, actions, wide = false, dismissable = t
     if (!dismissable) event.preventDefault();
   });
   element.addEventListener("close", () => {
-    moveNotices([...document.querySelectorAll("dialog[open]")].at(-1));
+    moveNotices([...document.querySelectorAll("dialog")].filter((dialog) => dialog.open).at(-1));
     element.remove();
     onClose?.();
     giveFocusBack(opener);
@@ -117,10 +117,12 @@ export function markFields(root, fields) {
     input?.removeAttribute("aria-invalid");
     old.remove();
   }
+  /** @type {Record<string, string[]>} */
   const left = {};
+  /** @type {HTMLElement | null} */
   let first = null;
   for (const [name, texts] of Object.entries(fields)) {
-    const input = root.querySelector(`[name="${CSS.escape(name)}"]`);
+    const input = /** @type {HTMLElement | null} */ (root.querySelector(`[name="${CSS.escape(name)}"]`));
     if (!input) {
       left[name] = texts;
       continue;
@@ -128,7 +130,7 @@ export function markFields(root, fields) {
     const id = uniqueId("wrong");
     input.setAttribute("aria-invalid", "true");
     describe(input, id, true);
-    (input.closest(".field") ?? input.parentElement).append(
+    (input.closest(".field") ?? input.parentElement ?? root).append(
       h("span", { class: "wrong", id }, `${name} ${texts.join("; ")}`),
     );
     first ??= input;
@@ -191,9 +193,7 @@ export function confirm({ title, body, label, typed, danger = false, run, done }
         danger,
         run: async (dialog) => {
           if (input && input.value.trim() !== typed) {
-            const error = new Error("Nothing was done.");
-            error.fields = { confirmation: [`must be ${typed}`] };
-            throw error;
+            throw Object.assign(new Error("Nothing was done."), { fields: { confirmation: [`must be ${typed}`] } });
           }
           await run();
           try {

@@ -12,6 +12,7 @@
  * @returns {any}
  */
 export function h(tag, attributes, ...children) {
+  /** @type {any} */
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes ?? {})) {
     if (value === null || value === undefined || value === false) continue;
@@ -52,7 +53,24 @@ export function uniqueId(prefix) {
   return `${prefix}-${counter}`;
 }
 
-/** A card: a section with a heading, and actions at its right. */
+/**
+ * An element of the page's frame, which is always there.
+ *
+ * @param {string} id
+ * @returns {HTMLElement}
+ */
+export function byId(id) {
+  const element = document.getElementById(id);
+  if (!element) throw new Error(`The page has no element ${id}`);
+  return element;
+}
+
+/**
+ * A card: a section with a heading, and actions at its right.
+ *
+ * @param {any} title
+ * @param {{actions?: any[], body?: any, flush?: boolean, footer?: any, className?: string}} [parts]
+ */
 export function card(title, { actions = [], body = [], flush = false, footer = null, className = "" } = {}) {
   const id = uniqueId("card");
   return h(

@@ -63,7 +63,7 @@ export async function keepFresh(head, seconds, load, signal, wanted = () => true
     say(null);
   };
   await read();
-  head.querySelector("h1").after(freshness);
+  head.querySelector("h1")?.after(freshness);
   const again = async () => {
     if (wanted()) await read();
   };

@@ -2,7 +2,7 @@
 
 import { get, isAbort } from "./api.js";
 import { confirm } from "./dialog.js";
-import { fill, h, loading } from "./dom.js";
+import { byId, fill, h, loading } from "./dom.js";
 import { complain, errorPanel } from "./notices.js";
 import { readAddress } from "./addresses.js";
 import { authPage } from "./pages/auth.js";
@@ -31,7 +31,7 @@ const PAGES = {
 };
 const NAVIGATION = ["", "hosts", "usage", "prompts", "log", "auth", "certificates", "system"];
 
-const main = document.getElementById("main");
+const main = byId("main");
 let leave = new AbortController();
 /** Whether the page has something that would be lost; each page can say it anew. */
 let hasUnsaved = () => false;
@@ -82,7 +82,7 @@ function askToLeave(run) {
 
 /** What a dialog shows is gone with its page, installers above all. */
 function closeDialogs() {
-  for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
+  for (const dialog of document.querySelectorAll("dialog")) if (dialog.open) dialog.close();
 }
 
 function unknownPage({ body, path }) {
@@ -90,10 +90,10 @@ function unknownPage({ body, path }) {
 }
 
 function markCurrent(entry) {
-  for (const link of document.querySelectorAll("#nav a")) {
+  const nav = byId("nav"); // on a phone it scrolls sideways
+  for (const link of nav.querySelectorAll("a")) {
     if (link.dataset.entry === entry) {
       link.setAttribute("aria-current", "page");
-      const nav = document.getElementById("nav"); // on a phone it scrolls sideways
       nav.scrollLeft = link.offsetLeft - (nav.clientWidth - link.offsetWidth) / 2;
     } else link.removeAttribute("aria-current");
   }
@@ -101,7 +101,7 @@ function markCurrent(entry) {
 
 function drawNavigation() {
   fill(
-    document.getElementById("nav"),
+    byId("nav"),
     h(
       "ul",
       null,
@@ -114,10 +114,10 @@ function drawNavigation() {
 async function showWho() {
   const { mtls } = await get("overview");
   const subject = mtls?.subject ?? "a certificate that the proxy has checked";
-  fill(document.getElementById("who"), "You are ", h("strong", null, subject.replace(/^CN=/, "")));
+  fill(byId("who"), "You are ", h("strong", null, subject.replace(/^CN=/, "")));
 }
 
-document.getElementById("skip").addEventListener("click", (event) => {
+byId("skip").addEventListener("click", (event) => {
   event.preventDefault();
   main.focus();
 });

@@ -1,6 +1,6 @@
 /** What was done and what went wrong, said in live regions: seen in the corner, and read out by screen readers. */
 
-import { h } from "./dom.js";
+import { byId, h } from "./dom.js";
 
 const STAY_MS = 12_000;
 const MOST = 4;
@@ -21,19 +21,19 @@ export function complain(error) {
 }
 
 function show(regionId, kind, content) {
-  const region = document.getElementById(regionId);
+  const region = byId(regionId);
   const notice = h("div", { class: kind }, content);
   notice.append(
     h("button", { type: "button", class: "quiet", "aria-label": "Dismiss", onclick: () => notice.remove() }, "✕"),
   );
   region.append(notice);
-  while (region.children.length > MOST) region.firstElementChild.remove();
+  while (region.children.length > MOST) region.firstElementChild?.remove();
   return notice;
 }
 
 /** Move the regions into an open dialog, as all else is inert then; or back, before that is taken away. */
 export function moveNotices(home = document.body) {
-  home.append(document.getElementById("notices"));
+  home.append(byId("notices"));
 }
 
 /** A panel with an error, for the place where the content would stand. */

@@ -8,7 +8,14 @@ import { time } from "./clock.js";
 import { instant, span } from "./times.js";
 import { complain } from "./notices.js";
 
-/** A button that does something over the network; errors become notices. */
+/**
+ * A button that does something over the network; errors become notices.
+ *
+ * @param {any} label
+ * @param {() => any} run
+ * @param {string} [kind]
+ * @param {string | null} [id]
+ */
 export function actionButton(label, run, kind = "", id = null) {
   return h(
     "button",

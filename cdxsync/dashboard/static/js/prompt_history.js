@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { time } from "./clock.js";
 import { openDialog } from "./dialog.js";
-import { card, h } from "./dom.js";
+import { byId, card, h } from "./dom.js";
 import { actorText } from "./log_rows.js";
 import { tell } from "./notices.js";
 import { actionButton } from "./parts.js";
@@ -45,7 +45,7 @@ async function showVersion(name, now, row, put) {
     run: (dialog) => {
       dialog.close();
       put(prompt, () => {
-        document.getElementById("prompt-text").focus();
+        byId("prompt-text").focus();
         tell("The text is in the editor; it is stored when you save it");
       });
     },

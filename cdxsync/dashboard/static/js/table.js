@@ -15,9 +15,11 @@ import { sorted } from "./sorting.js";
  */
 
 /**
- * The head's row; `order` is `{column, descending}`, and `onSort` is called with the wanted one.
+ * The head's row; `onSort` is called with the wanted order.
  *
  * @param {Column[]} columns
+ * @param {{column: number, descending: boolean}} [order]
+ * @param {(wanted: {column: number, descending: boolean}) => void} [onSort]
  */
 export function headRow(columns, order, onSort) {
   return h(
@@ -25,10 +27,10 @@ export function headRow(columns, order, onSort) {
     { role: "row" },
     columns.map((column, index) => {
       const active = order?.column === index;
-      const direction = !column.sort ? null : active ? (order.descending ? "descending" : "ascending") : "none";
+      const direction = !column.sort ? null : active ? (order?.descending ? "descending" : "ascending") : "none";
       const kind = [column.number ? "number" : "", column.className ?? ""].join(" ").trim();
       const wanted = () =>
-        onSort({ column: index, descending: active ? !order.descending : Boolean(column.descendingFirst) });
+        onSort?.({ column: index, descending: active ? !order?.descending : Boolean(column.descendingFirst) });
       return h(
         "th",
         { role: "columnheader", scope: "col", class: kind, "aria-sort": direction },
@@ -79,7 +81,8 @@ export function table({ label, columns, rows, order, none = "Nothing yet.", tall
   const head = h("thead", { role: "rowgroup" });
   const body = h("tbody", { role: "rowgroup" });
   const draw = () => {
-    const shown = order ? sorted(rows, columns[order.column].sort, order.descending) : rows;
+    const value = order && columns[order.column].sort;
+    const shown = order && value ? sorted(rows, value, order.descending) : rows;
     fill(
       head,
       headRow(columns, order, (wanted) => {

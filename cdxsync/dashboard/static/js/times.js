@@ -100,6 +100,7 @@ export function monthOf(now) {
 
 /** A month for people: `November 2026`. */
 export function monthName(month) {
+  /** @type {Intl.DateTimeFormatOptions} */
   const form = { month: "long", year: "numeric", timeZone: "UTC" };
   return new Intl.DateTimeFormat("en-GB", form).format(Date.parse(`${month}-01T00:00:00Z`));
 }

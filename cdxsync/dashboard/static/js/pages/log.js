@@ -47,6 +47,7 @@ export async function logPage({ head, body, query, signal }) {
   const state = h("span", { class: "live", id: "log-live" });
   const said = h("p", { class: "visually-hidden", role: "status" });
   let newest = 0;
+  /** @type {number | null} */
   let before = null;
   let paused = false;
   /** Goes up with every change of the filter; what was asked for before is then no longer wanted. */
@@ -115,6 +116,7 @@ export async function logPage({ head, body, query, signal }) {
     },
     "Pause",
   );
+  /** @param {Error | null} [error] */
   const say = (error = null) => {
     state.classList.toggle("on", !paused && !error);
     state.textContent = paused ? "Paused" : error ? `Not live: ${error.message}` : "Live";

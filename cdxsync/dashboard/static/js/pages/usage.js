@@ -33,7 +33,7 @@ export async function usagePage({ head, body, query, signal }) {
     h(
       "div",
       { class: "stack" },
-      totalsCard(summary, overview),
+      totalsCard(summary),
       chartCard(month, current, summary, signal),
       modelsCard(summary),
       hostsCard(summary),
