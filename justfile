@@ -1,0 +1,40 @@
+# The commands of README.md and .ci/run under short names: `.venv/bin/just NAME`. Each line works without `just` as well.
+
+# what there is
+default:
+    @just --list
+
+# the virtual environment of README.md, with the tools of `lint`
+set-up:
+    python3 -m venv .venv && .venv/bin/pip install -e '.[test]'
+    .venv/bin/pip install -e '.[dev]'
+
+# programs of npm: the real Codex, the checker of accessibility, and the one of types in the dashboard's modules
+set-up-npm:
+    npm install --no-fund --no-audit --prefix .venv/codex @openai/codex@0.169.0 axe-core@4.14.1 typescript@7.0.2
+
+# all tests, or those that are named
+test *which:
+    .venv/bin/python -m pytest -n auto --dist loadfile {{ which }}
+
+# format, lint, types, layers, shell
+lint:
+    .venv/bin/ruff check .
+    .venv/bin/ruff format --check .
+    .venv/bin/mypy
+    .venv/bin/mypy --python-version 3.10 --strict --package cdxsync.wrapper.src
+    .venv/bin/python -m cdxsync.wrapper.src.join --check
+    .venv/bin/lint-imports --no-cache
+    .venv/codex/node_modules/.bin/tsc -p cdxsync/dashboard
+    shellcheck .ci/run cdxsync/wrapper/install.sh examples/*.sh
+
+# write what is generated: manual pages, the API document, cdx
+docs:
+    .venv/bin/python docs/generate_man.py
+    .venv/bin/python docs/generate_api.py
+    .venv/bin/python docs/generate_errors.py
+    .venv/bin/python -m cdxsync.wrapper.src.join
+
+# measure, all cases or those that are named
+bench *which:
+    .venv/bin/python -m benchmarks {{ which }}
