@@ -1,18 +1,17 @@
-"""Running a background job for a request: it asks for a run, and waits a while for that to end. No request calls
-anybody outside itself.
+"""Running a background job for a request: it asks the servers for a run, and waits a while for that to end.
+
+No request calls a service outside.
 """
 
 import threading
-import time
 
-from cdxsync.background import definitions, status
+from cdxsync.api import access
+from cdxsync.background import on_request
 from cdxsync.base.settings import Settings
-from cdxsync.jobs import lease, schedule
 
 WAIT_SECONDS = 25.0
 MAX_WAITING = 4
 """Requests that may wait at a time; the others answer at once, so that hosts always find a free thread."""
-_LOOK_SECONDS = 0.1
 
 
 class JobRuns:
@@ -22,20 +21,12 @@ class JobRuns:
         self._settings = settings
         self._waiting = threading.Semaphore(MAX_WAITING)
 
-    def run(self, name: str, *, actor: str) -> bool:
-        """Have a job run; returns whether it has ended. Raises `NotFound`, or `Unavailable` when it is switched off."""
-        spec = schedule.runnable(definitions.specs(self._settings), name)
-        runs = lease.request(spec, actor=actor)
+    def run(self, name: str) -> bool:
+        """Have a job run for the caller of this request: an `on_request.Run`."""
+        runs = on_request.ask_servers(self._settings, name, actor=access.actor())
         if not self._waiting.acquire(blocking=False):
             return False
         try:
-            until = time.monotonic() + WAIT_SECONDS
-            while time.monotonic() < until:
-                if lease.finished_since(name, runs):
-                    return True
-                if status.describe_job(self._settings, name)["state"] == schedule.State.HELD:
-                    return False
-                time.sleep(_LOOK_SECONDS)
-            return False
+            return on_request.wait_for_end(self._settings, name, runs, WAIT_SECONDS)
         finally:
             self._waiting.release()

@@ -36,10 +36,8 @@ def overview(fleet: Fleet) -> dict[str, Any]:
     Asks for a newer quota when the cool-down is over; does not wait for it.
     """
     settings, at = fleet.settings, clock.now()
-    if settings.chatgpt_base_url:
-        stale = schedule.may_mark(lease.row_of(quota.JOB), at)
-        if stale:
-            write(lambda: lease.mark_when_stale(quota.JOB, "stale", at))
+    if quota.is_stale(settings, at):
+        write(lambda: lease.mark_when_stale(quota.JOB, "stale", at))
     cost = pricing.month_cost(settings, at.strftime("%Y-%m"))
     row = pricing.current(settings)
     snapshot, eligible = quota.snapshot_row(), quota.next_eligible_at()

@@ -1,14 +1,17 @@
 """`cdxsync auth`: the fleet's canonical auth.json, and those it had before."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cdxsync.cli import output
+from cdxsync.cli.command import actor, confirm, state_of
 from cdxsync.cli.completion import completer, host_names
-from cdxsync.cli.input import read_bytes
-from cdxsync.cli.state import AsJson, Before, Yes, actor, confirm, state_of
+from cdxsync.cli.options import AsJson, Before, Yes, read_bytes
+
+if TYPE_CHECKING:
+    from cdxsync.store.fleet import Fleet
 
 app = typer.Typer(help="Show, upload and roll back the fleet's canonical auth.json.", no_args_is_help=True)
 
@@ -24,13 +27,10 @@ def show(
     """Show which document is canonical."""
     from cdxsync.auth import canonical
 
-    state = state_of(ctx)
-    data = canonical.describe(state.fleet(), include_body=include_body, actor=actor())
-    if state.json:
-        output.json_data(data)
-    elif include_body:
-        output.json_data(data["auth"])
-    else:
+    def show(data: dict[str, Any]) -> None:
+        if include_body:
+            output.json_data(data["auth"])
+            return
         output.fields(
             [
                 ("Last refresh", data["canonical_last_refresh"]),
@@ -40,6 +40,8 @@ def show(
                 ("Source", data["source"]),
             ]
         )
+
+    state_of(ctx).run(lambda fleet: canonical.describe(fleet, include_body=include_body, actor=actor()), show)
 
 
 @app.command()
@@ -56,7 +58,7 @@ def upload(
         ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Take it even when it is not newer than the canonical one.")
+        bool, typer.Option("--force", help="Store it even when it is not newer than the canonical one.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -71,20 +73,23 @@ def upload(
         document = jsontext.decode(read_bytes(file))
     except Malformed as error:
         raise Malformed(f"{file}: {error.message}") from None
-    fleet = state.fleet()
-    owner = registry.find(host) if host else None
-    data = exchange.upload(fleet, document, host=owner, actor=actor(), force=force)
-    if state.json:
-        output.json_data(data)
+
+    def call(fleet: "Fleet") -> dict[str, Any]:
+        owner = registry.find(host) if host else None
+        return exchange.upload(fleet, document, host=owner, actor=actor(), force=force)
+
+    def show(data: dict[str, Any]) -> None:
+        if data["status"] != "outdated":
+            done = "is canonical now" if data["status"] == "updated" else "was canonical already"
+            state.note(f"The document of {data['canonical_last_refresh']} {done}")
+
+    data = state.run(call, show)
     if data["status"] == "outdated":
         raise Conflict(
             f"The fleet has a newer document, or another one of the same date: {data['canonical_last_refresh']}."
-            " Nothing was changed; --force takes this one all the same",
+            " Nothing was changed; --force stores this one nevertheless",
             code="document_not_newer",
         )
-    if not state.json:
-        done = "is canonical now" if data["status"] == "updated" else "was canonical already"
-        output.note(state, f"The document of {data['canonical_last_refresh']} {done}")
 
 
 @app.command("history")
@@ -98,27 +103,26 @@ def show_history(
     from cdxsync.auth import history
 
     state = state_of(ctx)
-    state.fleet()
-    data = history.listing(limit, before=before)
-    if state.json:
-        output.json_data(data)
-        return
-    output.table(
-        ("Id", "Last refresh", "Digest", "Source", "Stored", "State"),
-        (
+
+    def show(data: dict[str, Any]) -> None:
+        output.table(
+            ("Id", "Last refresh", "Digest", "Source", "Stored", "State"),
             (
-                row["id"],
-                row["last_refresh"],
-                row["digest"][:8],
-                row["source"],
-                row["stored_at"],
-                "canonical" if row["canonical"] else "",
-            )
-            for row in data["history"]
-        ),
-    )
-    if data["next_before"] is not None:
-        output.note(state, f"Older rows: cdxsync auth history --before {data['next_before']}")
+                (
+                    row["id"],
+                    row["last_refresh"],
+                    row["digest"][:8],
+                    row["source"],
+                    row["stored_at"],
+                    "canonical" if row["canonical"] else "",
+                )
+                for row in data["history"]
+            ),
+        )
+        if data["next_before"] is not None:
+            state.note(f"Older rows: cdxsync auth history --before {data['next_before']}")
+
+    state.run(lambda fleet: history.listing(limit, before=before), show)
 
 
 @app.command()
@@ -141,15 +145,15 @@ def diff(
     state = state_of(ctx)
     from_id = None if first is None else history.read_reference(first, "from")
     to_id = None if second is None else history.read_reference(second, "to")
-    data = history.diff(state.fleet(), from_id, to_id)
-    if state.json:
-        output.json_data(data)
-        return
-    since, to = data["from"], data["to"]
-    output.note(state, f"From {since['id']} ({since['last_refresh']}) to {to['id']} ({to['last_refresh']}):")
-    output.table(("Key", "Change"), ((clean(row["key"]), row["change"]) for row in data["changes"]))
-    if not data["changes"]:
-        output.note(state, "The same values, in another order" if data["reordered"] else "They are the same")
+
+    def show(data: dict[str, Any]) -> None:
+        since, to = data["from"], data["to"]
+        state.note(f"From {since['id']} ({since['last_refresh']}) to {to['id']} ({to['last_refresh']}):")
+        output.table(("Key", "Change"), ((clean(row["key"]), row["change"]) for row in data["changes"]))
+        if not data["changes"]:
+            state.note("The same values, in another order" if data["reordered"] else "No differences")
+
+    state.run(lambda fleet: history.diff(fleet, from_id, to_id), show)
 
 
 @app.command()
@@ -163,24 +167,25 @@ def rollback(
 ) -> None:
     """Make a kept document canonical again; all hosts pull it at their next run.
 
-    It is stored once more with the present as its last_refresh, so that hosts which hold the document that is given
-    up do not send that back.
+    It is stored once more with the current time as its last_refresh, so that hosts which hold the document that is
+    given up do not send that back.
     """
     from cdxsync.auth import history
 
     state = state_of(ctx)
     payload_id = history.read_reference(document, "id")
-    fleet = state.fleet()
-    found = history.candidate(payload_id)
-    confirm(f"Roll the whole fleet back to document {found.id} of {found.last_refresh}?", yes)
-    data = history.rollback(fleet, found.id, actor=actor())
-    if state.json:
-        output.json_data(data)
-        return
-    output.note(
-        state,
-        f"Document {data['to']} of {data['restored_last_refresh']} is canonical again, as {data['stored_as']}"
-        f" with the date {data['canonical_last_refresh']}.\n"
-        "Hosts pull it at their next run. If its refresh token was used since, log in anew: cdx login\n"
-        f"To undo: cdxsync auth rollback {data['from']}",
-    )
+
+    def call(fleet: "Fleet") -> dict[str, Any]:
+        found = history.candidate(payload_id)
+        confirm(f"Roll the whole fleet back to document {found.id} of {found.last_refresh}?", yes)
+        return history.rollback(fleet, found.id, actor=actor())
+
+    def show(data: dict[str, Any]) -> None:
+        state.note(
+            f"Document {data['to']} of {data['restored_last_refresh']} is canonical again, as {data['stored_as']}"
+            f" with the date {data['canonical_last_refresh']}.\n"
+            "Hosts pull it at their next run. If its refresh token was used since, log in again: cdx login\n"
+            f"To undo: cdxsync auth rollback {data['from']}"
+        )
+
+    state.run(call, show)

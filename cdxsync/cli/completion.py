@@ -39,8 +39,8 @@ def completer(names: Names) -> Callable[[typer.Context, str], list[str]]:
 
 
 def _settings(ctx: typer.Context) -> "Settings":
-    # The options before the command are parsed, but the callback that puts them into the state does not run here.
-    from cdxsync.cli.state import State
+    # The options before the command are parsed, but the callback that puts them into `State` does not run here.
+    from cdxsync.cli.command import State
 
     given = ctx.find_root().params
     home, config = given.get("home"), given.get("config")

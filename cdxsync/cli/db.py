@@ -3,19 +3,24 @@
 import contextlib
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cdxsync.cli import output, progress
-from cdxsync.cli.input import read_password
-from cdxsync.cli.state import AsJson, Yes, actor, confirm, state_of
+from cdxsync.cli import output
+from cdxsync.cli.command import UsageError, actor, confirm, state_of
+from cdxsync.cli.options import AsJson, Yes, is_stdin, read_bytes, read_password
+
+if TYPE_CHECKING:
+    from cdxsync.ops.consistency import Report
+    from cdxsync.store.fleet import Fleet
 
 app = typer.Typer(help="Migrate, check, back up, restore, export and import the database.", no_args_is_help=True)
 PasswordFile = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Encrypt with the password in this file, - for standard input."),
 ]
+WITH_KEYS = "It holds the fleet's credentials and the keys to them: keep it as safe as the server"
 
 
 @app.command()
@@ -24,14 +29,14 @@ def migrate(ctx: typer.Context, as_json: AsJson = False) -> None:
     from cdxsync.ops import homes
 
     state = state_of(ctx)
-    done = homes.migrate(state.settings())
-    if state.json:
-        output.json_data({"applied": done})
-        return
-    for name in done:
-        output.line(name)
-    if not done:
-        output.note(state, "Nothing to do: the schema is up to date")
+
+    def show(data: dict[str, list[str]]) -> None:
+        for name in data["applied"]:
+            output.line(name)
+        if not data["applied"]:
+            state.note("Nothing to do: the schema is up to date")
+
+    state.answer({"applied": homes.migrate(state.settings())}, show)
 
 
 @app.command()
@@ -47,16 +52,17 @@ def check(ctx: typer.Context, as_json: AsJson = False) -> None:
             report = consistency.check(fleet)
     except DatabaseAway as error:
         report = consistency.Report((consistency.Finding("structure", error.message),), {})
-    if state.json:
-        output.json_data(report.data())
-    else:
+
+    def show(report: "Report") -> None:
         for finding in report.findings:
             output.line(f"{finding.check}: {finding.problem}")
         shown = ", ".join(f"{report.checked.get(name, 0)} {name}" for name in ("documents", "installers", "prompts"))
         days = f"{report.checked.get('usage_days', 0)} days of usage"
-        output.note(state, f"Checked {shown}, {days}: {len(report.findings) or 'no'} findings")
+        state.note(f"Checked {shown}, {days}: {len(report.findings) or 'no'} findings")
         if report.findings:
-            output.note(state, "Rows cannot be mended in place; a good backup can: cdxsync db restore FILE --force")
+            state.note("Rows cannot be repaired in place. Restore a good backup: cdxsync db restore FILE --force")
+
+    state.answer(report, show, data=lambda report: report.data())
     if report.findings:
         raise typer.Exit(1)
 
@@ -87,14 +93,15 @@ def backup(
         password=password,
         actor=actor(),
     )
-    if state.json:
-        output.json_data(data)
-        return
-    output.note(state, f"Wrote {file} ({data['size_bytes']} bytes)")
-    if not data["keyring"]:
-        output.note(state, f"It opens with these keys of the keyring only: {', '.join(data['key_ids']) or 'none'}")
-    elif password is None:
-        output.note(state, "It holds the fleet's credentials and the keys to them: keep it as safe as the server")
+
+    def show(data: dict[str, Any]) -> None:
+        state.note(f"Wrote {file} ({data['size_bytes']} bytes)")
+        if not data["keyring"]:
+            state.note(f"Only these keys of the keyring open it: {', '.join(data['key_ids']) or 'none'}")
+        elif password is None:
+            state.note(WITH_KEYS)
+
+    state.answer(data, show)
 
 
 @app.command()
@@ -105,27 +112,29 @@ def restore(
         Path | None,
         typer.Option(metavar="FILE", help="The password of an encrypted backup is in this file.", show_default=False),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is in the home; it is kept aside.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace what is in the home; it is moved aside, not deleted.")
+    ] = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Put a backup into an empty home, after it was verified. The server must be stopped."""
+    """Verify a backup and put it into an empty home. The server must be stopped."""
     import shutil
     import tempfile
 
-    from cdxsync.base.errors import Failed, Invalid
+    from cdxsync.base.errors import Failed
     from cdxsync.ops.backup import restoring
 
     state = state_of(ctx)
     home = state.home_directory()
-    if str(file) == "-" and str(password_file) == "-":
-        raise Invalid({"password-file": ["cannot be standard input too"]})
+    if is_stdin(file) and is_stdin(password_file):
+        raise UsageError("Give - for the backup or for --password-file, not for both.")
     password = None if password_file is None else read_password(password_file)
     if force and restoring.occupied(home):
         confirm(f"Replace what is in {home}?", yes)
     try:
         with tempfile.TemporaryFile() as copy:
-            source = file.open("rb") if str(file) != "-" else copy
+            source = copy if is_stdin(file) else file.open("rb")
             with source:
                 if source is copy:
                     shutil.copyfileobj(sys.stdin.buffer, copy)
@@ -135,13 +144,14 @@ def restore(
                 )
     except OSError as error:
         raise Failed(f"{error.filename or file}: {error.strerror}", code="file_unusable") from None
-    if state.json:
-        output.json_data(data)
-        return
-    output.note(state, f"Restored {home} to the state of {data['created_at']}")
-    if data["kept"]:
-        output.note(state, f"What was there lies in {data['kept']}; delete it when all is well")
-    output.note(state, "Hosts registered since must be registered again. Next: cdxsync serve")
+
+    def show(data: dict[str, Any]) -> None:
+        state.note(f"Restored {home} to the state of {data['created_at']}")
+        if data["kept"]:
+            state.note(f"What was there is in {data['kept']} now; delete it when the server works")
+        state.note("Hosts registered since must be registered again. Next: cdxsync serve")
+
+    state.answer(data, show)
 
 
 @app.command()
@@ -149,7 +159,7 @@ def export(
     ctx: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it; - for standard output.")],
     with_keyring: Annotated[
-        bool, typer.Option("--with-keyring", help="Put the keys that open sealed values into it too.")
+        bool, typer.Option("--with-keyring", help="Include the keys that open sealed values.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace FILE.")] = False,
     as_json: AsJson = False,
@@ -160,34 +170,35 @@ def export(
     from cdxsync.ops.transfer import exporting
 
     state = state_of(ctx)
-    to_stdout = str(file) == "-"
-    if not to_stdout and file.exists() and not force:
+    if not is_stdin(file) and file.exists() and not force:
         raise Conflict(f"{file} exists already. Name another file, or replace it with --force", code="file_exists")
-    fleet = state.fleet()
-    with progress.bar(state, "Exporting") as on_progress:
+
+    def call(fleet: "Fleet") -> dict[str, Any]:
         try:
-            if to_stdout:
+            with (
+                state.progress("Exporting") as on_progress,
+                contextlib.nullcontext(sys.stdout.buffer) if is_stdin(file) else replacing(file, 0o600) as target,
+            ):
                 data = exporting.export(
-                    fleet, sys.stdout.buffer, with_keyring=with_keyring, actor=actor(), on_progress=on_progress
+                    fleet, target, with_keyring=with_keyring, actor=actor(), on_progress=on_progress
                 )
-                sys.stdout.buffer.flush()
-            else:
-                with replacing(file, 0o600) as target:
-                    data = exporting.export(
-                        fleet, target, with_keyring=with_keyring, actor=actor(), on_progress=on_progress
-                    )
+                target.flush()
+                return data
         except BrokenPipeError:
             raise
         except OSError as error:
             raise Failed(f"{file}: {error.strerror}. Nothing was exported", code="file_unusable") from None
-    if state.json and not to_stdout:
-        output.json_data({"file": str(file), **data})
-        return
-    output.note(state, f"Exported {sum(data['rows'].values())} rows")
-    if with_keyring:
-        output.note(state, "It holds the fleet's credentials and the keys to them: keep it as safe as the server")
-    elif data["key_ids"]:
-        output.note(state, f"It opens with these keys of the keyring only: {', '.join(data['key_ids'])}")
+
+    def show(data: dict[str, Any]) -> None:
+        state.note(f"Exported {sum(data['rows'].values())} rows")
+        if with_keyring:
+            state.note(WITH_KEYS)
+        elif data["key_ids"]:
+            state.note(f"Only these keys of the keyring open it: {', '.join(data['key_ids'])}")
+
+    if is_stdin(file):
+        state.json = False  # standard output holds the export, and nothing else
+    state.run(call, show, data=lambda data: {"file": str(file), **data})
 
 
 @app.command("import")
@@ -202,19 +213,19 @@ def import_(
 
     state = state_of(ctx)
     settings = state.settings()
+    name = "standard input" if is_stdin(file) else str(file)
     try:
-        source = sys.stdin.buffer if str(file) == "-" else file.open("rb")
-        with source, progress.bar(state, "Importing") as on_progress:
-            data = importing.load(
-                settings, source, "standard input" if str(file) == "-" else str(file), on_progress=on_progress
-            )
+        source = sys.stdin.buffer if is_stdin(file) else file.open("rb")
+        with source, state.progress("Importing") as on_progress:
+            data = importing.load(settings, source, name, on_progress=on_progress)
     except OSError as error:
         raise Failed(f"{error.filename or file}: {error.strerror}", code="file_unusable") from None
-    if state.json:
-        output.json_data({"home": str(settings.home), **data})
-        return
-    output.note(state, f"Imported {data['total']} rows into {settings.home}")
-    output.note(state, "Settings and certificates are not in an export: see docs/migration.md. Next: cdxsync serve")
+
+    def show(data: dict[str, Any]) -> None:
+        state.note(f"Imported {data['total']} rows into {settings.home}")
+        state.note("An export holds no settings and no certificates: see docs/migration.md. Next: cdxsync serve")
+
+    state.answer({"home": str(settings.home), **data}, show)
 
 
 @app.command("import-reference")
@@ -244,46 +255,46 @@ def import_reference(
     as_json: AsJson = False,
 ) -> None:
     """Take over hosts, credentials, usage and prompts of the reference implementation. Hosts keep their keys."""
-    from cdxsync.base.errors import Failed, Invalid
-    from cdxsync.cli.input import read_bytes
+    from cdxsync.base.errors import Failed
     from cdxsync.ops.import_reference import loading, secretbox
 
     state = state_of(ctx)
     if (file is None) == (url_file is None):
-        raise Invalid({"FILE": ["is needed, or --url-file FILE: one of them"]})
+        raise UsageError("Give a FILE or --url-file FILE, not both.")
     if file is not None and str(file).lower().startswith(("mysql:", "mariadb:")):
-        # Others on this machine see what a command is called with.
-        raise Invalid({"FILE": ["is a file: put the URL of a database into one, and give it with --url-file"]})
-    if [str(file), str(url_file), str(encryption_key_file)].count("-") > 1:
-        raise Invalid({"encryption-key-file": ["cannot be standard input too"]})
+        # Other users of this machine see a command's arguments.
+        raise UsageError("FILE is a dump. Write the URL of a database into a file, and give that with --url-file.")
+    if [is_stdin(given) for given in (file, url_file, encryption_key_file)].count(True) > 1:
+        raise UsageError("Give - for one file only.")
     key = None
     if encryption_key_file is not None:
         text = read_bytes(encryption_key_file).decode(errors="replace")
         key = secretbox.read_key(text, str(encryption_key_file))
-    name = "standard input" if str(file) == "-" else str(file or url_file)
+    name = "standard input" if is_stdin(file) else str(file or url_file)
     try:
         with contextlib.ExitStack() as stack:
             if url_file is not None:
                 source = loading.database_at(read_bytes(url_file).decode(errors="replace").strip())
                 name = "the database"
             else:
-                opened = stack.enter_context(sys.stdin.buffer if file is None or str(file) == "-" else file.open("rb"))
+                opened = stack.enter_context(sys.stdin.buffer if file is None or is_stdin(file) else file.open("rb"))
                 source = loading.dump_of(opened, name)
-            on_progress = stack.enter_context(progress.bar(state, "Importing"))
+            on_progress = stack.enter_context(state.progress("Importing"))
             data = loading.load(
                 state.settings(), source, name, key=key, dry_run=dry_run, actor=actor(), on_progress=on_progress
             )
     except OSError as error:
         raise Failed(f"{error.filename or name}: {error.strerror}", code="file_unusable") from None
-    if state.json:
-        output.json_data(data)
-        return
-    output.table(("Table", "Imported"), data["imported"].items(), numbers=("Imported",))
-    for skipped in data["skipped"]:
-        shown = ", ".join(skipped["examples"]) + (", …" if skipped["count"] > len(skipped["examples"]) else "")
-        output.note(state, f"Left out {skipped['count']} of {skipped['table']}: {skipped['reason']}: {shown}")
-    for text in data["notes"]:
-        output.note(state, f"Note: {text}")
-    if data["other_tables"]:
-        output.note(state, f"Not read: {', '.join(data['other_tables'])}")
-    output.note(state, "Nothing was changed" if dry_run else "Imported. Next: docs/migration.md, cdxsync serve")
+
+    def show(data: dict[str, Any]) -> None:
+        output.table(("Table", "Imported"), data["imported"].items(), numbers=("Imported",))
+        for skipped in data["skipped"]:
+            shown = ", ".join(skipped["examples"]) + (", …" if skipped["count"] > len(skipped["examples"]) else "")
+            state.note(f"Left out {skipped['count']} of {skipped['table']}: {skipped['reason']}: {shown}")
+        for text in data["notes"]:
+            state.note(f"Note: {text}")
+        if data["other_tables"]:
+            state.note(f"Not read: {', '.join(data['other_tables'])}")
+        state.note("Nothing was changed" if dry_run else "Imported. Next: docs/migration.md, cdxsync serve")
+
+    state.answer(data, show)

@@ -1,13 +1,14 @@
-"""`cdxsync doctor`: looks for trouble and says what mends it."""
+"""`cdxsync doctor`: looks for trouble and says how to repair it."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cdxsync.cli import output
-from cdxsync.cli.state import AsJson, state_of
+from cdxsync.cli.command import UsageError, state_of
+from cdxsync.cli.options import AsJson
 
 if TYPE_CHECKING:
     from cdxsync.ops.doctor import Finding
@@ -24,14 +25,14 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Look for trouble: files, database, keys, certificates, clock, URL, hosts. Exit code 1 when a check fails."""
-    from cdxsync.base.errors import Invalid, SettingError
+    from cdxsync.base.errors import SettingError
     from cdxsync.ops import doctor
     from cdxsync.ops.doctor.model import worst
 
     state = state_of(ctx)
     unknown = [name for name in skip or [] if name not in doctor.names()]
     if unknown:
-        raise Invalid({"skip": [f"{unknown[0]!r} is none of: {', '.join(doctor.names())}"]})
+        raise UsageError(f"No check {unknown[0]!r} to skip; there are: {', '.join(doctor.names())}.")
     settings, problem = None, ""
     try:
         settings = state.settings()
@@ -39,17 +40,13 @@ def doctor(
         problem = error.message
     subject = doctor.Subject(state.home_directory(), settings, problem, silent_days=silent_days)
     findings = doctor.examine(subject, skip or [])
-    level = worst(findings)
-    if state.json:
-        output.json_data(doctor.report(findings))
-    else:
-        _print(findings)
-    if level is doctor.Level.FAIL:
+    state.answer(findings, _print, data=doctor.report)
+    if worst(findings) is doctor.Level.FAIL:
         raise typer.Exit(1)
 
 
-def _print(findings: "Iterable[Finding]") -> None:
-    """A table whose last column has the finding and, under it, what mends it; two columns for them in a pipe."""
+def _print(findings: "Sequence[Finding]") -> None:
+    """A table whose last column has the finding and, under it, the remedy; two columns for them in a pipe."""
     if not sys.stdout.isatty():
         output.table((), ((finding.level, finding.check, finding.text, finding.mend) for finding in findings))
         return

@@ -1,16 +1,19 @@
-"""`cdxsync hosts`: registering hosts, listing, rotating and deleting them."""
+"""`cdxsync hosts`: registering, listing, changing and deleting hosts."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cdxsync.cli import output, progress
-from cdxsync.cli.state import AsJson, HostArgument, State, Yes, actor, confirm, state_of
+from cdxsync.cli import output
+from cdxsync.cli.command import State, UsageError, actor, confirm, state_of
+from cdxsync.cli.options import AsJson, HostArgument, Yes, read_bytes, read_switch
 
 if TYPE_CHECKING:
     from cdxsync.hosts.enrolment import Enrolled
     from cdxsync.hosts.installers import Registration
+    from cdxsync.store.fleet import Fleet
     from cdxsync.store.tables import Host
 
 app = typer.Typer(help="Register hosts; list, rotate, disable and delete them.", no_args_is_help=True)
@@ -19,47 +22,51 @@ app = typer.Typer(help="Register hosts; list, rotate, disable and delete them.",
 @app.command("list")
 def list_hosts(ctx: typer.Context, as_json: AsJson = False) -> None:
     """List all hosts."""
-    from cdxsync.views import hosts
-
     state = state_of(ctx)
-    state.fleet()
-    data = hosts.listing()
-    if state.json:
-        output.json_data(data)
-        return
-    if not data["hosts"]:
-        output.note(state, "No hosts yet. Register one: cdxsync hosts register NAME")
-    output.table(
-        ("Id", "Host", "Status", "Address", "Last seen", "Calls", "Codex"),
-        (
+
+    def call(fleet: "Fleet") -> dict[str, Any]:
+        from cdxsync.views import hosts
+
+        return hosts.listing()
+
+    def show(data: dict[str, Any]) -> None:
+        if not data["hosts"]:
+            state.note("No hosts yet. Register one: cdxsync hosts register NAME")
+        output.table(
+            ("Id", "Host", "Status", "Address", "Last seen", "Calls", "Codex"),
             (
-                row["id"],
-                row["fqdn"],
-                row["status"],
-                row["ip"] or "-",
-                row["last_seen_at"] or "never",
-                row["api_calls"],
-                row["client_version"] or "-",
-            )
-            for row in data["hosts"]
-        ),
-        numbers=("Calls",),
-        folding=("Host", "Address"),
-    )
+                (
+                    row["id"],
+                    row["fqdn"],
+                    row["status"],
+                    row["ip"] or "-",
+                    row["last_seen_at"] or "never",
+                    row["api_calls"],
+                    row["client_version"] or "-",
+                )
+                for row in data["hosts"]
+            ),
+            numbers=("Calls",),
+            folding=("Host", "Address"),
+        )
+
+    state.run(call, show)
 
 
 @app.command()
 def show(ctx: typer.Context, host: HostArgument, as_json: AsJson = False) -> None:
     """Show one host."""
-    from cdxsync.hosts import registry
-    from cdxsync.views import hosts
 
-    state = state_of(ctx)
-    state.fleet()
-    data = hosts.one(registry.find(host))
-    if state.json:
-        output.json_data(data)
-        return
+    def call(fleet: "Fleet") -> dict[str, Any]:
+        from cdxsync.hosts import registry
+        from cdxsync.views import hosts
+
+        return hosts.one(registry.find(host))
+
+    state_of(ctx).run(call, _show_host)
+
+
+def _show_host(data: dict[str, Any]) -> None:
     shown = data["host"]
     used = shown["token_usage"]
     output.fields(
@@ -98,18 +105,18 @@ def auth(
     as_json: AsJson = False,
 ) -> None:
     """Show which credentials a host holds, beside the fleet's."""
-    from cdxsync.hosts import registry
-    from cdxsync.views import hosts
 
-    state = state_of(ctx)
-    fleet = state.fleet()
-    data = hosts.credentials(fleet, registry.find(host), include_body=include_body, actor=actor())
-    if state.json:
-        output.json_data(data)
-    elif include_body:
-        output.json_data(data["auth"])
-    else:
+    def call(fleet: "Fleet") -> dict[str, Any]:
+        from cdxsync.hosts import registry
+        from cdxsync.views import hosts
+
+        return hosts.credentials(fleet, registry.find(host), include_body=include_body, actor=actor())
+
+    def show(data: dict[str, Any]) -> None:
         shown = data["host"]
+        if include_body:
+            output.json_data(data["auth"])
+            return
         output.fields(
             [
                 ("Host", shown["fqdn"]),
@@ -122,6 +129,8 @@ def auth(
                 ("API calls", data["api_calls"]),
             ]
         )
+
+    state_of(ctx).run(call, show)
 
 
 @app.command()
@@ -147,42 +156,57 @@ def register(
     """Register a host, or rotate a registered one's key, and print its installer command.
 
     With --file, print one line for each host: its installer command, or with --json what the API answers. Hosts that
-    are in use keep their keys, so that a list can be run again.
+    are in use keep their keys, so that the same list can be given again.
     """
-    from cdxsync.base.errors import Invalid
     from cdxsync.hosts import installers
 
     state = state_of(ctx)
     if (name is None) == (file is None):
-        raise Invalid({"NAME": ["is needed, or --file FILE, and not both"]})
+        raise UsageError("Give a host name or --file FILE, not both.")
     if file is not None:
         _register_all(state, file, rotate)
         return
     if rotate:
-        raise Invalid({"--rotate": ["goes with --file; a single host's key is rotated in any case"]})
-    _print_registration(state, installers.register(state.fleet(), name, actor=actor()))
+        raise UsageError("Give --rotate with --file only; a single host's key is always rotated.")
+    _register(state, lambda fleet: installers.register(fleet, name, actor=actor()))
+
+
+@app.command()
+def rotate(ctx: typer.Context, host: HostArgument, as_json: AsJson = False) -> None:
+    """Give a registered host a new key, and print its installer command. The old key ends at once."""
+    from cdxsync.hosts import installers, registry
+
+    _register(state_of(ctx), lambda fleet: installers.register(fleet, registry.find(host).fqdn, actor=actor()))
+
+
+def _register(state: State, register: Callable[["Fleet"], "Registration"]) -> None:
+    def show(made: "Registration") -> None:
+        done = "Registered" if made.created else "Rotated the key of"
+        state.note(f"{done} {made.host.fqdn}. Run this on the host, once, before {made.expires_at}:")
+        output.line(made.command)
+
+    state.run(register, show, data=lambda made: made.data())
 
 
 def _register_all(state: State, file: Path, rotate: bool) -> None:
+    """Print each host as soon as it is registered."""
     from cdxsync.base.errors import Failed
-    from cdxsync.cli.input import read_bytes
     from cdxsync.hosts import enrolment
 
     try:
         names = enrolment.read_names(read_bytes(file).decode())
     except UnicodeDecodeError:
-        raise Failed(f"{file}: is not UTF-8 text; give host names, one a line", code="file_unusable") from None
-    fleet = state.fleet()
+        raise Failed(f"{file} is not UTF-8 text. List the host names, one a line", code="file_unusable") from None
     registered = spared = 0
-    with progress.bar(state, "Registering") as show_progress:
+    with state.opened() as fleet, state.progress("Registering") as show_progress:
         for enrolled in enrolment.enrol(fleet, names, actor=actor(), rotate=rotate):
             _print_enrolled(state, enrolled)
             registered += enrolled.registration is not None
             spared += enrolled.spared is not None
             show_progress(registered + spared, len(names))
-    output.note(state, f"Registered {registered} of {len(names)} hosts")
+    state.note(f"Registered {registered} of {len(names)} hosts")
     if spared:
-        output.note(state, f"{spared} in use keep their keys; --rotate gives them new ones")
+        state.note(f"{spared} in use keep their keys; --rotate gives them new ones")
 
 
 def _print_enrolled(state: State, enrolled: "Enrolled") -> None:
@@ -198,40 +222,19 @@ def _print_enrolled(state: State, enrolled: "Enrolled") -> None:
 
 
 @app.command()
-def rotate(ctx: typer.Context, host: HostArgument, as_json: AsJson = False) -> None:
-    """Give a registered host a new key, and print its installer command. The old key ends at once."""
-    from cdxsync.hosts import installers, registry
-
-    state = state_of(ctx)
-    fleet = state.fleet()
-    _print_registration(state, installers.register(fleet, registry.find(host).fqdn, actor=actor()))
-
-
-def _print_registration(state: State, registration: "Registration") -> None:
-    if state.json:
-        output.json_data(registration.data())
-        return
-    done = "Registered" if registration.created else "Rotated the key of"
-    output.note(
-        state, f"{done} {registration.host.fqdn}. Run this on the host, once, before {registration.expires_at}:"
-    )
-    output.line(registration.command)
-
-
-@app.command()
 def delete(ctx: typer.Context, host: HostArgument, yes: Yes = False, as_json: AsJson = False) -> None:
-    """Delete a host: its key ends, its history goes; the fleet's credentials stay."""
+    """Delete a host with its key and its history; the fleet's credentials stay."""
     from cdxsync.hosts import registry
 
     state = state_of(ctx)
-    state.fleet()
-    found = registry.find(host)
-    confirm(f"Delete host {found.fqdn}?", yes)
-    registry.delete(found, actor=actor(), action="admin.host.delete")
-    if state.json:
-        output.json_data({"deleted": found.id})
-        return
-    output.note(state, f"Deleted {found.fqdn}")
+
+    def call(fleet: "Fleet") -> "Host":
+        found = registry.find(host)
+        confirm(f"Delete host {found.fqdn}?", yes)
+        registry.delete(found, actor=actor(), action="admin.host.delete")
+        return found
+
+    state.run(call, lambda found: state.note(f"Deleted {found.fqdn}"), data=lambda found: {"deleted": found.id})
 
 
 @app.command()
@@ -242,18 +245,14 @@ def roaming(
     as_json: AsJson = False,
 ) -> None:
     """Let a host call from any address (on), or only from the one that it is bound to (off)."""
-    from cdxsync.base import settings
-    from cdxsync.base.errors import Invalid
     from cdxsync.hosts import registry
 
-    state = state_of(ctx)
-    try:
-        wanted = settings.read_bool(allow)
-    except ValueError:
-        raise Invalid({"allow": ["must be on or off"]}) from None
-    state.fleet()
-    changed = registry.set_roaming(registry.find(host), wanted, actor=actor())
-    _print_change(state, changed, f"may call from {'any address' if wanted else 'its own address only'}")
+    wanted = read_switch("roaming", allow)
+    _change(
+        state_of(ctx),
+        lambda: registry.set_roaming(registry.find(host), wanted, actor=actor()),
+        lambda _: f"may call from {'any address' if wanted else 'its own address only'}",
+    )
 
 
 @app.command()
@@ -270,15 +269,17 @@ def permit(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a host may store for the whole fleet; by default, all. It goes on receiving both in any case."""
+    """Say what a host may store for the whole fleet; by default, all. It always receives both."""
     from cdxsync.hosts import registry
 
-    state = state_of(ctx)
-    state.fleet()
     given = {"store_auth": store_auth, "store_prompts": store_prompts}
-    changed = registry.set_permits(registry.find(host), given, actor=actor())
-    auth, prompts = changed.allow_store_auth, changed.allow_store_prompts
-    _print_change(state, changed, f"may store auth.json: {_yes_no(auth)}, prompts: {_yes_no(prompts)}")
+    _change(
+        state_of(ctx),
+        lambda: registry.set_permits(registry.find(host), given, actor=actor()),
+        lambda changed: (
+            f"may store auth.json: {_yes_no(changed.allow_store_auth)}, prompts: {_yes_no(changed.allow_store_prompts)}"
+        ),
+    )
 
 
 def _yes_no(value: object) -> str:
@@ -287,34 +288,37 @@ def _yes_no(value: object) -> str:
 
 @app.command()
 def clear(ctx: typer.Context, host: HostArgument, yes: Yes = False, as_json: AsJson = False) -> None:
-    """Forget which credentials a host was known to hold. Its key, and the fleet's credentials, stay."""
+    """Forget which credentials a host was known to hold. Its key and the fleet's credentials stay."""
     from cdxsync.hosts import registry
 
     state = state_of(ctx)
-    state.fleet()
-    found = registry.find(host)
-    confirm(f"Clear what is known of the credentials on {found.fqdn}?", yes)
-    data = registry.clear(found, actor=actor()).data()
-    if state.json:
-        output.json_data(data)
-        return
-    removed = data["cleared"]
-    held = f"the document of {removed['last_refresh']}" if removed["last_refresh"] else "no document"
-    output.note(
-        state,
-        f"Cleared {found.fqdn}: it was known to hold {held}; removed {removed['digests']} recent digests and"
-        f" {removed['states']} sync states",
-    )
+
+    def call(fleet: "Fleet") -> dict[str, Any]:
+        found = registry.find(host)
+        confirm(f"Clear what is known of the credentials on {found.fqdn}?", yes)
+        return registry.clear(found, actor=actor()).data()
+
+    def show(data: dict[str, Any]) -> None:
+        removed = data["cleared"]
+        held = f"the document of {removed['last_refresh']}" if removed["last_refresh"] else "no document"
+        state.note(
+            f"Cleared {data['host']['fqdn']}: it was known to hold {held}; removed {removed['digests']} recent digests"
+            f" and {removed['states']} sync states"
+        )
+
+    state.run(call, show)
 
 
 @app.command()
 def unbind(ctx: typer.Context, host: HostArgument, as_json: AsJson = False) -> None:
-    """Forget a host's address; its next call binds anew."""
+    """Forget a host's address; its next call binds it again."""
     from cdxsync.hosts import registry
 
-    state = state_of(ctx)
-    state.fleet()
-    _print_change(state, registry.unbind(registry.find(host), actor=actor()), "is bound to no address now")
+    _change(
+        state_of(ctx),
+        lambda: registry.unbind(registry.find(host), actor=actor()),
+        lambda _: "is bound to no address now",
+    )
 
 
 @app.command()
@@ -322,25 +326,27 @@ def disable(ctx: typer.Context, host: HostArgument, as_json: AsJson = False) -> 
     """Refuse all calls of a host, until it is enabled."""
     from cdxsync.hosts import registry
 
-    state = state_of(ctx)
-    state.fleet()
-    _print_change(state, registry.set_active(registry.find(host), False, actor=actor()), "is disabled")
+    _change(
+        state_of(ctx), lambda: registry.set_active(registry.find(host), False, actor=actor()), lambda _: "is disabled"
+    )
 
 
 @app.command()
 def enable(ctx: typer.Context, host: HostArgument, as_json: AsJson = False) -> None:
-    """Take a disabled host's calls again."""
+    """Accept a disabled host's calls again."""
     from cdxsync.hosts import registry
 
-    state = state_of(ctx)
-    state.fleet()
-    _print_change(state, registry.set_active(registry.find(host), True, actor=actor()), "is enabled")
+    _change(
+        state_of(ctx), lambda: registry.set_active(registry.find(host), True, actor=actor()), lambda _: "is enabled"
+    )
 
 
-def _print_change(state: State, host: "Host", text: str) -> None:
-    if state.json:
-        from cdxsync.hosts import registry
+def _change(state: State, change: Callable[[], "Host"], words: Callable[["Host"], str]) -> None:
+    """Change a host, and print what it is now; `words` says it for people."""
+    from cdxsync.hosts import registry
 
-        output.json_data({"host": registry.brief(host)})
-        return
-    output.note(state, f"{host.fqdn} {text}")
+    state.run(
+        lambda fleet: change(),
+        lambda host: state.note(f"{host.fqdn} {words(host)}"),
+        data=lambda host: {"host": registry.brief(host)},
+    )

@@ -2,12 +2,18 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cdxsync.cli import output, progress
-from cdxsync.cli.state import AsJson, Yes, actor, confirm, state_of
+from cdxsync.cli import output
+from cdxsync.cli.command import actor, confirm, state_of
+from cdxsync.cli.options import AsJson, Yes, is_stdin
+
+if TYPE_CHECKING:
+    from cdxsync.ops.keys import Rotation
+    from cdxsync.store.fleet import Fleet
+    from cdxsync.store.keyring_file import Content
 
 app = typer.Typer(help="List, rotate, export and retire the keys that seal credentials.", no_args_is_help=True)
 
@@ -18,38 +24,43 @@ def list_keys(ctx: typer.Context, as_json: AsJson = False) -> None:
     from cdxsync.ops import keys
 
     state = state_of(ctx)
-    data = keys.overview(state.fleet())
-    if state.json:
-        output.json_data(data)
-        return
-    output.table(
-        ("Key", "State", "Created", "Sealed values"),
-        ((key["id"], key["state"], key["created_at"] or "-", sum(key["sealed"].values())) for key in data["keys"]),
-    )
-    output.note(state, f"From {data['source']}")
-    if data["resealing"]:
-        output.note(state, "A rotation was cut off, or goes on elsewhere. To finish it: cdxsync keys rotate")
+
+    def show(data: dict[str, Any]) -> None:
+        output.table(
+            ("Key", "State", "Created", "Sealed values"),
+            ((key["id"], key["state"], key["created_at"] or "-", sum(key["sealed"].values())) for key in data["keys"]),
+        )
+        state.note(f"From {data['source']}")
+        if data["resealing"]:
+            state.note("A rotation was interrupted, or runs elsewhere. To finish it: cdxsync keys rotate")
+
+    state.run(keys.overview, show)
 
 
 @app.command()
 def rotate(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Make a new key and seal everything anew with it, while servers run; again finishes what was cut off."""
+    """Make a new key and reseal all values with it, while servers run; it also finishes an interrupted rotation."""
     from cdxsync.ops import keys
 
     state = state_of(ctx)
-    fleet = state.fleet()
-    with progress.bar(state, "Sealing anew") as on_progress:
-        rotation = keys.rotate(fleet, actor=actor(), on_progress=on_progress)
-    if state.json:
-        output.json_data(rotation.data())
-    else:
-        began = "Made key" if rotation.added else "Went on with key"
-        output.note(state, f"{began} {rotation.key_id}; sealed {rotation.resealed} values anew with it")
-        output.note(state, f"Back up the keyring ({fleet.keyring.where}). To end an old key: cdxsync keys retire KEY")
+    keyring = ""
+
+    def call(fleet: "Fleet") -> "Rotation":
+        nonlocal keyring
+        keyring = fleet.keyring.where
+        with state.progress("Resealing") as on_progress:
+            return keys.rotate(fleet, actor=actor(), on_progress=on_progress)
+
+    def show(rotation: "Rotation") -> None:
+        began = "Made key" if rotation.added else "Continued with key"
+        state.note(f"{began} {rotation.key_id}; resealed {rotation.resealed} values with it")
+        state.note(f"Back up the keyring ({keyring}). To remove an old key: cdxsync keys retire KEY")
+
+    rotation = state.run(call, show, data=lambda rotation: rotation.data())
     if rotation.unreadable:
-        output.note(state, "These could not be opened and stay as they are:")
+        state.note("These could not be opened and stay as they are:")
         for problem in rotation.unreadable:
-            output.note(state, f"  {problem}")
+            state.note(f"  {problem}")
         raise typer.Exit(1)
 
 
@@ -57,7 +68,7 @@ def rotate(ctx: typer.Context, as_json: AsJson = False) -> None:
 def export(
     ctx: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it; - for standard output.")],
-    new_key: Annotated[bool, typer.Option("--new-key", help="Add a key, which is the active one.")] = False,
+    new_key: Annotated[bool, typer.Option("--new-key", help="Add a key, and make it the active one.")] = False,
     without: Annotated[
         str | None, typer.Option(metavar="KEY", help="Leave out a key that nothing is sealed with.", show_default=False)
     ] = None,
@@ -69,18 +80,29 @@ def export(
     from cdxsync.store import keyring_file
 
     state = state_of(ctx)
-    fleet = state.fleet()
-    if str(file) != "-" and file.exists():
+    to_stdout = is_stdin(file)
+    if not to_stdout and file.exists():
         raise Conflict(f"{file} exists already. Name another file", code="file_exists")
-    content = keys.export(fleet, new_key=new_key, without=without, actor=actor())
-    if str(file) == "-":
-        sys.stdout.write(content.encode().decode())
-        return
-    keyring_file.write(file, content)
-    if state.json:
-        output.json_data({"file": str(file), "active": content.active, "keys": list(content.keys)})
-        return
-    output.note(state, f"Wrote {file}: key {content.active} is active of {len(content.keys)}. Keep it secret")
+
+    def call(fleet: "Fleet") -> "Content":
+        content = keys.export(fleet, new_key=new_key, without=without, actor=actor())
+        if to_stdout:
+            sys.stdout.write(content.encode().decode())
+        else:
+            keyring_file.write(file, content)
+        return content
+
+    def show(content: "Content") -> None:
+        state.note(f"Wrote {file}: {len(content.keys)} keys, active is {content.active}. Keep it secret")
+
+    def data(content: "Content") -> dict[str, Any]:
+        return {"file": str(file), "active": content.active, "keys": list(content.keys)}
+
+    if to_stdout:
+        with state.opened() as fleet:
+            call(fleet)
+    else:
+        state.run(call, show, data=data)
 
 
 @app.command()
@@ -90,14 +112,14 @@ def retire(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove a key, when nothing is sealed with it any more. Older copies of the database then need it no less."""
+    """Remove a key that seals nothing any more. Older copies of the database still need it."""
     from cdxsync.ops import keys
 
     state = state_of(ctx)
-    fleet = state.fleet()
-    confirm(f"Remove key {key} for good? Database copies from before the rotation need it.", yes)
-    keys.retire(fleet, key, actor=actor())
-    if state.json:
-        output.json_data({"retired": key})
-        return
-    output.note(state, f"Removed key {key}")
+
+    def call(fleet: "Fleet") -> dict[str, str]:
+        confirm(f"Remove key {key} for good? Database copies from before the rotation need it.", yes)
+        keys.retire(fleet, key, actor=actor())
+        return {"retired": key}
+
+    state.run(call, lambda _: state.note(f"Removed key {key}"))

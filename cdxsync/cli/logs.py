@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cdxsync.cli import output
-from cdxsync.cli.state import AsJson, Before, HostOption, State, state_of
+from cdxsync.cli.command import State, UsageError, state_of
+from cdxsync.cli.options import AsJson, Before, HostOption
 
 if TYPE_CHECKING:
     from cdxsync.store.audit import Wanted
+    from cdxsync.store.fleet import Fleet
 
 POLL_SECONDS = 0.5
 
@@ -23,11 +25,11 @@ def logs(
         int | None,
         typer.Option(min=0, metavar="ID", help="Only rows newer than the one with this id.", show_default=False),
     ] = None,
-    action: Annotated[str, typer.Option(metavar="TEXT", help="Only actions that begin so, such as auth.")] = "",
-    actor: Annotated[str, typer.Option(metavar="TEXT", help="Only rows with this in who did it.")] = "",
-    search: Annotated[str, typer.Option(metavar="TEXT", help="Only rows with this in who did it or the details.")] = "",
+    action: Annotated[str, typer.Option(metavar="TEXT", help="Only actions that begin with this, such as auth.")] = "",
+    actor: Annotated[str, typer.Option(metavar="TEXT", help="Only rows whose actor contains this.")] = "",
+    search: Annotated[str, typer.Option(metavar="TEXT", help="Only rows whose actor or details contain this.")] = "",
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Print the newest rows, then further ones as they come.")
+        bool, typer.Option("--follow", "-f", help="Print the newest rows, then new ones as they come.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -35,28 +37,32 @@ def logs(
 
     With --follow it goes on, oldest first; --json then prints one object a line.
     """
-    from cdxsync.base.errors import Invalid
-    from cdxsync.hosts import registry
-    from cdxsync.store import audit
-
     state = state_of(ctx)
-    for name, value in (("before", before), ("after", after)):
-        if follow and value is not None:
-            raise Invalid({name: ["does not go with --follow, which shows the newest rows and what comes after"]})
-    state.fleet()
-    wanted = audit.Wanted(registry.find(host) if host else None, action, actor, search)
+    if follow and (before, after) != (None, None):
+        raise UsageError("Give --follow without --before and --after: it shows the newest rows and what comes after.")
+
+    def wanted() -> "Wanted":
+        from cdxsync.hosts import registry
+        from cdxsync.store import audit
+
+        return audit.Wanted(registry.find(host) if host else None, action, actor, search)
+
+    def call(fleet: "Fleet") -> dict[str, Any]:
+        from cdxsync.store import audit
+
+        return audit.recent(limit, wanted(), before=before, after=after)
+
+    def show(page: dict[str, Any]) -> None:
+        folding = ("Who", "Action", "Details")
+        output.table(("Id", "When", *folding), map(_cells, page["logs"]), folding=folding)
+        if page["next_before"] is not None:
+            state.note(f"Older rows: cdxsync logs --before {page['next_before']}")
+
     if follow:
-        _follow(state, limit, wanted)
-        return
-    page = audit.recent(limit, wanted, before=before, after=after)
-    if state.json:
-        output.json_data(page)
-        return
-    output.table(
-        ("Id", "When", "Who", "Action", "Details"), map(_cells, page["logs"]), folding=("Who", "Action", "Details")
-    )
-    if page["next_before"] is not None:
-        output.note(state, f"Older rows: cdxsync logs --before {page['next_before']}")
+        with state.opened():
+            _follow(state, limit, wanted())
+    else:
+        state.run(call, show)
 
 
 def _follow(state: State, limit: int, wanted: "Wanted") -> None:
@@ -98,8 +104,8 @@ def _cells(row: dict[str, Any]) -> tuple[object, ...]:
 def words(details: str | None) -> str:
     """A row's JSON details as `name=value` words, values with blanks in quotes.
 
-    So are those with control characters, written as JSON has them: details hold what anyone has sent, such as the path
-    of a refused call, and a terminal obeys what it is sent.
+    Values with control characters are quoted too, escaped as in JSON: details hold what clients sent, such as the path
+    of a refused call, and a terminal would obey it.
     """
     import json
 

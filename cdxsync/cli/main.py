@@ -1,39 +1,31 @@
 """The `cdxsync` command: global options, and the nouns under it."""
 
-import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 import cdxsync
-from cdxsync.base import errors
-from cdxsync.base.errors import CdxsyncError, Invalid
 from cdxsync.cli import (
-    api_state,
     auth,
+    command,
     db,
     doctor,
     hosts,
     jobs,
     keys,
     logs,
-    output,
     overview,
     pki,
     prompts,
     runner,
     server,
-    top,
     usage,
     versions,
-    wrapper,
 )
-from cdxsync.cli.state import State, state_of, until_end
+from cdxsync.cli.command import State, state_of
 
-_UsageError: Any = typer.BadParameter.__bases__[0]
-"""Click's, wherever this version of Typer has it."""
 app = typer.Typer(
     name="cdxsync",
     help="Keep one canonical Codex auth.json for a fleet of hosts. Start with: cdxsync serve",
@@ -45,7 +37,7 @@ app = typer.Typer(
 app.command()(server.init)
 app.command()(server.serve)
 app.command()(overview.overview)
-app.command()(top.top)
+app.command()(overview.top)
 app.command()(logs.logs)
 app.command()(doctor.doctor)
 app.add_typer(hosts.app, name="hosts")
@@ -54,13 +46,35 @@ app.add_typer(usage.app, name="usage")
 app.add_typer(prompts.app, name="prompts")
 app.add_typer(prompts.app, name="slash-commands", hidden=True)
 app.add_typer(versions.app, name="versions")
-app.add_typer(api_state.app, name="state")
+app.add_typer(server.state_app, name="state")
 app.add_typer(runner.app, name="runner")
 app.add_typer(jobs.app, name="jobs")
-app.add_typer(wrapper.app, name="wrapper")
+app.add_typer(versions.wrapper_app, name="wrapper")
 app.add_typer(pki.app, name="pki")
 app.add_typer(keys.app, name="keys")
 app.add_typer(db.app, name="db")
+
+_ABOUT = "cdxsync keeps one canonical Codex auth.json for a fleet of hosts."
+_FIRST = f"""{_ABOUT} There is no server in {{home}} yet.
+
+First, on a machine that all hosts can reach:
+  cdxsync serve                            create what it needs, and serve
+  cdxsync serve --public-url URL           the same, when hosts call it by another name than this machine's
+
+Then, in another shell there:
+  cdxsync auth upload ~/.codex/auth.json   give the fleet a login, or log in later on a host: cdx login
+  cdxsync hosts register NAME              print the line that sets a host up
+"""
+_AGAIN = f"""{_ABOUT} Its home is {{home}}.
+
+  cdxsync serve                 serve it, unless it runs as a service already
+  cdxsync overview              show the state of the fleet
+  cdxsync doctor                find problems, and how to repair them
+  cdxsync hosts register NAME   print the line that sets a host up
+  cdxsync hosts list            list all hosts
+  cdxsync logs --follow         watch what happens
+"""
+_MORE = "\nAll commands: cdxsync --help; manual: man cdxsync\n"
 
 
 def _print_version(given: bool) -> None:
@@ -100,53 +114,22 @@ def _options(
     state = state_of(ctx)
     state.home, state.config, state.json, state.quiet = home, config, as_json, quiet
     if ctx.invoked_subcommand is None:
-        _welcome(state)
+        sys.stderr.write(_welcome(state))
+        raise typer.Exit(2)  # a usage error all the same: a script may have lost its command
 
 
-def _welcome(state: State) -> None:
-    """Say what to type. It is a usage error all the same: a script may have lost its command."""
-    from cdxsync.cli import welcome
-    from cdxsync.ops.homes import is_initialised
+def _welcome(state: State) -> str:
+    """What to type first, in a home that is initialised or not."""
+    from cdxsync.base import settings
+    from cdxsync.ops import homes
 
-    directory = state.home_directory()
-    sys.stderr.write(welcome.text(directory, is_initialised=is_initialised(directory)))
-    raise typer.Exit(2)
-
-
-def _print_error(state: State, error: CdxsyncError) -> None:
-    wrong = error.errors if isinstance(error, Invalid) else {}
-    if state.json:
-        output.json_error(error.code, error.message, wrong)
-        return
-    sys.stderr.write(f"cdxsync: {error.message}\n")
-    sys.stderr.writelines(f"  {name}: {text}\n" for name, texts in wrong.items() for text in texts)
+    home = state.home_directory()
+    if homes.is_initialised(home):
+        return _AGAIN.format(home=home) + _MORE
+    elsewhere = settings.hint_of_service(home)
+    return _FIRST.format(home=home) + (f"\n{elsewhere}\n" if elsewhere else "") + _MORE
 
 
 def run() -> None:
-    """Run the command line and exit with the code that the error's class has in `errors.KINDS`."""
-    state = State()
-    try:
-        try:
-            with until_end:
-                ended = app(obj=state, standalone_mode=False)
-            sys.exit(ended if isinstance(ended, int) else 0)  # a number when it was a `typer.Exit`
-        except CdxsyncError as error:
-            _print_error(state, error)
-            sys.exit(error.exit_code)
-        except _UsageError as error:
-            # The words before the one that is wrong may not have been read yet.
-            if state.json or "--json" in sys.argv[1:]:
-                output.json_error(errors.USAGE, error.format_message())
-            else:
-                error.show()
-            sys.exit(error.exit_code)
-        except typer.Abort:
-            sys.stderr.write("Aborted!\n")
-            sys.exit(1)
-        finally:
-            if sys.stdout is not None:  # it was closed from the start
-                sys.stdout.flush()  # while it can still be told that nobody reads
-    except BrokenPipeError:
-        # The reader of our output has gone; what is still buffered must not fail once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    """Run the command line, and exit."""
+    command.exit_after(app)

@@ -1,12 +1,10 @@
-"""Printing results: JSON, tables on a terminal, tab-separated lines into a pipe; notes on stderr."""
+"""Printing results: JSON, tables on a terminal, tab-separated lines into a pipe; progress on stderr."""
 
+import contextlib
 import re
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from cdxsync.cli.state import State
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:Z|\+00:00)")
 
@@ -104,7 +102,17 @@ def line(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
-def note(state: "State", text: str) -> None:
-    """Tell a person something beside the result, on stderr, unless `--quiet`."""
-    if not state.quiet:
-        sys.stderr.write(text + "\n")
+@contextlib.contextmanager
+def progress(title: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr where that is a terminal; yields a function that is told how much is done, and of how much."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # Results go to stdout as they are, in the middle of it all.
+    with Progress(*columns, console=Console(stderr=True), redirect_stdout=False) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,25 +1,40 @@
-"""`cdxsync overview`: the fleet at a glance."""
+"""`cdxsync overview` and `cdxsync top`: the fleet at a glance, once or as a live view on the terminal."""
 
-from typing import Any
+import os
+import select
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cdxsync.cli import output
-from cdxsync.cli.state import AsJson, state_of
+from cdxsync.cli.command import state_of
+from cdxsync.cli.options import AsJson
+from cdxsync.cli.usage import cost_words
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from cdxsync.store.fleet import Fleet
+
+LOG_ROWS = 50
+_QUIT = b"qQ\x1b\x03\x04"
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 def overview(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Show the fleet at a glance: hosts by state, the canonical document, versions and tokens."""
-    from cdxsync.views import overview as report
+    from cdxsync.views import overview
 
-    state = state_of(ctx)
-    data = report.build(state.fleet(), None)
-    if state.json:
-        output.json_data(data)
-        return
-    output.fields(_lines(data))
-    for warning in data["warnings"]:
-        output.line(f"Warning: {warning['message']}")
+    def show(data: dict[str, Any]) -> None:
+        output.fields(_lines(data))
+        for warning in data["warnings"]:
+            output.line(f"Warning: {warning['message']}")
+
+    state_of(ctx).run(lambda fleet: overview.build(fleet, None), show)
 
 
 def _lines(data: dict[str, Any]) -> list[tuple[str, object]]:
@@ -43,14 +58,157 @@ def _lines(data: dict[str, Any]) -> list[tuple[str, object]]:
     ]
 
 
-def cost_words(data: dict[str, Any]) -> str:
-    """What the month has cost, by currency, and which models have no price."""
-    sums = ", ".join(f"{total:,.2f} {currency}" for currency, total in data["pricing_month_costs"].items())
-    unpriced = data["pricing_unpriced_models"]
-    return (sums or "nothing") + (f"; no price is known of {', '.join(unpriced)}" if unpriced else "")
-
-
 def _quota(snapshot: dict[str, Any] | None, window: str) -> str | None:
     if snapshot is None or snapshot[f"{window}_used_percent"] is None:
         return None
     return f"{snapshot[f'{window}_used_percent']} % used, read at {snapshot['fetched_at']}"
+
+
+def top(
+    ctx: typer.Context,
+    interval: Annotated[
+        float, typer.Option("--interval", "-n", metavar="SECONDS", min=0.2, max=3600, help="Time between two looks.")
+    ] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Print it once; so it is without a terminal.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Watch the fleet: hosts by state, quotas, tokens, jobs and the newest of the log. q or Ctrl-C ends it."""
+    state = state_of(ctx)
+    if state.json or once or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        state.run(_read, _print)
+    else:
+        with state.opened() as fleet:
+            _watch(fleet, interval)
+
+
+def _read(fleet: "Fleet") -> dict[str, Any]:
+    """`overview` as the command of that name has it, `tokens_today`, and `logs`, newest first."""
+    from cdxsync.base import clock
+    from cdxsync.store import audit
+    from cdxsync.store.database import reachable
+    from cdxsync.usage import reports
+    from cdxsync.views import overview
+
+    with reachable():
+        return {
+            "overview": overview.build(fleet, None),
+            "tokens_today": reports.fleet_day_totals(clock.now()),
+            "logs": audit.recent(LOG_ROWS)["logs"],
+        }
+
+
+def _print(data: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    from cdxsync.cli import top_view
+
+    console = Console(soft_wrap=not sys.stdout.isatty())
+    shown = data | {"logs": data["logs"][:10]}
+    for line in top_view.lines(shown):
+        console.print(line, no_wrap=True, overflow="ellipsis" if sys.stdout.isatty() else "ignore")
+
+
+def _watch(fleet: "Fleet", interval: float) -> None:
+    """Show it until somebody ends it; whoever stops it (Ctrl-Z) has the terminal as it was, until it goes on."""
+    import logging
+
+    logging.getLogger("cdxsync").addHandler(logging.NullHandler())  # what goes wrong is said on the screen
+    data = _read(fleet)
+    with _signals() as wake:
+        while shown := _follow(fleet, interval, data, wake):
+            signal.raise_signal(signal.SIGSTOP)
+            data = shown
+
+
+def _follow(fleet: "Fleet", interval: float, data: dict[str, Any], wake: int) -> dict[str, Any] | None:
+    """Show it until it is to be stopped, and return what was read last; None when it is to end.
+
+    What cannot be read is said, and what was read last stays.
+    """
+    from rich.console import Console
+    from rich.live import Live
+
+    from cdxsync.base.errors import CdxsyncError
+
+    console = Console()
+    problem = ""
+    with _single_keys(), Live(console=console, screen=True, auto_refresh=False) as live:
+        while True:
+            live.update(_screen(data, problem, console.height, interval), refresh=True)
+            event = _wait(wake, interval)
+            if event in ("quit", "stop"):
+                return data if event == "stop" else None
+            if event == "resized":
+                continue
+            try:
+                data, problem = _read(fleet), ""
+            except CdxsyncError as error:
+                problem = error.message
+
+
+def _screen(data: dict[str, Any], problem: str, height: int, interval: float) -> "RenderableType":
+    from rich.console import Group
+    from rich.text import Text
+
+    from cdxsync.base import clock
+    from cdxsync.cli import top_view
+
+    title = Text(f"cdxsync top   {clock.stamp(clock.now())[:19].replace('T', ' ')} UTC", "reverse")
+    title.append(f"   every {interval:g} s, q quits")
+    if problem:
+        title = Text(problem, "bold red")
+    shown = [title, *top_view.lines(data, height - 1)]
+    for line in shown:
+        line.no_wrap, line.overflow = True, "ellipsis"
+    return Group(*shown)
+
+
+@contextmanager
+def _signals() -> Iterator[int]:
+    """Have signals come as bytes to the yielded pipe: changes of the window's size, and wishes to end or to stop."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    handlers = {number: signal.signal(number, _noted) for number in (signal.SIGWINCH, signal.SIGTSTP, *_ENDING)}
+    old_wakeup = signal.set_wakeup_fd(writer)
+    try:
+        yield reader
+    finally:
+        signal.set_wakeup_fd(old_wakeup)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        os.close(reader)
+        os.close(writer)
+
+
+@contextmanager
+def _single_keys() -> Iterator[None]:
+    """Have single keys come without Enter. The terminal is as before at the end."""
+    import termios
+    import tty
+
+    descriptor = sys.stdin.fileno()
+    before = termios.tcgetattr(descriptor)
+    try:
+        tty.setcbreak(descriptor, termios.TCSANOW)
+        yield
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSANOW, before)
+
+
+def _noted(number: int, frame: object) -> None:
+    """The number goes to the pipe; nothing else is to be done."""
+
+
+def _wait(wake: int, seconds: float) -> str:
+    """Wait for a key, a signal, or the time: `quit`, `stop`, `resized`, or `look` when it is time for another look."""
+    ready, _, _ = select.select([sys.stdin, wake], [], [], seconds)
+    if wake in ready:
+        signals = set(os.read(wake, 64))
+        return "quit" if signals & set(_ENDING) else "stop" if signal.SIGTSTP in signals else "resized"
+    if not ready:
+        return "look"
+    keys = os.read(sys.stdin.fileno(), 64)
+    # An escape sequence, such as that of an arrow, is no wish to quit. A terminal that has gone reads as empty.
+    if not keys or keys == b"\x1b" or (keys[:1] != b"\x1b" and set(keys) & set(_QUIT)):
+        return "quit"
+    return "look"

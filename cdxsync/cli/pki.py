@@ -6,22 +6,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cdxsync.cli import output
+from cdxsync.cli.command import actor, confirm, state_of
 from cdxsync.cli.completion import certificate_names, completer
-from cdxsync.cli.input import read_password
-from cdxsync.cli.state import AsJson, State, Yes, actor, confirm, state_of
+from cdxsync.cli.options import AsJson, Yes, read_password
 
 if TYPE_CHECKING:
-    from cdxsync.security.pki import CertificateInfo
+    from cdxsync.security.pki import CertificateInfo, IssuedCertificate
+    from cdxsync.store.fleet import Fleet
 
 app = typer.Typer(help="Issue, list, revoke and export certificates.", no_args_is_help=True)
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Who it is for, such as alice.")]
 
 
-def _directory(state: State) -> Path:
-    """The folder of the certificates, of an initialised home. Its database is opened too, for the audit log."""
+def _directory(fleet: "Fleet") -> Path:
     from cdxsync.ops import homes
 
-    fleet = state.fleet()
     return fleet.settings.home / homes.PKI_NAME
 
 
@@ -32,7 +31,7 @@ def _record(action: str, info: "CertificateInfo") -> None:
     write(lambda: audit.record(action, actor=actor(), name=info.name, serial=info.serial))
 
 
-def _as_dict(info: "CertificateInfo") -> dict[str, Any]:
+def _data(info: "CertificateInfo") -> dict[str, Any]:
     from cdxsync.views import certificates
 
     return certificates.shown(info)
@@ -41,18 +40,18 @@ def _as_dict(info: "CertificateInfo") -> dict[str, Any]:
 @app.command("list")
 def list_certificates(ctx: typer.Context, as_json: AsJson = False) -> None:
     """List all certificates."""
-    from cdxsync.base import clock
-    from cdxsync.security import pki
+    from cdxsync.views import certificates
 
-    state = state_of(ctx)
-    certificates = pki.list_certificates(_directory(state))
-    if state.json:
-        output.json_data({"certificates": [_as_dict(info) for info in certificates]})
-        return
-    output.table(
-        ("Kind", "Name", "Status", "Expires", "Serial"),
-        ((info.kind, info.name, info.status, clock.stamp(info.not_after)[:10], info.serial) for info in certificates),
-    )
+    def show(data: dict[str, Any]) -> None:
+        output.table(
+            ("Kind", "Name", "Status", "Expires", "Serial"),
+            (
+                (row["kind"], row["name"], row["status"], row["not_after"][:10], row["serial"])
+                for row in data["certificates"]
+            ),
+        )
+
+    state_of(ctx).run(lambda fleet: certificates.listing(_directory(fleet)), show)
 
 
 @app.command()
@@ -66,13 +65,20 @@ def issue(
     from cdxsync.security import pki
 
     state = state_of(ctx)
-    issued = pki.issue(_directory(state), name, days)
-    _record("admin.pki.issue", issued.info)
-    if state.json:
-        output.json_data(_as_dict(issued.info) | {"certificate": str(issued.certificate), "key": str(issued.key)})
-        return
-    output.fields([("Certificate", issued.certificate), ("Key", issued.key), ("Serial", issued.info.serial)])
-    output.note(state, f"For a browser: cdxsync pki export {name}")
+
+    def call(fleet: "Fleet") -> "IssuedCertificate":
+        issued = pki.issue(_directory(fleet), name, days)
+        _record("admin.pki.issue", issued.info)
+        return issued
+
+    def show(issued: "IssuedCertificate") -> None:
+        output.fields([("Certificate", issued.certificate), ("Key", issued.key), ("Serial", issued.info.serial)])
+        state.note(f"For a browser: cdxsync pki export {name}")
+
+    def data(issued: "IssuedCertificate") -> dict[str, Any]:
+        return _data(issued.info) | {"certificate": str(issued.certificate), "key": str(issued.key)}
+
+    state.run(call, show, data=data)
 
 
 @app.command()
@@ -87,18 +93,18 @@ def revoke(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """End a client certificate, at once and for good; a running server sees it."""
+    """End a client certificate, at once and for good; a running server refuses it from then on."""
     from cdxsync.security import pki
 
     state = state_of(ctx)
-    directory = _directory(state)
-    confirm(f"Revoke the certificate {name}?", yes)
-    info = pki.revoke(directory, name)
-    _record("admin.pki.revoke", info)
-    if state.json:
-        output.json_data(_as_dict(info))
-        return
-    output.note(state, f"Revoked {info.name} ({info.serial})")
+
+    def call(fleet: "Fleet") -> "CertificateInfo":
+        confirm(f"Revoke the certificate {name}?", yes)
+        info = pki.revoke(_directory(fleet), name)
+        _record("admin.pki.revoke", info)
+        return info
+
+    state.run(call, lambda info: state.note(f"Revoked {info.name} ({info.serial})"), data=_data)
 
 
 @app.command()
@@ -126,31 +132,42 @@ def export(
     from cdxsync.security import pki
 
     state = state_of(ctx)
-    directory = _directory(state)
-    content = pki.export_pkcs12(directory, name, read_password(password_file))
     path = out or Path(f"{name}.p12")
-    write_private(path, content)
-    info = pki.find(directory, name)
-    _record("admin.pki.export", info)
-    if state.json:
-        output.json_data(_as_dict(info) | {"file": str(path)})
-        return
-    output.note(state, f"Wrote {path}; import it into the browser with the password")
+
+    def call(fleet: "Fleet") -> "CertificateInfo":
+        directory = _directory(fleet)
+        write_private(path, pki.export_pkcs12(directory, name, read_password(password_file)))
+        info = pki.find(directory, name)
+        _record("admin.pki.export", info)
+        return info
+
+    state.run(
+        call,
+        lambda _: state.note(f"Wrote {path}; import it into the browser with the password"),
+        data=lambda info: _data(info) | {"file": str(path)},
+    )
 
 
 @app.command()
 def renew(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Make a new server certificate now. A running server takes it when it starts again."""
+    """Make a new server certificate now. A running server uses it after a reload (SIGHUP) or a restart."""
     from cdxsync.security import pki, server_names
 
     state = state_of(ctx)
-    directory = _directory(state)
-    settings = state.settings()
-    names = server_names.wanted(settings.public_url, settings.listen.host)
-    pki.renew_server(directory, names)
-    info = pki.describe("server", directory / "server.pem")
-    _record("admin.pki.renew", info)
-    if state.json:
-        output.json_data(_as_dict(info))
-        return
-    output.note(state, f"Made {directory / 'server.pem'} for {', '.join(names)}. Restart cdxsync serve to use it")
+
+    def call(fleet: "Fleet") -> tuple["CertificateInfo", Path, list[str]]:
+        directory, settings = _directory(fleet), fleet.settings
+        names = server_names.wanted(settings.public_url, settings.listen.host)
+        pki.renew_server(directory, names)
+        info = pki.describe("server", directory / "server.pem")
+        _record("admin.pki.renew", info)
+        return info, directory / "server.pem", names
+
+    def show(made: tuple["CertificateInfo", Path, list[str]]) -> None:
+        _, path, names = made
+        state.note(
+            f"Made {path} for {', '.join(names)}. A running server uses it after a reload:"
+            " systemctl reload cdxsync, or kill -HUP PID"
+        )
+
+    state.run(call, show, data=lambda made: _data(made[0]))

@@ -2,17 +2,18 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cdxsync.cli import output
+from cdxsync.cli.command import actor, confirm, state_of
 from cdxsync.cli.completion import completer, prompt_names
-from cdxsync.cli.input import read_bytes
-from cdxsync.cli.state import AsJson, Yes, actor, confirm, state_of
+from cdxsync.cli.options import AsJson, Yes, is_stdin, read_bytes
 
 if TYPE_CHECKING:
     from cdxsync.prompts.catalog import Prompt
+    from cdxsync.store.fleet import Fleet
 
 app = typer.Typer(help="List, show, store, import and delete slash-command prompts.", no_args_is_help=True)
 NameArgument = Annotated[
@@ -31,17 +32,21 @@ def list_prompts(ctx: typer.Context, as_json: AsJson = False) -> None:
     from cdxsync.prompts import catalog
 
     state = state_of(ctx)
-    state.fleet()
-    commands = catalog.listing()
-    if state.json:
-        output.json_data({"commands": commands})
-        return
-    if not commands:
-        output.note(state, "No prompts yet. Store one: cdxsync prompts store FILE")
-    output.table(
-        ("Name", "Description", "Arguments", "Changed"),
-        ((row["filename"], row["description"], row["argument_hint"], row["updated_at"]) for row in commands),
-    )
+
+    def show(data: dict[str, Any]) -> None:
+        if not data["commands"]:
+            state.note("No prompts yet. Store one: cdxsync prompts store FILE")
+        names = ("filename", "description", "argument_hint", "updated_at")
+        output.table(
+            ("Name", "Description", "Arguments", "Changed"),
+            (tuple(row[name] for name in names) for row in data["commands"]),
+        )
+
+    state.run(lambda fleet: {"commands": catalog.listing()}, show)
+
+
+def _print_text(data: dict[str, Any]) -> None:
+    sys.stdout.write(data["prompt"])
 
 
 @app.command()
@@ -49,13 +54,7 @@ def show(ctx: typer.Context, name: NameArgument, as_json: AsJson = False) -> Non
     """Print a prompt."""
     from cdxsync.prompts import catalog
 
-    state = state_of(ctx)
-    state.fleet()
-    row = catalog.find(name)
-    if state.json:
-        output.json_data(catalog.whole(row))
-        return
-    sys.stdout.write(row.prompt)
+    state_of(ctx).run(lambda fleet: catalog.whole(catalog.find(name)), _print_text)
 
 
 @app.command()
@@ -67,22 +66,22 @@ def history(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List what a prompt said before, newest first, also of one that was deleted; or print one of these texts."""
+    """List the earlier texts of a prompt, newest first, also of a deleted one; or print one of them."""
     from cdxsync.prompts import history
 
     state = state_of(ctx)
-    state.fleet()
-    data = history.listing(name) if version is None else history.version(name, version)
-    if state.json:
-        output.json_data(data)
-    elif version is not None:
-        sys.stdout.write(data["prompt"])
-    else:
+
+    def show(data: dict[str, Any]) -> None:
         output.table(
             ("Id", "Stored", "By", "SHA-256"),
             ((row["id"], row["stored_at"], row["source"], row["sha256"][:12]) for row in data["history"]),
             folding=("By",),
         )
+
+    if version is None:
+        state.run(lambda fleet: history.listing(name), show)
+    else:
+        state.run(lambda fleet: history.version(name, version), _print_text)
 
 
 @app.command()
@@ -98,14 +97,11 @@ def store(
     from cdxsync.prompts import catalog
 
     state = state_of(ctx)
-    limit = state.settings().max_prompt_bytes
-    prompt = _read(file, name, limit)
-    state.fleet()
-    data = catalog.store(prompt, actor=actor())
-    if state.json:
-        output.json_data(data)
-        return
-    output.note(state, f"{data['filename']}: {data['status']}")
+    prompt = _read(file, name, state.settings().max_prompt_bytes)
+    state.run(
+        lambda fleet: catalog.store(prompt, actor=actor()),
+        lambda data: state.note(f"{data['filename']}: {data['status']}"),
+    )
 
 
 def _read(file: Path, name: str | None, limit: int) -> "Prompt":
@@ -116,7 +112,7 @@ def _read(file: Path, name: str | None, limit: int) -> "Prompt":
         text = read_bytes(file).decode()
     except UnicodeDecodeError:
         raise Invalid({"prompt": ["must be UTF-8 text"]}, f"{file}: not a prompt") from None
-    filename = name or ("" if str(file) == "-" else file.name)
+    filename = name or ("" if is_stdin(file) else file.name)
     try:
         return catalog.read_prompt({"filename": filename, "prompt": text}, limit)
     except Invalid as error:
@@ -129,7 +125,7 @@ def import_folder(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of prompts, such as ~/.codex/prompts.")],
     as_json: AsJson = False,
 ) -> None:
-    """Store all .md files of a folder, none if one of them is not good."""
+    """Store all .md files of a folder; none, when one of them is invalid."""
     from cdxsync.base.errors import Failed
     from cdxsync.prompts import catalog
 
@@ -137,18 +133,17 @@ def import_folder(
     limit = state.settings().max_prompt_bytes
     if not folder.is_dir():
         raise Failed(
-            f"{folder}: not a folder; name one that holds prompts, such as ~/.codex/prompts", code="file_unusable"
+            f"{folder} is not a folder. Name one that holds prompts, such as ~/.codex/prompts", code="file_unusable"
         )
     read = [_read(file, None, limit) for file in sorted(folder.glob("*.md")) if file.is_file()]
     if not read:
-        raise Failed(f"{folder}: has no .md files; name the folder that holds the prompts", code="file_unusable")
-    state.fleet()
-    results = catalog.store_all(read, actor=actor())
-    if state.json:
-        output.json_data({"commands": results})
-        return
-    for data in results:
-        output.note(state, f"{data['filename']}: {data['status']}")
+        raise Failed(f"{folder} has no .md files. Name the folder that holds the prompts", code="file_unusable")
+
+    def show(data: dict[str, Any]) -> None:
+        for row in data["commands"]:
+            state.note(f"{row['filename']}: {row['status']}")
+
+    state.run(lambda fleet: {"commands": catalog.store_all(read, actor=actor())}, show)
 
 
 @app.command()
@@ -157,11 +152,11 @@ def delete(ctx: typer.Context, name: NameArgument, yes: Yes = False, as_json: As
     from cdxsync.prompts import catalog
 
     state = state_of(ctx)
-    state.fleet()
-    filename = catalog.find(name).filename
-    confirm(f"Delete prompt {filename}?", yes)
-    catalog.delete(filename, actor=actor())
-    if state.json:
-        output.json_data({"deleted": filename})
-        return
-    output.note(state, f"Deleted {filename}")
+
+    def call(fleet: "Fleet") -> dict[str, str]:
+        filename = catalog.find(name).filename
+        confirm(f"Delete prompt {filename}?", yes)
+        catalog.delete(filename, actor=actor())
+        return {"deleted": filename}
+
+    state.run(call, lambda data: state.note(f"Deleted {data['deleted']}"))

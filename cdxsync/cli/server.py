@@ -1,13 +1,14 @@
-"""`cdxsync init` and `cdxsync serve`."""
+"""`cdxsync init`, `cdxsync serve` and `cdxsync state`: making a home, serving it, and the flag of its API."""
 
 import contextlib
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cdxsync.cli import output
-from cdxsync.cli.state import AsJson, state_of
+from cdxsync.cli.command import State, actor, state_of
+from cdxsync.cli.options import AsJson
 
 if TYPE_CHECKING:
     from cdxsync.base.settings import Settings
@@ -25,6 +26,10 @@ ListenOption = Annotated[
 PlainHttp = Annotated[
     bool, typer.Option("--plain-http", help="Serve without TLS, behind a proxy that terminates it; on loopback.")
 ]
+state_app = typer.Typer(
+    help="Show and set the flag that marks the API as disabled. It is only kept and shown; hosts are still served.",
+    no_args_is_help=True,
+)
 
 
 def _flags(public_url: str | None, listen: str | None, plain_http: bool) -> dict[str, object]:
@@ -42,20 +47,21 @@ def init(
     from cdxsync.ops import homes
 
     state = state_of(ctx)
-    made = homes.initialise(state.settings(_flags(public_url, listen, plain_http)))
-    if state.json:
-        output.json_data(
-            {
-                "home": str(made.settings.home),
-                "public_url": made.settings.public_url,
-                "ca": str(made.ca),
-                "admin_certificate": str(made.admin_certificate),
-                "admin_key": str(made.admin_key),
-            }
-        )
-        return
-    output.line(_describe(made))
-    output.line("Next: cdxsync serve")
+
+    def show(made: "Initialised") -> None:
+        output.line(_describe(made))
+        output.line("Next: cdxsync serve")
+
+    def data(made: "Initialised") -> dict[str, str]:
+        return {
+            "home": str(made.settings.home),
+            "public_url": made.settings.public_url,
+            "ca": str(made.ca),
+            "admin_certificate": str(made.admin_certificate),
+            "admin_key": str(made.admin_key),
+        }
+
+    state.answer(homes.initialise(state.settings(_flags(public_url, listen, plain_http))), show, data=data)
 
 
 def _describe(made: "Initialised") -> str:
@@ -109,14 +115,12 @@ def serve(
         if not homes.is_initialised(settings.home):
             made = homes.initialise(settings)
             settings = made.settings
-            output.note(state, _describe(made))
-            output.note(
-                state, "Next, in another shell: cdxsync hosts register NAME   (NAME: a host's name, web1.example.net)"
-            )
+            state.note(_describe(made))
+            state.note("Next, in another shell: cdxsync hosts register NAME   (NAME: a host's name, web1.example.net)")
         return homes.open_fleet(settings, check_keys=True)
 
     def told(url: str, settings: "Settings") -> None:
-        output.note(state, f"Listening on {url}; hosts call {settings.public_url}")
+        state.note(f"Listening on {url}; hosts call {settings.public_url}")
 
     settings = load()
     process = "[%(process)d]" if settings.workers > 1 else ""
@@ -129,3 +133,33 @@ def serve(
         fleet = open_fleet(settings)
         with contextlib.closing(fleet.database):
             service.serve(fleet, load, on_listening=lambda url: told(url, fleet.settings))
+
+
+@state_app.command("show")
+def show_state(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """Show the flag."""
+    from cdxsync.hosts import api_state
+
+    state_of(ctx).run(lambda fleet: api_state.get(), _print_state)
+
+
+@state_app.command("disable")
+def disable_api(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """Mark the API as disabled."""
+    _put_state(state_of(ctx), True)
+
+
+@state_app.command("enable")
+def enable_api(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """Mark the API as enabled."""
+    _put_state(state_of(ctx), False)
+
+
+def _put_state(state: State, disabled: bool) -> None:
+    from cdxsync.hosts import api_state
+
+    state.run(lambda fleet: api_state.put(disabled, actor=actor()), _print_state)
+
+
+def _print_state(data: dict[str, Any]) -> None:
+    output.fields([("API", "marked as disabled (hosts are still served)" if data["disabled"] else "enabled")])

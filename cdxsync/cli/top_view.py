@@ -6,8 +6,7 @@ from typing import Any
 from rich.text import Text
 
 from cdxsync.cli.logs import words
-from cdxsync.cli.overview import cost_words
-from cdxsync.cli.usage import quota_bar
+from cdxsync.cli.usage import cost_words, quota_bar
 
 _STATES = (
     ("in_sync", "in sync", "green"),

@@ -2,13 +2,18 @@
 
 import sys
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cdxsync.cli import output
-from cdxsync.cli.jobs import Wait, fail_if, run_now
-from cdxsync.cli.state import AsJson, Before, HostOption, State, state_of
+from cdxsync.cli.command import State, state_of
+from cdxsync.cli.jobs import runner_of
+from cdxsync.cli.options import AsJson, Before, HostOption, Wait
+
+if TYPE_CHECKING:
+    from cdxsync.store.fleet import Fleet
+    from cdxsync.store.tables import Host
 
 app = typer.Typer(help="Show the tokens that hosts have used.", no_args_is_help=True)
 COUNTS = ("Total", "Input", "Cached", "Output")
@@ -26,6 +31,7 @@ class Group(StrEnum):
 MonthArgument = Annotated[
     str | None, typer.Argument(metavar="YYYY-MM", help="Which month (UTC). Default: this one.", show_default=False)
 ]
+_NAMES = ("total", "input", "cached", "output")
 UNNAMED = {Group.DAY: "", Group.MODEL: "(not named)", Group.HOST: "(deleted)"}
 
 
@@ -38,24 +44,28 @@ def list_usage(
     as_json: AsJson = False,
 ) -> None:
     """List the newest reports."""
-    from cdxsync.hosts import registry
     from cdxsync.usage import reports
 
     state = state_of(ctx)
-    state.fleet()
-    page = reports.recent(limit, host=registry.find(host) if host else None, before=before)
-    if state.json:
-        output.json_data(page)
-        return
-    names = ("created_at", "fqdn", "model", "total", "input", "cached", "output")
-    output.table(
-        ("When", "Host", "Model", *COUNTS),
-        (tuple(row[name] for name in names) for row in page["usages"]),
-        numbers=COUNTS,
-        folding=("Host", "Model"),
-    )
-    if page["next_before"] is not None:
-        output.note(state, f"Older rows: cdxsync usage list --before {page['next_before']}")
+
+    def show(page: dict[str, Any]) -> None:
+        names = ("created_at", "fqdn", "model", *_NAMES)
+        output.table(
+            ("When", "Host", "Model", *COUNTS),
+            (tuple(row[name] for name in names) for row in page["usages"]),
+            numbers=COUNTS,
+            folding=("Host", "Model"),
+        )
+        if page["next_before"] is not None:
+            state.note(f"Older rows: cdxsync usage list --before {page['next_before']}")
+
+    state.run(lambda fleet: reports.recent(limit, host=_host(host), before=before), show)
+
+
+def _host(wanted: str | None) -> "Host | None":
+    from cdxsync.hosts import registry
+
+    return registry.find(wanted) if wanted else None
 
 
 @app.command()
@@ -67,20 +77,17 @@ def tokens(
     """Show totals for each line that Codex printed about its tokens, highest first."""
     from cdxsync.usage import reports
 
-    state = state_of(ctx)
-    state.fleet()
-    data = reports.lines(limit)
-    if state.json:
-        output.json_data(data)
-        return
-    names = ("line", "events", "total", "input", "cached", "output", "reasoning")
-    numbers = ("Events", *COUNTS, "Reasoning")
-    output.table(
-        ("Line", *numbers),
-        (tuple(row[name] for name in names) for row in data["tokens"]),
-        numbers=numbers,
-        folding=("Line",),
-    )
+    def show(data: dict[str, Any]) -> None:
+        names = ("line", "events", *_NAMES, "reasoning")
+        numbers = ("Events", *COUNTS, "Reasoning")
+        output.table(
+            ("Line", *numbers),
+            (tuple(row[name] for name in names) for row in data["tokens"]),
+            numbers=numbers,
+            folding=("Line",),
+        )
+
+    state_of(ctx).run(lambda fleet: reports.lines(limit), show)
 
 
 @app.command()
@@ -94,32 +101,30 @@ def month(
     as_json: AsJson = False,
 ) -> None:
     """Show a month's tokens: on a terminal a bar for each day and host, else lines by day, host and model."""
-    from cdxsync.hosts import registry
     from cdxsync.usage import pricing, reports
 
     state = state_of(ctx)
     wanted = reports.check_month(month)
-    fleet = state.fleet()
-    data = pricing.month_report(fleet.settings, wanted, registry.find(host) if host else None)
-    if state.json:
-        output.json_data(data)
-        return
-    if not data["days"]:
-        output.note(state, f"No usage in {wanted}")
-    elif cost:
-        _show_cost(state, data["cost"])
-    elif sys.stdout.isatty():
-        _draw(data["days"])
-    else:
-        names = ("day", "fqdn", "model", "total", "input", "cached", "output")
-        output.table(("Day", "Host", "Model", *COUNTS), (tuple(row[name] for name in names) for row in data["days"]))
+
+    def show(data: dict[str, Any]) -> None:
+        if not data["days"]:
+            state.note(f"No usage in {wanted}")
+        elif cost:
+            _show_cost(state, data["cost"])
+        elif sys.stdout.isatty():
+            _draw(data["days"])
+        else:
+            names = ("day", "fqdn", "model", *_NAMES)
+            rows = (tuple(row[name] for name in names) for row in data["days"])
+            output.table(("Day", "Host", "Model", *COUNTS), rows)
+
+    state.run(lambda fleet: pricing.month_report(fleet.settings, wanted, _host(host)), show)
 
 
 def _show_cost(state: State, cost: dict[str, Any]) -> None:
-    numbers = ("Total", "Input", "Cached", "Output", "Cost")
+    numbers = (*COUNTS, "Cost")
     rows = [
-        (row["model"] or "(not named)", row["total"], row["input"], row["cached"], row["output"], _price(row))
-        for row in cost["models"]
+        (row["model"] or UNNAMED[Group.MODEL], *(row[name] for name in _NAMES), _price(row)) for row in cost["models"]
     ]
     output.table(("Model", *numbers), rows, numbers=numbers, folding=("Model",))
     _note_sums(state, cost["totals"], cost["unpriced"])
@@ -128,9 +133,9 @@ def _show_cost(state: State, cost: dict[str, Any]) -> None:
 def _note_sums(state: State, totals: dict[str, Any], unpriced: list[str]) -> None:
     """Say what a month has cost in each currency, and which models that leaves out."""
     for currency, total in totals.items():
-        output.note(state, f"Sum: {total:,.2f} {currency}")
+        state.note(f"Sum: {total:,.2f} {currency}")
     if unpriced:
-        output.note(state, f"Not in the sum, as no price is known: {', '.join(unpriced)}")
+        state.note(f"Not in the sum, as no price is known: {', '.join(unpriced)}")
 
 
 def _price(row: dict[str, Any]) -> str:
@@ -172,52 +177,69 @@ def summary(
     as_json: AsJson = False,
 ) -> None:
     """Show a month's tokens and their cost by day, by model, or by host: the 200 with most."""
-    from cdxsync.hosts import registry
     from cdxsync.usage import reports, summaries
 
     state = state_of(ctx)
     wanted = reports.check_month(month)
-    fleet = state.fleet()
-    data = summaries.month_summary(fleet.settings, wanted, registry.find(host) if host else None)
-    if state.json:
-        output.json_data(data)
-        return
-    numbers = (*COUNTS, "Reasoning", "Cost")
-    names = ("total", "input", "cached", "output", "reasoning")
-    first = "fqdn" if by is Group.HOST else str(by)
-    rows = [
-        (row[first] or UNNAMED[by], *(row[name] for name in names), "unpriced" if row["cost"] is None else row["cost"])
-        for row in data[f"{by}s"]
-    ]
-    output.table((by.title(), *numbers), rows, numbers=numbers, folding=(by.title(),))
-    _note_sums(state, data["costs"], data["unpriced"])
+
+    def show(data: dict[str, Any]) -> None:
+        numbers = (*COUNTS, "Reasoning", "Cost")
+        names = (*_NAMES, "reasoning")
+        first = "fqdn" if by is Group.HOST else str(by)
+        rows = [
+            (
+                row[first] or UNNAMED[by],
+                *(row[name] for name in names),
+                "unpriced" if row["cost"] is None else row["cost"],
+            )
+            for row in data[f"{by}s"]
+        ]
+        output.table((by.title(), *numbers), rows, numbers=numbers, folding=(by.title(),))
+        _note_sums(state, data["costs"], data["unpriced"])
+
+    state.run(lambda fleet: summaries.month_summary(fleet.settings, wanted, _host(host)), show)
+
+
+def cost_words(data: dict[str, Any]) -> str:
+    """What the month has cost, by currency, and which models have no price; `data` is that of the overview."""
+    sums = ", ".join(f"{total:,.2f} {currency}" for currency, total in data["pricing_month_costs"].items())
+    unpriced = data["pricing_unpriced_models"]
+    return (sums or "nothing") + (f"; no price is known of {', '.join(unpriced)}" if unpriced else "")
 
 
 @app.command()
 def quota(
     ctx: typer.Context,
-    force: Annotated[bool, typer.Option("--force", help="Read it anew, though it was read lately.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Read it again, even if it was read lately.")] = False,
     wait: Wait = 60,
     as_json: AsJson = False,
 ) -> None:
     """Show how much of the ChatGPT account's quota is used, and when it is reset."""
-    from cdxsync.base import clock
+    from cdxsync.background import on_request
     from cdxsync.base.errors import NotFound
     from cdxsync.codex import quota
-    from cdxsync.jobs import lease, schedule
+    from cdxsync.jobs import lease
 
     state = state_of(ctx)
-    fleet = state.fleet()
-    stale = bool(fleet.settings.chatgpt_base_url) and schedule.may_mark(lease.row_of(quota.JOB), clock.now())
-    ended = run_now(state, fleet, quota.JOB, wait) if force or stale else False
-    data = quota.report(cached=not ended, pending=(force or stale) and not ended)
-    if state.json:
-        output.json_data(data)
-    elif data["snapshot"] is None:
-        raise NotFound("The quota has not been read yet; run: cdxsync usage quota --force")
-    else:
+
+    def call(fleet: "Fleet") -> dict[str, Any]:
+        was_run = False
+
+        def run(name: str) -> bool:
+            nonlocal was_run
+            was_run = runner_of(state, fleet, wait)(name)
+            return was_run
+
+        data = on_request.read_quota(fleet.settings, run, force=force)
+        state.fail_after_printing(lease.last_error(quota.JOB) if was_run else None)
+        return data
+
+    def show(data: dict[str, Any]) -> None:
+        if data["snapshot"] is None:
+            raise NotFound("The quota has not been read yet. Run: cdxsync usage quota --force")
         _show_quota(data["snapshot"], data["last_error"])
-    fail_if(lease.last_error(quota.JOB) if ended else None)
+
+    state.run(call, show)
 
 
 def _show_quota(snapshot: dict[str, Any], last_error: dict[str, Any] | None) -> None:

@@ -205,6 +205,11 @@ def for_host(settings: Settings, at: datetime) -> dict[str, Any]:
     return {"chatgpt_usage": known} if known is not None else {}
 
 
+def is_stale(settings: Settings, at: datetime) -> bool:
+    """Whether the quota should be read: the cool-down is over, and no reading is asked for or under way."""
+    return bool(settings.chatgpt_base_url) and schedule.may_mark(lease.row_of(JOB), at)
+
+
 def report(*, cached: bool, pending: bool = False) -> dict[str, Any]:
     """`data` of `GET /admin/chatgpt/usage`: the row, whether it was read before this call, and the last failure.
 

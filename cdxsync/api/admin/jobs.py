@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from cdxsync.api import access
 from cdxsync.api.routes import Caller, Context, Group, Routes
-from cdxsync.background import status
+from cdxsync.background import on_request, status
 
 ROUTES = Routes(Group.BACKGROUND, Caller.ADMIN)
 
@@ -18,5 +17,4 @@ def list_jobs(context: Context) -> dict[str, Any]:
 @ROUTES.post("/admin/jobs/<name>/run", "Run a job now", errors=(404, 503))
 def run(context: Context, name: str) -> dict[str, Any]:
     """Run a job, and wait a while for its end."""
-    ended = context.jobs.run(name, actor=access.actor())
-    return {"job": status.describe_job(context.fleet.settings, name), "pending": not ended}
+    return on_request.run_job(context.fleet.settings, name, context.jobs.run)

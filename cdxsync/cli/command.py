@@ -1,0 +1,185 @@
+"""How a command runs: it reads its arguments, calls the work with the opened home, and prints what that returns.
+
+    state_of(ctx).run(call, show)
+
+`call(fleet)` returns a result and `show(result)` prints it for people. With --json it is printed as what the admin API
+returns in `data`: as it is, or as `data(result)` makes it. Only here a home is opened, its database entered,
+and an error made an exit code. `hosts register --file`, `logs --follow` and `top` print while they work, within
+`State.opened`; `serve` opens and closes the home by its own rules, and commands that work on a home as a whole, such as
+`db restore`, leave that to the work and print by `State.answer`.
+"""
+
+import contextlib
+import os
+import pwd
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import typer
+
+from cdxsync.base import errors
+from cdxsync.base.errors import CdxsyncError, Failed, Invalid, Refused
+from cdxsync.cli import output
+
+if TYPE_CHECKING:
+    from cdxsync.base.settings import Settings
+    from cdxsync.store.fleet import Fleet
+
+Result = TypeVar("Result")
+_ClickUsageError: Any = typer.BadParameter.__bases__[0]
+"""Click's, wherever this version of Typer has it."""
+
+
+def _itself(result: object) -> object:
+    return result
+
+
+@dataclass
+class State:
+    """The options given before, or after, a command, and the run that they lead to."""
+
+    home: Path | None = None
+    config: Path | None = None
+    json: bool = False
+    quiet: bool = False
+    _failure: str | None = field(default=None, init=False)
+
+    def settings(self, flags: Mapping[str, object] | None = None) -> "Settings":
+        """The settings, with `flags` from the command line. Raises `SettingError`."""
+        from cdxsync.base import settings
+
+        return settings.load(self.home_directory(), config=self.config, flags=flags)
+
+    def home_directory(self) -> Path:
+        """The home, whether there is one yet or not. Raises `SettingError` for another user's."""
+        from cdxsync.base import settings
+
+        home = (self.home or settings.default_home()).expanduser().absolute()
+        settings.check_readable(home)
+        return home
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator["Fleet"]:
+        """The fleet of the home, within the scope of its database. Raises `Failed` when it is not initialised."""
+        from cdxsync.ops import homes
+
+        fleet = homes.open_fleet(self.settings())
+        with contextlib.closing(fleet.database), fleet.database.scope():
+            yield fleet
+
+    def run(
+        self,
+        call: Callable[["Fleet"], Result],
+        show: Callable[[Result], None],
+        *,
+        data: Callable[[Result], object] = _itself,
+    ) -> Result:
+        """Open the home, call the work, print its result, and return it for an exit code that depends on it.
+
+        Raises what `call` raises, and `Failed` after printing when it called `fail_after_printing`.
+        """
+        with self.opened() as fleet:
+            result = call(fleet)
+        self.answer(result, show, data=data)
+        return result
+
+    def answer(
+        self, result: Result, show: Callable[[Result], None], *, data: Callable[[Result], object] = _itself
+    ) -> None:
+        """Print a result: its `data` as JSON with --json, else by `show`. For commands that need no opened fleet."""
+        if self.json:
+            output.json_data(data(result))
+        else:
+            show(result)
+        if self._failure is not None:
+            raise Failed(self._failure, code="job_failed")
+
+    def fail_after_printing(self, error: str | None) -> None:
+        """Let the command fail with `error`, if there is one, once its result is printed."""
+        self._failure = error
+
+    def note(self, text: str) -> None:
+        """Tell a person something beside the result, on stderr, unless --quiet."""
+        if not self.quiet:
+            sys.stderr.write(text + "\n")
+
+    def progress(self, title: str) -> contextlib.AbstractContextManager[Callable[[int, int], None]]:
+        """A progress bar on stderr, unless --quiet; yields a function that is told what is done, and of how much."""
+        return output.progress(title, quiet=self.quiet)
+
+
+def state_of(ctx: typer.Context) -> State:
+    """The state of this run."""
+    return ctx.ensure_object(State)
+
+
+def actor() -> str:
+    """Who runs the command, for the audit log: the operating-system user, and who became it by sudo."""
+    user = pwd.getpwuid(os.getuid()).pw_name
+    became = os.environ.get("SUDO_USER", "")
+    return f"os-user:{user} (sudo {became})" if became and became != user else f"os-user:{user}"
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask on the terminal, unless `yes`. Raises `Refused` without a terminal to ask on, and on a no."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise Refused(f"{question} No terminal to confirm on; add --yes.", code="not_confirmed")
+    if not typer.confirm(question, err=True):
+        raise Refused("Nothing was changed", code="not_confirmed")
+
+
+class UsageError(typer.BadParameter):
+    """Arguments that do not go together; printed below the command's usage line."""
+
+    def format_message(self) -> str:
+        """The message without the prefix "Invalid value"."""
+        return self.message
+
+
+def exit_after(app: typer.Typer) -> NoReturn:
+    """Run the command line, and exit: with 0, what `typer.Exit` has, or the code of an error, printed on stderr."""
+    state = State()
+    try:
+        try:
+            ended = app(obj=state, standalone_mode=False)
+            sys.exit(ended if isinstance(ended, int) else 0)  # a number when it was a `typer.Exit`
+        except CdxsyncError as error:
+            _print_error(state, error)
+            sys.exit(error.exit_code)
+        except _ClickUsageError as error:
+            # The words before the one that is wrong may not have been read yet.
+            if state.json or "--json" in sys.argv[1:]:
+                output.json_error(errors.USAGE, error.format_message())
+            else:
+                error.show()
+            sys.exit(error.exit_code)
+        except typer.Abort:
+            sys.stderr.write("Aborted!\n")
+            sys.exit(1)
+        finally:
+            if sys.stdout is not None:  # it was closed from the start
+                sys.stdout.flush()  # while an error of it can still be handled
+    except BrokenPipeError:
+        # The reader of our output has gone; what is still buffered must not fail once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _print_error(state: State, error: CdxsyncError) -> None:
+    """As JSON, or as text: one wrong field on one line, several below a heading."""
+    wrong = error.errors if isinstance(error, Invalid) else {}
+    if state.json:
+        output.json_error(error.code, error.message, wrong)
+        return
+    lines = [f"{name}: {text}" for name, texts in wrong.items() for text in texts]
+    heading = "" if wrong and error.message == Invalid({}).message else error.message
+    if len(lines) == 1 and not heading:
+        heading, lines = lines[0], []
+    sys.stderr.writelines(
+        f"{line}\n" for line in (f"cdxsync: {heading or 'Invalid input:'}", *(f"  {line}" for line in lines))
+    )
