@@ -153,7 +153,7 @@ def test_a_login_that_codex_cannot_use(local: Local) -> None:
     done = local.run()
     assert done.returncode == 1
     assert done.stdout.startswith("fail: ERROR: 401 for … (")
-    assert "Log in anew" in done.stderr
+    assert "Log in again on one host: cdx login" in done.stderr
     assert local.findings() == ["runner_failed"]
     status = local.status()
     assert status["latest_validation"]["reason"] == "ERROR: 401 for …"
