@@ -21,7 +21,7 @@ from cdxsync.api.observing import ACTOR, REQUEST_ID, Observed
 from cdxsync.base.errors import CdxsyncError, code_of_status
 from cdxsync.security.revocation import Revocations
 from cdxsync.security.throttle import Throttle
-from cdxsync.store.database import reachable
+from cdxsync.store.driver_errors import translated
 from cdxsync.store.fleet import Fleet
 
 _log = logging.getLogger("cdxsync.api")
@@ -48,7 +48,7 @@ def assemble(fleet: Fleet, revocations: Revocations | None, is_draining: Callabl
         try:
             bodies.refuse_large_body(fleet.settings.max_body_bytes)
             if request.path == "/admin" or request.path.startswith("/admin/"):
-                with reachable():
+                with translated():
                     request.environ[ACTOR] = gate.admit(is_page=dashboard.is_own(request.path))
         except CdxsyncError as error:
             raise dashboard.refusal(error, error.http_status) or _failure_of(error) from None
@@ -88,7 +88,7 @@ def _answer_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
-            with reachable():
+            with translated():
                 return handler(*args, **kwargs)
         except HTTPResponse:
             raise

@@ -12,8 +12,8 @@ from cdxsync.base.errors import CdxsyncError, DatabaseAway
 from cdxsync.jobs import lease
 from cdxsync.ops import homes
 from cdxsync.security import pki
-from cdxsync.store import away
-from cdxsync.store.database import reachable
+from cdxsync.store import driver_errors
+from cdxsync.store.driver_errors import translated
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.tables import Job
 from cdxsync.views import overview
@@ -49,9 +49,9 @@ class _Fleet:
 
         up = 1
         try:
-            with reachable():
+            with translated():
                 yield from [*self._hosts(), *self._canonical(), *self._jobs()]
-        except (DatabaseAway, *away.errors) as error:  # type: ignore[misc]  # mypy does not see a tuple of types
+        except (DatabaseAway, *driver_errors.known) as error:  # type: ignore[misc]  # mypy does not see a tuple of types
             _log.error("the fleet's metrics cannot be read: %s", error)
             up = 0
         yield GaugeMetricFamily("cdxsync_database_up", "Whether the database can be read.", value=up)

@@ -12,8 +12,8 @@ from cdxsync.api.routes import Caller, Context, Group, Routes
 from cdxsync.auth import canonical
 from cdxsync.base.errors import CdxsyncError, Unavailable
 from cdxsync.security import addresses
-from cdxsync.store import away, named_values
-from cdxsync.store.database import reachable
+from cdxsync.store import driver_errors, named_values
+from cdxsync.store.driver_errors import translated
 from cdxsync.store.fleet import Fleet
 
 ROUTES = Routes(Group.OPERATION, Caller.ANYONE)
@@ -49,9 +49,9 @@ def metrics(context: Context) -> HTTPResponse:
 def check_database() -> None:
     """Raise `Unavailable` or `DatabaseAway` when the database cannot be read."""
     try:
-        with reachable():
+        with translated():
             named_values.get(canonical.POINTER)
-    except away.errors as error:  # damaged, or not what this version needs
+    except driver_errors.known as error:  # damaged, or not what this version needs
         raise Unavailable(f"The database cannot be used: {error}", code="not_ready") from error
 
 

@@ -10,7 +10,7 @@ from cdxsync.api.routes import Parameter
 from cdxsync.base import settings
 from cdxsync.base.errors import Invalid
 from cdxsync.hosts import registry
-from cdxsync.store import pages
+from cdxsync.store.queries import DEFAULT_LIMIT
 from cdxsync.store.tables import Host
 
 BEFORE = Parameter("before", int, "`next_before` of an earlier answer.")
@@ -30,7 +30,7 @@ def limit(maximum: int) -> int:
     """`limit`: how many rows. What is no number, or below 1, counts as absent; more than `maximum` as that."""
     text = request.query.get("limit", "").strip()
     wanted = int(text) if _INTEGER.fullmatch(text) else 0
-    return min(wanted, maximum) if wanted >= 1 else pages.DEFAULT_LIMIT
+    return min(wanted, maximum) if wanted >= 1 else DEFAULT_LIMIT
 
 
 def number(name: str) -> int | None:

@@ -19,7 +19,7 @@ from cdxsync.store import audit, named_values, sealed_values
 from cdxsync.store.caches import GenerationCache
 from cdxsync.store.database import write
 from cdxsync.store.fleet import Fleet
-from cdxsync.store.prepared import Prepared
+from cdxsync.store.queries import Prepared
 from cdxsync.store.sealing import UnknownKey
 from cdxsync.store.tables import AuthEntry, AuthPayload, Host
 

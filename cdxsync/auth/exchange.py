@@ -9,7 +9,7 @@ import msgspec
 
 from cdxsync.auth import canonical, documents, history, runner, sync
 from cdxsync.auth.documents import AuthDocument
-from cdxsync.base import clock, digests
+from cdxsync.base import clock, texts
 from cdxsync.base.errors import Invalid, Refused
 from cdxsync.base.settings import Settings
 from cdxsync.codex import quota, versions
@@ -18,7 +18,7 @@ from cdxsync.hosts.admission import Caller
 from cdxsync.store import audit
 from cdxsync.store.database import write
 from cdxsync.store.fleet import Fleet
-from cdxsync.store.prepared import Prepared
+from cdxsync.store.queries import Prepared
 from cdxsync.store.tables import Host, HostAuthState
 from cdxsync.usage import reports
 from cdxsync.wrapper import baking
@@ -89,7 +89,7 @@ def read_claim(body: dict[str, Any], at: datetime) -> Claim:
     given = next((value for value in aliases if isinstance(value, str) and value.strip()), body.get("digest"))
     digest, instant, last_refresh = "", clock.Instant(0), body.get("last_refresh")
     try:
-        digest = digests.read_digest(given)
+        digest = texts.read_digest(given)
     except ValueError as error:
         errors["digest"] = [str(error)]
     if isinstance(last_refresh, str):

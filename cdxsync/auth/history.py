@@ -10,9 +10,10 @@ from cdxsync.auth.documents import AuthDocument
 from cdxsync.base import clock
 from cdxsync.base.clock import Instant
 from cdxsync.base.errors import Conflict, Invalid, NotFound
-from cdxsync.store import audit, pages
+from cdxsync.store import audit
 from cdxsync.store.database import write
 from cdxsync.store.fleet import Fleet
+from cdxsync.store.queries import newest_first
 from cdxsync.store.tables import AuthPayload, Host
 
 PREVIOUS = "previous"
@@ -38,7 +39,7 @@ def listing(limit: int, before: int | None = None) -> dict[str, Any]:
             "canonical": pointed is not None and row.id == pointed.id,
         }
 
-    return pages.newest_first(query, AuthPayload.id, "history", shown, limit=limit, before=before)
+    return newest_first(query, AuthPayload.id, "history", shown, limit=limit, before=before)
 
 
 def read_reference(value: object, field: str) -> int | None:

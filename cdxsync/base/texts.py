@@ -1,4 +1,4 @@
-"""Texts from outside, made safe to show on a terminal or a page."""
+"""Texts as they come from outside: made safe to show on a terminal or a page, and digests in them."""
 
 import re
 
@@ -12,6 +12,8 @@ _ESCAPES = re.compile(
 _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
+DIGEST = re.compile(r"[0-9a-f]{64}")
+"""A SHA-256 as it goes over the wire."""
 NUL_PROBLEM = "must not contain the character U+0000"
 """For texts that are kept as they are: not every database can hold it."""
 
@@ -20,3 +22,13 @@ def clean(text: str) -> str:
     """`text` without terminal escapes and control characters, trimmed. Line ends become blanks."""
     text = re.sub(r"\r\n|\r|\n", " ", _ESCAPES.sub("", text))
     return _CONTROLS.sub("", text).strip()
+
+
+def read_digest(value: object) -> str:
+    """A digest as sent, trimmed and lower-cased. Raises ValueError with the text for the field."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("is required: 64 hex digits (SHA-256 of the compact document)")
+    digest = value.strip().lower()
+    if not DIGEST.fullmatch(digest):
+        raise ValueError("must be 64 hex digits (SHA-256)")
+    return digest

@@ -85,11 +85,11 @@ def _read(fleet: "Fleet") -> dict[str, Any]:
     """`overview` as the command of that name has it, `tokens_today`, and `logs`, newest first."""
     from cdxsync.base import clock
     from cdxsync.store import audit
-    from cdxsync.store.database import reachable
+    from cdxsync.store.driver_errors import translated
     from cdxsync.usage import reports
     from cdxsync.views import overview
 
-    with reachable():
+    with translated():
         return {
             "overview": overview.build(fleet, None),
             "tokens_today": reports.fleet_day_totals(clock.now()),

@@ -16,7 +16,7 @@ from cdxsync.security import apikeys
 from cdxsync.security.addresses import Address
 from cdxsync.store import audit
 from cdxsync.store.database import write
-from cdxsync.store.prepared import Prepared
+from cdxsync.store.queries import Prepared
 from cdxsync.store.tables import Host
 
 _BY_KEY = Prepared(lambda fingerprint: Host.select().where(Host.api_key_sha256 == fingerprint))

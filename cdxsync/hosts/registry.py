@@ -14,7 +14,7 @@ from cdxsync.hosts import permits
 from cdxsync.security import apikeys
 from cdxsync.store import audit
 from cdxsync.store.database import write
-from cdxsync.store.prepared import Prepared
+from cdxsync.store.queries import Prepared
 from cdxsync.store.tables import Host, HostAuthDigest, HostAuthState, InstallToken
 
 ACTIVE = "active"

@@ -17,7 +17,7 @@ from cdxsync.base.errors import CdxsyncError, ServiceError
 from cdxsync.base.settings import Settings
 from cdxsync.jobs import lease, schedule
 from cdxsync.jobs.schedule import Outcome, Spec
-from cdxsync.store.database import reachable
+from cdxsync.store.driver_errors import translated
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.tables import Job
 
@@ -62,7 +62,7 @@ def perform(fleet: Fleet, spec: Spec, owner: str, *, by_admin: bool = False) -> 
 
 def _outcome_of(fleet: Fleet, spec: Spec, cause: str, owner: str) -> Outcome:
     try:
-        with reachable():
+        with translated():
             return spec.run(fleet, cause, owner)
     except ServiceError as error:
         return Outcome("failed", error=error.message, wait=error.wait)
@@ -82,7 +82,7 @@ class _Run:
     given_up: bool = False
 
 
-class Jobs:
+class Scheduler:
     """The scheduler of one server process."""
 
     def __init__(

@@ -11,11 +11,11 @@ from cdxsync.base.files import write_private
 from cdxsync.base.settings import CONFIG_NAME, Settings
 from cdxsync.ops import home_lock, keys
 from cdxsync.security import pki, server_names
-from cdxsync.store import keyring_file, keyring_outside, migrations
+from cdxsync.store import keyring_external, keyring_file, migrations
 from cdxsync.store.database import Database
 from cdxsync.store.fleet import Fleet
+from cdxsync.store.keyring_external import ExternalKeyring
 from cdxsync.store.keyring_file import KeyringFile
-from cdxsync.store.keyring_outside import Outside
 from cdxsync.store.sealing import Keyring
 
 KEYRING_NAME = "keyring.json"
@@ -43,8 +43,8 @@ def is_initialised(home: Path) -> bool:
 
 def keyring_of(settings: Settings) -> KeyringFile:
     """The keyring of a home, from its file or from outside. Raises `Failed` or `Conflict`."""
-    outside = keyring_outside.find(settings.keyring, os.environ)
-    return KeyringFile(settings.home / KEYRING_NAME, outside, keys.key_to_seal_with)
+    external = keyring_external.find(settings.keyring, os.environ)
+    return KeyringFile(settings.home / KEYRING_NAME, external, keys.key_to_seal_with)
 
 
 def make_home(home: Path) -> None:
@@ -84,8 +84,8 @@ def initialise(settings: Settings) -> Initialised:
 
 def _make(settings: Settings) -> Initialised:
     home = settings.home
-    outside = keyring_outside.find(settings.keyring, os.environ)
-    _refuse_lost_keyring(home, outside)
+    external = keyring_external.find(settings.keyring, os.environ)
+    _refuse_lost_keyring(home, external)
     settings = settings if settings.public_url else replace(settings, public_url=default_public_url(settings))
     config = home / CONFIG_NAME
     if not config.exists():
@@ -94,7 +94,7 @@ def _make(settings: Settings) -> Initialised:
     if not (directory / "ca.pem").exists():
         pki.create(directory, server_names.wanted(settings.public_url, settings.listen.host))
     migrations.migrate()
-    if outside is None:
+    if external is None:
         keyring_file.create(home / KEYRING_NAME)
     else:
         keyring_file.mark(home / KEYRING_NAME)
@@ -110,12 +110,12 @@ def _make(settings: Settings) -> Initialised:
     )
 
 
-def _refuse_lost_keyring(home: Path, outside: Outside | None) -> None:
+def _refuse_lost_keyring(home: Path, external: ExternalKeyring | None) -> None:
     """Raise `Failed` when the database holds what only a keyring opens that is not there: a new one would not."""
-    if outside is not None:
-        content = keyring_file.decode(outside.read(), outside.name)
+    if external is not None:
+        content = keyring_file.decode(external.read(), external.name)
         if not migrations.is_empty():
-            keys.check(Keyring(content.active, content.keys), outside.name)
+            keys.check(Keyring(content.active, content.keys), external.name)
         return
     if migrations.is_empty():
         return

@@ -135,7 +135,7 @@ def rotate(fleet: Fleet, *, actor: str, on_progress: Callable[[int, int], None])
 
     def begin() -> tuple[str, bool]:
         content = ring.content()
-        if ring.outside is not None:
+        if ring.external is not None:
             _refuse_without_work(ring, content.active)
             named_values.put(_SEALING_KEY, content.active)
             return content.active, False
@@ -208,7 +208,7 @@ def _reseal(fleet: Fleet, column: Column, key_id: str) -> Iterable[tuple[int, li
 
 def _finish(fleet: Fleet, key_id: str, resealed: int, unreadable: list[str], actor: str) -> None:
     content = fleet.keyring.content()
-    if fleet.keyring.outside is None and content.active == key_id and content.resealing:
+    if fleet.keyring.external is None and content.active == key_id and content.resealing:
         keyring_file.write(fleet.keyring.path, replace(content, resealing=False))
     audit.record("admin.keys.reseal", actor=actor, key=key_id, resealed=resealed, unreadable=len(unreadable))
 
@@ -223,7 +223,7 @@ def retire(fleet: Fleet, key_id: str, *, actor: str) -> None:
     def work() -> None:
         content = fleet.keyring.content()
         _refuse_needed(content, key_id)
-        if fleet.keyring.outside is not None:
+        if fleet.keyring.external is not None:
             raise Conflict(
                 f"Key {key_id} is not needed any more, but the keyring comes from {fleet.keyring.where}, which cdxsync"
                 f" cannot write. Nothing was changed. Write one without it with `cdxsync keys export FILE --without"

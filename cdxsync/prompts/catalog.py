@@ -9,13 +9,13 @@ from typing import Any
 import yaml
 from frontmatter.default_handlers import YAMLHandler
 
-from cdxsync.base import clock, digests, texts
+from cdxsync.base import clock, texts
 from cdxsync.base.errors import Invalid, NotFound, Refused
 from cdxsync.hosts import permits, registry
 from cdxsync.prompts import history
 from cdxsync.store import audit, named_values
 from cdxsync.store.database import write
-from cdxsync.store.prepared import Prepared
+from cdxsync.store.queries import Prepared
 from cdxsync.store.tables import SlashCommand
 
 MAX_HINT_LENGTH = 255
@@ -64,7 +64,7 @@ def read_prompt(body: dict[str, Any], max_bytes: int) -> Prompt:
         digest = hashlib.sha256(text.encode()).hexdigest()
     if body.get("sha256") is not None:
         try:
-            if digests.read_digest(body["sha256"]) != digest and digest:
+            if texts.read_digest(body["sha256"]) != digest and digest:
                 errors["sha256"] = ["does not match the prompt"]
         except ValueError as error:
             errors["sha256"] = [str(error)]
@@ -167,7 +167,7 @@ def retrieve(body: dict[str, Any], host: audit.HostLike) -> dict[str, Any]:
         errors["filename"] = [str(error)]
     if body.get("sha256") is not None:
         try:
-            digest = digests.read_digest(body["sha256"])
+            digest = texts.read_digest(body["sha256"])
         except ValueError as error:
             errors["sha256"] = [str(error)]
     if errors:

@@ -1,1 +1,1 @@
-"""Who may do what: certificates, API keys and client addresses."""
+"""Who may do what: `pki` and `revocation` for certificates, `apikeys`, client `addresses`, and the `throttle`."""

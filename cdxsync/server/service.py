@@ -15,7 +15,7 @@ from cdxsync.background import definitions
 from cdxsync.base import metrics
 from cdxsync.base.errors import CdxsyncError
 from cdxsync.base.settings import Listen, Settings
-from cdxsync.jobs.scheduler import Jobs
+from cdxsync.jobs.scheduler import Scheduler
 from cdxsync.ops import homes
 from cdxsync.security import pki, server_names
 from cdxsync.security.revocation import Revocations
@@ -153,7 +153,7 @@ class Process:
             listening=listening,
         )
         self._terminal = TerminalWatch()
-        self._jobs = Jobs(fleet, definitions.specs, definitions.recover)
+        self._jobs = Scheduler(fleet, definitions.specs, definitions.recover)
         self._apply(settings)
         self._server.on_tick = reporting.alive
         self._server.on_refusal = self._on_refusal

@@ -1,1 +1,4 @@
-"""Services outside the fleet: GitHub, ChatGPT, price lists and runners. Only background jobs call them."""
+"""Services outside the fleet: `github`, `chatgpt`, `prices`, and the runners, `local_runner` and `remote_runner`.
+
+`client` makes the calls, `secrecy` keeps secrets out of what is said of them. Only background jobs call them.
+"""

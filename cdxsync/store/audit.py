@@ -8,9 +8,8 @@ from typing import Any, Protocol
 from peewee import JOIN
 
 from cdxsync.base import clock
-from cdxsync.store import pages
 from cdxsync.store.database import write
-from cdxsync.store.prepared import Prepared
+from cdxsync.store.queries import Prepared, newest_first
 from cdxsync.store.tables import Host, LogEntry
 
 ANYONE = "anyone"
@@ -82,7 +81,7 @@ def recent(limit: int, wanted: Wanted = ALL, *, before: int | None = None, after
     query = _rows(wanted)
     if after is not None:
         query = query.where(LogEntry.id > after)
-    return pages.newest_first(query, LogEntry.id, "logs", _shown, limit=limit, before=before)
+    return newest_first(query, LogEntry.id, "logs", _shown, limit=limit, before=before)
 
 
 def since(last_id: int, limit: int, wanted: Wanted = ALL) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import TypeVar
 import peewee
 
 from cdxsync.base.errors import DatabaseAway
-from cdxsync.store.away import reachable as reachable
+from cdxsync.store.driver_errors import translated
 from cdxsync.store.engines import Engine, engine_of
 from cdxsync.store.scope import current as current
 from cdxsync.store.scope import entered
@@ -43,7 +43,7 @@ class Database:
         """
         database = cls(engine_of(url, home, pool_size))
         try:
-            with reachable():
+            with translated():
                 database.peewee.connect(reuse_if_open=True)
         except peewee.DatabaseError as error:
             raise DatabaseAway(f"{database.engine.shown}: {error}; restore it from a backup") from None
@@ -53,14 +53,14 @@ class Database:
     def scope(self) -> Iterator["Database"]:
         """Let the tables, `write` and `snapshot` mean this database within the block, in this thread.
 
-        Raises `DatabaseAway` for what the driver says of a database that cannot be used (`reachable`). At the end the
-        connection goes back to other threads, where they share some; a scope within one of the same database leaves
-        that to the outer one.
+        Raises `DatabaseAway` for what the driver says of a database that cannot be used (`driver_errors`). At the end
+        the connection goes back to other threads, where they share some; a scope within one of the same database
+        leaves that to the outer one.
         """
         before = entered.get()
         token = entered.set(self)
         try:
-            with reachable():
+            with translated():
                 yield self
         finally:
             entered.reset(token)

@@ -3,7 +3,7 @@
     {"active": "<id>", "keys": {"<id>": "<base64 of 32 bytes>"}, "created": {"<id>": "<stamp>"}, "resealing": false}
 
 `resealing` stays true from adding a key until all that the older ones sealed has been sealed anew. The file is 0600
-and replaced atomically. A keyring from outside (`cdxsync.store.keyring_outside`) has the same format and is only read.
+and replaced atomically. A keyring from outside (`cdxsync.store.keyring_external`) has the same format and is only read.
 """
 
 import base64
@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from cdxsync.base.errors import CdxsyncError, Conflict, Failed
 from cdxsync.base.files import write_private
-from cdxsync.store.keyring_outside import MARK, PLACES, Outside
+from cdxsync.store.keyring_external import MARK, PLACES, ExternalKeyring
 from cdxsync.store.sealing import Keyring, UnknownKey
 
 KEY_BYTES = 32
@@ -80,10 +80,10 @@ def mark(path: Path) -> None:
     write_private(path, MARK)
 
 
-def read(path: Path, outside: Outside | None = None) -> Content:
-    """The keyring of a home with the keyring file `path`, and `outside` when there is one.
+def read(path: Path, external: ExternalKeyring | None = None) -> Content:
+    """The keyring of a home with the keyring file `path`, and `external` when there is one.
 
-    Raises `Failed` when it is missing or not one, `KeyringElsewhere` when it comes from outside and `outside` is None,
+    Raises `Failed` when it is missing or not one, `KeyringElsewhere` when it comes from outside and `external` is None,
     and `Conflict` when there are two: they would drift apart at the next change of keys.
     """
     try:
@@ -96,15 +96,15 @@ def read(path: Path, outside: Outside | None = None) -> Content:
     except OSError as error:
         raise Failed(f"{path}: the keyring cannot be read: {error.strerror}", code="keyring_unusable") from None
     if text.strip() == MARK.strip():
-        if outside is None:
+        if external is None:
             raise KeyringElsewhere(
                 f"{path} says that the keyring comes from outside, and none is here. Run this with {PLACES}"
             )
-        return decode(outside.read(), outside.name)
+        return decode(external.read(), external.name)
     content = decode(text, str(path))
-    if outside is not None:
+    if external is not None:
         raise Conflict(
-            f"There are two keyrings: {path}, and {outside.name}. Keep one. To keep the second, see that it has key"
+            f"There are two keyrings: {path}, and {external.name}. Keep one. To keep the second, see that it has key"
             f" {', '.join(content.keys)}, then move {path} away",
             code="keyring_ambiguous",
         )
@@ -141,10 +141,13 @@ class KeyringFile:
     """
 
     def __init__(
-        self, path: Path, outside: Outside | None = None, sealing_key: Callable[[str], str] = lambda active: active
+        self,
+        path: Path,
+        external: ExternalKeyring | None = None,
+        sealing_key: Callable[[str], str] = lambda active: active,
     ) -> None:
         self.path = path
-        self.outside = outside
+        self.external = external
         self._sealing_key = sealing_key
         self._lock = threading.Lock()
         self._stat = self._identity()
@@ -158,11 +161,11 @@ class KeyringFile:
     @property
     def where(self) -> str:
         """Where the keys come from, for people."""
-        return str(self.path) if self.outside is None else self.outside.name
+        return str(self.path) if self.external is None else self.external.name
 
     def content(self) -> Content:
         """All that is in the keyring. Raises `Failed` or `Conflict`."""
-        return read(self.path, self.outside)
+        return read(self.path, self.external)
 
     def seal(self, plaintext: bytes, context: str) -> str:
         """Seal with the fleet's key, within a write transaction.
@@ -206,7 +209,7 @@ class KeyringFile:
         return Keyring(content.active, content.keys)
 
     def _identity(self) -> tuple[int, ...]:
-        paths = [self.path] if self.outside is None or self.outside.path is None else [self.path, self.outside.path]
+        paths = [self.path] if self.external is None or self.external.path is None else [self.path, self.external.path]
         found: tuple[int, ...] = ()
         for path in paths:
             try:

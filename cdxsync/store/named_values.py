@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from cdxsync.store import database
-from cdxsync.store.prepared import Prepared
+from cdxsync.store.queries import Prepared
 from cdxsync.store.tables import Version
 
 _VALUE = Prepared(lambda name: Version.select(Version.version).where(Version.name == name))

@@ -3,16 +3,8 @@
 Moments are texts as `clock.stamp` writes them; they sort as the moments do.
 """
 
-from peewee import (
-    AutoField,
-    BigIntegerField,
-    BooleanField,
-    CharField,
-    ForeignKeyField,
-    IntegerField,
-    Model,
-    TextField,
-)
+import peewee
+from peewee import AutoField, BigIntegerField, BooleanField, CharField, ForeignKeyField, IntegerField, Model, TextField
 
 from cdxsync.store.scope import ScopedDatabase
 
@@ -393,3 +385,9 @@ class RefreshIntent(Table):
 
     class Meta:
         table_name = "refresh_intents"
+
+
+def insertion_order() -> list[type[Table]]:
+    """All tables, in an order in which rows can be put in: they refer to rows of tables that come earlier only."""
+    models = [model for base in (Table, Counters) for model in base.__subclasses__() if model is not Counters]
+    return list(peewee.sort_models(models))  # type: ignore[attr-defined]

@@ -18,7 +18,7 @@ import peewee
 
 from cdxsync.base import metrics
 from cdxsync.base.errors import DatabaseAway
-from cdxsync.store import away
+from cdxsync.store import driver_errors
 from cdxsync.store.engines.base import BUSY_TIMEOUT_SECONDS, Engine
 
 Result = TypeVar("Result")
@@ -109,7 +109,7 @@ class Writer:
                 self._write(batch)
             except BaseException as error:
                 # Nothing of the batch is kept, or nobody knows.
-                if not isinstance(error, (DatabaseAway, *away.errors)):
+                if not isinstance(error, (DatabaseAway, *driver_errors.known)):
                     _log.exception("the writer goes on after a failure of its own")
                 self._disconnect()
                 self._fail(batch, error)
@@ -170,7 +170,7 @@ class Writer:
 
     def _fail(self, items: list[_Item], error: BaseException) -> None:
         """Tell those who have not failed by themselves."""
-        failure = error if isinstance(error, DatabaseAway) else away.away(error)
+        failure = error if isinstance(error, DatabaseAway) else driver_errors.database_away(error)
         for item in items:
             item.error = item.error or DatabaseAway(failure.message, code=failure.code)
 
@@ -187,7 +187,7 @@ class Writer:
         """Run one item; what it raises undoes its own changes only. Raises when the whole transaction has gone."""
         connection.execute("SAVEPOINT item")
         try:
-            with away.reachable():
+            with driver_errors.translated():
                 item.result = item.work()
         except BaseException as error:
             item.error = error
@@ -204,7 +204,7 @@ class Writer:
         try:
             if not self.database.is_closed():
                 self.database.close()
-        except away.errors as error:
+        except driver_errors.known as error:
             _log.error("closing the writer's connection: %s", error)
 
 

@@ -8,7 +8,7 @@ from cdxsync.base import clock
 from cdxsync.hosts.admission import Caller
 from cdxsync.store import audit
 from cdxsync.store.database import write
-from cdxsync.store.prepared import Prepared
+from cdxsync.store.queries import Prepared
 from cdxsync.store.tables import Counters, Host, TokenUsage, UsageDay, UsageFleetDay, UsageLine
 from cdxsync.usage import idempotency
 from cdxsync.usage.entries import Entry, read_body

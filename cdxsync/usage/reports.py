@@ -9,8 +9,7 @@ from peewee import JOIN, fn
 
 from cdxsync.base import clock
 from cdxsync.base.errors import Invalid
-from cdxsync.store import pages
-from cdxsync.store.prepared import Prepared
+from cdxsync.store.queries import Prepared, newest_first
 from cdxsync.store.tables import Counters, Host, TokenUsage, UsageDay, UsageFleetDay, UsageLine
 from cdxsync.usage.recording import COLUMNS
 
@@ -122,7 +121,7 @@ def recent(limit: int, *, host: Host | None = None, before: int | None = None) -
     query = TokenUsage.select(TokenUsage, Host.id, Host.fqdn).join(Host, JOIN.LEFT_OUTER)
     if host is not None:
         query = query.where(TokenUsage.host == host.id)
-    return pages.newest_first(query, TokenUsage.id, "usages", _shown, limit=limit, before=before)
+    return newest_first(query, TokenUsage.id, "usages", _shown, limit=limit, before=before)
 
 
 def _shown(row: TokenUsage) -> dict[str, Any]:

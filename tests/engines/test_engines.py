@@ -15,7 +15,7 @@ import pymysql
 import pytest
 
 from cdxsync.base.errors import DatabaseAway, SettingError
-from cdxsync.store import away, migrations
+from cdxsync.store import driver_errors, migrations
 from cdxsync.store.engines import engine_of
 from cdxsync.store.engines.pool import Pooled
 from tests.support.fleet import run_cli
@@ -137,7 +137,7 @@ def test_the_state_of_the_database_is_told_from_mistakes(error: BaseException, r
     engine_of("postgresql:///x", HOME)
     engine_of("mysql://a@b/x", HOME)
     for raised in (error, _raised(error)):
-        with pytest.raises(DatabaseAway) as told, away.reachable():
+        with pytest.raises(DatabaseAway) as told, driver_errors.translated():
             raise raised
         assert told.value.message == f"The database cannot be used now: {reason}"
 
@@ -157,7 +157,7 @@ def test_mistakes_stay_errors(mistake: BaseException) -> None:
     engine_of("postgresql:///x", HOME)
     engine_of("mysql://a@b/x", HOME)
     for raised in (mistake, _raised(mistake)):
-        with pytest.raises(type(raised)), away.reachable():
+        with pytest.raises(type(raised)), driver_errors.translated():
             raise raised
 
 

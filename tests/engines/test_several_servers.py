@@ -19,7 +19,7 @@ import requests
 from cdxsync.base.errors import DatabaseAway
 from cdxsync.base.files import write_private
 from cdxsync.store import keyring_file, migrations
-from cdxsync.store.away import reachable
+from cdxsync.store.driver_errors import translated
 from cdxsync.store.engines import engine_of, mysql_url, postgres
 from cdxsync.store.sealing import key_id_of
 from tests.support.database_servers import DatabaseServer, MariaDb, Postgres
@@ -227,7 +227,7 @@ def test_a_table_that_others_lock_is_not_waited_for_without_end(
     on_postgres = killable.scheme == "postgresql"
     with connected(url, Path("/nowhere")) as execute:
         execute("LOCK TABLE taken IN ACCESS EXCLUSIVE MODE" if on_postgres else "LOCK TABLES taken WRITE")
-        with pytest.raises(DatabaseAway, match="it is locked by others"), reachable():
+        with pytest.raises(DatabaseAway, match="it is locked by others"), translated():
             database.execute_sql("SELECT id FROM taken")
     database.close()
     database.close_idle()

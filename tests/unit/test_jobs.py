@@ -24,8 +24,8 @@ def jobs_of(works: dict[str, Work]) -> tuple[Spec, ...]:
     return tuple(Spec(name, "", 3600, 1 if name == "hangs" else 60, run) for name, run in works.items())
 
 
-def scheduler_of(fleet: Fleet, specs: tuple[Spec, ...]) -> scheduler.Jobs:
-    return scheduler.Jobs(fleet, lambda settings: specs, lambda fleet: None)
+def scheduler_of(fleet: Fleet, specs: tuple[Spec, ...]) -> scheduler.Scheduler:
+    return scheduler.Scheduler(fleet, lambda settings: specs, lambda fleet: None)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from cdxsync.api.routes import Caller, Context, Group, Routes
 from cdxsync.base import clock
 from cdxsync.base.errors import CdxsyncError, NotFound, TooManyRequests, code_of_status
 from cdxsync.hosts import installers
-from cdxsync.store.database import reachable
+from cdxsync.store.driver_errors import translated
 
 ROUTES = Routes(Group.HOSTS, Caller.ANYONE)
 _HEADERS = {
@@ -28,7 +28,7 @@ def install(context: Context, token: str) -> HTTPResponse:
     if not installers.TOKEN.fullmatch(token):
         raise HTTPError(404)
     try:
-        with reachable():
+        with translated():
             return _answer(context, token)
     except NotFound as error:
         return _failure(context.guard.failed(error))

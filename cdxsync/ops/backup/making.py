@@ -15,7 +15,7 @@ from cdxsync.base.settings import CONFIG_NAME, Settings
 from cdxsync.ops import home_lock, keys
 from cdxsync.ops.backup import archive, encryption
 from cdxsync.ops.homes import KEYRING_NAME, PKI_NAME, is_initialised, open_database
-from cdxsync.store import audit, keyring_file, keyring_outside, sqlite_files
+from cdxsync.store import audit, keyring_external, keyring_file, sqlite_files
 from cdxsync.store.engines import engine_of
 from cdxsync.store.keyring_file import Content
 
@@ -76,7 +76,7 @@ def make(
         "schema": manifest.schema,
         "key_ids": manifest.key_ids,
         "files": sorted(manifest.files),
-        "keyring": manifest.contents == "full" and keyring_outside.find(settings.keyring, os.environ) is None,
+        "keyring": manifest.contents == "full" and keyring_external.find(settings.keyring, os.environ) is None,
     }
 
 
@@ -99,8 +99,8 @@ def _collect(
 ) -> tuple[Mapping[str, Path], archive.Manifest]:
     """Copies of all that goes into the backup, by member name, and the manifest."""
     ring = settings.home / KEYRING_NAME
-    outside = keyring_outside.find(settings.keyring, os.environ)
-    before = None if database_only or outside is not None else keyring_file.read(ring)
+    external = keyring_external.find(settings.keyring, os.environ)
+    before = None if database_only or external is not None else keyring_file.read(ring)
     created_at = clock.stamp(clock.now())
     copy = work / archive.DATABASE
     sqlite_files.copy_live(live, copy)
@@ -121,7 +121,7 @@ def _collect(
         keyring_file.write(files[archive.KEYRING], both)
     elif not database_only:
         # No keys, only the mark that they come from outside.
-        keyring_file.read(ring, outside)
+        keyring_file.read(ring, external)
         files[archive.KEYRING] = work / archive.KEYRING
         keyring_file.mark(files[archive.KEYRING])
     if not database_only:

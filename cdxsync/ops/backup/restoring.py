@@ -17,7 +17,7 @@ from cdxsync.ops import home_lock, keys
 from cdxsync.ops.backup import archive, encryption
 from cdxsync.ops.backup.making import sqlite_file
 from cdxsync.ops.homes import KEYRING_NAME, PKI_NAME, make_home
-from cdxsync.store import audit, keyring_file, keyring_outside, migrations, sqlite_files
+from cdxsync.store import audit, keyring_external, keyring_file, migrations, sqlite_files
 from cdxsync.store.sealing import Keyring
 
 _JOURNALS = ("-wal", "-shm", "-journal")
@@ -132,10 +132,10 @@ def _verify(in_force: settings.Settings, staged: Path, manifest: archive.Manifes
         raise archive.unusable("The backup's database has no tables")
     home = in_force.home
     ring = staged / archive.KEYRING if archive.KEYRING in manifest.files else home / KEYRING_NAME
-    outside = keyring_outside.find(in_force.keyring, os.environ)
-    content = keyring_file.read(ring, outside)
+    external = keyring_external.find(in_force.keyring, os.environ)
+    content = keyring_file.read(ring, external)
     with sqlite_files.scope_of(copy):
-        name = f"{ring.name} of the {_origin(ring, home)}" if outside is None else outside.name
+        name = f"{ring.name} of the {_origin(ring, home)}" if external is None else external.name
         keys.check(Keyring(content.active, content.keys), name)
         audit.note("admin.db.restore", actor=actor, backup_of=manifest.created_at, contents=manifest.contents)
 

@@ -7,7 +7,7 @@ it in a module of its subject and put it in `CHECKS`.
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from cdxsync.ops.doctor import certificates, documents, home, hosts, network, outside, storage
+from cdxsync.ops.doctor import certificates, documents, home, hosts, jobs, network, storage
 from cdxsync.ops.doctor.model import Check, Finding, Level, Subject, examine_with, worst
 
 CHECKS: Sequence[Check] = (
@@ -26,7 +26,7 @@ CHECKS: Sequence[Check] = (
     Check("public-url", network.public_url, ("settings", "home")),
     Check("canonical", documents.canonical_document, ("keyring",)),
     Check("access-token", documents.access_token, ("canonical",)),
-    Check("jobs", outside.jobs, ("keyring",)),
+    Check("jobs", jobs.jobs, ("keyring",)),
     Check("hosts", hosts.silent, ("migrations",)),
     Check("installers", hosts.expired_installers, ("migrations",)),
 )

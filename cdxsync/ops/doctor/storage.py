@@ -16,8 +16,8 @@ from cdxsync.store import migrations
 from cdxsync.store.database import current
 from cdxsync.store.engines import engine_of
 from cdxsync.store.fleet import Fleet
+from cdxsync.store.keyring_external import PLACES
 from cdxsync.store.keyring_file import KeyringElsewhere
-from cdxsync.store.keyring_outside import PLACES
 from cdxsync.store.tables import AuthPayload, Host, LogEntry, TokenUsage
 
 CLOCK_TOLERANCE = timedelta(seconds=2)

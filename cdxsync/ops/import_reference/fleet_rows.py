@@ -7,7 +7,7 @@ from typing import Any
 
 from cdxsync.auth import canonical, documents
 from cdxsync.auth.documents import AuthDocument
-from cdxsync.base import clock, digests, jsontext
+from cdxsync.base import clock, jsontext, texts
 from cdxsync.base.errors import Failed, Invalid, Malformed
 from cdxsync.codex import versions
 from cdxsync.hosts import registry
@@ -85,7 +85,7 @@ def _date(value: object) -> str | None:
 
 def _digest(value: object) -> str | None:
     text = str(value).strip().lower()
-    return text if digests.DIGEST.fullmatch(text) else None
+    return text if texts.DIGEST.fullmatch(text) else None
 
 
 def _address(value: object) -> str | None:

@@ -153,7 +153,7 @@ def _ring_with(
             " Name another --home",
             code="keyring_ambiguous",
         )
-    if keyring.outside is not None:
+    if keyring.external is not None:
         if missing:
             raise Conflict(
                 f"Key {', '.join(missing)} of {name} is not in {keyring.where}, which cdxsync cannot write. Put the"

@@ -6,7 +6,7 @@ from typing import Any
 import peewee
 
 from cdxsync.store import migrations
-from cdxsync.store.table_order import every
+from cdxsync.store.tables import insertion_order
 
 BATCH = 500
 """Rows that are read at once."""
@@ -20,7 +20,7 @@ def version() -> str:
 
 def tables() -> list[Any]:
     """All tables; rows refer to rows of tables that come earlier only."""
-    return list(every())
+    return list(insertion_order())
 
 
 def name_of(table: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import peewee
 
-from cdxsync.store.table_order import every
+from cdxsync.store.tables import insertion_order
 
 BUSY_TIMEOUT_SECONDS = 15.0
 """How long work may wait for a database that another process has locked."""
@@ -114,7 +114,7 @@ def lost_in_commit(name: str) -> str:
 def orphans() -> Iterator[str]:
     """Rows that refer to rows that are not there, of all tables."""
     table: Any
-    for table in every():
+    for table in insertion_order():
         for column in table._meta.refs:
             other = column.rel_model.alias()
             there = other.select(peewee.SQL("1")).where(getattr(other, column.rel_field.name) == column)

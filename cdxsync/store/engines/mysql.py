@@ -10,7 +10,7 @@ from typing import Any
 import peewee
 
 from cdxsync.base.errors import DatabaseAway, Failed, Unavailable
-from cdxsync.store import away
+from cdxsync.store import driver_errors
 from cdxsync.store.engines.base import BUSY_TIMEOUT_SECONDS, TURNS, Engine, lost_in_commit, orphans
 from cdxsync.store.engines.pool import Pooled, reading_in
 
@@ -70,7 +70,7 @@ class _Database(Pooled, peewee.MySQLDatabase):
 
     def connect_driver(self) -> Any:
         connection = self.given.connect()
-        connection.is_there = self.pulse.is_there
+        connection.is_there = self.liveness.is_there
         self.on_mariadb = "mariadb" in connection.get_server_info().lower()
         return connection
 
@@ -120,7 +120,7 @@ class MysqlEngine(Engine):
         self._pool_size = pool_size
         self._parameters = mysql_url.read(url)
         self._opened: _Database | None = None
-        away.know_driver(pymysql.Error, explain)
+        driver_errors.know_driver(pymysql.Error, explain)
 
     @property
     def shown(self) -> str:
@@ -158,7 +158,7 @@ class MysqlEngine(Engine):
         try:
             connection.execute("COMMIT")
         except pymysql.Error as error:
-            away.away(error)
+            driver_errors.database_away(error)
             raise DatabaseAway(lost_in_commit(self.shown), code="commit_unknown") from error
 
     def has_transaction(self, connection: Any) -> bool:

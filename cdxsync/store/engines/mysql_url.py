@@ -15,8 +15,8 @@ from pymysql.constants import CLIENT
 
 from cdxsync.base.errors import SettingError
 from cdxsync.store.engines.base import BUSY_TIMEOUT_SECONDS
+from cdxsync.store.engines.liveness import CONNECT_SECONDS, PATIENCE_SECONDS, SILENT
 from cdxsync.store.engines.pool import is_silent
-from cdxsync.store.engines.pulse import CONNECT_SECONDS, PATIENCE_SECONDS, SILENT
 
 FORM = "mysql://USER:PASSWORD@HOST:PORT/NAME?ssl_mode=VERIFY_IDENTITY"
 _STALL_SECONDS = 30

@@ -10,7 +10,7 @@ from typing import Any
 import peewee
 
 from cdxsync.base.errors import DatabaseAway
-from cdxsync.store.engines.pulse import Pulse
+from cdxsync.store.engines.liveness import LivenessProbe
 
 WAIT_SECONDS = 5.0
 """How long a thread waits for a connection that others have."""
@@ -30,7 +30,7 @@ class Pooled:
         self._slots = threading.BoundedSemaphore(pool_size)
         self._pool_size = pool_size
         self._apart = threading.local()
-        self.pulse = Pulse(self._ask)
+        self.liveness = LivenessProbe(self._ask)
         super().__init__(*args, **options)
         # What Peewee guards with its lock is of one thread alone here.
         self._lock: Any = contextlib.nullcontext()

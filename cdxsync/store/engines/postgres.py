@@ -11,10 +11,10 @@ from urllib.parse import parse_qsl, urlsplit
 import peewee
 
 from cdxsync.base.errors import DatabaseAway, Failed, SettingError, Unavailable
-from cdxsync.store import away
+from cdxsync.store import driver_errors
 from cdxsync.store.engines.base import BUSY_TIMEOUT_SECONDS, NEXT_TURN, TURNS, Engine, lost_in_commit, orphans
+from cdxsync.store.engines.liveness import CONNECT_SECONDS, PATIENCE_SECONDS, SILENT
 from cdxsync.store.engines.pool import Pooled, is_silent, reading_in
-from cdxsync.store.engines.pulse import CONNECT_SECONDS, PATIENCE_SECONDS, SILENT
 
 try:
     import psycopg
@@ -113,7 +113,7 @@ class _Connection(psycopg.Connection[Any]):
 class _Adapter(peewee.Psycopg3Adapter):
     def connect(self, db: Any, **parameters: Any) -> Any:
         connection = _Connection.connect(dbname=db.database, **parameters)
-        connection.is_there = db.pulse.is_there
+        connection.is_there = db.liveness.is_there
         return connection
 
 
@@ -168,7 +168,7 @@ class PostgresEngine(Engine):
     def __init__(self, url: str, pool_size: int) -> None:
         self._pool_size = pool_size
         self._parameters = _DEFAULTS | _read_url(url) | {"client_encoding": "utf8"}
-        away.know_driver(psycopg.Error, explain)
+        driver_errors.know_driver(psycopg.Error, explain)
 
     @property
     def shown(self) -> str:
@@ -209,7 +209,7 @@ class PostgresEngine(Engine):
         try:
             done = connection.execute("COMMIT")
         except psycopg.Error as error:
-            away.away(error)
+            driver_errors.database_away(error)
             raise DatabaseAway(lost_in_commit(self.shown), code="commit_unknown") from error
         if done.statusmessage != "COMMIT":
             raise DatabaseAway("The database has taken back what was to be committed; nothing was written")

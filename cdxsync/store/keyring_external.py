@@ -18,7 +18,7 @@ PLACES = f"the systemd credential {CREDENTIAL}, or CDXSYNC_KEYRING"
 
 
 @dataclass(frozen=True)
-class Outside:
+class ExternalKeyring:
     """Where a keyring comes from: a file that is only read, or a text."""
 
     name: str
@@ -37,12 +37,12 @@ class Outside:
             ) from None
 
 
-def find(setting: str, environ: Mapping[str, str]) -> Outside | None:
+def find(setting: str, environ: Mapping[str, str]) -> ExternalKeyring | None:
     """The keyring from outside: that of the setting `keyring`, or else the systemd credential; None without either."""
     if setting:
-        return Outside("the setting keyring (CDXSYNC_KEYRING)", text=setting)
+        return ExternalKeyring("the setting keyring (CDXSYNC_KEYRING)", text=setting)
     directory = environ.get("CREDENTIALS_DIRECTORY", "")
     path = Path(directory) / CREDENTIAL
     if directory and path.exists():
-        return Outside(f"the systemd credential {CREDENTIAL}", path=path)
+        return ExternalKeyring(f"the systemd credential {CREDENTIAL}", path=path)
     return None

@@ -1,4 +1,4 @@
-"""Queries whose SQL is made once: Peewee takes longer to write a statement than SQLite to run it."""
+"""Queries: statements whose SQL is made once, and long lists page by page."""
 
 import functools
 import inspect
@@ -9,6 +9,9 @@ import peewee
 from peewee import BooleanField, Value
 
 from cdxsync.store.scope import current
+
+DEFAULT_LIMIT = 50
+"""Rows of a page, where no number is asked for."""
 
 
 class _Slot:
@@ -28,6 +31,8 @@ class _Statement(NamedTuple):
 
 class Prepared:
     """A query over the tables with values left open: `build` makes it from a placeholder for each of its parameters.
+
+    Peewee takes longer to write a statement than SQLite to run it: the SQL is made once.
 
     The values go to the driver as they are: texts, numbers and None.
     """
@@ -52,7 +57,7 @@ class Prepared:
         return database.connection().execute(statement.sql, given)
 
     def execute(self, **values: Any) -> Any:
-        """Run it past Peewee; returns the driver's cursor. Raises the driver's errors, which `reachable` knows too."""
+        """Run it past Peewee; returns the driver's cursor. Raises the driver's errors."""
         return self._run(current().peewee, values)
 
     def insert(self, **values: Any) -> int:
@@ -96,3 +101,18 @@ class Prepared:
         for name in booleans:
             data[name] = bool(data[name])
         return found
+
+
+def newest_first(
+    query: Any, key: Any, name: str, show: Callable[[Any], dict[str, Any]], *, limit: int, before: int | None
+) -> dict[str, Any]:
+    """One page of `query`: `{name: rows, "next_before": cursor}`.
+
+    `key` is the table's ascending id. `before` is the cursor of an earlier page; `next_before` is the one for the
+    next page, None when there is nothing more.
+    """
+    if before is not None:
+        query = query.where(key < before)
+    rows = list(query.order_by(key.desc()).limit(limit + 1))
+    more = len(rows) > limit
+    return {name: [show(row) for row in rows[:limit]], "next_before": rows[limit - 1].id if more else None}

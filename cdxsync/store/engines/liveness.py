@@ -1,4 +1,4 @@
-"""Whether a database server that owes an answer is still there: it is asked so through another connection.
+"""The liveness probe of a database server that owes an answer: it is asked through another connection.
 
 A statement may take as long as it takes: a check of a large database, a migration, a wait for others. The system's
 limits on connections end those whose network loses all, but not those to a server that was stopped or hangs: its
@@ -17,7 +17,7 @@ SILENT = "the server does not answer any more"
 _FRESH_SECONDS = 2.0
 
 
-class Pulse:
+class LivenessProbe:
     """Asks with `ask`, one thread for all that wait."""
 
     def __init__(self, ask: Callable[[], bool]) -> None:

@@ -1,4 +1,4 @@
-"""The drivers' errors about an absent, locked, full or damaged database, as the one error that the domain knows."""
+"""The drivers' errors about an absent, locked, full or damaged database, translated into `DatabaseAway`."""
 
 import contextlib
 import logging
@@ -23,20 +23,20 @@ def _explain_sqlite(error: BaseException) -> str | None:
 
 
 _explain: dict[type[BaseException], Explain] = {sqlite3.Error: _explain_sqlite}
-errors: tuple[type[BaseException], ...] = (peewee.PeeweeException, sqlite3.Error)
+known: tuple[type[BaseException], ...] = (peewee.PeeweeException, sqlite3.Error)
 """All that Peewee and the drivers in use raise."""
 
 
 def know_driver(base: type[BaseException], explain: Explain) -> None:
     """Know a further driver by the base of its errors."""
-    global errors
+    global known
     if base not in _explain:
         _explain[base] = explain
-        errors = (*errors, base)
+        known = (*known, base)
 
 
 @contextlib.contextmanager
-def reachable() -> Iterator[None]:
+def translated() -> Iterator[None]:
     """Turn the drivers' errors about the state of the database into `DatabaseAway`."""
     try:
         yield
@@ -44,11 +44,11 @@ def reachable() -> Iterator[None]:
         reason = _reason(error)
         if reason is None:
             raise
-        raise away(error, reason) from error
+        raise database_away(error, reason) from error
 
 
 def _reason(error: BaseException) -> str | None:
-    if not isinstance(error, errors):
+    if not isinstance(error, known):
         return None
     for cause in (error, error.__context__):
         for base, explain in _explain.items():
@@ -57,7 +57,7 @@ def _reason(error: BaseException) -> str | None:
     return str(error) if isinstance(error, peewee.OperationalError | peewee.InterfaceError) else None
 
 
-def away(error: BaseException, reason: str | None = None) -> DatabaseAway:
+def database_away(error: BaseException, reason: str | None = None) -> DatabaseAway:
     """What to raise instead of an error of a driver; the log has all that it says, clients the `reason` alone.
 
     What SQLite says holds nothing of the network or of rows, and is a reason.
