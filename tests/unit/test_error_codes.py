@@ -7,14 +7,12 @@ from pathlib import Path
 import generate_errors
 
 from cdxsync.base import errors
-from cdxsync.hosts import registry
 from cdxsync.services import local_runner
 from cdxsync.store import keyring_file, sealing
 
 PACKAGE = Path(errors.__file__).parent.parent
 CLASSES: dict[str, type[errors.CdxsyncError]] = {
-    cls.__name__: cls
-    for cls in (*errors.KINDS, registry.Outdated, local_runner.CodexFailed, keyring_file.KeyringElsewhere)
+    cls.__name__: cls for cls in (*errors.KINDS, local_runner.CodexFailed, keyring_file.KeyringElsewhere)
 }
 FOLLOWED = {"code", "failure.code", "_CODES[permit]"}
 """What stands for a code that is declared elsewhere: a parameter, another error's, a table of the module."""

@@ -41,7 +41,7 @@ def stored(home: Path) -> dict[str, str]:
 def put(name: str, value: str, fail: bool = False) -> str:
     named_values.put(name, value)
     if fail:
-        raise Refused(value)
+        raise Refused(value, code="host_disabled")
     return value
 
 
