@@ -232,15 +232,20 @@ class Server(HTTPServer):
         self.on_refusal: Callable[[str, int, str], None] = _do_nothing
         """Called with client, status and request id of what is answered without the application."""
         self._listening = listening
+        self.bind_error: OSError | None = None
         if context is not None:
             self.ssl_adapter = tls.DeferringAdapter(context)
         self._stop_reader, self._stop_writer = socket.socketpair()
         self._stop_writer.setblocking(False)
 
     def bind(self, family: int, type: int, proto: int = 0) -> socket.socket:
-        """Bind, unless a socket was given."""
+        """Bind, unless a socket was given; what fails is kept in `bind_error`."""
         if self._listening is None:
-            bound: socket.socket = super().bind(family, type, proto)
+            try:
+                bound: socket.socket = super().bind(family, type, proto)
+            except OSError as error:
+                self.bind_error = error
+                raise
             return bound
         self.socket = self._listening
         self.bind_addr = self.resolve_real_bind_addr(self._listening)
@@ -297,7 +302,10 @@ def _do_nothing(*arguments: object) -> None:
 
 def listen(server: Server) -> tuple[str, int]:
     """Bind the address; returns the real one, which port 0 has left open. Raises OSError."""
-    server.prepare()
+    try:
+        server.prepare()
+    except OSError as error:
+        raise server.bind_error or error from None  # Cheroot's own has no number, only a text of all that it tried
     host, port = server.bind_addr[:2]
     return str(host), int(port)
 

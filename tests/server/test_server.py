@@ -1,7 +1,9 @@
 """The server under clients that are silent, wrong or malicious, over real sockets."""
 
+import errno
 import http.client
 import json
+import os
 import socket
 import ssl
 import struct
@@ -230,8 +232,16 @@ def test_an_address_in_use_is_named(fleet: Fleet, tmp_path: Path) -> None:
     other = Fleet(tmp_path / "home")
     done = other.cli("serve", "--listen", f"127.0.0.1:{fleet.port}", check=False)
     assert done.returncode == 1
-    assert f"cannot listen on 127.0.0.1:{fleet.port}" in done.stderr
+    address = f"127.0.0.1:{fleet.port}"
+    advice = "another server has that port: stop it, or choose one with --listen HOST:PORT"
+    assert done.stderr.endswith(f"cdxsync: cannot listen on {address}: {os.strerror(errno.EADDRINUSE)}; {advice}\n")
     assert "Traceback" not in done.stderr
+
+
+def test_an_address_of_another_machine_is_named(tmp_path: Path) -> None:
+    done = Fleet(tmp_path / "home").cli("serve", "--listen", "192.0.2.1:8443", check=False)
+    assert done.returncode == 1
+    assert f"cannot listen on 192.0.2.1:8443: {os.strerror(errno.EADDRNOTAVAIL)}; this machine has" in done.stderr
 
 
 def test_own_certificates(tmp_path: Path, fleet: Fleet) -> None:
