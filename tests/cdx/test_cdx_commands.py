@@ -19,7 +19,16 @@ from cdxsync.wrapper.src.document import format_time, parse_time
 from cdxsync.wrapper.src.quota import quota_lines
 from tests.support.documents import make_auth
 from tests.support.fleet import Fleet, running_fleet
-from tests.support.machines import CDX, STUB_CODEX, Terminal, host, machine_key, write_program
+from tests.support.machines import (
+    CDX,
+    STUB_CODEX,
+    Terminal,
+    everyday_programs,
+    host,
+    machine_key,
+    only_its_own_codex,
+    write_program,
+)
 from tests.support.stub_server import StubServer
 
 NOW = 1_800_000_000
@@ -159,9 +168,9 @@ def test_the_doctor_says_what_mends(synced: Fleet, tmp_path: Path) -> None:
     assert f"chmod 600 {machine.auth_file}" in findings()
     machine.auth_file.chmod(0o600)
     (machine.bin / "codex").unlink()
-    machine.env["PATH"] = "/usr/bin:/bin"
-    if shutil.which("codex", path="/usr/bin:/bin:/usr/local/bin") is None:
-        assert "Codex is not installed" in findings()
+    machine.env["PATH"] = f"{machine.bin}:{everyday_programs(tmp_path)}"
+    only_its_own_codex(machine)
+    assert "Codex is not installed" in findings()
 
 
 def test_uninstalling_asks_first(synced: Fleet, tmp_path: Path) -> None:
@@ -273,14 +282,10 @@ def test_cron_has_a_short_path(synced: Fleet, tmp_path: Path) -> None:
     tools.mkdir()
     for tool in ("sh", "env", "python3"):
         (tools / tool).symlink_to(Path("/usr/bin") / tool)
-    machine = host(synced, tmp_path, codex=None, path=str(tools))
+    machine = only_its_own_codex(host(synced, tmp_path, codex=None, path=str(tools)))
     nvm = machine.root / "nvm"
     write_program(nvm / "node", '#!/bin/sh\necho "node ran: $2"\n')
     write_program(nvm / "codex", '#!/bin/sh\nif [ "$1" = --version ]; then echo 1.2.3; else exec node x "$1"; fi\n')
-    if any(shutil.which("node", path=path) for path in ("/usr/bin", "/bin")):
-        write_program(
-            nvm / "codex", '#!/bin/sh\nif [ "$1" = --version ]; then echo 1.2.3; else echo "node ran: $1"; fi\n'
-        )
     long = {"PATH": f"{nvm}:{machine.env['PATH']}"}
     assert machine.run_cdx("exec", **long).stdout == "node ran: exec\n"
     assert machine.run_cdx("exec").stdout == "node ran: exec\n"

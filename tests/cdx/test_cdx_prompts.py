@@ -172,10 +172,14 @@ def test_names_from_the_server_stay_in_the_folder(fleet: Fleet, tmp_path: Path, 
     stub.valid()
     stub.answer("GET", "/slash-commands", {"commands": [{"filename": name, "sha256": sha(b"x")}, None]})
     stub.answer("POST", "/slash-commands/retrieve", {"status": "updated", "prompt": "x", "sha256": sha(b"x")})
-    before = sorted(path for path in tmp_path.rglob("*") if ".codex" not in path.parts)
+
+    def others() -> list[Path]:
+        return sorted(path for path in tmp_path.rglob("*") if not {".codex", ".cache"} & set(path.parts))
+
+    before = others()
     assert machine.run_cdx("exec", DO=":", CODEX_SYNC_BASE_URL=stub.url).returncode == 0
     assert folder(machine) == {}
-    assert sorted(path for path in tmp_path.rglob("*") if ".codex" not in path.parts) == before
+    assert others() == before
     assert ("POST", "/slash-commands/retrieve") not in stub.calls
 
 

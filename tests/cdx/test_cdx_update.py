@@ -17,7 +17,7 @@ from packaging.version import Version
 from cdxsync.wrapper import baking
 from cdxsync.wrapper.src.versions import version_key
 from tests.support.documents import make_auth
-from tests.support.machines import STUB_CODEX, Machine, write_program
+from tests.support.machines import STUB_CODEX, Machine, everyday_programs, only_its_own_codex, write_program
 from tests.support.stub_server import StubServer
 from tests.support.together import until
 
@@ -33,7 +33,7 @@ def baked(stub: StubServer, version: str = "0.1.0") -> bytes:
 @pytest.fixture
 def machine(stub: StubServer, tmp_path: Path) -> Machine:
     """A machine whose cdx calls the stub, where nothing of the real world's programs is on PATH."""
-    made = Machine(tmp_path / "m", path="/usr/bin:/bin")
+    made = Machine(tmp_path / "m", path=str(everyday_programs(tmp_path)))
     write_program(made.bin / "npm", "#!/bin/sh\necho no network >&2\nexit 1\n")
     made.cdx.parent.mkdir(parents=True)
     made.cdx.write_bytes(baked(stub))
@@ -197,7 +197,7 @@ def test_codex_is_installed_where_there_is_none(machine: Machine, stub: StubServ
     npm(machine)
     (machine.bin / "codex").unlink()
     names_codex(stub, "0.170.0")
-    done = machine.run_cdx("exec", "hi")
+    done = only_its_own_codex(machine).run_cdx("exec", "hi")
     assert (done.returncode, done.stdout) == (0, "0.170.0 ran with: exec hi\n")
     assert (machine.home / ".local/bin/codex").is_symlink()
 

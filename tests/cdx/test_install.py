@@ -17,7 +17,7 @@ import pytest
 
 from tests.support.documents import make_auth, with_auths
 from tests.support.fleet import Fleet, running_fleet
-from tests.support.machines import STUB_CODEX, Machine, write_program
+from tests.support.machines import STUB_CODEX, Machine, everyday_programs, only_its_own_codex, write_program
 from tests.support.together import at_once, until
 
 NEWER = "2026-03-01T00:00:00Z"
@@ -273,16 +273,30 @@ def release() -> Iterator[Release]:
     started.server.shutdown()
 
 
+def install_without_codex(
+    fleet: Fleet, root: Path, name: str, npm: str | None = None
+) -> tuple[Machine, subprocess.CompletedProcess[str]]:
+    """Run an installer where there is no Codex, and npm only when it is given; the machine, and what came of it."""
+    machine = Machine(root / "m", codex=None, path=str(everyday_programs(root)))
+    if npm is not None:
+        write_program(machine.bin / "npm", npm)
+    places = ":/usr/local/bin:/opt/codex/bin:"
+    script = fetch(fleet, fleet.register(name)["installer"]["url"]).text
+    assert places in script
+    write_program(root / "install.sh", script.replace(places, ":"))
+    done = machine.run("bash", str(root / "install.sh"))
+    if machine.cdx.exists():
+        only_its_own_codex(machine)
+    return machine, done
+
+
 @pytest.mark.parametrize("checksum", ["right", "wrong", "absent"])
 def test_codex_comes_from_its_release_when_npm_is_not_there(tmp_path: Path, release: Release, checksum: str) -> None:
     if checksum != "right":
         release.checksum = None if checksum == "absent" else "sha256:" + "0" * 64
     with running_fleet(tmp_path / "server", env={"GITHUB_API_URL": release.url}) as fleet:
         fleet.upload(make_auth())
-        machine = Machine(tmp_path / "m", codex=None, path="/usr/bin:/bin")
-        if machine.shell("command -v npm codex").stdout:
-            write_program(machine.bin / "npm", "#!/bin/sh\nexit 1\n")
-        done = machine.shell(fleet.register("bare.example.net")["installer"]["command"])
+        machine, done = install_without_codex(fleet, tmp_path, "bare.example.net")
         assert done.returncode == 0, done.stderr
         if checksum == "right":
             done = machine.run_cdx("exec", "hi")
@@ -296,7 +310,6 @@ def test_codex_comes_from_its_release_when_npm_is_not_there(tmp_path: Path, rele
 
 
 def test_codex_comes_from_npm_when_npm_is_there(fleet: Fleet, tmp_path: Path) -> None:
-    machine = Machine(tmp_path / "m", codex=None, path="/usr/bin:/bin")
     npm = f"""#!/bin/sh
 case "$*" in "install --global"*"--prefix $HOME/.local @openai/codex") ;; *) echo "unexpected: $*" >&2; exit 1;; esac
 cat >"$HOME/.local/bin/codex" <<'CODEX'
@@ -304,8 +317,7 @@ cat >"$HOME/.local/bin/codex" <<'CODEX'
 CODEX
 chmod +x "$HOME/.local/bin/codex"
 """
-    write_program(machine.bin / "npm", npm)
-    done = machine.shell(fleet.register("npm.example.net")["installer"]["command"])
+    machine, done = install_without_codex(fleet, tmp_path, "npm.example.net", npm=npm)
     assert done.returncode == 0, done.stderr
     assert "Installing Codex with npm" in done.stdout
     assert machine.run_cdx("exec", "hi").stdout == "ran with: exec hi\n"

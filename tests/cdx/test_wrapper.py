@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.documents import make_auth, with_auths
 from tests.support.fleet import Fleet, free_port, running_fleet
-from tests.support.machines import Machine, host, machine_key, write_program
+from tests.support.machines import Machine, everyday_programs, host, machine_key, only_its_own_codex, write_program
 from tests.support.stub_server import StubServer
 
 OLD, NEW = "2026-01-01T00:00:00Z", "2026-03-01T00:00:00Z"
@@ -322,11 +322,10 @@ def test_codex_is_never_cdx_itself(synced: Fleet, tmp_path: Path) -> None:
     machine.env["PATH"] = f"{first}:{machine.env['PATH']}"
     assert machine.run_cdx("exec").stdout == "ran with: exec\n"
     (machine.bin / "codex").unlink()
-    machine.env["PATH"] = f"{first}:/usr/bin:/bin"
-    done = machine.run_cdx("exec")
-    if not any(Path(place).exists() for place in ("/usr/local/bin/codex", "/opt/codex/bin/codex", "/usr/bin/codex")):
-        assert done.returncode == 127
-        assert "npm install -g @openai/codex" in done.stderr
+    machine.env["PATH"] = f"{first}:{machine.bin}:{everyday_programs(tmp_path)}"
+    done = only_its_own_codex(machine).run_cdx("exec")
+    assert done.returncode == 127
+    assert "npm install -g @openai/codex" in done.stderr
 
 
 def test_the_version_of_codex_is_asked_once(synced: Fleet, tmp_path: Path) -> None:

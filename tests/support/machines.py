@@ -109,6 +109,28 @@ def host(fleet: Fleet, root: Path, **kwargs: Any) -> Machine:
     return machine
 
 
+def everyday_programs(root: Path) -> Path:
+    """A folder with the programs of /usr/bin, but without a Codex or an npm that may be among them."""
+    folder = root / "programs"
+    folder.mkdir()
+    programs = {path.name: path for place in ("/usr/bin", "/bin") for path in Path(place).iterdir()}
+    for name in programs.keys() - {"cdx", "codex", "node", "nodejs", "npm", "npx"}:
+        (folder / name).symlink_to(programs[name])
+    return folder
+
+
+def only_its_own_codex(machine: Machine) -> Machine:
+    """Let the machine's cdx find no Codex of the whole machine that the tests run on."""
+    places = '("/usr/local/bin", "/opt/codex/bin", ".local/bin", "/opt/homebrew/bin")'
+    text = machine.cdx.read_text()
+    assert f"USUAL_PLACES = {places}" in text
+    machine.cdx.write_text(text.replace(f"USUAL_PLACES = {places}", 'USUAL_PLACES = (".local/bin",)'))
+    # It is not what its server has; but with a setting in the environment it does not update itself.
+    name = next(line for line in text.splitlines() if line.startswith("CODEX_SYNC_FQDN="))
+    machine.env["CODEX_SYNC_FQDN"] = name.split('"')[1]
+    return machine
+
+
 def machine_key(machine: Machine) -> str:
     """The API key in a machine's wrapper."""
     line = next(line for line in machine.cdx.read_text().splitlines() if line.startswith("CODEX_SYNC_API_KEY="))
