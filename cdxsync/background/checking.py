@@ -1,4 +1,4 @@
-"""What each job does that calls the outside."""
+"""The jobs that call services outside."""
 
 import time
 from dataclasses import replace
@@ -19,21 +19,21 @@ from cdxsync.store.fleet import Fleet
 
 DAY = 86400
 RETRY_SECONDS = 3600
-"""A document that failed its check is checked again after an hour: what was wrong may have been the network."""
+"""A document that failed its check is checked again after an hour: the network may have been at fault."""
 
 
 def check_canonical(fleet: Fleet, cause: str, owner: str) -> Outcome:
     """Check the canonical document, or refresh it when that is due; both are one job, so that Codex runs once at a
     time in the fleet of servers. Raises `CdxsyncError` when the check could not be made.
 
-    Each server first looks for what one that was cut off has left on this machine.
+    Each server first looks for what a killed one left on this machine.
     """
     used, off = runner.backend(fleet.settings)
     if used is Backend.OFF:
         raise Failed(off)
     recovered = recover(fleet)
     if local_runner.busy(fleet):
-        raise Failed("a Codex that a stopped server had started still runs; it is waited for")
+        raise Failed("a Codex that a stopped server started still runs; the next run tries again")
     refresh.give_up()
     found = write(lambda: canonical.current(fleet))
     if found is None:
@@ -47,9 +47,9 @@ def check_canonical(fleet: Fleet, cause: str, owner: str) -> Outcome:
     if applied is not None:
         result += f"; the refreshed document was {applied.value}"
     if recovered:
-        result += f"; {recovered} refreshed documents were found and stored"
+        result += f"; found and stored {recovered} refreshed documents of a stopped server"
     if mine and applied is not Applied.APPLIED and applied is not Applied.SKIPPED:
-        return Outcome(result, error=f"Codex did not refresh the document: {verdict.reason or 'it says nothing'}")
+        return Outcome(result, error=f"Codex did not refresh the document: {verdict.reason or 'it printed no reason'}")
     return Outcome(result, next_in=_next(fleet, verdict, clock.now()))
 
 
@@ -62,7 +62,7 @@ def _check(
     if used is Backend.LOCAL and fleet.settings.runner_check == "quota" and not force_refresh:
         return _by_quota(fleet, cause, document)
     expires = refresh.expires_at(laid)
-    expired = expires is not None and expires <= clock.now()  # so that Codex begins with a refresh
+    expired = expires is not None and expires <= clock.now()  # so that Codex starts with a refresh
     intent = refresh.intend(document.digest, owner) if refresh.has_refresh_token(laid) else None
     try:
         if used is Backend.LOCAL:
@@ -80,9 +80,9 @@ def _check(
 
 
 def _settled(verdict: Verdict, laid: dict[str, Any], expired: bool) -> Verdict:
-    """The verdict without a document that has the very access token that was laid: nothing was refreshed then.
+    """The verdict, without its document if that has the same access token as before: nothing was refreshed.
 
-    Cut off means something only where Codex was to refresh.
+    Cut off matters only where Codex was to refresh.
     """
     after = verdict.updated_auth
     token = refresh.tokens_of(laid).get("access_token")
@@ -105,9 +105,9 @@ def _by_quota(fleet: Fleet, cause: str, document: AuthDocument) -> tuple[Verdict
 
 
 def recover(fleet: Fleet) -> int:
-    """Store what Codex refreshed in homes that a killed server left on this machine, and wipe them.
+    """Store what Codex refreshed in homes that a killed server left on this machine, and delete them.
 
-    Also when another server has given the refresh up as lost meanwhile. Returns how many documents it stored.
+    Also when another server has recorded the refresh as lost meanwhile. Returns how many documents it stored.
     """
     stored = 0
     for path, intent_id in local_runner.leftovers(fleet):
@@ -118,7 +118,7 @@ def recover(fleet: Fleet) -> int:
 
 
 def _recover_one(fleet: Fleet, path: Path, intent_id: int) -> bool:
-    """Store the document that was left in the home `path`, if Codex had refreshed it; returns whether it did."""
+    """Store the document of the home `path` if Codex refreshed it; returns whether it did."""
     try:
         left = local_runner.Home(path, -1).document()
     except CdxsyncError:
@@ -126,7 +126,7 @@ def _recover_one(fleet: Fleet, path: Path, intent_id: int) -> bool:
     token = refresh.tokens_of(left).get("access_token") if isinstance(left, dict) else None
     expires = refresh.expires_at(left) if token else None
     if token is None or (expires is not None and expires <= clock.now()):
-        return False  # what was laid there, not what a provider has given
+        return False  # what was written there, not what a provider returned
     found = write(lambda: canonical.current(fleet))
     if found is not None and refresh.tokens_of(found[1].content).get("access_token") == token:
         write(lambda: refresh.close(intent_id, IntentOutcome.NONE))

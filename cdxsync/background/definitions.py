@@ -1,6 +1,6 @@
-"""The background jobs of a fleet, each in one place: its name, when it is due, how long it may take, and what it does.
+"""The background jobs of a fleet, each declared once: name, when it is due, time limit, and what it does.
 
-HTTP clients are imported by the work that needs them: commands that only list jobs start faster without.
+The work imports the HTTP client that it needs: commands that only list jobs start faster.
 """
 
 import logging
@@ -22,7 +22,7 @@ _SLACK_SECONDS = 30
 
 
 def _limit(*timeouts: float) -> int:
-    """A time limit for a job whose calls take at most `timeouts` seconds: a lease must outlast what runs under it."""
+    """A time limit for a job whose calls take at most `timeouts` seconds: a lease must outlast its run."""
     return int(2 * max(timeouts)) + _SLACK_SECONDS
 
 
@@ -56,11 +56,11 @@ def _prune(fleet: Fleet, cause: str, owner: str) -> Outcome:
 
 
 def recover(fleet: Fleet) -> None:
-    """Store what a server that was cut off has refreshed on this machine; another one may hold the lease by now."""
+    """Store what a killed server refreshed on this machine; another one may hold the lease now."""
     from cdxsync.background import checking
 
     if checking.recover(fleet):
-        _log.warning("a document that was refreshed when a server was cut off has been found and stored")
+        _log.warning("found and stored a document that a killed server had refreshed")
 
 
 def specs(settings: Settings) -> tuple[Spec, ...]:
@@ -89,18 +89,16 @@ def specs(settings: Settings) -> tuple[Spec, ...]:
             interval=DAY,
             time_limit=_limit(settings.outside_timeout),
             run=_read_prices,
-            off=""
-            if settings.pricing_url
-            else "the setting pricing_url is empty; the prices are those of the settings",
+            off="" if settings.pricing_url else "the setting pricing_url is empty; prices come from the settings",
         ),
         Spec(
             runner.JOB,
-            "Check the canonical document, and refresh it where the server does that.",
+            "Check the canonical document, and refresh it if the setting refresh is server.",
             interval=DAY,
             time_limit=_limit(settings.auth_runner_timeout, settings.chatgpt_usage_timeout),
             run=_check_canonical,
             off=off if used is Backend.OFF else "",
             outlives=True,
         ),
-        Spec(RETENTION_JOB, "Delete what has had its time.", interval=3600, time_limit=600, run=_prune),
+        Spec(RETENTION_JOB, "Delete old rows.", interval=3600, time_limit=600, run=_prune),
     )

@@ -1,6 +1,6 @@
-"""What is forgotten with time: audit and usage rows, old documents, remembered answers, dead installers.
+"""Deletes old rows: audit and usage rows, old documents, stored answers, dead installers.
 
-Daily usage totals stay; those of a printed line go when it was last used before the oldest usage row that is kept.
+Daily usage totals stay; totals of a printed line go when its last use is older than the oldest kept usage row.
 """
 
 from collections.abc import Iterable
@@ -52,7 +52,7 @@ def prune(settings: Settings, at: datetime) -> dict[str, int]:
     if settings.keep_log_days:
         long_ago = RefreshIntent.started_at < clock.stamp(at - timedelta(days=settings.keep_log_days))
         deleted["refresh_intents"] = _delete(RefreshIntent, long_ago & RefreshIntent.outcome.is_null(False))
-    # A dead installer still says why it does not work, for a while; the key in it goes at once.
+    # For a while a dead installer can still say why it does not work; its key is deleted at once.
     expired = InstallToken.expires_at <= clock.stamp(at)
     write(lambda: InstallToken.update(api_key=None).where(expired & InstallToken.api_key.is_null(False)).execute())
     long_dead = InstallToken.expires_at <= clock.stamp(at - timedelta(days=INSTALLER_DAYS))
@@ -62,7 +62,7 @@ def prune(settings: Settings, at: datetime) -> dict[str, int]:
 
 
 def _delete_all_but_newest(table: Any, before: str) -> int:
-    """Delete snapshots fetched before a time, but never those of the last fetch that went well."""
+    """Delete snapshots fetched before a time, except those of the last successful fetch."""
     good = table.select(table.fetched_at).order_by(table.id.desc()).limit(1)
     if table is ChatGptSnapshot:
         good = good.where(table.status == quota.OK)

@@ -1,6 +1,6 @@
-"""What the server learns from outside, all in one view: the jobs there are, the overview's part, and what is wrong.
+"""What the server knows from outside, in one view: jobs, the overview's part, and warnings.
 
-Everything here answers from the database; the jobs alone call anybody.
+Everything here answers from the database; only jobs call services.
 """
 
 from typing import Any
@@ -70,7 +70,7 @@ def warnings(fleet: Fleet, described: list[dict[str, Any]]) -> list[dict[str, st
     if digest is not None and quota.suspect_digest() == digest:
         warn(
             "canonical_suspect",
-            "ChatGPT refuses the canonical login (401). Log in anew on one host with: cdx login",
+            "ChatGPT refuses the canonical login (401). Log in again on one host: cdx login",
         )
     verdict = runner.latest(runner.VALIDATE)
     if verdict is not None and verdict["status"] != runner.OK and verdict["digest"] == digest:
@@ -78,8 +78,8 @@ def warnings(fleet: Fleet, described: list[dict[str, Any]]) -> list[dict[str, st
     if digest is not None and refresh.lost_for(digest) is not None:
         warn(
             "refresh_lost",
-            "A server was cut off while Codex refreshed the canonical login, so its refresh token may be spent."
-            " If the next refresh fails, log in anew on one host with: cdx login",
+            "A server was killed while Codex refreshed the canonical login, so its refresh token may be used up."
+            " If the next refresh fails, log in again on one host: cdx login",
         )
     if fleet.settings.refresh == "server" and runner.backend(fleet.settings)[0] is Backend.OFF:
         warn("refresh_without_runner", f"refresh is server, but {runner.backend(fleet.settings)[1]}")
@@ -91,9 +91,9 @@ def warnings(fleet: Fleet, described: list[dict[str, Any]]) -> list[dict[str, st
 
 
 def doctor_findings(fleet: Fleet) -> list[dict[str, str]]:
-    """What `doctor` prints of the outside: the warnings, and refreshes that were begun and never ended.
+    """What `doctor` prints of services: the warnings, and refreshes that never ended.
 
-    An open intent is in order while the runner holds its lease, and a crash otherwise.
+    An open intent is normal while the runner holds its lease; otherwise it is from a crash.
     """
     spec = schedule.named(definitions.specs(fleet.settings), runner.JOB)
     running = schedule.state_of(spec, lease.row_of(spec.name), clock.now()) is schedule.State.RUNNING
@@ -101,8 +101,8 @@ def doctor_findings(fleet: Fleet) -> list[dict[str, str]]:
     return warnings(fleet, describe_jobs(fleet.settings)) + [
         {
             "code": "refresh_open",
-            "message": f"A refresh begun at {intent.started_at} by {intent.owner} was cut off; the next run of the job"
-            f" {runner.JOB} looks for what came of it. Run: cdxsync jobs run {runner.JOB}",
+            "message": f"A refresh begun at {intent.started_at} by {intent.owner} was cut off. The next run of the job"
+            f" {runner.JOB} looks for its result. Run: cdxsync jobs run {runner.JOB}",
         }
         for intent in left
     ]

@@ -1,1 +1,1 @@
-"""What everything stands on: errors, settings, files, metrics, logs, the clock and texts. It knows no fleet."""
+"""The foundations: errors, settings, files, metrics, logs, clock and texts. They know nothing of a fleet."""

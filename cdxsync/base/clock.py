@@ -12,7 +12,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 OLDEST = datetime(2000, 1, 1, tzinfo=UTC)
 """The earliest date that a document may carry (`docs/protocol.md 3.6`)."""
 FUTURE_TOLERANCE_SECONDS = 300
-"""How far ahead of the server's clock a document's date may lie (`docs/protocol.md 3.6`)."""
+"""How far a document's date may be ahead of the server's clock (`docs/protocol.md 3.6`)."""
 
 
 def now() -> datetime:
@@ -23,7 +23,7 @@ def now() -> datetime:
 def stamp(moment: datetime) -> str:
     """`moment` as the server writes it: UTC, whole seconds, numeric offset (`docs/protocol.md 1.6`).
 
-    Such texts sort as their moments do.
+    Such texts sort in order of time.
     """
     return moment.astimezone(UTC).isoformat(timespec="seconds")
 
@@ -73,7 +73,7 @@ def parse_rfc3339(text: str) -> Instant:
 
 
 def check_document_date(text: object, at: datetime) -> Instant:
-    """The instant of a document's `last_refresh`, when it may be taken at the time `at`.
+    """The instant of a document's `last_refresh`, if the server accepts it at the time `at`.
 
     Raises ValueError with the text for the field: missing, unparsable, before 2000, or more than 300 s ahead
     (`docs/protocol.md 3.6`; whole seconds, both ends inclusive).

@@ -1,4 +1,4 @@
-"""Writing files atomically, secret ones readable by their owner only from the first byte."""
+"""Writing files atomically, secret ones which from the first byte only their owner can read."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ from typing import BinaryIO
 def replacing(path: Path, mode: int) -> Iterator[BinaryIO]:
     """Replace `path` by what the block writes, with `mode` whatever the umask: readers see the old file or the new one.
 
-    It is on disk when the block has ended; when that raises, the old file stays. A symbolic link is followed.
+    When the block ends, the content is on disk; if it raises, the old file stays. A symbolic link is followed.
     """
     path = path.resolve()
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -30,7 +30,7 @@ def replacing(path: Path, mode: int) -> Iterator[BinaryIO]:
 
 
 def sync_directory(path: Path) -> None:
-    """Let names that were given or moved in a directory survive a loss of power."""
+    """Flush a directory, so that created and renamed entries survive a loss of power."""
     directory = os.open(path, os.O_RDONLY)
     try:
         os.fsync(directory)

@@ -1,6 +1,6 @@
 """JSON text: strict decoding, and the two byte forms that digests are made of.
 
-The plain form is what Python's own writer gives and what a host's client hashes. The reference form is what the
+The plain form is what Python's `json` writes and what `cdx` hashes. The reference form is what the
 reference implementation's language (PHP) gives for the same value; `docs/protocol.md 3.4` lists where the two differ.
 For every document that Codex writes they are the same bytes.
 """
@@ -15,7 +15,7 @@ import msgspec
 from cdxsync.base.errors import Malformed
 
 MAX_DEPTH = 512
-"""Nesting that a body may have (`docs/protocol.md 1.4`)."""
+"""The deepest nesting of a body (`docs/protocol.md 1.4`)."""
 
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 _BRACKETS_OUTSIDE_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"|([\[{])|([\]}])', re.DOTALL)
@@ -25,7 +25,7 @@ def decode(body: bytes) -> Any:
     """The value of the JSON text `body` (UTF-8). Of duplicate keys the last one wins, at the place of the first.
 
     Raises `Malformed` when it is not JSON: also for a lone surrogate, invalid UTF-8, NaN, or nesting over `MAX_DEPTH`.
-    A number beyond a double's range comes back as an infinity, for the caller to refuse by the field's name.
+    A number beyond a double's range becomes an infinity, so that the caller can refuse it by the field's name.
     """
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _depth(body) > MAX_DEPTH:
         raise Malformed(f"not valid JSON: nested deeper than {MAX_DEPTH} levels")
@@ -62,7 +62,7 @@ def _depth(body: bytes) -> int:
 
 
 def plain(value: Any) -> bytes:
-    """`value` as compact UTF-8 JSON in the given key order, as Python's writer has it.
+    """`value` as compact UTF-8 JSON in the given key order, as Python's `json` writes it.
 
     Raises ValueError for an infinity or NaN.
     """

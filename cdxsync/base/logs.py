@@ -1,7 +1,7 @@
-"""All that a server writes on standard error, in one queue that one thread empties.
+"""Standard error of a server: one queue, which one thread empties.
 
 Whoever reads it may be slow, or hang for good: a full pipe makes a write wait, and with it every thread that wants to
-log. So nobody but the thread of this module waits for the reader. What does not fit into the queue is left out,
+log. So only the thread of this module waits for the reader. What does not fit into the queue is left out,
 counted, and told when the reader goes on.
 
     with log_lines.queued():      # around a server: sys.stderr, and with it the log, goes through the queue
@@ -21,22 +21,22 @@ from collections.abc import Iterator
 from cdxsync.base import metrics
 
 GATHER_SECONDS = 0.05
-"""How long `put` lines are gathered, as each write of its own would make requests wait for each other."""
+"""How long lines of `put` are gathered: single writes would make requests wait for each other."""
 MAX_WAITING = 20_000
-"""Lines that wait for who reads standard error; more are left out, and their number is told."""
+"""Limit of lines that wait for the reader of standard error; further lines are dropped and counted."""
 DRAIN_SECONDS = 2.0
-"""How long a process that ends waits for who reads standard error."""
-_PIECE_BYTES = 4096  # what a pipe takes as one, so that processes do not mix their lines
+"""How long a process that ends waits for the reader of standard error."""
+_PIECE_BYTES = 4096  # what a pipe accepts in one piece, so that processes do not mix their lines
 
 
 class _Queue:
-    """Lines on their way to standard error, of one process, in the order in which they came."""
+    """The lines of one process on their way to standard error, in order."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew, as a forked process must: its parent writes what waits, and has the thread."""
+        """Start empty, after a fork: the parent has the thread, and writes what waits."""
         self._lines: deque[bytes | threading.Event] = deque()
         self._left_out = 0
         self._counting, self._beginning = threading.Lock(), threading.Lock()
@@ -44,14 +44,14 @@ class _Queue:
         self._thread: threading.Thread | None = None
 
     def put(self, line: bytes, *, at_once: bool = False) -> None:
-        """Add a line, or several; waits for nobody. `at_once`: without gathering others."""
+        """Add a line, or several; never waits. `at_once`: without gathering others."""
         if len(self._lines) >= MAX_WAITING:
             self._leave_out(line.count(b"\n"))
             return
         self._add(line, at_once)
 
     def drain(self, seconds: float) -> bool:
-        """Wait until what is there now is written, at most so long; returns whether it is."""
+        """Wait, at most so long, until all lines of now are written; returns whether they are."""
         if self._thread is None:
             return True
         done = threading.Event()
@@ -102,13 +102,13 @@ class _Queue:
         for piece in _pieces(lines):
             try:
                 _write_whole(piece)
-            except OSError:  # nobody reads it any more, or the disk is full; requests go on
+            except OSError:  # the reader has gone, or the disk is full; requests go on
                 self._leave_out(piece.count(b"\n"))
         with self._counting:
             left_out, self._left_out = self._left_out, 0
         if left_out:
             try:
-                _write_whole(b"log: %d lines were left out, as nobody took them\n" % left_out)
+                _write_whole(b"log: %d lines dropped: standard error was not read fast enough\n" % left_out)
             except OSError:
                 with self._counting:
                     self._left_out += left_out
@@ -119,7 +119,7 @@ def _write_whole(piece: bytes) -> None:
     while piece:
         try:
             piece = piece[os.write(descriptor, piece) :]
-        except BlockingIOError:  # who shares standard error may have made it so
+        except BlockingIOError:  # a program that shares standard error may have made it so
             select.select([], [descriptor], [])
 
 
@@ -135,7 +135,7 @@ def _pieces(lines: list[bytes]) -> Iterator[bytes]:
 
 
 class _ToQueue(io.RawIOBase):
-    """What is written into it goes into the queue, at once; otherwise it is standard error."""
+    """Standard error whose writes go into the queue, at once."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -161,9 +161,9 @@ put = _queue.put
 
 
 def drain() -> None:
-    """Write what is still on its way, when a process ends; what nobody takes within `DRAIN_SECONDS` is lost.
+    """Write what is still queued, when a process ends; what is not read within `DRAIN_SECONDS` is lost.
 
-    After that standard error leads nowhere, as what is said later would wait for ever.
+    After that standard error leads nowhere: later writes would wait for ever.
     """
     if _queue.drain(DRAIN_SECONDS):
         return
@@ -174,7 +174,7 @@ def drain() -> None:
 
 @contextlib.contextmanager
 def queued() -> Iterator[None]:
-    """Let all that is written on `sys.stderr` go through the queue; at the end it is written, or given up."""
+    """Send all writes to `sys.stderr` through the queue; at the end the rest is written, or dropped."""
     real = sys.stderr
     raw = _ToQueue(real.fileno())
     sys.stderr = io.TextIOWrapper(raw, real.encoding, errors="backslashreplace", line_buffering=True)

@@ -4,11 +4,11 @@
     metrics.commits.inc()                     # a write transaction was committed
     metrics.batch_size.observe(len(batch))    # how many requests' writes were in it
 
-Until `start` is called, as in every command but `serve`, instruments do nothing and load nothing. After it a call costs
-about a microsecond; all are safe for threads. Values of labels are bounded: routes, not paths; no names of hosts.
+Until `start` is called, as in every command but `serve`, metrics do nothing and load nothing. After it a call costs
+about a microsecond; all are thread-safe. Values of labels are bounded: routes, not paths; no names of hosts.
 
-Of one process the values lie in memory. Of several (`serve --workers`) each has files in a folder of the home, named by
-its place and not by its process, so that one that is started again goes on counting where the former was.
+One process keeps its values in memory. Of several (`serve --workers`) each has files in a folder of the home, named by
+its place and not by its process, so that a restarted one goes on counting.
 """
 
 import fcntl
@@ -31,7 +31,7 @@ _made: list["_Instrument"] = []
 
 
 class _Instrument:
-    """A metric with its labels; `start` gives it what counts."""
+    """A metric with its labels; `start` makes it count."""
 
     def __init__(self, name: str, text: str, labels: Sequence[str] = (), **options: Any) -> None:
         self.name, self.text, self.labels, self.options = _PREFIX + name, text, tuple(labels), options
@@ -68,10 +68,10 @@ class Gauge(_Instrument):
 
 
 class Histogram(_Instrument):
-    """How often values lay below each of some bounds."""
+    """How often values were below each of some bounds."""
 
     def observe(self, value: float, *labels: str) -> None:
-        """Take in a value, under the values of its labels."""
+        """Record a value, under the values of its labels."""
         if self._real is not None:
             self._of(labels).observe(value)
 
@@ -86,18 +86,16 @@ request_seconds = Histogram(
 handshakes = Counter("handshakes", "TLS handshakes: ok, resumed, or failed (given up by the client too).", ("outcome",))
 connections_refused = Counter("connections_refused", "Connections closed at once: a limit was reached.", ("limit",))
 connections_open = Gauge("connections_open", "Connections that are open.", multiprocess_mode="sum")
-queue_length = Gauge(
-    "queue_length", "Connections with something to do that wait for a thread.", multiprocess_mode="sum"
-)
+queue_length = Gauge("queue_length", "Connections with work that wait for a thread.", multiprocess_mode="sum")
 threads = Gauge("threads", "Threads that answer requests.", multiprocess_mode="sum")
-commits = Counter("commits", "Write transactions that were committed.")
+commits = Counter("commits", "Committed write transactions.")
 batch_size = Histogram(
     "batch_size",
     "Writes of requests that shared one commit.",
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
 )
-log_lines_left_out = Counter("log_lines_left_out", "Lines of the log that were lost: nobody read standard error.")
-worker_starts = Counter("worker_starts", "Starts of worker processes, those after a failure too.")
+log_lines_left_out = Counter("log_lines_left_out", "Log lines dropped because standard error was not read.")
+worker_starts = Counter("worker_starts", "Starts of worker processes, restarts included.")
 
 _registry: "CollectorRegistry | None" = None
 
@@ -108,7 +106,7 @@ def load() -> None:
 
 
 def start(directory: Path | None = None, place: int = 0) -> None:
-    """Let the instruments count; with `directory` in files there, as the worker of that place."""
+    """Start counting; with `directory` in files there, as the worker of that place."""
     global _registry
     import prometheus_client
     from prometheus_client import multiprocess, values
@@ -127,10 +125,10 @@ def start(directory: Path | None = None, place: int = 0) -> None:
 
 
 def make_folder(home: Path, places: int) -> Path:
-    """Make a folder for the files of that many workers; those of servers that were killed go. Raises OSError.
+    """Make a folder for the files of that many workers, and remove those of killed servers. Raises OSError.
 
-    It is locked as long as one of its processes lives: two servers may use one home. The space of the files is taken at
-    once: to write into a mapped file for which the disk has none left ends a process.
+    It is locked as long as one of its processes lives: two servers may use one home. Their space is allocated at once:
+    on a full disk, a write into a mapped file would kill the process.
     """
     for old in home.glob(f"{_FOLDER}*"):
         if (lock := _lock(old)) is not None:

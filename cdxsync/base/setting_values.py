@@ -1,6 +1,6 @@
-"""The values that settings may have, and how each is read from what was written.
+"""Readers of settings: the value of what was written.
 
-A reader raises ValueError with what the value must be; `settings.load` puts the setting's name before it.
+A reader raises ValueError with what the value must be; `settings.load` adds the setting's name.
 """
 
 import ipaddress
@@ -25,7 +25,7 @@ class Listen(NamedTuple):
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can connect there."""
+        """Whether only this machine can connect to it."""
         if self.host == "localhost":
             return True
         try:
@@ -35,7 +35,7 @@ class Listen(NamedTuple):
 
     @property
     def is_wildcard(self) -> bool:
-        """Whether it stands for every address of the machine."""
+        """Whether it means every address of the machine."""
         return self.host in ("", "0.0.0.0", "::")  # noqa: S104 - compared, not bound
 
 

@@ -1,4 +1,4 @@
-"""Every setting once: its name, type, default, environment variable and help.
+"""Every setting, declared once: name, type, default, environment variable and help.
 
 A value comes from the first of: command-line flag, environment, the TOML file, default.
 """
@@ -48,14 +48,14 @@ def _setting(default: Any, env: str, read: Callable[[object], Any], help_text: s
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """All settings of one server. `home` is where everything lies; it comes from `--home` alone."""
+    """All settings of one server. `home` is its state directory; it comes from `--home` alone."""
 
     home: Path
     public_url: str = _setting(
         "",
         "PUBLIC_BASE_URL",
         read_base_url,
-        "Base URL under which hosts reach the server; fixed at init, default: this machine's name.",
+        "Base URL at which hosts reach the server; fixed at init, default: this machine's name.",
     )
     listen: Listen = _setting(
         Listen("0.0.0.0", 8443),  # noqa: S104 - a server for a fleet
@@ -73,23 +73,23 @@ class Settings:
         16,
         "CDXSYNC_THREADS",
         read_int(1, 1024),
-        "Threads of a process that answer requests; up to 4 times more while clients send slowly.",
+        "Threads per process that answer requests; up to 4 times as many while clients send slowly.",
     )
-    workers: int = _setting(1, "CDXSYNC_WORKERS", read_int(1, 64), "Processes that serve.")
+    workers: int = _setting(1, "CDXSYNC_WORKERS", read_int(1, 64), "Server processes.")
     max_connections: int = _setting(
-        4096, "CDXSYNC_MAX_CONNECTIONS", read_int(16, 1_000_000), "Connections that a process holds at once."
+        4096, "CDXSYNC_MAX_CONNECTIONS", read_int(16, 1_000_000), "Connections that a process holds at the same time."
     )
     max_connections_per_ip: int = _setting(
         1024,
         "CDXSYNC_MAX_CONNECTIONS_PER_IP",
         read_int(0, 1_000_000),
-        "Connections of one address that a process holds at once, but for trusted proxies; 0 is off.",
+        "Connections of one address that a process holds at the same time, trusted proxies excepted; 0 is off.",
     )
     access_log: str = _setting(
         "plain",
         "CDXSYNC_ACCESS_LOG",
         read_choice("off", "plain", "json"),
-        "A line for each request: off, plain or json.",
+        "Access log, a line per request: off, plain or json.",
     )
     metrics_allow: tuple[Network, ...] = _setting(
         (),
@@ -109,25 +109,29 @@ class Settings:
         8,
         "CDXSYNC_DATABASE_POOL_SIZE",
         read_int(1, 1000),
-        "Connections to a PostgreSQL or MySQL server that a process reads with; it writes with one more.",
+        "Connections to PostgreSQL or MySQL that a process reads with; it writes with one more.",
     )
     keyring: str = _setting(
-        "", "CDXSYNC_KEYRING", read_text, "A keyring's text, instead of keyring.json or a systemd one.", secret=True
+        "",
+        "CDXSYNC_KEYRING",
+        read_text,
+        "Text of the keyring, instead of keyring.json or a systemd credential.",
+        secret=True,
     )
     dashboard_admin_key: str = _setting(
-        "", "DASHBOARD_ADMIN_KEY", read_text, "Key that /admin/* needs beside the client certificate.", secret=True
+        "", "DASHBOARD_ADMIN_KEY", read_text, "Key that /admin/* needs besides the client certificate.", secret=True
     )
     token_min_length: int = _setting(
-        24, "TOKEN_MIN_LENGTH", read_int(8, 4096), "Least length in bytes of a token in an auth document."
+        24, "TOKEN_MIN_LENGTH", read_int(8, 4096), "Minimum length of a token in an auth document, in bytes."
     )
     install_token_ttl_seconds: int = _setting(
-        1800, "INSTALL_TOKEN_TTL_SECONDS", read_int(1, 30 * 86400), "Life of an installer, in seconds."
+        1800, "INSTALL_TOKEN_TTL_SECONDS", read_int(1, 30 * 86400), "Lifetime of an installer, in seconds."
     )
     max_body_bytes: int = _setting(
         1 << 20, "CDXSYNC_MAX_BODY_BYTES", read_int(1024, 1 << 30), "Largest request body, in bytes."
     )
     payload_history: int = _setting(
-        20, "CDXSYNC_PAYLOAD_HISTORY", read_int(1, 10000), "How many accepted auth documents are kept."
+        20, "CDXSYNC_PAYLOAD_HISTORY", read_int(1, 10000), "Number of accepted auth documents to keep."
     )
     max_prompt_bytes: int = _setting(
         256 * 1024, "CDXSYNC_MAX_PROMPT_BYTES", read_int(1024, 1 << 24), "Largest slash-command prompt, in bytes."
@@ -136,25 +140,25 @@ class Settings:
         20,
         "CDXSYNC_FAILURES_PER_MINUTE",
         read_int(0, 1_000_000),
-        "Failed authentications that an address may have in a minute before they get 429; 0 is off.",
+        "Failed authentications per minute and address before the answer is 429; 0 is off.",
     )
     calls_per_minute: int = _setting(
-        600, "CDXSYNC_CALLS_PER_MINUTE", read_int(0, 1_000_000), "Calls that a host may make in a minute; 0 is off."
+        600, "CDXSYNC_CALLS_PER_MINUTE", read_int(0, 1_000_000), "Calls per minute and host; 0 is off."
     )
     keep_log_days: int = _setting(
-        90, "CDXSYNC_KEEP_LOG_DAYS", read_int(0, 36500), "Days that audit rows are kept; 0 is for ever."
+        90, "CDXSYNC_KEEP_LOG_DAYS", read_int(0, 36500), "Days to keep audit rows; 0 is for ever."
     )
     keep_usage_days: int = _setting(
         180,
         "CDXSYNC_KEEP_USAGE_DAYS",
         read_int(0, 36500),
-        "Days that usage rows are kept; 0 is for ever. Their daily totals stay.",
+        "Days to keep usage rows; 0 is for ever. Daily totals stay.",
     )
     tls_certificate: Path | None = _setting(
         None,
         "CDXSYNC_TLS_CERTIFICATE",
         read_path,
-        "Own server certificate with its chain (PEM), instead of the made one.",
+        "Own server certificate with its chain (PEM), instead of the one of the built-in CA.",
     )
     tls_key: Path | None = _setting(None, "CDXSYNC_TLS_KEY", read_path, "Private key of tls_certificate (PEM).")
     host_ca: Path | None = _setting(
@@ -171,7 +175,7 @@ class Settings:
         "GitHub's API, where Codex releases are found; empty is off.",
     )
     outside_timeout: float = _setting(
-        20.0, "CDXSYNC_OUTSIDE_TIMEOUT", read_seconds, "Seconds that an answer of GitHub or pricing_url may take."
+        20.0, "CDXSYNC_OUTSIDE_TIMEOUT", read_seconds, "Time limit for GitHub and pricing_url, in seconds."
     )
     chatgpt_base_url: str = _setting(
         "https://chatgpt.com/backend-api",
@@ -180,10 +184,10 @@ class Settings:
         "ChatGPT's API, where the account's quota is read; empty is off.",
     )
     chatgpt_usage_timeout: float = _setting(
-        10.0, "CHATGPT_USAGE_TIMEOUT", read_seconds, "Seconds that the quota's answer may take."
+        10.0, "CHATGPT_USAGE_TIMEOUT", read_seconds, "Time limit for the quota, in seconds."
     )
     chatgpt_raw_history: int = _setting(
-        20, "CDXSYNC_CHATGPT_RAW_HISTORY", read_int(1, 10000), "How many quota answers are kept as they came."
+        20, "CDXSYNC_CHATGPT_RAW_HISTORY", read_int(1, 10000), "Number of quota answers to keep as they came."
     )
     pricing_url: str = _setting(
         "", "PRICING_URL", read_base_url, "JSON of prices by model, read once a day; empty: the four settings below."
@@ -231,26 +235,28 @@ class Settings:
         "", "AUTH_RUNNER_URL", read_private_url, "URL of a remote runner, https or loopback; empty is none."
     )
     auth_runner_secret: str = _setting(
-        "", "CDXSYNC_AUTH_RUNNER_SECRET", read_text, "Secret that the remote runner is called with.", secret=True
+        "", "CDXSYNC_AUTH_RUNNER_SECRET", read_text, "Secret sent to the remote runner.", secret=True
     )
     auth_runner_codex_base_url: str = _setting(
         "",
         "AUTH_RUNNER_CODEX_BASE_URL",
         read_base_url,
-        "URL of this server that the remote runner is told; empty is public_url.",
+        "URL of this server for the remote runner; empty is public_url.",
     )
-    auth_runner_timeout: float = _setting(60.0, "AUTH_RUNNER_TIMEOUT", read_seconds, "Seconds that a check may take.")
+    auth_runner_timeout: float = _setting(
+        60.0, "AUTH_RUNNER_TIMEOUT", read_seconds, "Time limit of a check, in seconds."
+    )
     refresh: str = _setting(
         "hosts",
         "CDXSYNC_REFRESH",
         read_choice("hosts", "server"),
-        "Who refreshes the canonical document: hosts as Codex does, or the server alone ahead of expiry.",
+        "Who refreshes the canonical document: hosts, as Codex does, or only the server, before expiry.",
     )
     refresh_ahead_seconds: int = _setting(
         86400,
         "CDXSYNC_REFRESH_AHEAD_SECONDS",
         read_int(60, 30 * 86400),
-        "Seconds before expiry at which the server refreshes, at most half of a token's life.",
+        "Seconds before expiry at which the server refreshes; at most half of a token's lifetime.",
     )
 
     @property
@@ -267,25 +273,27 @@ def default_home() -> Path:
 
 
 def check_readable(home: Path) -> None:
-    """Raise `SettingError` for a home that is there, but belongs to another user, with what to type instead."""
+    """Raise `SettingError` if another user owns the home; the message has the command to use instead."""
     if not home.is_dir() or os.access(home, os.R_OK | os.X_OK):
         return
     try:
         owner = home.owner()
     except KeyError:
         owner = f"#{home.stat().st_uid}"
-    raise SettingError(f"{home} belongs to the user {owner}, who alone can read it. Run: sudo -u {owner} cdxsync …")
+    raise SettingError(f"{home} belongs to the user {owner}; only they can read it. Run: sudo -u {owner} cdxsync …")
 
 
 def hint_of_service(home: Path) -> str:
-    """Where a service of this machine has its home, for somebody who looks in another `home`; "" when nowhere."""
+    """A hint at the home of this machine's service, for a command that uses another `home`; "" without one."""
     try:
         owner = SERVICE_HOME.owner() if home != SERVICE_HOME and SERVICE_HOME.is_dir() else ""
     except (OSError, KeyError):
         owner = ""
     if not owner:
         return ""
-    return f"The service of this machine has {SERVICE_HOME}: sudo -u {owner} cdxsync --home {SERVICE_HOME} COMMAND"
+    return (
+        f"The service of this machine uses {SERVICE_HOME}. Run: sudo -u {owner} cdxsync --home {SERVICE_HOME} COMMAND"
+    )
 
 
 def load(
@@ -298,7 +306,7 @@ def load(
     """The settings of `home`; `flags` holds those given on the command line, by setting name, None for not given.
 
     `config` must exist when given; by default `<home>/config.toml` is read when there is one.
-    Raises `SettingError` with a line for each unknown key and bad value, which names it and where it stands.
+    Raises `SettingError` with a line for each unknown key and bad value: its name, its place, what is wrong.
     """
     environ = os.environ if environ is None else environ
     specs = {spec.name: spec for spec in fields(Settings) if spec.metadata}
@@ -330,12 +338,12 @@ def load(
         raise SettingError("\n".join(problems))
     settings = Settings(home=home, **values)
     if settings.runner == "remote" and not settings.auth_runner_url:
-        raise SettingError("runner is remote, so auth_runner_url must be set")
+        raise SettingError("runner is remote: set auth_runner_url")
     runner_host = Listen(urlsplit(settings.auth_runner_url).hostname or "localhost", 0)
     if not runner_host.is_loopback and not settings.auth_runner_secret:
-        raise SettingError("auth_runner_url needs auth_runner_secret: the runner must know who sends it credentials")
+        raise SettingError("auth_runner_url needs auth_runner_secret, by which the runner knows this server; set both")
     if settings.refresh == "server" and settings.runner == "off":
-        raise SettingError("refresh is server, which needs a runner: set runner to auto, local or remote")
+        raise SettingError("refresh is server, which needs a runner. Set runner to auto, local or remote")
     if (settings.tls_certificate is None) != (settings.tls_key is None):
         raise SettingError("tls_certificate and tls_key go together: set both or neither")
     return settings

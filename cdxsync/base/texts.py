@@ -15,7 +15,7 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u
 DIGEST = re.compile(r"[0-9a-f]{64}")
 """A SHA-256 as it goes over the wire."""
 NUL_PROBLEM = "must not contain the character U+0000"
-"""For texts that are kept as they are: not every database can hold it."""
+"""For texts that are stored unchanged: not every database can hold that character."""
 
 
 def clean(text: str) -> str:

@@ -26,15 +26,15 @@ def parse(text: str) -> Address:
 
 
 def is_trusted(address: Address, proxies: Iterable[Network]) -> bool:
-    """Whether `address` lies in one of the networks."""
+    """Whether `address` is in one of the networks."""
     return any(address in network for network in proxies)
 
 
 def client_address(peer: str, forwarded_for: str, proxies: Iterable[Network]) -> Address:
     """The address of the client, from the TCP peer and the `X-Forwarded-For` header ("" for none).
 
-    The header counts only behind trusted proxies, read from the right: each hop is believed as long as it was
-    named by a trusted one. A hop that is not an address ends the walk at the proxy that named it.
+    The header counts only behind trusted proxies, and is read from the right: a hop counts as long as a trusted proxy
+    named it. A hop that is not an address ends the walk at the proxy that named it.
     """
     proxies = tuple(proxies)
     address = parse(peer)

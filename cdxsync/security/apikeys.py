@@ -1,4 +1,4 @@
-"""API keys of hosts and tokens of installers: minting, and the form in which they are kept."""
+"""API keys of hosts and tokens of installers: minting, and the form in which they are stored."""
 
 import hashlib
 import secrets
@@ -6,7 +6,7 @@ import uuid
 
 PREFIX = "cdx_"
 MAX_LENGTH = 256
-"""Longer texts are no keys and are not hashed."""
+"""Longer texts are not keys and are not hashed."""
 
 
 def mint() -> str:
@@ -20,10 +20,10 @@ def mint_installer_token() -> str:
 
 
 def fingerprint(secret: str) -> str:
-    """The SHA-256 under which a key or token is kept and looked up.
+    """The SHA-256 under which a key or token is stored and looked up.
 
-    Both are 122 random bits or more, so a plain hash cannot be reversed, and a look-up by it leaks nothing of the
-    secret through its timing. Keys of the reference implementation, 64 hex digits, are kept the same way.
+    Both are 122 random bits or more, so a plain hash cannot be reversed, and the timing of a look-up leaks nothing of
+    the secret. Keys of the reference implementation, 64 hex digits, are stored the same way.
     """
     return hashlib.sha256(secret.encode()).hexdigest()
 

@@ -1,9 +1,9 @@
-"""The certificates of one server, as files: its CA, its own certificate, and those of its admins.
+"""The certificates of one server, as files: CA, server certificate, and client certificates of admins.
 
 Layout of the folder (0700): `ca.pem|key`, `server.pem|key` (the certificate with its CA), `admin.pem|key`, `crl.pem`,
-and `issued/<name>.pem|key` for further admins. Certificates that were replaced stay as `issued/<name>+<serial>.pem`, so
-that the list knows all that were ever made; no name can hold a `+`. Keys are 0600 from their first byte. All changes
-are made under a lock on the folder, so that two processes cannot lose a revocation.
+and `issued/<name>.pem|key` for further admins. Replaced certificates stay as `issued/<name>+<serial>.pem`, so that `pki
+list` shows all; no name can hold a `+`. Keys are 0600 from their first byte. All changes happen under a lock on the
+folder, so that two processes cannot lose a revocation.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 @dataclass(frozen=True)
 class CertificateInfo:
-    """What is known of a certificate. `kind` is ca, server or client; `status` active, revoked or expired."""
+    """A certificate. `kind` is ca, server or client; `status` active, revoked or expired."""
 
     kind: str
     name: str
@@ -58,23 +58,21 @@ class CertificateInfo:
 
 @dataclass(frozen=True)
 class IssuedCertificate:
-    """A new client certificate and where it and its key lie."""
+    """A new client certificate and the paths of it and its key."""
 
     info: CertificateInfo
     certificate: Path
     key: Path
 
 
-_AS_OWNER = "Run this as the user that runs cdxsync serve, or see what hinders it"
+_AS_OWNER = "Run this as the user that runs cdxsync serve, or remove the cause"
 
 
 @contextlib.contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """Hold the folder's lock, which lives as long as the process that holds it."""
+    """Hold the folder's lock, which ends with the process at the latest."""
     if not directory.is_dir():
-        raise Failed(
-            f"{directory}: there are no certificates here; make them with: cdxsync init", code="certificate_unusable"
-        )
+        raise Failed(f"{directory}: has no certificates. Make them with: cdxsync init", code="certificate_unusable")
     try:
         lock = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -88,12 +86,12 @@ def _locked(directory: Path) -> Iterator[None]:
 
 
 def _make_private(directory: Path) -> None:
-    """Make a folder that only its owner can enter; the mode given to mkdir is cut by the umask."""
+    """Make a folder that only its owner can enter; the umask limits the mode given to mkdir."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.chmod(0o700)
     except OSError as error:
-        raise Failed(f"{directory}: cannot be made: {error.strerror}. {_AS_OWNER}", code="file_unusable") from None
+        raise Failed(f"{directory}: cannot be created: {error.strerror}. {_AS_OWNER}", code="file_unusable") from None
 
 
 def create(directory: Path, names: Sequence[str]) -> None:
@@ -106,7 +104,7 @@ def create(directory: Path, names: Sequence[str]) -> None:
     with _locked(directory):
         if (directory / "ca.pem").exists():
             raise Conflict(
-                f"{directory} holds a CA already; for another one, name another --home", code="certificate_exists"
+                f"{directory} has a CA already. For another CA, give another --home", code="certificate_exists"
             )
         ca_key = directory / "ca.key"
         resuming = ca_key.exists()
@@ -119,7 +117,7 @@ def create(directory: Path, names: Sequence[str]) -> None:
             .add_extension(usage, critical=True)
             .sign(key, hashes.SHA256())
         )
-        # The CA's certificate comes last: with it the folder counts as made.
+        # The CA's certificate comes last: with it the folder is complete.
         write_private(ca_key, _pem(key))
         authority = _Authority(certificate, key)
         _write_server(directory, authority, names)
@@ -133,7 +131,7 @@ def create(directory: Path, names: Sequence[str]) -> None:
 def ensure_server_certificate(directory: Path, names: Sequence[str]) -> bool:
     """Make a new server certificate when one of `names` is not covered or it expires within 30 days.
 
-    Also when it and its key are not a pair, or it is not of this CA. Returns whether it did.
+    Also when it and its key are not a pair, or another CA signed it. Returns whether it did.
     """
     with _locked(directory):
         if _serves(directory, names):
@@ -182,7 +180,7 @@ def issue(directory: Path, name: str, days: int = LEAF_DAYS) -> IssuedCertificat
             old = _client_info(directory, path)
             if old.status == "active":
                 raise Conflict(
-                    f"There is an active certificate {name!r}. End it first: cdxsync pki revoke {name}   or choose"
+                    f"There is an active certificate {name!r}. Revoke it first: cdxsync pki revoke {name}   or choose"
                     " another name",
                     code="certificate_exists",
                 )
@@ -204,12 +202,12 @@ def list_certificates(directory: Path) -> list[CertificateInfo]:
 
 
 def describe(kind: str, path: Path) -> CertificateInfo:
-    """What is known of the certificate in a file. Raises `Failed`."""
+    """The certificate in a file. Raises `Failed`."""
     return _info(kind, _read_certificate(path))
 
 
 def revoke(directory: Path, name_or_serial: str) -> CertificateInfo:
-    """Put a client certificate on the CRL; again is no error. Raises `NotFound`."""
+    """Put a client certificate on the CRL; a second time is no error. Raises `NotFound`."""
     with _locked(directory):
         path = _find_client(directory, name_or_serial)
         serial = _read_certificate(path).serial_number
@@ -243,7 +241,7 @@ def export_pkcs12(directory: Path, name: str, password: bytes) -> bytes:
         raise NotFound(f"No client certificate {name!r}. See: cdxsync pki list", code="certificate_not_found")
     if not path.with_suffix(".key").exists():
         raise NotFound(
-            f"{path.with_suffix('.key')}: the key of {name!r} is not here, so there is nothing to export. Make another:"
+            f"{path.with_suffix('.key')}: the key of {name!r} is missing, so nothing can be exported. Make another:"
             f" cdxsync pki revoke {name}, then cdxsync pki issue {name}",
             code="certificate_not_found",
         )
@@ -366,7 +364,7 @@ def _info(kind: str, certificate: x509.Certificate, revoked_at: datetime | None 
 
 
 def _common_name(certificate: x509.Certificate) -> str:
-    """The name that a certificate goes by; empty when it has none."""
+    """The common name of a certificate; empty without one."""
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     return str(names[0].value) if names else ""
 
@@ -395,7 +393,7 @@ def _read_key(path: Path, advice: str = _FROM_BACKUP) -> ec.EllipticCurvePrivate
             f"{path}: cannot be read as a private key ({_reason(error)}); {advice}", code="certificate_unusable"
         ) from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise Failed(f"{path}: is not an elliptic-curve key; {advice}", code="certificate_unusable")
+        raise Failed(f"{path}: not an elliptic-curve key; {advice}", code="certificate_unusable")
     return key
 
 

@@ -1,4 +1,4 @@
-"""The certificate revocation list (CRL): writing it, and asking it on every admin request."""
+"""The certificate revocation list (CRL): writing it, and checking it on every admin request."""
 
 import threading
 from collections.abc import Mapping
@@ -14,20 +14,20 @@ from cdxsync.base.errors import Failed, Refused
 from cdxsync.base.files import write_atomically
 
 _VALID = timedelta(days=3650)
-"""The list is written when it changes, not by the calendar: it must not run out in between."""
+"""The list is written when it changes, not on a schedule: it must not expire in between."""
 
 
 def read(path: Path, ca: x509.Certificate) -> dict[int, datetime]:
     """The revoked serial numbers and when they were revoked.
 
-    Raises `Failed` when the file is missing, broken, or not signed by `ca`: whoever signs the next list must not
-    make a foreign one, which revokes nobody, into a valid one.
+    Raises `Failed` when the file is missing, broken, or not signed by `ca`: signing the next list must not turn a
+    foreign one, which revokes nothing, into a valid one.
     """
     crl = _load(path)
     key = ca.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or not crl.is_signature_valid(key):
         raise Failed(
-            f"{path}: is not signed by this server's CA; restore the revocation list from a backup",
+            f"{path}: not signed by this server's CA; restore the revocation list from a backup",
             code="revocation_list_unusable",
         )
     return {entry.serial_number: entry.revocation_date_utc for entry in crl}
@@ -42,7 +42,7 @@ def _load(path: Path) -> x509.CertificateRevocationList:
         ) from None
     except ValueError:
         raise Failed(
-            f"{path}: is not a revocation list; restore it from a backup", code="revocation_list_unusable"
+            f"{path}: not a revocation list; restore it from a backup", code="revocation_list_unusable"
         ) from None
 
 
@@ -70,7 +70,7 @@ def _next_number(path: Path) -> int:
 
 
 class Revocations:
-    """Says whether a serial number is revoked, as the file stands now. Safe for threads."""
+    """Tells whether a serial number is revoked, by the file's present content. Thread-safe."""
 
     def __init__(self, crl_path: Path, ca_path: Path) -> None:
         self._crl_path = crl_path
@@ -80,7 +80,7 @@ class Revocations:
         self._serials: frozenset[int] = frozenset()
 
     def is_revoked(self, serial: int) -> bool:
-        """Whether `serial` is on the list. Raises `Refused` when the list is missing, broken or not the CA's."""
+        """Whether `serial` is on the list. Raises `Refused` when the list is missing, broken or foreign."""
         with self._lock:
             self._refresh()
             return serial in self._serials
@@ -95,7 +95,8 @@ class Revocations:
         except (OSError, ValueError, Failed):
             self._seen = None
             raise Refused(
-                "The revocation list cannot be used, so no client certificate is accepted; see: cdxsync doctor",
+                "The revocation list cannot be used, so no client certificate is accepted. On the server, run:"
+                " cdxsync doctor",
                 code="certificate_unverifiable",
             ) from None
 

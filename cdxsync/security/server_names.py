@@ -12,7 +12,7 @@ _ALWAYS = ("localhost", "127.0.0.1", "::1")
 
 
 def wanted(public_url: str, listen_host: str) -> list[str]:
-    """The names that the server's certificate must cover, for hosts and for calls on the machine itself."""
+    """The names that the server's certificate must cover, for hosts and for calls from this machine."""
     names = []
     for candidate in (urlsplit(public_url).hostname or "", listen_host, *_ALWAYS):
         name = candidate.strip("[]").rstrip(".").lower()
@@ -25,7 +25,7 @@ def wanted(public_url: str, listen_host: str) -> list[str]:
 
 
 def general_name(name: str) -> x509.GeneralName:
-    """A name or address as a certificate carries it. Raises `Failed`."""
+    """A name or address in the form that certificates use. Raises `Failed`."""
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
@@ -34,5 +34,5 @@ def general_name(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
     except ValueError:
         raise Failed(
-            f"{name!r}: cannot stand in a certificate; write it in its ASCII form (xn--…)", code="certificate_unusable"
+            f"{name!r}: not allowed in a certificate; write it in its ASCII form (xn--…)", code="certificate_unusable"
         ) from None

@@ -1,8 +1,8 @@
 """Throttling: failed authentication by address, calls by host, and audit rows about both.
 
-The counts live in a small SQLite file beside the database, so that they hold over all processes of a server. It is
-not durable and need not be: after a crash the counting starts again. Calls of known hosts are counted in memory and
-added to the file a few at a time, as they are many.
+The counts are in a small SQLite file beside the database, which all processes of a server share. It is not durable and
+need not be: after a crash counting starts at zero. Calls of known hosts are counted in memory and added to the file in
+groups, as they are many.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from limits.strategies import FixedWindowRateLimiter
 from cdxsync.security.addresses import Address
 
 MAX_PENDING = 50
-"""Calls of a host that a process counts by itself; at most a twentieth of the limit. One process alone is exact."""
+"""Calls of a host that a process counts on its own; at most a twentieth of the limit. A single process is exact."""
 _MAX_WINDOWS = 20_000
 AUDIT_ROWS_PER_MINUTE = 60
 """About refused calls, from all sources together; each source has one row a minute."""
@@ -42,7 +42,7 @@ class _FileStorage(Storage):
 
     @property
     def base_exceptions(self) -> type[Exception]:
-        """What the storage's operations may raise."""
+        """What its operations may raise."""
         return sqlite3.Error
 
     @property
@@ -62,11 +62,11 @@ class _FileStorage(Storage):
         return connection
 
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        """Add to a counter, which starts anew when it has expired; returns it."""
+        """Add to a counter, which starts at zero when it has expired; returns it."""
         now = time.time()
         row = self._connection.execute(
             "INSERT INTO counters VALUES (?1, ?2, ?3) ON CONFLICT (name) DO UPDATE SET"
-            # A counter that expires much later than a new one would is of a clock that has been set back since.
+            # A counter that expires much later than a new one would was made before the clock was set back.
             " amount = CASE WHEN expires <= ?4 OR expires > ?3 + 5"
             " THEN excluded.amount ELSE amount + excluded.amount END,"
             " expires = CASE WHEN expires <= ?4 OR expires > ?3 + 5 THEN excluded.expires ELSE expires END"
@@ -97,11 +97,11 @@ class _FileStorage(Storage):
         return False
 
     def reset(self) -> int:
-        """Forget all counters; returns how many there were."""
+        """Delete all counters; returns how many there were."""
         return self._connection.execute("DELETE FROM counters").rowcount
 
     def clear(self, key: str) -> None:
-        """Forget a counter."""
+        """Delete a counter."""
         self._connection.execute("DELETE FROM counters WHERE name = ?", (key,))
 
 
@@ -118,7 +118,7 @@ class _Window:
 
     until: float
     known: int
-    """As the file had them when last looked at, those of this process included."""
+    """As last read from the file, those of this process included."""
     pending: int = 0
     """Those since."""
 
@@ -157,8 +157,7 @@ class _Calls:
 class Throttle:
     """The limits of one server; a limit of 0 is off.
 
-    When the file cannot be used, nothing is throttled, and the log says so: hosts must not lose their credentials
-    for it.
+    When the file cannot be used, nothing is throttled, and the log says so: hosts must keep getting their credentials.
     """
 
     def __init__(self, path: Path, *, failures_per_minute: int, calls_per_minute: int) -> None:
@@ -170,7 +169,7 @@ class Throttle:
         self._audit_all = RateLimitItemPerMinute(AUDIT_ROWS_PER_MINUTE)
 
     def failed(self, address: Address) -> int | None:
-        """Count a failed authentication; seconds to wait when there were too many from this source."""
+        """Count a failed authentication; seconds to wait when this source had too many."""
         return self._hit(self._failures, "failed", source_of(address))
 
     def called(self, host_id: int) -> int | None:

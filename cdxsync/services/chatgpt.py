@@ -14,7 +14,7 @@ from cdxsync.store.fleet import Fleet
 
 
 class MissingToken(ServiceError):
-    """The document has no access token, so that nobody can be asked."""
+    """The document has no access token, so ChatGPT cannot be asked."""
 
 
 def fetch(fleet: Fleet, content: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def _word(value: object) -> str:
 
 
 def read(fleet: Fleet) -> Outcome:
-    """Read the quota and keep the outcome, whatever it is. The next reading is due when the cool-down is over."""
+    """Read the quota and store the outcome, also a failure. The next reading is due after the cool-down."""
     found = write(lambda: canonical.current(fleet))
     settings = fleet.settings
     if found is None:

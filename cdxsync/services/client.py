@@ -1,7 +1,7 @@
-"""The HTTP client for everything outside: bounded in time, size and redirects, and silent about secrets.
+"""The HTTP client for services outside: bounded in time, size and redirects; it reveals no secrets.
 
 Proxies and CA bundles come from the environment (`HTTPS_PROXY`, `NO_PROXY`, `REQUESTS_CA_BUNDLE`), as `requests` reads
-them. An error says which host and what went wrong; it never holds a header, a query, or a body.
+them. An error names the host and what went wrong; it never holds a header, a query, or a body.
 """
 
 import email.utils
@@ -46,11 +46,11 @@ class Answer:
         try:
             return jsontext.decode(self.body)
         except Malformed:
-            raise ServiceError(f"{place(self.url)} did not answer with JSON", status=self.status) from None
+            raise ServiceError(f"{place(self.url)} sent an answer that is not JSON", status=self.status) from None
 
 
 class _Again(Exception):
-    """The attempt failed in a way that may pass; `error` is what to say if it does not."""
+    """The attempt failed, and another may succeed; `error` is what to raise after the last."""
 
     def __init__(self, error: ServiceError) -> None:
         super().__init__(error.message)
@@ -58,7 +58,7 @@ class _Again(Exception):
 
 
 def get(url: str, *, timeout: float, headers: Mapping[str, str] | None = None, secret: bool = False) -> Answer:
-    """GET `url` within `timeout` seconds in all, tried up to three times.
+    """GET `url` within `timeout` seconds in total, tried up to three times.
 
     With `secret` the headers carry one: redirects are then followed on the same origin only. Returns any answer that
     is no error of the service (2xx, 304). Raises `ServiceError`.
@@ -85,7 +85,7 @@ def post_json(url: str, content: Any, *, timeout: float, headers: Mapping[str, s
     except _Again as again:
         raise again.error from None
     if answer.status in _REDIRECTS:
-        raise ServiceError(f"{place(url)} redirects, which is not followed", status=answer.status)
+        raise ServiceError(f"{place(url)} sent a redirect, which is not followed here", status=answer.status)
     return answer
 
 
@@ -96,7 +96,7 @@ def place(url: str) -> str:
         host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
         return f"{parts.scheme}://{host}{f':{parts.port}' if parts.port else ''}{parts.path}"[:300]
     except ValueError:
-        return "an address that is none"
+        return "an invalid address"
 
 
 def _follow(url: str, headers: Mapping[str, str], deadline: float, secret: bool) -> Answer:
@@ -109,12 +109,12 @@ def _follow(url: str, headers: Mapping[str, str], deadline: float, secret: bool)
             target = urljoin(here, answer.headers.get("Location", ""))
             before, after = urlsplit(here), urlsplit(target)
         except ValueError:
-            raise ServiceError(f"{place(here)} redirects to an address that is none", status=answer.status) from None
+            raise ServiceError(f"{place(here)} redirects to an invalid address", status=answer.status) from None
         if after.scheme not in ("http", "https") or (before.scheme, after.scheme) == ("https", "http"):
-            raise ServiceError(f"{place(here)} redirects to where no TLS protects it", status=answer.status)
+            raise ServiceError(f"{place(here)} redirects to an address without TLS", status=answer.status)
         if secret and (before.scheme, before.netloc) != (after.scheme, after.netloc):
             raise ServiceError(
-                f"{place(here)} redirects to another server, which must not get the credentials", status=answer.status
+                f"{place(here)} redirects to another server, which must not see the credentials", status=answer.status
             )
         here = target
     raise ServiceError(f"{place(url)} redirects more than {MAX_REDIRECTS} times")
@@ -160,7 +160,7 @@ def _seconds(text: str | None, now: float) -> float | None:
 
 
 def _once(method: str, url: str, headers: Mapping[str, str], deadline: float, body: bytes | None) -> Answer:
-    """One request, no redirects. Raises `_Again` for what may pass, `ServiceError` for what will not."""
+    """One request, no redirects. Raises `_Again` for what may succeed later, `ServiceError` for the rest."""
     left = deadline - time.monotonic()
     if left <= 0:
         raise ServiceError(f"{place(url)} did not answer in time")
@@ -184,12 +184,12 @@ def _once(method: str, url: str, headers: Mapping[str, str], deadline: float, bo
 
 
 def dict_of(headers: Mapping[str, str]) -> Mapping[str, str]:
-    """Headers whose names are found in any case."""
+    """Headers with names in any case."""
     return requests.structures.CaseInsensitiveDict(headers)
 
 
 class _Session(requests.Session):
-    """A session that leaves redirects and credentials to us."""
+    """A session that follows no redirect and adds no credentials."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -203,16 +203,14 @@ class _Session(requests.Session):
 
 def _read(response: requests.Response, url: str, deadline: float) -> bytes:
     if response.headers.get("Content-Encoding", "identity").lower() not in ("identity", ""):
-        raise ServiceError(f"{place(url)} answers in an encoding that was not asked for")
+        raise ServiceError(f"{place(url)} sent an encoding that was not requested")
     content = bytearray()
-    # One read takes what has come, so that the deadline is looked at between pieces of a slow answer.
+    # One read takes what has arrived, so that the deadline is checked between pieces of a slow answer.
     try:
         while chunk := response.raw.read1(_CHUNK):
             content += chunk
             if len(content) > MAX_BYTES:
-                raise ServiceError(
-                    f"{place(url)} answers with more than {MAX_BYTES} bytes", status=response.status_code
-                )
+                raise ServiceError(f"{place(url)} sent more than {MAX_BYTES} bytes", status=response.status_code)
             if time.monotonic() > deadline:
                 raise ServiceError(f"{place(url)} did not answer in time", status=response.status_code)
     except (OSError, urllib3.exceptions.HTTPError) as error:
@@ -221,7 +219,7 @@ def _read(response: requests.Response, url: str, deadline: float) -> bytes:
 
 
 def _explained(error: Exception, url: str) -> Exception:
-    """What went wrong in words, without the library's texts, which quote URLs and headers."""
+    """What went wrong, in our words: the library's texts quote URLs and headers."""
     where = place(url)
     if isinstance(error, requests.exceptions.ConnectTimeout):
         text = f"{where} cannot be reached: no connection within {CONNECT_SECONDS:.0f} s"
@@ -229,9 +227,14 @@ def _explained(error: Exception, url: str) -> Exception:
     if isinstance(error, requests.exceptions.Timeout):
         return ServiceError(f"{where} did not answer in time")
     if isinstance(error, requests.exceptions.ProxyError):
-        return _Again(ServiceError(f"{where} cannot be reached through the proxy of the environment", sent=False))
+        return _Again(
+            ServiceError(
+                f"{where} cannot be reached through the proxy of the environment (HTTPS_PROXY)",
+                sent=False,
+            )
+        )
     if isinstance(error, requests.exceptions.SSLError):
-        return ServiceError(f"{where} has a certificate or TLS that is not trusted", sent=False)
+        return ServiceError(f"{where} has a certificate that is not trusted, or TLS that is too old", sent=False)
     causes = list(_causes(error))
     # In urllib3 a refused connection is a kind of time-out, so it comes first.
     refused = any(isinstance(cause, urllib3.exceptions.NewConnectionError) for cause in causes)
@@ -241,11 +244,11 @@ def _explained(error: Exception, url: str) -> Exception:
     if refused or words or isinstance(error, requests.exceptions.ConnectionError):
         text = f"{where} cannot be reached: {words or 'the connection broke'}"
         return _Again(ServiceError(text, sent=not refused))
-    return ServiceError(f"{where} did not give an answer that can be read ({type(error).__name__})")
+    return ServiceError(f"{where} sent an answer that cannot be read")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and all that led to it, as the libraries nest them in arguments, reasons and contexts."""
+    """The error and its causes, which the libraries nest in arguments, reasons and contexts."""
     seen: set[int] = set()
     queue = [error]
     while queue:

@@ -10,7 +10,7 @@ REPOSITORY = "openai/codex"
 
 
 def check(fleet: Fleet) -> Outcome:
-    """Ask for the latest release, and only whether it has changed when it is known. Raises `ServiceError`."""
+    """Ask for the latest release; of a known one, only whether it has changed. Raises `ServiceError`."""
     url = f"{fleet.settings.github_api_url}/repos/{REPOSITORY}/releases/latest"
     headers = {"Accept": "application/vnd.github+json"}
     known = versions.etag()

@@ -1,8 +1,8 @@
-"""The runner on this machine: the real Codex in a throw-away home that lies in the server's own, mode 0700.
+"""The runner on this machine: the real Codex in a temporary home inside the server's, mode 0700.
 
 Codex gets no secret but the document, an empty folder to work in, and a time limit for it and all that it starts. A
-lock on each home lives as long as its Codex, so that what a killed server left behind is found, and not touched while
-Codex still writes there.
+lock on each home lives as long as its Codex, so that a later run finds what a killed server left, and does not touch it
+while Codex still writes there.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ class CodexFailed(Failed):
 
 
 class Home:
-    """A throw-away home: `path` with `.codex/auth.json` and an empty folder `work`.
+    """A temporary home: `path` with `.codex/auth.json` and an empty folder `work`.
 
     `precious` when Codex may refresh the document there.
     """
@@ -57,7 +57,7 @@ class Home:
 
     @property
     def auth_file(self) -> Path:
-        """The document, as laid or as Codex has rewritten it."""
+        """The document, as written there or as Codex rewrote it."""
         return self.path / ".codex" / "auth.json"
 
     def document(self) -> Any:
@@ -71,10 +71,10 @@ class Home:
 
 @contextlib.contextmanager
 def home_for(fleet: Fleet, laid: dict[str, Any], intent_id: int | None) -> Iterator[Home]:
-    """A home with the document `laid`, wiped at the end.
+    """A home with the document `laid`, deleted at the end.
 
-    With an intent it stays when the block breaks off: what Codex wrote there must not be lost to our own fault, such
-    as a full disk.
+    With an intent it stays when the block raises: what Codex wrote there must not be lost to a fault of ours, such as
+    a full disk.
     """
     folder = fleet.settings.home / FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -82,7 +82,7 @@ def home_for(fleet: Fleet, laid: dict[str, Any], intent_id: int | None) -> Itera
     path = Path(tempfile.mkdtemp(prefix=prefix, dir=folder))
     lock = _locked(path)
     if lock is None:
-        raise CodexFailed(f"{path}: is locked by another process; end that first")
+        raise CodexFailed(f"{path}: another process has locked it; end that process first")
     home = Home(path, lock, precious=intent_id is not None)
     kept = intent_id is not None
     try:
@@ -102,7 +102,7 @@ def home_for(fleet: Fleet, laid: dict[str, Any], intent_id: int | None) -> Itera
 
 
 def _config(settings: Settings) -> str:
-    """Codex's settings: the model, and where it is asked. JSON strings are TOML strings."""
+    """Codex's settings: the model, and its address. JSON strings are TOML strings."""
     lines = ["history.persistence = 'none'"]
     if settings.runner_model:
         lines.append(f"model = {json.dumps(settings.runner_model)}")
@@ -128,11 +128,11 @@ def _environment(settings: Settings, home: Path) -> dict[str, str]:
 
 
 def check(fleet: Fleet, home: Home, laid: dict[str, Any]) -> Verdict:
-    """Have Codex answer one word with the document in `home`. Raises `CodexFailed` when Codex cannot be started."""
+    """Ask Codex for one word with the document in `home`. Raises `CodexFailed` when Codex cannot be started."""
     settings = fleet.settings
     codex = runner.codex_path(settings)
     if codex is None:
-        raise CodexFailed(f"there is no {settings.runner_codex!r} on this server")
+        raise CodexFailed(f"no program {settings.runner_codex!r} on this server (setting runner_codex)")
     begun = time.monotonic()
     reason, cut_off = _run(
         [codex, "exec", "--skip-git-repo-check", "--sandbox", "read-only", _PROMPT],
@@ -146,7 +146,7 @@ def check(fleet: Fleet, home: Home, laid: dict[str, Any]) -> Verdict:
     except CodexFailed:
         if reason is None:
             raise
-        after = laid  # what Codex says of its failure tells more
+        after = laid  # Codex's own words about its failure say more
     changed = tokens_of(after if isinstance(after, dict) else {}) != tokens_of(laid)
     if reason is not None:
         reason = texts.clean(redact(reason, laid, after))[-400:]
@@ -162,7 +162,7 @@ def check(fleet: Fleet, home: Home, laid: dict[str, Any]) -> Verdict:
 def _run(command: list[str], home: Home, environment: dict[str, str], timeout: float) -> tuple[str | None, bool]:
     """Run in a process group of its own, which ends with the time limit at the latest; output goes to files.
 
-    Returns why it failed, None when it did not, and whether it was cut off.
+    Returns why it failed (None if it did not), and whether it was cut off.
     """
     with (home.path / "out").open("wb") as out, (home.path / "err").open("wb") as err:
         try:
@@ -186,7 +186,7 @@ def _run(command: list[str], home: Home, environment: dict[str, str], timeout: f
             process.wait()
             return f"Codex did not answer within {timeout:g} s", True
         except BaseException:
-            # An admin's Ctrl-C: a refresh goes on by itself, and the next run finds what came of it.
+            # An admin's Ctrl-C: a refresh continues on its own, and the next run finds its result.
             if not home.precious:
                 _kill_group(process.pid)
             raise
@@ -203,7 +203,7 @@ def _kill_group(number: int) -> None:
 
 
 def _last_words(path: Path) -> str:
-    """The end of what a program printed, preferably the line that says what went wrong."""
+    """The end of a program's output, preferably the line that says what went wrong."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _MAX_OUTPUT))
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
@@ -212,7 +212,7 @@ def _last_words(path: Path) -> str:
 
 
 def wipe(path: Path) -> None:
-    """Delete a throw-away home; the file with the credentials is overwritten first."""
+    """Delete a temporary home; the file with the credentials is overwritten first."""
     with contextlib.suppress(OSError):
         found = path / ".codex" / "auth.json"
         with found.open("r+b") as file:
@@ -223,7 +223,7 @@ def wipe(path: Path) -> None:
 
 
 def leftovers(fleet: Fleet) -> Iterator[tuple[Path, int | None]]:
-    """The homes that nobody uses any more, each with its intent's id, if it was for a refresh. Locked meanwhile."""
+    """The homes that no process uses, each with its intent's id, if it was for a refresh. Locked meanwhile."""
     folder = fleet.settings.home / FOLDER
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         lock = _locked(path)
@@ -237,7 +237,7 @@ def leftovers(fleet: Fleet) -> Iterator[tuple[Path, int | None]]:
 
 
 def busy(fleet: Fleet) -> bool:
-    """Whether a Codex that a killed server has started still runs; one whose time is over is ended here."""
+    """Whether a Codex that a killed server started still runs; one over its time limit is ended here."""
     folder = fleet.settings.home / FOLDER
     found = False
     for path in folder.iterdir() if folder.is_dir() else []:
@@ -255,7 +255,7 @@ def busy(fleet: Fleet) -> bool:
 
 
 def _locked(path: Path) -> int | None:
-    """Lock the folder; None when another holds it or it has gone."""
+    """Lock the folder; None if another process has locked it, or it is gone."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:

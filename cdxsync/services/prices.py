@@ -8,7 +8,7 @@ from cdxsync.usage import pricing
 
 
 def read(fleet: Fleet) -> Outcome:
-    """Read the list and keep it. Raises `ServiceError`; what was kept before then stays in force."""
+    """Read the list and store it. Raises `ServiceError`; the stored list then stays in force."""
     url = fleet.settings.pricing_url
     answer = client.get(url, timeout=fleet.settings.outside_timeout)
     try:

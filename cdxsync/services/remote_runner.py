@@ -16,7 +16,7 @@ from cdxsync.store.fleet import Fleet
 def check(fleet: Fleet, laid: dict[str, Any]) -> Verdict:
     """Have the runner check the document `laid`; it gets no host's key.
 
-    Raises `ServiceError` when it cannot be reached or does not answer as a runner does: that proves nothing about the
+    Raises `ServiceError` when it cannot be reached or does not answer as a runner: that proves nothing about the
     document.
     """
     settings = fleet.settings
@@ -33,7 +33,7 @@ def check(fleet: Fleet, laid: dict[str, Any]) -> Verdict:
     took = round((time.monotonic() - begun) * 1000)
     where = client.place(settings.auth_runner_url)
     if answer.status in (401, 403):
-        raise ServiceError(f"{where} does not take auth_runner_secret (HTTP {answer.status})", status=answer.status)
+        raise ServiceError(f"{where} refuses auth_runner_secret (HTTP {answer.status})", status=answer.status)
     if answer.status == 429 or (answer.status >= 500 and answer.status != 504):
         wait = client.wait_of(answer.status, answer.headers)
         raise ServiceError(f"{where} answered HTTP {answer.status}", status=answer.status, wait=wait)

@@ -1,14 +1,14 @@
-"""Keeping a document's secrets out of what programs and services say about it."""
+"""Removes a document's secrets from what programs and services say about it."""
 
 from collections.abc import Iterator
 from typing import Any
 
 MIN_LENGTH = 4
-"""Shorter texts could stand anywhere, and are no secrets."""
+"""Shorter texts are too common to replace, and are no secrets."""
 
 
 def redact(text: str, *documents: Any) -> str:
-    """`text` with `…` for every token of the documents that stands in it."""
+    """`text` with `…` in place of every token of the documents."""
     for secret in sorted({found for document in documents for found in _secrets(document)}, key=len, reverse=True):
         text = text.replace(secret, "…")
     return text
@@ -23,7 +23,7 @@ def _secrets(value: Any, name: str = "") -> Iterator[str]:
             yield from _secrets(member, name)
     elif isinstance(value, str) and len(value) >= MIN_LENGTH and _is_secret(name):
         yield value
-        if value.count(".") == 2:  # a JWT: its parts are telling too
+        if value.count(".") == 2:  # a JWT: its parts are secret too
             yield from (part for part in value.split(".") if len(part) >= MIN_LENGTH)
 
 

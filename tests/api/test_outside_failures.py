@@ -20,7 +20,7 @@ FAILURES: dict[str, tuple[dict[str, Any], str]] = {
     "401": ({"status": 401}, "HTTP 401"),
     "429": ({"status": 429, "headers": {"Retry-After": "700"}}, "HTTP 429"),
     "500": ({"status": 500}, "HTTP 500"),
-    "malformed": ({"status": 200, "body": '{"tag_name": '}, "did not answer with JSON"),
+    "malformed": ({"status": 200, "body": '{"tag_name": '}, "sent an answer that is not JSON"),
     "no object": ({"status": 200, "body": "[]"}, "not a JSON object|without a status|names no"),
     "huge": ({"status": 200, "body": " " * 1000, "repeat": 3000}, "more than 2097152 bytes"),
     "redirect loop": ({"status": 302, "headers": {"Location": "/loop"}}, "redirects"),

@@ -290,7 +290,7 @@ def test_a_log_that_nobody_reads_stops_no_request(form: str) -> None:
         assert process.stdout.readline() == b"done\n", "although nobody reads"
         process.stdin.close()
         lines = process.stderr.read().decode().splitlines()
-    left_out = sum(int(found[1]) for line in lines if (found := re.match(r"log: (\d+) lines were left out", line)))
+    left_out = sum(int(found[1]) for line in lines if (found := re.match(r"log: (\d+) lines dropped", line)))
     ids = [found[1] for line in lines if (found := re.search(r"\b(id\d+)\b", line))]
     assert len(ids) + left_out == 100_000
     assert left_out > 0

@@ -76,7 +76,7 @@ def test_commands_and_settings_stand_in_the_pages() -> None:
     assert "--limit N How many rows. From 1 to 500. Default: 50." in usage
     toml = " ".join(render((ROOT / "man" / "cdxsync.toml.5").read_text()).split())
     assert (
-        "threads Threads of a process that answer requests; up to 4 times more while clients send slowly."
+        "threads Threads per process that answer requests; up to 4 times as many while clients send slowly."
         " Value: a whole number from 1 to 1024. Default: 16. Environment: CDXSYNC_THREADS."
     ) in toml
 

@@ -88,7 +88,7 @@ def test_a_log_reader_that_goes_on_is_told_what_it_missed(tmp_path: Path) -> Non
             for _ in range(60):
                 assert client.call("GET", "/versions").status_code == 200
         assert lost(fleet) > 0
-        read_until(reading, b"lines were left out, as nobody took them\n")
+        read_until(reading, b"lines dropped: standard error was not read fast enough\n")
         with fleet.client(key) as client:
             assert client.call("GET", "/versions").status_code == 200
         read_until(reading, b" GET /versions 200 ")

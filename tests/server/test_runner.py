@@ -373,7 +373,7 @@ def test_a_refresh_whose_answer_is_lost_shows_until_there_is_a_new_login(local: 
 
 def test_settings_that_cannot_be(tmp_path: Path) -> None:
     for env, text in (
-        ({"CDXSYNC_RUNNER": "remote"}, "auth_runner_url must be set"),
+        ({"CDXSYNC_RUNNER": "remote"}, "set auth_runner_url"),
         ({"CDXSYNC_RUNNER": "sometimes"}, "must be auto, remote, local or off"),
         ({"AUTH_RUNNER_URL": "http://runner.example.net/verify"}, "must be an https URL, or http on loopback"),
         ({"AUTH_RUNNER_URL": "https://runner.example.net/verify"}, "needs auth_runner_secret"),

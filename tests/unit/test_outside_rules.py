@@ -307,4 +307,4 @@ def test_how_long_a_service_asks_us_to_wait(status: int, headers: dict[str, str]
 def test_places_hide_queries_and_users() -> None:
     assert client.place("https://user:pass@host:1/path?token=x#y") == "https://host:1/path"
     assert client.place("http://[::1]:9/a") == "http://[::1]:9/a"
-    assert client.place("http://[::1") == client.place("http://a:b:c/") == "an address that is none"
+    assert client.place("http://[::1") == client.place("http://a:b:c/") == "an invalid address"
