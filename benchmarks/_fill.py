@@ -52,8 +52,8 @@ def _fill(fleet: Fleet, given: argparse.Namespace) -> None:
         prompt = catalog.read_prompt({"filename": f"p{number}.md", "prompt": f"# {number}\n" + "words " * 200}, 1 << 20)
         catalog.store(prompt, actor="benchmark")
     exchange.upload(fleet, _servers.document(), host=None, actor="benchmark")
-    shown = canonical.describe(fleet, include_body=False, actor="benchmark")
-    print(shown["canonical_digest"], *keys[: _servers.HOSTS])
+    shown = canonical.show(fleet, include_body=False, actor="benchmark")
+    print(shown.canonical_digest, *keys[: _servers.HOSTS])
 
 
 def _hosts(keys: list[str]) -> Iterator[dict[str, Any]]:

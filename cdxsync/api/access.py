@@ -3,7 +3,7 @@
 import hmac
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from bottle import request
 
@@ -18,9 +18,9 @@ from cdxsync.security.revocation import Revocations
 from cdxsync.security.throttle import Throttle, source_of
 from cdxsync.store import audit
 from cdxsync.store.fleet import Fleet
+from cdxsync.views.schemas import ClientCertificate
 
 Answer = TypeVar("Answer")
-
 CERTIFICATE = "cdxsync.client_certificate"
 _TRUE = ("1", "true", "yes", "on", "success")
 
@@ -41,20 +41,22 @@ def actor() -> str:
     return str(request.environ[ACTOR])
 
 
-def mtls() -> dict[str, Any] | None:
-    """The client certificate of this admin request: `subject`, `issuer`, `serial` (hex), `fingerprint`.
-
-    Of one that a trusted proxy has vouched for, what the proxy says; None stands for what it does not.
-    """
+def mtls() -> ClientCertificate:
+    """The client certificate of this admin request; of one that a trusted proxy has vouched for, what that says."""
     certificate = request.environ.get(CERTIFICATE)
     if certificate is not None:
-        return {
-            "subject": certificate.subject,
-            "issuer": certificate.issuer,
-            "serial": f"{certificate.serial:x}",
-            "fingerprint": certificate.fingerprint,
-        }
-    return {name: _proxy_header(name) for name in ("subject", "issuer", "serial", "fingerprint")}
+        return ClientCertificate(
+            subject=certificate.subject,
+            issuer=certificate.issuer,
+            serial=f"{certificate.serial:x}",
+            fingerprint=certificate.fingerprint,
+        )
+    return ClientCertificate(
+        subject=_proxy_header("subject"),
+        issuer=_proxy_header("issuer"),
+        serial=_proxy_header("serial"),
+        fingerprint=_proxy_header("fingerprint"),
+    )
 
 
 def _serial_numbers(text: str) -> set[int]:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cdxsync.auth import canonical
@@ -61,10 +62,10 @@ class _Fleet:
         from prometheus_client.core import GaugeMetricFamily
 
         document = canonical.pointed()
-        counts = overview.host_totals(document["digest"] if document else None)
+        counts = overview.host_totals(document.digest if document else None)
         hosts = GaugeMetricFamily("cdxsync_hosts", "Hosts, each in one state.", labels=["state"])
         for state in _STATES:
-            hosts.add_metric([state], counts[state])
+            hosts.add_metric([state], getattr(counts, state))
         yield hosts
 
     def _canonical(self) -> Iterator["Metric"]:
@@ -72,7 +73,7 @@ class _Fleet:
 
         document = canonical.pointed()
         if document is not None:
-            refreshed = clock.parse_rfc3339(document["last_refresh"]).microseconds
+            refreshed = clock.parse_rfc3339(document.last_refresh).microseconds
             age = (clock.Instant.of(clock.now()).microseconds - refreshed) * _MICROSECOND
             yield GaugeMetricFamily(
                 "cdxsync_canonical_age_seconds", "Time since the canonical document was refreshed.", age.total_seconds()
@@ -100,7 +101,7 @@ class _Fleet:
 
         settings = self._fleet.settings
         directory = settings.home / homes.PKI_NAME
-        paths = {"ca": directory / "ca.pem"}
+        paths: dict[pki.Kind, Path] = {"ca": directory / "ca.pem"}
         if not settings.plain_http:
             paths["server"] = settings.tls_certificate or directory / "server.pem"
         family = GaugeMetricFamily(

@@ -3,12 +3,11 @@
 Those of health are open to anyone, and tell nothing but that.
 """
 
-from typing import Any
-
 from bottle import HTTPResponse, request
 
 from cdxsync.api import access, fleet_metrics
 from cdxsync.api.routes import Caller, Context, Group, Routes
+from cdxsync.api.schemas import Alive, Ready
 from cdxsync.auth import canonical
 from cdxsync.base.errors import CdxsyncError, Unavailable
 from cdxsync.security import addresses
@@ -21,19 +20,19 @@ _PROBE = b"ready?"
 
 
 @ROUTES.get("/healthz", "Whether the process answers")
-def healthz(context: Context) -> dict[str, Any]:
+def healthz(context: Context) -> Alive:
     """It answers."""
-    return {"alive": True}
+    return Alive(alive=True)
 
 
 @ROUTES.get("/readyz", "Whether database and keyring can be used")
-def readyz(context: Context) -> dict[str, Any]:
+def readyz(context: Context) -> Ready:
     """It can serve. Raises `Unavailable` when it cannot."""
     if context.is_draining():
         raise Unavailable("The server is stopping", code="stopping")
     check_database()
     check_keyring(context.fleet)
-    return {"ready": True}
+    return Ready(ready=True)
 
 
 @ROUTES.get("/metrics", "Metrics for Prometheus", content="text/plain", caller=Caller.METRICS)

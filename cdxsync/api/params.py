@@ -1,13 +1,10 @@
 """Reading what a request carries beside its path: query parameters, and fields of its body (`docs/protocol.md 1.5`)."""
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
 from bottle import request
 
 from cdxsync.api.routes import Parameter
-from cdxsync.base import settings
 from cdxsync.base.errors import Invalid
 from cdxsync.hosts import registry
 from cdxsync.store.queries import DEFAULT_LIMIT
@@ -74,19 +71,3 @@ def flag(name: str) -> bool:
     """A query parameter that is on when it is present and not exactly `0` (`docs/protocol.md 1.5`: `force`)."""
     value: str = request.query.get(name, "0")
     return value != "0"
-
-
-def boolean(body: Mapping[str, Any], name: str, default: bool | None = None) -> bool:
-    """A field that must say yes or no: a JSON boolean, 1 or 0, or a word for one of them (`docs/protocol.md 1.5`).
-
-    `default` is for a body without the field; without a default that is an error. Raises `Invalid`.
-    """
-    value = body.get(name)
-    if value is None and default is not None:
-        return default
-    if isinstance(value, int) and value in (0, 1):
-        return bool(value)
-    try:
-        return settings.read_bool(value)
-    except ValueError:
-        raise Invalid({name: ["must be true or false"]}) from None

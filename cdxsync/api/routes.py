@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from bottle import Bottle, HTTPResponse
 
@@ -45,16 +45,6 @@ class Parameter:
     text: str = ""
 
 
-BodyT_co = TypeVar("BodyT_co", covariant=True)
-
-
-class Readable(Protocol[BodyT_co]):
-    """A body's Struct: `read` makes it from the decoded JSON object, or raises `Invalid` with all wrong fields."""
-
-    def read(self, given: Mapping[str, Any], /) -> BodyT_co:
-        """The Struct of `given`."""
-
-
 @dataclass(frozen=True)
 class Context:
     """What the handlers of one application share."""
@@ -75,10 +65,6 @@ class Context:
     def body(self) -> dict[str, Any]:
         """The request's JSON object (`bodies.body_object`)."""
         return bodies.body_object(self.body_limit)
-
-    def read(self, struct: Readable[BodyT_co]) -> BodyT_co:
-        """The request's body as its Struct. Raises `Invalid`, and what `body` raises."""
-        return struct.read(self.body())
 
 
 @dataclass(frozen=True)

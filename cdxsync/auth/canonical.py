@@ -6,12 +6,13 @@ A payload row never changes, so each is opened, checked and kept in memory once 
 import functools
 import json
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from cdxsync.auth import documents
 from cdxsync.auth.documents import AuthDocument
+from cdxsync.auth.schemas import Canonical, CanonicalShown
 from cdxsync.base import clock, jsontext
 from cdxsync.base.errors import CdxsyncError, Invalid, NotFound
 from cdxsync.jobs import lease
@@ -162,25 +163,20 @@ def drop_old(history: int) -> int:
     return int(AuthPayload.delete().where(AuthPayload.id.not_in(kept)).execute())
 
 
-def pointed() -> dict[str, Any] | None:
+def pointed() -> Canonical | None:
     """What is kept of the canonical document beside its content, which is not opened: cheap, and needs no keyring."""
     found = pointed_payload()
     if found is None:
         return None
-    kept = AuthPayload.get_by_id(found.id)
-    return {
-        "last_refresh": kept.last_refresh,
-        "digest": kept.sha256,
-        "source": _source(kept),
-        "stored_at": kept.created_at,
-    }
+    row = AuthPayload.get_by_id(found.id)
+    return Canonical(last_refresh=row.last_refresh, digest=row.sha256, source=_source(row), stored_at=row.created_at)
 
 
 def _source(row: AuthPayload) -> str:
     return str(row.source_host.fqdn if row.source_host is not None else row.source)
 
 
-def describe(fleet: Fleet, *, include_body: bool, actor: str) -> dict[str, Any]:
+def show(fleet: Fleet, *, include_body: bool, actor: str) -> CanonicalShown:
     """What the canonical document is, for admins. Raises `NotFound` when the fleet has none.
 
     With `include_body` its secrets too, and an audit row that says who has seen them.
@@ -190,14 +186,13 @@ def describe(fleet: Fleet, *, include_body: bool, actor: str) -> dict[str, Any]:
         raise NotFound(NONE_YET, code="canonical_missing")
     payload_id, document = found
     row = AuthPayload.get_by_id(payload_id)
-    data: dict[str, Any] = {
-        "canonical_last_refresh": document.last_refresh,
-        "canonical_digest": document.digest,
-        "targets": list(document.entries),
-        "source": _source(row),
-        "stored_at": row.created_at,
-    }
     if include_body:
         write(lambda: audit.record("admin.auth.show", actor=actor, digest=document.digest))
-        data["auth"] = msgspec.Raw(document.body)
-    return data
+    return CanonicalShown(
+        canonical_last_refresh=document.last_refresh,
+        canonical_digest=document.digest,
+        targets=list(document.entries),
+        source=_source(row),
+        stored_at=row.created_at,
+        auth=msgspec.Raw(document.body) if include_body else msgspec.UNSET,
+    )

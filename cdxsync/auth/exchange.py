@@ -1,26 +1,33 @@
 """`POST /auth` and the admin's upload: the sync rule with its reading and writing around it (`docs/protocol.md 4`)."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal, cast
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from cdxsync.auth import canonical, documents, history, runner, sync
 from cdxsync.auth.documents import AuthDocument
+from cdxsync.auth.schemas import AuthAnswer, AuthStatus, RetrieveBody
 from cdxsync.base import clock, texts
 from cdxsync.base.errors import Invalid, Refused
+from cdxsync.base.fields import Fields
 from cdxsync.base.settings import Settings
 from cdxsync.codex import quota, versions
+from cdxsync.codex.schemas import QuotaSummary, Versions
 from cdxsync.hosts import permits, registry
 from cdxsync.hosts.admission import Caller
+from cdxsync.hosts.schemas import HostSummary
 from cdxsync.store import audit
 from cdxsync.store.database import write
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.queries import Prepared
 from cdxsync.store.tables import Host, HostAuthState
 from cdxsync.usage import reports
+from cdxsync.usage.schemas import TokenTotals
 from cdxsync.wrapper import baking
 
 _COUNT = Prepared(
@@ -47,25 +54,16 @@ class Reported:
     wrapper_version: str
 
 
-@dataclass(frozen=True)
-class Claim:
-    """What a host says it holds, checked."""
-
-    last_refresh: str
-    instant: clock.Instant
-    digest: str
-
-
-def run(fleet: Fleet, caller: Caller, body: dict[str, Any], reported: Reported) -> dict[str, Any]:
-    """Carry out the `command` of a `POST /auth` body; returns the answer's `data`.
+def run(fleet: Fleet, caller: Caller, given: Mapping[str, Any], reported: Reported) -> AuthAnswer:
+    """Carry out the `command` of a `POST /auth` body.
 
     Raises `Invalid`, `Refused` when the host may not store, or `RowChanged` as `Caller.row` does. A call whose command
     is acceptable counts and reports its versions even when it then fails.
     """
-    command = _read_command(body.get("command"))
+    command = read_command(given.get("command"))
     at = clock.now()
     try:
-        request = read_claim(body, at) if command == "retrieve" else _read_document(fleet, body.get("auth"), at)
+        request = read_claim(given, at) if command == "retrieve" else _read_document(fleet, given.get("auth"), at)
     except Invalid:
         write(lambda: _count(caller, reported, at))
         raise
@@ -75,32 +73,27 @@ def run(fleet: Fleet, caller: Caller, body: dict[str, Any], reported: Reported) 
     return answer
 
 
-def _read_command(value: object) -> str:
+def read_command(value: object) -> Literal["retrieve", "store"]:
+    """The `command` of a body; `retrieve` when it names none. Raises `Invalid`."""
     command = value.strip().lower() if isinstance(value, str) and value.strip() else "retrieve"
     if command not in ("retrieve", "store") or not isinstance(value, str | None):
         raise Invalid({"command": ["must be retrieve or store"]})
-    return command
+    return "retrieve" if command == "retrieve" else "store"
 
 
-def read_claim(body: dict[str, Any], at: datetime) -> Claim:
-    """The fields of a `retrieve`. Raises `Invalid` with all that are wrong."""
-    errors = {}
-    aliases = (body.get(name) for name in ("digest", "auth_digest", "auth_sha"))
-    given = next((value for value in aliases if isinstance(value, str) and value.strip()), body.get("digest"))
-    digest, instant, last_refresh = "", clock.Instant(0), body.get("last_refresh")
-    try:
-        digest = texts.read_digest(given)
-    except ValueError as error:
-        errors["digest"] = [str(error)]
-    if isinstance(last_refresh, str):
-        last_refresh = last_refresh.strip()
-    try:
-        instant = clock.check_document_date(last_refresh, at)
-    except ValueError as error:
-        errors["last_refresh"] = [str(error)]
-    if errors:
-        raise Invalid(errors)
-    return Claim(last_refresh=str(last_refresh), instant=instant, digest=digest)
+def read_claim(given: Mapping[str, Any], at: datetime) -> RetrieveBody:
+    """What a `retrieve` says that the host holds, at the time `at`. Raises `Invalid` with all wrong fields."""
+    fields = Fields(given)
+    aliases = (given.get(name) for name in ("digest", "auth_digest", "auth_sha"))
+    digest = next((value for value in aliases if isinstance(value, str) and value.strip()), given.get("digest"))
+    claimed = fields.read("digest", lambda _: texts.read_digest(digest), "")
+    fields.read("last_refresh", lambda value: clock.check_document_date(_trimmed(value), at), clock.Instant(0))
+    fields.check()
+    return RetrieveBody(last_refresh=str(given["last_refresh"]).strip(), digest=claimed)
+
+
+def _trimmed(value: object) -> object:
+    return value.strip() if isinstance(value, str) else value
 
 
 def _read_document(fleet: Fleet, value: object, at: datetime) -> AuthDocument:
@@ -122,8 +115,8 @@ def _count(caller: Caller, reported: Reported, at: datetime) -> Host:
 
 
 def _exchange(
-    fleet: Fleet, caller: Caller, reported: Reported, request: Claim | AuthDocument, at: datetime
-) -> dict[str, Any] | Refused:
+    fleet: Fleet, caller: Caller, reported: Reported, request: RetrieveBody | AuthDocument, at: datetime
+) -> AuthAnswer | Refused:
     host = _count(caller, reported, at)
     if isinstance(request, AuthDocument) and (refusal := permits.refusal(host, "store_auth")):
         # Not raised: the call counts, and the audit row stays.
@@ -132,20 +125,19 @@ def _exchange(
         more = {"client_version": host.client_version, "reason": "not permitted"}
         _record("auth.store", outcome, request, actor=audit.host_actor(host), host=host, more=more)
         return refusal
-    summary = registry.summary(host)
-    if isinstance(request, Claim):
+    summary = HostSummary.of(host)
+    if isinstance(request, RetrieveBody):
         outcome = _retrieve(fleet, request, host)
     else:
         outcome = _store(fleet, request, host=host, source="host", actor=audit.host_actor(host), force=False)
     _note_host_state(host, request, outcome, at)
-    return (
-        outcome.data(fleet.settings, summary)
-        | {
-            "api_calls": host.api_calls,
-            "token_usage_month": reports.host_month_totals(at, host),
-            "versions": versions.block(_wrapper_sha256(fleet, caller, host.fqdn)),
-        }
-        | quota.for_host(fleet.settings, at)
+    return outcome.answer(
+        fleet.settings,
+        summary,
+        api_calls=host.api_calls,
+        token_usage_month=reports.host_month_totals(at, host),
+        versions=versions.current(_wrapper_sha256(fleet, caller, host.fqdn)),
+        chatgpt_usage=quota.for_host(fleet.settings, at),
     )
 
 
@@ -176,25 +168,37 @@ class _Outcome:
     payload_id: int | None
     document: AuthDocument | None
 
-    def data(self, settings: Settings, host_summary: dict[str, Any] | None) -> dict[str, Any]:
-        """The part of the answer that depends on the status (`docs/protocol.md 4.4`)."""
-        data: dict[str, Any] = {
-            "status": str(self.status),
-            "canonical_last_refresh": self.document.last_refresh if self.document else None,
-            "canonical_digest": self.document.digest if self.document else None,
-        }
-        if self.status in sync.ASKS_TO_STORE:
-            data["action"] = "store"
-        if isinstance(self.status, sync.StoreStatus) and self.document is not None:
-            data |= {"runner_applied": False} | runner.validation_of(settings, self.document)
-        if self.status in sync.RETURNS_DOCUMENT and self.document is not None:
-            data["auth"] = msgspec.Raw(self.document.body)
-            if host_summary is not None:
-                data["host"] = host_summary
-        return data
+    def answer(
+        self,
+        settings: Settings,
+        host: HostSummary | None,
+        *,
+        api_calls: int,
+        token_usage_month: TokenTotals | None,
+        versions: Versions,
+        chatgpt_usage: QuotaSummary | UnsetType = UNSET,
+    ) -> AuthAnswer:
+        """The answer; what of it depends on the status, by `docs/protocol.md 4.4`."""
+        document = self.document
+        returned = document if self.status in sync.RETURNS_DOCUMENT else None
+        is_store = isinstance(self.status, sync.StoreStatus) and document is not None
+        return AuthAnswer(
+            status=cast(AuthStatus, str(self.status)),
+            action="store" if self.status in sync.ASKS_TO_STORE else UNSET,
+            canonical_last_refresh=document.last_refresh if document else None,
+            canonical_digest=document.digest if document else None,
+            runner_applied=False if is_store else UNSET,
+            validation=runner.validation_of(settings, document) if is_store and document is not None else UNSET,
+            auth=UNSET if returned is None else msgspec.Raw(returned.body),
+            host=UNSET if returned is None or host is None else host,
+            api_calls=api_calls,
+            token_usage_month=token_usage_month,
+            versions=versions,
+            chatgpt_usage=chatgpt_usage,
+        )
 
 
-def _retrieve(fleet: Fleet, claim: Claim, host: Host) -> _Outcome:
+def _retrieve(fleet: Fleet, claim: RetrieveBody, host: Host) -> _Outcome:
     payload_id, document = canonical.current(fleet) or (None, None)
     outcome = _Outcome(sync.decide_retrieve(claim.instant, claim.digest, document), payload_id, document)
     _record("auth.retrieve", outcome, claim, actor=audit.host_actor(host), host=host)
@@ -219,7 +223,7 @@ def _store(
 def _record(
     action: str,
     outcome: _Outcome,
-    incoming: Claim | AuthDocument,
+    incoming: RetrieveBody | AuthDocument,
     *,
     actor: str,
     host: Host | None,
@@ -239,7 +243,7 @@ def _record(
     )
 
 
-def _note_host_state(host: Host, request: Claim | AuthDocument, outcome: _Outcome, at: datetime) -> None:
+def _note_host_state(host: Host, request: RetrieveBody | AuthDocument, outcome: _Outcome, at: datetime) -> None:
     """Keep what the host is known to hold: the canonical document, or what it sent while it is behind or ahead."""
     if isinstance(request, AuthDocument):
         registry.note_digest(host, request.digest, refresh=True)
@@ -258,8 +262,8 @@ def _note_host_state(host: Host, request: Claim | AuthDocument, outcome: _Outcom
             HostAuthState.insert(host=host.id, payload=payload, seen_digest=digest, seen_at=stamp).execute()
 
 
-def upload(fleet: Fleet, document: object, *, host: Host | None, actor: str, force: bool = False) -> dict[str, Any]:
-    """Store an admin's document, for the fleet or in a host's name; returns `data` (`docs/protocol.md 11.5`).
+def upload(fleet: Fleet, document: object, *, host: Host | None, actor: str, force: bool = False) -> AuthAnswer:
+    """Store an admin's document, for the fleet or in a host's name (`docs/protocol.md 11.5`).
 
     Newest wins here too, unless forced: a document that is not newer is then stored with the present as its date, as
     hosts that hold a later one would send that back otherwise. Raises `Invalid`.
@@ -267,7 +271,7 @@ def upload(fleet: Fleet, document: object, *, host: Host | None, actor: str, for
     at = clock.now()
     incoming = _read_document(fleet, document, at)
 
-    def work() -> dict[str, Any]:
+    def work() -> AuthAnswer:
         if host is not None:
             Host.update(api_calls=Host.api_calls + 1).where(Host.id == host.id).execute()
         named = registry.by_id(host.id) if host is not None else None
@@ -275,11 +279,13 @@ def upload(fleet: Fleet, document: object, *, host: Host | None, actor: str, for
         outcome = _store(fleet, document, host=named, source="admin", actor=actor, force=force)
         if named is not None:
             _note_host_state(named, document, outcome, at)
-        return outcome.data(fleet.settings, registry.summary(named) if named is not None else None) | {
-            "api_calls": named.api_calls if named is not None else 0,
-            "token_usage_month": reports.host_month_totals(at, named) if named is not None else None,
-            "versions": versions.block(baking.template_sha256()),
-        }
+        return outcome.answer(
+            fleet.settings,
+            HostSummary.of(named) if named is not None else None,
+            api_calls=named.api_calls if named is not None else 0,
+            token_usage_month=reports.host_month_totals(at, named) if named is not None else None,
+            versions=versions.current(baking.template_sha256()),
+        )
 
     return write(work)
 

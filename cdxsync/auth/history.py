@@ -1,55 +1,40 @@
 """The documents that the fleet has had: listing them, comparing two, and making an old one canonical again."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
+from msgspec import structs
 from peewee import JOIN, fn
 
 from cdxsync.auth import canonical, documents
 from cdxsync.auth.documents import AuthDocument
+from cdxsync.auth.schemas import KeyChange, Payload, PayloadDiff, PayloadItem, PayloadPage, RolledBack
 from cdxsync.base import clock
 from cdxsync.base.clock import Instant
-from cdxsync.base.errors import Conflict, Invalid, NotFound
+from cdxsync.base.errors import Conflict, NotFound
 from cdxsync.store import audit
 from cdxsync.store.database import write
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.queries import newest_first
 from cdxsync.store.tables import AuthPayload, Host
 
-PREVIOUS = "previous"
-"""Stands for the document that was stored before the canonical one."""
 MAX_LIMIT = 500
 
 
-def listing(limit: int, before: int | None = None) -> dict[str, Any]:
-    """The kept documents, newest first: at most `limit` of those with an id below `before`.
-
-    `next_before` is what to ask for next, or None at the end.
-    """
+def list_payloads(limit: int, before: int | None = None) -> PayloadPage:
+    """The kept documents, newest first: at most `limit` of those with an id below `before`."""
     pointed = canonical.pointed_payload()
     query = AuthPayload.select(AuthPayload, Host.fqdn).join(Host, JOIN.LEFT_OUTER)
-
-    def shown(row: AuthPayload) -> dict[str, Any]:
-        return {
-            "id": row.id,
-            "last_refresh": row.last_refresh,
-            "digest": row.sha256,
-            "source": getattr(row.source_host, "fqdn", None) or row.source,
-            "stored_at": row.created_at,
-            "canonical": pointed is not None and row.id == pointed.id,
-        }
-
-    return newest_first(query, AuthPayload.id, "history", shown, limit=limit, before=before)
+    rows, next_before = newest_first(query, AuthPayload.id, limit=limit, before=before)
+    return PayloadPage(history=[_item(row, pointed) for row in rows], next_before=next_before)
 
 
-def read_reference(value: object, field: str) -> int | None:
-    """A document's id as given by a user; None for `previous`. Raises `Invalid` on `field`."""
-    text = str(value).strip().lower() if isinstance(value, str | int) and not isinstance(value, bool) else ""
-    if text == PREVIOUS:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise Invalid({field: [f'must be a document\'s id, or "{PREVIOUS}"; see: cdxsync auth history']})
-    return int(text)
+def _item(row: AuthPayload, pointed: canonical.Pointed | None) -> PayloadItem:
+    return PayloadItem(
+        **structs.asdict(Payload.of(row)),
+        source=getattr(row.source_host, "fqdn", None) or row.source,
+        canonical=pointed is not None and row.id == pointed.id,
+    )
 
 
 def _payload(payload_id: int) -> AuthPayload:
@@ -77,7 +62,7 @@ def _before(payload_id: int) -> AuthPayload:
     return row
 
 
-def diff(fleet: Fleet, from_id: int | None = None, to_id: int | None = None) -> dict[str, Any]:
+def diff(fleet: Fleet, from_id: int | None = None, to_id: int | None = None) -> PayloadDiff:
     """Which keys differ between two kept documents; never a value, nor anything about one.
 
     `to_id` is the canonical document by default, `from_id` the one stored before that of `to_id`.
@@ -87,26 +72,18 @@ def diff(fleet: Fleet, from_id: int | None = None, to_id: int | None = None) -> 
     since = _payload(from_id) if from_id is not None else _before(to.id)
     older, newer = canonical.open_payload(fleet, since), canonical.open_payload(fleet, to)
     changes = compare(older.content, newer.content)
-    return {
-        "from": _named(since),
-        "to": _named(to),
-        "changes": changes,
-        "reordered": not changes and older.digest != newer.digest,
-    }
+    reordered = not changes and older.digest != newer.digest
+    return PayloadDiff(since=Payload.of(since), to=Payload.of(to), changes=changes, reordered=reordered)
 
 
-def _named(row: AuthPayload) -> dict[str, Any]:
-    return {"id": row.id, "last_refresh": row.last_refresh, "digest": row.sha256, "stored_at": row.created_at}
-
-
-def compare(older: Mapping[str, Any], newer: Mapping[str, Any]) -> list[dict[str, str]]:
+def compare(older: Mapping[str, Any], newer: Mapping[str, Any]) -> list[KeyChange]:
     """The keys that were added, removed or changed, by path; lists count as one value."""
-    return [{"key": ".".join(path), "change": change} for path, change in sorted(_compare(older, newer, ()))]
+    return [KeyChange(key=".".join(path), change=change) for path, change in sorted(_compare(older, newer, ()))]
 
 
 def _compare(
     older: Mapping[str, Any], newer: Mapping[str, Any], path: tuple[str, ...]
-) -> Iterator[tuple[tuple[str, ...], str]]:
+) -> Iterator[tuple[tuple[str, ...], Literal["added", "removed", "changed"]]]:
     for key in older.keys() | newer.keys():
         here = (*path, key)
         if key not in newer:
@@ -128,7 +105,7 @@ def candidate(payload_id: int | None) -> AuthPayload:
     return row
 
 
-def rollback(fleet: Fleet, payload_id: int | None, *, actor: str) -> dict[str, Any]:
+def rollback(fleet: Fleet, payload_id: int | None, *, actor: str) -> RolledBack:
     """Make a kept document canonical again; None takes the one stored before the canonical one.
 
     Hosts hold the document that is given up, and its later date would win when they call. So a copy is stored, with
@@ -138,18 +115,21 @@ def rollback(fleet: Fleet, payload_id: int | None, *, actor: str) -> dict[str, A
     Raises `NotFound`, `Conflict`, and `Failed` or `Invalid` when the document cannot be opened.
     """
 
-    def work() -> dict[str, Any]:
+    def work() -> RolledBack:
         pointed = _pointed()
         row = candidate(payload_id)
         document = redated(fleet, canonical.open_payload(fleet, row))
         new_id = canonical.replace(fleet, document, source=f"rollback of {row.id}", host=None)
         details = {"from": pointed.id, "to": row.id, "stored_as": new_id}
         audit.record("admin.auth.rollback", actor=actor, host=None, digest=document.digest, **details)
-        return details | {
-            "canonical_last_refresh": document.last_refresh,
-            "canonical_digest": document.digest,
-            "restored_last_refresh": row.last_refresh,
-        }
+        return RolledBack(
+            since=pointed.id,
+            to=row.id,
+            stored_as=new_id,
+            canonical_last_refresh=document.last_refresh,
+            canonical_digest=document.digest,
+            restored_last_refresh=row.last_refresh,
+        )
 
     return write(work)
 

@@ -145,17 +145,6 @@ def lost_for(digest: str) -> RefreshIntent | None:
     return found
 
 
-def last_intents(limit: int = 5) -> list[dict[str, Any]]:
-    """The newest intents, for admins."""
-    return [
-        {
-            "id": row.id,
-            "digest": row.digest,
-            "owner": row.owner,
-            "started_at": row.started_at,
-            "finished_at": row.finished_at,
-            "outcome": row.outcome,
-            "error": row.error,
-        }
-        for row in RefreshIntent.select().order_by(RefreshIntent.id.desc()).limit(limit)
-    ]
+def last_intents(limit: int = 5) -> list[RefreshIntent]:
+    """The newest intents."""
+    return list(RefreshIntent.select().order_by(RefreshIntent.id.desc()).limit(limit))

@@ -8,11 +8,24 @@ import shutil
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, cast
+
+from msgspec import UNSET, UnsetType
 
 from cdxsync.auth import canonical, documents, refresh, sync
 from cdxsync.auth.documents import AuthDocument
 from cdxsync.auth.refresh import IntentOutcome
+from cdxsync.auth.schemas import (
+    Backend,
+    Event,
+    EventCounts,
+    Intent,
+    Refresher,
+    RefreshStatus,
+    RunnerRun,
+    RunnerStatus,
+    Validation,
+)
 from cdxsync.base import clock
 from cdxsync.base.errors import Invalid
 from cdxsync.base.settings import Settings
@@ -27,14 +40,6 @@ STORE = "auth.runner_store"
 LAST_CHECK = "runner_last_check"
 OK = "ok"
 FAIL = "fail"
-
-
-class Backend(StrEnum):
-    """What checks the document."""
-
-    REMOTE = "remote"
-    LOCAL = "local"
-    OFF = "off"
 
 
 def codex_path(settings: Settings) -> str | None:
@@ -184,29 +189,26 @@ def _note(
     audit.record(action, actor="server", **details)
 
 
-def status(fleet: Fleet) -> dict[str, Any]:
-    """`data` of `GET /admin/runner` (`docs/protocol.md 11.11`), with the backend and the refresh; no secret."""
+def status(fleet: Fleet) -> RunnerStatus:
+    """What `GET /admin/runner` answers (`docs/protocol.md 11.11`), with the backend and the refresh; no secret."""
     settings = fleet.settings
     used, off = backend(settings)
     found = write(lambda: canonical.current(fleet))
     since = clock.stamp(clock.now() - timedelta(days=1))
-    return {
-        "enabled": used is not Backend.OFF,
-        "off_reason": off or None,
-        "backend": used.value,
-        "check": settings.runner_check if used is Backend.LOCAL else None,
-        "runner_url": settings.auth_runner_url or None,
-        "base_url": settings.auth_runner_codex_base_url or settings.public_url,
-        "timeout_seconds": settings.auth_runner_timeout,
-        "last_daily_check": named_values.get(LAST_CHECK),
-        "counts": {
-            "validations_24h": _count(VALIDATE, since),
-            "runner_store_24h": _count(STORE, since),
-        },
-        "latest_validation": latest(VALIDATE),
-        "latest_runner_store": latest(STORE),
-        "refresh": _refresh_status(settings, found[1] if found is not None else None),
-    }
+    return RunnerStatus(
+        enabled=used is not Backend.OFF,
+        off_reason=off or None,
+        backend=used,
+        check=settings.runner_check if used is Backend.LOCAL else None,
+        runner_url=settings.auth_runner_url or None,
+        base_url=settings.auth_runner_codex_base_url or settings.public_url,
+        timeout_seconds=settings.auth_runner_timeout,
+        last_daily_check=named_values.get(LAST_CHECK),
+        counts=EventCounts(validations_24h=_count(VALIDATE, since), runner_store_24h=_count(STORE, since)),
+        latest_validation=latest(VALIDATE),
+        latest_runner_store=latest(STORE),
+        refresh=_refresh_status(settings, found[1] if found is not None else None),
+    )
 
 
 def _count(action: str, since: str) -> int:
@@ -214,34 +216,23 @@ def _count(action: str, since: str) -> int:
     return int(events.count())
 
 
-def latest(action: str) -> dict[str, Any] | None:
-    """The newest event of an action, in the shape of `docs/protocol.md 11.11`, or None."""
+def latest(action: str) -> Event | None:
+    """The newest event of an action, or None."""
     row = RunnerEvent.select().where(RunnerEvent.action == action).order_by(RunnerEvent.id.desc()).first()
-    if row is None:
-        return None
-    return {
-        "id": row.id,
-        "created_at": row.created_at,
-        "details": {"trigger": row.cause, "backend": row.backend, "latency_ms": row.latency_ms},
-        "status": row.status,
-        "reason": row.reason,
-        "digest": row.digest,
-        "last_refresh": row.last_refresh,
-        "host": None,
-    }
+    return None if row is None else Event.of(row)
 
 
-def validation_of(settings: Settings, document: AuthDocument) -> dict[str, Any]:
-    """The part `validation` of an answer to a store (`docs/protocol.md 12.8`): what is known of the canonical document.
+def validation_of(settings: Settings, document: AuthDocument) -> Validation | UnsetType:
+    """What an answer to a store says of the canonical document (`docs/protocol.md 12.8`); nothing without a runner.
 
-    Its check runs after the answer, so that of a new document is `pending`. Empty without a runner.
+    Its check runs after the answer, so that of a new document is `pending`.
     """
     if backend(settings)[0] is Backend.OFF:
-        return {}
+        return UNSET
     row = RunnerEvent.select().where(RunnerEvent.action == VALIDATE).order_by(RunnerEvent.id.desc()).first()
     if row is None or row.digest != document.digest:
-        return {"validation": {"status": "pending", "reason": None, "latency_ms": None}}
-    return {"validation": {"status": row.status, "reason": row.reason, "latency_ms": row.latency_ms}}
+        return Validation(status="pending", reason=None, latency_ms=None)
+    return Validation(status=row.status, reason=row.reason, latency_ms=row.latency_ms)
 
 
 def last_stored_id() -> int:
@@ -251,25 +242,25 @@ def last_stored_id() -> int:
     return 0 if row is None else int(row.id)
 
 
-def _refresh_status(settings: Settings, document: AuthDocument | None) -> dict[str, Any]:
+def _refresh_status(settings: Settings, document: AuthDocument | None) -> RefreshStatus:
     expires = refresh.expires_at(document.content) if document is not None else None
     due = refresh.due_at(document, settings.refresh_ahead_seconds) if document is not None else None
-    return {
-        "by": settings.refresh,
-        "expires_at": clock.stamp(expires) if expires is not None else None,
-        "due_at": clock.stamp(due) if due is not None and settings.refresh == "server" else None,
-        "intents": refresh.last_intents(),
-    }
+    return RefreshStatus(
+        by=cast(Refresher, settings.refresh),
+        expires_at=clock.stamp(expires) if expires is not None else None,
+        due_at=clock.stamp(due) if due is not None and settings.refresh == "server" else None,
+        intents=[Intent.of(row) for row in refresh.last_intents()],
+    )
 
 
-def run_report(fleet: Fleet, *, applied: bool, pending: bool) -> dict[str, Any]:
-    """`data` of `POST /admin/runner/run` (`docs/protocol.md 11.11`), with the newest verdict."""
+def run_report(fleet: Fleet, *, applied: bool, pending: bool) -> RunnerRun:
+    """What `POST /admin/runner/run` answers (`docs/protocol.md 11.11`), with the newest verdict."""
     found = write(lambda: canonical.current(fleet))
-    return {
-        "applied": applied,
-        "canonical_digest": found[1].digest if found is not None else None,
-        "canonical_last_refresh": found[1].last_refresh if found is not None else None,
-        "runner_last_check": named_values.get(LAST_CHECK),
-        "validation": latest(VALIDATE),
-        "pending": pending,
-    }
+    return RunnerRun(
+        applied=applied,
+        canonical_digest=found[1].digest if found is not None else None,
+        canonical_last_refresh=found[1].last_refresh if found is not None else None,
+        runner_last_check=named_values.get(LAST_CHECK),
+        validation=latest(VALIDATE),
+        pending=pending,
+    )

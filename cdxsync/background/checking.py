@@ -9,7 +9,8 @@ from typing import Any
 from cdxsync.auth import canonical, refresh, runner
 from cdxsync.auth.documents import AuthDocument
 from cdxsync.auth.refresh import IntentOutcome
-from cdxsync.auth.runner import Applied, Backend, Verdict
+from cdxsync.auth.runner import Applied, Verdict
+from cdxsync.auth.schemas import Backend
 from cdxsync.base import clock
 from cdxsync.base.errors import CdxsyncError, Failed, ServiceError
 from cdxsync.jobs.schedule import Outcome

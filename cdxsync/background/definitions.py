@@ -6,7 +6,7 @@ The work imports the HTTP client that it needs: commands that only list jobs sta
 import logging
 
 from cdxsync.auth import runner
-from cdxsync.auth.runner import Backend
+from cdxsync.auth.schemas import Backend
 from cdxsync.background import retention
 from cdxsync.base import clock
 from cdxsync.base.settings import Settings

@@ -7,15 +7,17 @@ server runs or not (`run_here`). What is answered is the same; a `Run` is the do
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
 
 from cdxsync.auth import canonical, runner
+from cdxsync.auth.schemas import RunnerRun
 from cdxsync.background import definitions, status
 from cdxsync.base import clock
 from cdxsync.base.errors import Conflict, NotFound, Unavailable
 from cdxsync.base.settings import Settings
 from cdxsync.codex import quota, versions
+from cdxsync.codex.schemas import QuotaReport, VersionsCheck
 from cdxsync.jobs import lease, schedule, scheduler
+from cdxsync.jobs.schemas import JobRun
 from cdxsync.store import audit
 from cdxsync.store.database import write
 from cdxsync.store.fleet import Fleet
@@ -56,34 +58,34 @@ def wait_for_end(settings: Settings, name: str, runs: int, seconds: float) -> bo
     """
     until = time.monotonic() + seconds
     while not lease.finished_since(name, runs):
-        if time.monotonic() >= until or status.describe_job(settings, name)["state"] == schedule.State.HELD:
+        if time.monotonic() >= until or status.show_job(settings, name).state is schedule.State.HELD:
             return False
         time.sleep(_LOOK_SECONDS)
     return True
 
 
-def run_job(settings: Settings, name: str, run: Run) -> dict[str, Any]:
-    """`data` of `POST /admin/jobs/{name}/run`."""
+def run_job(settings: Settings, name: str, run: Run) -> JobRun:
+    """What `POST /admin/jobs/{name}/run` answers."""
     ended = run(name)
-    return {"job": status.describe_job(settings, name), "pending": not ended}
+    return JobRun(job=status.show_job(settings, name), pending=not ended)
 
 
-def check_versions(run: Run) -> dict[str, Any]:
-    """`data` of `POST /admin/versions/check`."""
+def check_versions(run: Run) -> VersionsCheck:
+    """What `POST /admin/versions/check` answers."""
     ended = run(versions.JOB)
     error = lease.last_error(versions.JOB)
     return versions.check_report(fetched=ended and error is None, pending=not ended, error=error)
 
 
-def read_quota(settings: Settings, run: Run, *, force: bool) -> dict[str, Any]:
-    """`data` of `GET /admin/chatgpt/usage`: read first when it is stale, or with `force`."""
+def read_quota(settings: Settings, run: Run, *, force: bool) -> QuotaReport:
+    """What `GET /admin/chatgpt/usage` answers: read first when it is stale, or with `force`."""
     wanted = force or quota.is_stale(settings, clock.now())
     ended = wanted and run(quota.JOB)
     return quota.report(cached=not ended, pending=wanted and not ended)
 
 
-def check_canonical(fleet: Fleet, run: Run) -> dict[str, Any]:
-    """`data` of `POST /admin/runner/run`. Raises `Unavailable` without a runner, `NotFound` without a document."""
+def check_canonical(fleet: Fleet, run: Run) -> RunnerRun:
+    """What `POST /admin/runner/run` answers. Raises `Unavailable` without a runner, `NotFound` without a document."""
     spec = schedule.named(definitions.specs(fleet.settings), runner.JOB)
     if spec.off:
         raise Unavailable(f"There is no runner: {spec.off}", code="runner_off")

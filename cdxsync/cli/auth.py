@@ -1,7 +1,7 @@
 """`cdxsync auth`: the fleet's canonical auth.json, and those it had before."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,7 @@ from cdxsync.cli.completion import completer, host_names
 from cdxsync.cli.options import AsJson, Before, Yes, read_bytes
 
 if TYPE_CHECKING:
+    from cdxsync.auth.schemas import AuthAnswer, CanonicalShown, PayloadDiff, PayloadPage, RolledBack
     from cdxsync.store.fleet import Fleet
 
 app = typer.Typer(help="Show, upload and roll back the fleet's canonical auth.json.", no_args_is_help=True)
@@ -27,21 +28,21 @@ def show(
     """Show which document is canonical."""
     from cdxsync.auth import canonical
 
-    def show(data: dict[str, Any]) -> None:
+    def show(data: "CanonicalShown") -> None:
         if include_body:
-            output.json_data(data["auth"])
+            output.json_data(data.auth)
             return
         output.fields(
             [
-                ("Last refresh", data["canonical_last_refresh"]),
-                ("Digest", data["canonical_digest"]),
-                ("Targets", ", ".join(data["targets"])),
-                ("Stored", data["stored_at"]),
-                ("Source", data["source"]),
+                ("Last refresh", data.canonical_last_refresh),
+                ("Digest", data.canonical_digest),
+                ("Targets", ", ".join(data.targets)),
+                ("Stored", data.stored_at),
+                ("Source", data.source),
             ]
         )
 
-    state_of(ctx).run(lambda fleet: canonical.describe(fleet, include_body=include_body, actor=actor()), show)
+    state_of(ctx).run(lambda fleet: canonical.show(fleet, include_body=include_body, actor=actor()), show)
 
 
 @app.command()
@@ -74,19 +75,19 @@ def upload(
     except Malformed as error:
         raise Malformed(f"{file}: {error.message}") from None
 
-    def call(fleet: "Fleet") -> dict[str, Any]:
+    def call(fleet: "Fleet") -> "AuthAnswer":
         owner = registry.find(host) if host else None
         return exchange.upload(fleet, document, host=owner, actor=actor(), force=force)
 
-    def show(data: dict[str, Any]) -> None:
-        if data["status"] != "outdated":
-            done = "is canonical now" if data["status"] == "updated" else "was canonical already"
-            state.note(f"The document of {data['canonical_last_refresh']} {done}")
+    def show(data: "AuthAnswer") -> None:
+        if data.status != "outdated":
+            done = "is canonical now" if data.status == "updated" else "was canonical already"
+            state.note(f"The document of {data.canonical_last_refresh} {done}")
 
     data = state.run(call, show)
-    if data["status"] == "outdated":
+    if data.status == "outdated":
         raise Conflict(
-            f"The fleet has a newer document, or another one of the same date: {data['canonical_last_refresh']}."
+            f"The fleet has a newer document, or another one of the same date: {data.canonical_last_refresh}."
             " Nothing was changed; --force stores this one nevertheless",
             code="document_not_newer",
         )
@@ -104,25 +105,25 @@ def show_history(
 
     state = state_of(ctx)
 
-    def show(data: dict[str, Any]) -> None:
+    def show(data: "PayloadPage") -> None:
         output.table(
             ("Id", "Last refresh", "Digest", "Source", "Stored", "State"),
             (
                 (
-                    row["id"],
-                    row["last_refresh"],
-                    row["digest"][:8],
-                    row["source"],
-                    row["stored_at"],
-                    "canonical" if row["canonical"] else "",
+                    row.id,
+                    row.last_refresh,
+                    row.digest[:8],
+                    row.source,
+                    row.stored_at,
+                    "canonical" if row.canonical else "",
                 )
-                for row in data["history"]
+                for row in data.history
             ),
         )
-        if data["next_before"] is not None:
-            state.note(f"Older rows: cdxsync auth history --before {data['next_before']}")
+        if data.next_before is not None:
+            state.note(f"Older rows: cdxsync auth history --before {data.next_before}")
 
-    state.run(lambda fleet: history.listing(limit, before=before), show)
+    state.run(lambda fleet: history.list_payloads(limit, before=before), show)
 
 
 @app.command()
@@ -140,18 +141,19 @@ def diff(
 ) -> None:
     """Show which keys differ between two kept documents; never their values."""
     from cdxsync.auth import history
+    from cdxsync.auth.schemas import read_reference
     from cdxsync.base.texts import clean
 
     state = state_of(ctx)
-    from_id = None if first is None else history.read_reference(first, "from")
-    to_id = None if second is None else history.read_reference(second, "to")
+    from_id = None if first is None else read_reference(first, "from")
+    to_id = None if second is None else read_reference(second, "to")
 
-    def show(data: dict[str, Any]) -> None:
-        since, to = data["from"], data["to"]
-        state.note(f"From {since['id']} ({since['last_refresh']}) to {to['id']} ({to['last_refresh']}):")
-        output.table(("Key", "Change"), ((clean(row["key"]), row["change"]) for row in data["changes"]))
-        if not data["changes"]:
-            state.note("The same values, in another order" if data["reordered"] else "No differences")
+    def show(data: "PayloadDiff") -> None:
+        since, to = data.since, data.to
+        state.note(f"From {since.id} ({since.last_refresh}) to {to.id} ({to.last_refresh}):")
+        output.table(("Key", "Change"), ((clean(row.key), row.change) for row in data.changes))
+        if not data.changes:
+            state.note("The same values, in another order" if data.reordered else "No differences")
 
     state.run(lambda fleet: history.diff(fleet, from_id, to_id), show)
 
@@ -171,21 +173,22 @@ def rollback(
     given up do not send that back.
     """
     from cdxsync.auth import history
+    from cdxsync.auth.schemas import read_reference
 
     state = state_of(ctx)
-    payload_id = history.read_reference(document, "id")
+    payload_id = read_reference(document, "id")
 
-    def call(fleet: "Fleet") -> dict[str, Any]:
+    def call(fleet: "Fleet") -> "RolledBack":
         found = history.candidate(payload_id)
         confirm(f"Roll the whole fleet back to document {found.id} of {found.last_refresh}?", yes)
         return history.rollback(fleet, found.id, actor=actor())
 
-    def show(data: dict[str, Any]) -> None:
+    def show(data: "RolledBack") -> None:
         state.note(
-            f"Document {data['to']} of {data['restored_last_refresh']} is canonical again, as {data['stored_as']}"
-            f" with the date {data['canonical_last_refresh']}.\n"
+            f"Document {data.to} of {data.restored_last_refresh} is canonical again, as {data.stored_as}"
+            f" with the date {data.canonical_last_refresh}.\n"
             "Hosts pull it at their next run. If its refresh token was used since, log in again: cdx login\n"
-            f"To undo: cdxsync auth rollback {data['from']}"
+            f"To undo: cdxsync auth rollback {data.since}"
         )
 
     state.run(call, show)

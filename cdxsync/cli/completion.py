@@ -68,7 +68,7 @@ def prompt_names(settings: "Settings", prefix: str) -> list[str]:
     """The file names of stored prompts."""
     from cdxsync.prompts import catalog
 
-    return [row["filename"] for row in catalog.listing()]
+    return [row.filename for row in catalog.list_all().commands]
 
 
 def certificate_names(settings: "Settings", prefix: str) -> list[str]:

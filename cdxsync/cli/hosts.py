@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,8 +13,10 @@ from cdxsync.cli.options import AsJson, HostArgument, Yes, read_bytes, read_swit
 if TYPE_CHECKING:
     from cdxsync.hosts.enrolment import Enrolled
     from cdxsync.hosts.installers import Registration
+    from cdxsync.hosts.schemas import HostCleared
     from cdxsync.store.fleet import Fleet
     from cdxsync.store.tables import Host
+    from cdxsync.views.schemas import HostCredentials, HostList, HostShown
 
 app = typer.Typer(help="Register hosts; list, rotate, disable and delete them.", no_args_is_help=True)
 
@@ -24,27 +26,27 @@ def list_hosts(ctx: typer.Context, as_json: AsJson = False) -> None:
     """List all hosts."""
     state = state_of(ctx)
 
-    def call(fleet: "Fleet") -> dict[str, Any]:
+    def call(fleet: "Fleet") -> "HostList":
         from cdxsync.views import hosts
 
-        return hosts.listing()
+        return hosts.list_all()
 
-    def show(data: dict[str, Any]) -> None:
-        if not data["hosts"]:
+    def show(data: "HostList") -> None:
+        if not data.hosts:
             state.note("No hosts yet. Register one: cdxsync hosts register NAME")
         output.table(
             ("Id", "Host", "Status", "Address", "Last seen", "Calls", "Codex"),
             (
                 (
-                    row["id"],
-                    row["fqdn"],
-                    row["status"],
-                    row["ip"] or "-",
-                    row["last_seen_at"] or "never",
-                    row["api_calls"],
-                    row["client_version"] or "-",
+                    row.id,
+                    row.fqdn,
+                    row.status,
+                    row.ip or "-",
+                    row.last_seen_at or "never",
+                    row.api_calls,
+                    row.client_version or "-",
                 )
-                for row in data["hosts"]
+                for row in data.hosts
             ),
             numbers=("Calls",),
             folding=("Host", "Address"),
@@ -57,36 +59,36 @@ def list_hosts(ctx: typer.Context, as_json: AsJson = False) -> None:
 def show(ctx: typer.Context, host: HostArgument, as_json: AsJson = False) -> None:
     """Show one host."""
 
-    def call(fleet: "Fleet") -> dict[str, Any]:
+    def call(fleet: "Fleet") -> "HostShown":
         from cdxsync.hosts import registry
         from cdxsync.views import hosts
 
-        return hosts.one(registry.find(host))
+        return hosts.show(registry.find(host))
 
     state_of(ctx).run(call, _show_host)
 
 
-def _show_host(data: dict[str, Any]) -> None:
-    shown = data["host"]
-    used = shown["token_usage"]
+def _show_host(data: "HostShown") -> None:
+    shown = data.host
+    used = shown.token_usage
     output.fields(
         [
-            ("Host", shown["fqdn"]),
-            ("Id", shown["id"]),
-            ("Status", shown["status"]),
-            ("Address", shown["ip"]),
-            ("Roaming", "allowed" if shown["allow_roaming_ips"] else "no"),
-            ("May store auth", _yes_no(shown["allow_store_auth"])),
-            ("May store prompts", _yes_no(shown["allow_store_prompts"])),
-            ("Registered", shown["created_at"]),
-            ("Last seen", shown["last_seen_at"]),
-            ("API calls", shown["api_calls"]),
-            ("Codex", shown["client_version"]),
-            ("Wrapper", shown["wrapper_version"]),
-            ("Credentials of", shown["last_refresh"]),
-            ("Digest", shown["canonical_digest"]),
-            ("Recent digests", _short_digests(shown["recent_digests"])),
-            ("Latest usage", f"{used['total']} tokens at {used['created_at']}" if used else None),
+            ("Host", shown.fqdn),
+            ("Id", shown.id),
+            ("Status", shown.status),
+            ("Address", shown.ip),
+            ("Roaming", "allowed" if shown.allow_roaming_ips else "no"),
+            ("May store auth", _yes_no(shown.allow_store_auth)),
+            ("May store prompts", _yes_no(shown.allow_store_prompts)),
+            ("Registered", shown.created_at),
+            ("Last seen", shown.last_seen_at),
+            ("API calls", shown.api_calls),
+            ("Codex", shown.client_version),
+            ("Wrapper", shown.wrapper_version),
+            ("Credentials of", shown.last_refresh),
+            ("Digest", shown.canonical_digest),
+            ("Recent digests", _short_digests(shown.recent_digests)),
+            ("Latest usage", f"{used.total} tokens at {used.created_at}" if used else None),
         ]
     )
 
@@ -106,27 +108,27 @@ def auth(
 ) -> None:
     """Show which credentials a host holds, beside the fleet's."""
 
-    def call(fleet: "Fleet") -> dict[str, Any]:
+    def call(fleet: "Fleet") -> "HostCredentials":
         from cdxsync.hosts import registry
         from cdxsync.views import hosts
 
         return hosts.credentials(fleet, registry.find(host), include_body=include_body, actor=actor())
 
-    def show(data: dict[str, Any]) -> None:
-        shown = data["host"]
+    def show(data: "HostCredentials") -> None:
+        shown = data.host
         if include_body:
-            output.json_data(data["auth"])
+            output.json_data(data.auth)
             return
         output.fields(
             [
-                ("Host", shown["fqdn"]),
-                ("In sync", "yes" if data["in_sync"] else "no"),
-                ("Holds", shown["last_refresh"]),
-                ("Digest", shown["auth_digest"]),
-                ("Canonical", data["canonical_last_refresh"]),
-                ("Canonical digest", data["canonical_digest"]),
-                ("Recent digests", _short_digests(data["recent_digests"])),
-                ("API calls", data["api_calls"]),
+                ("Host", shown.fqdn),
+                ("In sync", "yes" if data.in_sync else "no"),
+                ("Holds", shown.last_refresh),
+                ("Digest", shown.auth_digest),
+                ("Canonical", data.canonical_last_refresh),
+                ("Canonical digest", data.canonical_digest),
+                ("Recent digests", _short_digests(data.recent_digests)),
+                ("API calls", data.api_calls),
             ]
         )
 
@@ -182,10 +184,11 @@ def rotate(ctx: typer.Context, host: HostArgument, as_json: AsJson = False) -> N
 def _register(state: State, register: Callable[["Fleet"], "Registration"]) -> None:
     def show(made: "Registration") -> None:
         done = "Registered" if made.created else "Rotated the key of"
-        state.note(f"{done} {made.host.fqdn}. Run this on the host, once, before {made.expires_at}:")
-        output.line(made.command)
+        host, installer = made.answer.host, made.answer.installer
+        state.note(f"{done} {host.fqdn}. Run this on the host, once, before {installer.expires_at}:")
+        output.line(installer.command)
 
-    state.run(register, show, data=lambda made: made.data())
+    state.run(register, show, data=lambda made: made.answer)
 
 
 def _register_all(state: State, file: Path, rotate: bool) -> None:
@@ -210,21 +213,22 @@ def _register_all(state: State, file: Path, rotate: bool) -> None:
 
 
 def _print_enrolled(state: State, enrolled: "Enrolled") -> None:
-    from cdxsync.hosts import registry
+    from cdxsync.hosts.schemas import HostBrief, HostSpared
 
     if enrolled.registration is None:
         if state.json and enrolled.spared is not None:
-            output.json_line({"host": registry.brief(enrolled.spared), "installer": None})
+            output.json_line(HostSpared(host=HostBrief.of(enrolled.spared)))
     elif state.json:
-        output.json_line(enrolled.registration.data())
+        output.json_line(enrolled.registration.answer)
     else:
-        output.line(enrolled.registration.command)
+        output.line(enrolled.registration.answer.installer.command)
 
 
 @app.command()
 def delete(ctx: typer.Context, host: HostArgument, yes: Yes = False, as_json: AsJson = False) -> None:
     """Delete a host with its key and its history; the fleet's credentials stay."""
     from cdxsync.hosts import registry
+    from cdxsync.hosts.schemas import HostDeleted
 
     state = state_of(ctx)
 
@@ -234,7 +238,7 @@ def delete(ctx: typer.Context, host: HostArgument, yes: Yes = False, as_json: As
         registry.delete(found, actor=actor(), action="admin.host.delete")
         return found
 
-    state.run(call, lambda found: state.note(f"Deleted {found.fqdn}"), data=lambda found: {"deleted": found.id})
+    state.run(call, lambda found: state.note(f"Deleted {found.fqdn}"), data=lambda found: HostDeleted(deleted=found.id))
 
 
 @app.command()
@@ -271,11 +275,12 @@ def permit(
 ) -> None:
     """Say what a host may store for the whole fleet; by default, all. It always receives both."""
     from cdxsync.hosts import registry
+    from cdxsync.hosts.schemas import PermitBody
 
     given = {"store_auth": store_auth, "store_prompts": store_prompts}
     _change(
         state_of(ctx),
-        lambda: registry.set_permits(registry.find(host), given, actor=actor()),
+        lambda: registry.set_permits(registry.find(host), PermitBody.read(given), actor=actor()),
         lambda changed: (
             f"may store auth.json: {_yes_no(changed.allow_store_auth)}, prompts: {_yes_no(changed.allow_store_prompts)}"
         ),
@@ -293,17 +298,17 @@ def clear(ctx: typer.Context, host: HostArgument, yes: Yes = False, as_json: AsJ
 
     state = state_of(ctx)
 
-    def call(fleet: "Fleet") -> dict[str, Any]:
+    def call(fleet: "Fleet") -> "HostCleared":
         found = registry.find(host)
         confirm(f"Clear what is known of the credentials on {found.fqdn}?", yes)
-        return registry.clear(found, actor=actor()).data()
+        return registry.clear(found, actor=actor())
 
-    def show(data: dict[str, Any]) -> None:
-        removed = data["cleared"]
-        held = f"the document of {removed['last_refresh']}" if removed["last_refresh"] else "no document"
+    def show(data: "HostCleared") -> None:
+        removed = data.cleared
+        held = f"the document of {removed.last_refresh}" if removed.last_refresh else "no document"
         state.note(
-            f"Cleared {data['host']['fqdn']}: it was known to hold {held}; removed {removed['digests']} recent digests"
-            f" and {removed['states']} sync states"
+            f"Cleared {data.host.fqdn}: it was known to hold {held}; removed {removed.digests} recent digests"
+            f" and {removed.states} sync states"
         )
 
     state.run(call, show)
@@ -343,10 +348,10 @@ def enable(ctx: typer.Context, host: HostArgument, as_json: AsJson = False) -> N
 
 def _change(state: State, change: Callable[[], "Host"], words: Callable[["Host"], str]) -> None:
     """Change a host, and print what it is now; `words` says it for people."""
-    from cdxsync.hosts import registry
+    from cdxsync.hosts.schemas import HostChanged
 
     state.run(
         lambda fleet: change(),
         lambda host: state.note(f"{host.fqdn} {words(host)}"),
-        data=lambda host: {"host": registry.brief(host)},
+        data=HostChanged.of,
     )

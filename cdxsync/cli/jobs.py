@@ -1,6 +1,6 @@
 """`cdxsync jobs`: the background jobs of the servers."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,7 @@ from cdxsync.cli.options import AsJson, Wait
 
 if TYPE_CHECKING:
     from cdxsync.background.on_request import Run
+    from cdxsync.jobs.schemas import JobList, JobRun
     from cdxsync.store.fleet import Fleet
 
 app = typer.Typer(help="Show and run the background jobs.", no_args_is_help=True)
@@ -26,24 +27,25 @@ def runner_of(state: State, fleet: "Fleet", wait: int) -> "Run":
 def list_jobs(ctx: typer.Context, as_json: AsJson = False) -> None:
     """List the jobs: how each last ended, and when it runs next."""
     from cdxsync.background import status
+    from cdxsync.jobs.schemas import JobList
 
-    def show(data: dict[str, Any]) -> None:
+    def show(data: "JobList") -> None:
         output.table(
             ("Job", "State", "Last run", "Took", "Result", "Next run"),
             (
                 (
-                    row["name"],
-                    row["state"],
-                    row["last_finished_at"],
-                    f"{row['last_duration_ms'] / 1000:.1f} s" if row["last_duration_ms"] is not None else None,
-                    row["off_reason"] or row["last_error"] or row["last_result"],
-                    row["not_before"] or row["next_run"],
+                    row.name,
+                    row.state,
+                    row.last_finished_at,
+                    f"{row.last_duration_ms / 1000:.1f} s" if row.last_duration_ms is not None else None,
+                    row.off_reason or row.last_error or row.last_result,
+                    row.not_before or row.next_run,
                 )
-                for row in data["jobs"]
+                for row in data.jobs
             ),
         )
 
-    state_of(ctx).run(lambda fleet: {"jobs": status.describe_jobs(fleet.settings)}, show)
+    state_of(ctx).run(lambda fleet: JobList(jobs=status.list_jobs(fleet.settings)), show)
 
 
 @app.command()
@@ -58,17 +60,17 @@ def run(
 
     state = state_of(ctx)
 
-    def call(fleet: "Fleet") -> dict[str, Any]:
+    def call(fleet: "Fleet") -> "JobRun":
         data = on_request.run_job(fleet.settings, name, runner_of(state, fleet, wait))
-        if not data["pending"]:
-            state.fail_after_printing(data["job"]["last_error"])
+        if not data.pending:
+            state.fail_after_printing(data.job.last_error)
         return data
 
-    def show(data: dict[str, Any]) -> None:
-        job = data["job"]
-        if data["pending"]:
+    def show(data: "JobRun") -> None:
+        job = data.job
+        if data.pending:
             output.line(f"{name} still runs")
-        elif job["last_error"] is None:
-            output.line(f"{name}: {job['last_result']}")
+        elif job.last_error is None:
+            output.line(f"{name}: {job.last_result}")
 
     state.run(call, show)

@@ -1,7 +1,7 @@
 """`cdxsync logs`: the audit log."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,7 @@ from cdxsync.cli.options import AsJson, Before, HostOption
 if TYPE_CHECKING:
     from cdxsync.store.audit import Wanted
     from cdxsync.store.fleet import Fleet
+    from cdxsync.store.schemas import LogPage, LogRow
 
 POLL_SECONDS = 0.5
 
@@ -47,16 +48,16 @@ def logs(
 
         return audit.Wanted(registry.find(host) if host else None, action, actor, search)
 
-    def call(fleet: "Fleet") -> dict[str, Any]:
+    def call(fleet: "Fleet") -> "LogPage":
         from cdxsync.store import audit
 
         return audit.recent(limit, wanted(), before=before, after=after)
 
-    def show(page: dict[str, Any]) -> None:
+    def show(page: "LogPage") -> None:
         folding = ("Who", "Action", "Details")
-        output.table(("Id", "When", *folding), map(_cells, page["logs"]), folding=folding)
-        if page["next_before"] is not None:
-            state.note(f"Older rows: cdxsync logs --before {page['next_before']}")
+        output.table(("Id", "When", *folding), map(_cells, page.logs), folding=folding)
+        if page.next_before is not None:
+            state.note(f"Older rows: cdxsync logs --before {page.next_before}")
 
     if follow:
         with state.opened():
@@ -80,25 +81,25 @@ def _follow(state: State, limit: int, wanted: "Wanted") -> None:
         return
 
 
-def _rows(limit: int, wanted: "Wanted") -> Iterator[dict[str, Any]]:
+def _rows(limit: int, wanted: "Wanted") -> Iterator["LogRow"]:
     import time
 
     from cdxsync.store import audit
 
-    rows = audit.recent(limit, wanted)["logs"][::-1]
-    last = rows[-1]["id"] if rows else 0
+    rows = audit.recent(limit, wanted).logs[::-1]
+    last = rows[-1].id if rows else 0
     yield from rows
     while True:
         rows = audit.since(last, 500, wanted)
         yield from rows
         if rows:
-            last = rows[-1]["id"]
+            last = rows[-1].id
         else:
             time.sleep(POLL_SECONDS)
 
 
-def _cells(row: dict[str, Any]) -> tuple[object, ...]:
-    return row["id"], row["created_at"], row["actor"], row["action"], words(row["details"])
+def _cells(row: "LogRow") -> tuple[object, ...]:
+    return row.id, row.created_at, row.actor, row.action, words(row.details)
 
 
 def words(details: str | None) -> str:

@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,7 +18,9 @@ from cdxsync.cli.usage import cost_words
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from cdxsync.codex.schemas import QuotaSnapshot
     from cdxsync.store.fleet import Fleet
+    from cdxsync.views.schemas import FleetNow, Overview
 
 LOG_ROWS = 50
 _QUIT = b"qQ\x1b\x03\x04"
@@ -29,39 +31,41 @@ def overview(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Show the fleet at a glance: hosts by state, the canonical document, versions and tokens."""
     from cdxsync.views import overview
 
-    def show(data: dict[str, Any]) -> None:
+    def show(data: "Overview") -> None:
         output.fields(_lines(data))
-        for warning in data["warnings"]:
-            output.line(f"Warning: {warning['message']}")
+        for warning in data.warnings:
+            output.line(f"Warning: {warning.message}")
 
     state_of(ctx).run(lambda fleet: overview.build(fleet, None), show)
 
 
-def _lines(data: dict[str, Any]) -> list[tuple[str, object]]:
-    totals, document, versions = data["totals"], data["canonical"], data["versions"]
-    states = ", ".join(f"{totals[name]} {name.replace('_', ' ')}" for name in totals if name != "hosts")
-    age, top = data["avg_refresh_age_days"], data["tokens"]["top_host"]
+def _lines(data: "Overview") -> list[tuple[str, object]]:
+    import msgspec
+
+    totals, document, versions = data.totals, data.canonical, data.versions
+    counts = msgspec.structs.asdict(totals)
+    states = ", ".join(f"{counts[name]} {name.replace('_', ' ')}" for name in counts if name != "hosts")
+    age, top = data.avg_refresh_age_days, data.tokens.top_host
     return [
-        ("Hosts", f"{totals['hosts']} ({states})"),
-        ("Canonical", f"{document['last_refresh']} from {document['source']}" if document else "none yet"),
+        ("Hosts", f"{totals.hosts} ({states})"),
+        ("Canonical", f"{document.last_refresh} from {document.source}" if document else "none yet"),
         ("Mean age", None if age is None else f"{age} days"),
-        ("Codex", versions["client_version"] or versions["reported_client_version"]),
-        ("Wrapper", versions["wrapper_version"]),
-        ("Tokens, this month", f"{data['tokens_month']['total']:,}"),
+        ("Codex", versions.client_version or versions.reported_client_version),
+        ("Wrapper", versions.wrapper_version),
+        ("Tokens, this month", f"{data.tokens_month.total:,}"),
         ("Cost, this month", cost_words(data)),
-        ("Tokens, all time", f"{data['tokens']['total']:,}"),
-        ("Most tokens", f"{top['fqdn']} ({top['total']:,})" if top else None),
-        ("5-hour quota", _quota(data["chatgpt_usage"], "primary")),
-        ("Weekly quota", _quota(data["chatgpt_usage"], "secondary")),
-        ("API", "marked as disabled" if data["api_disabled"] else "enabled"),
-        ("Last log entry", data["latest_log_at"]),
+        ("Tokens, all time", f"{data.tokens.total:,}"),
+        ("Most tokens", f"{top.fqdn} ({top.total:,})" if top else None),
+        ("5-hour quota", _quota(data.chatgpt_usage, "primary")),
+        ("Weekly quota", _quota(data.chatgpt_usage, "secondary")),
+        ("API", "marked as disabled" if data.api_disabled else "enabled"),
+        ("Last log entry", data.latest_log_at),
     ]
 
 
-def _quota(snapshot: dict[str, Any] | None, window: str) -> str | None:
-    if snapshot is None or snapshot[f"{window}_used_percent"] is None:
-        return None
-    return f"{snapshot[f'{window}_used_percent']} % used, read at {snapshot['fetched_at']}"
+def _quota(snapshot: "QuotaSnapshot | None", window: str) -> str | None:
+    percent = None if snapshot is None else getattr(snapshot, f"{window}_used_percent")
+    return None if snapshot is None or percent is None else f"{percent} % used, read at {snapshot.fetched_at}"
 
 
 def top(
@@ -81,29 +85,31 @@ def top(
             _watch(fleet, interval)
 
 
-def _read(fleet: "Fleet") -> dict[str, Any]:
+def _read(fleet: "Fleet") -> "FleetNow":
     """`overview` as the command of that name has it, `tokens_today`, and `logs`, newest first."""
     from cdxsync.base import clock
     from cdxsync.store import audit
     from cdxsync.store.driver_errors import translated
     from cdxsync.usage import reports
     from cdxsync.views import overview
+    from cdxsync.views.schemas import FleetNow
 
     with translated():
-        return {
-            "overview": overview.build(fleet, None),
-            "tokens_today": reports.fleet_day_totals(clock.now()),
-            "logs": audit.recent(LOG_ROWS)["logs"],
-        }
+        return FleetNow(
+            overview=overview.build(fleet, None),
+            tokens_today=reports.fleet_day_totals(clock.now()),
+            logs=audit.recent(LOG_ROWS).logs,
+        )
 
 
-def _print(data: dict[str, Any]) -> None:
+def _print(data: "FleetNow") -> None:
+    import msgspec
     from rich.console import Console
 
     from cdxsync.cli import top_view
 
     console = Console(soft_wrap=not sys.stdout.isatty())
-    shown = data | {"logs": data["logs"][:10]}
+    shown = msgspec.structs.replace(data, logs=data.logs[:10])
     for line in top_view.lines(shown):
         console.print(line, no_wrap=True, overflow="ellipsis" if sys.stdout.isatty() else "ignore")
 
@@ -120,7 +126,7 @@ def _watch(fleet: "Fleet", interval: float) -> None:
             data = shown
 
 
-def _follow(fleet: "Fleet", interval: float, data: dict[str, Any], wake: int) -> dict[str, Any] | None:
+def _follow(fleet: "Fleet", interval: float, data: "FleetNow", wake: int) -> "FleetNow | None":
     """Show it until it is to be stopped, and return what was read last; None when it is to end.
 
     What cannot be read is said, and what was read last stays.
@@ -146,7 +152,7 @@ def _follow(fleet: "Fleet", interval: float, data: dict[str, Any], wake: int) ->
                 problem = error.message
 
 
-def _screen(data: dict[str, Any], problem: str, height: int, interval: float) -> "RenderableType":
+def _screen(data: "FleetNow", problem: str, height: int, interval: float) -> "RenderableType":
     from rich.console import Group
     from rich.text import Text
 

@@ -1,7 +1,7 @@
 """`cdxsync pki`: the certificates of this server and of its admins."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,7 @@ from cdxsync.cli.options import AsJson, Yes, read_password
 if TYPE_CHECKING:
     from cdxsync.security.pki import CertificateInfo, IssuedCertificate
     from cdxsync.store.fleet import Fleet
+    from cdxsync.views.schemas import Certificate, CertificateFiles, CertificateList
 
 app = typer.Typer(help="Issue, list, revoke and export certificates.", no_args_is_help=True)
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Who it is for, such as alice.")]
@@ -31,10 +32,10 @@ def _record(action: str, info: "CertificateInfo") -> None:
     write(lambda: audit.record(action, actor=actor(), name=info.name, serial=info.serial))
 
 
-def _data(info: "CertificateInfo") -> dict[str, Any]:
-    from cdxsync.views import certificates
+def _data(info: "CertificateInfo") -> "Certificate":
+    from cdxsync.views.schemas import Certificate
 
-    return certificates.shown(info)
+    return Certificate.of(info)
 
 
 @app.command("list")
@@ -42,16 +43,13 @@ def list_certificates(ctx: typer.Context, as_json: AsJson = False) -> None:
     """List all certificates."""
     from cdxsync.views import certificates
 
-    def show(data: dict[str, Any]) -> None:
+    def show(data: "CertificateList") -> None:
         output.table(
             ("Kind", "Name", "Status", "Expires", "Serial"),
-            (
-                (row["kind"], row["name"], row["status"], row["not_after"][:10], row["serial"])
-                for row in data["certificates"]
-            ),
+            ((row.kind, row.name, row.status, row.not_after[:10], row.serial) for row in data.certificates),
         )
 
-    state_of(ctx).run(lambda fleet: certificates.listing(_directory(fleet)), show)
+    state_of(ctx).run(lambda fleet: certificates.list_all(_directory(fleet)), show)
 
 
 @app.command()
@@ -62,7 +60,10 @@ def issue(
     as_json: AsJson = False,
 ) -> None:
     """Make an admin's client certificate and key."""
+    import msgspec
+
     from cdxsync.security import pki
+    from cdxsync.views.schemas import CertificateFiles
 
     state = state_of(ctx)
 
@@ -75,8 +76,9 @@ def issue(
         output.fields([("Certificate", issued.certificate), ("Key", issued.key), ("Serial", issued.info.serial)])
         state.note(f"For a browser: cdxsync pki export {name}")
 
-    def data(issued: "IssuedCertificate") -> dict[str, Any]:
-        return _data(issued.info) | {"certificate": str(issued.certificate), "key": str(issued.key)}
+    def data(issued: "IssuedCertificate") -> "CertificateFiles":
+        shown = msgspec.structs.asdict(_data(issued.info))
+        return CertificateFiles(**shown, certificate=str(issued.certificate), key=str(issued.key))
 
     state.run(call, show, data=data)
 
@@ -128,8 +130,11 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write a client certificate with its key as PKCS#12, to import into a browser."""
+    import msgspec
+
     from cdxsync.base.files import write_private
     from cdxsync.security import pki
+    from cdxsync.views.schemas import CertificateExport
 
     state = state_of(ctx)
     path = out or Path(f"{name}.p12")
@@ -144,7 +149,7 @@ def export(
     state.run(
         call,
         lambda _: state.note(f"Wrote {path}; import it into the browser with the password"),
-        data=lambda info: _data(info) | {"file": str(path)},
+        data=lambda info: CertificateExport(**msgspec.structs.asdict(_data(info)), file=str(path)),
     )
 
 

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,7 +12,15 @@ from cdxsync.cli.completion import completer, prompt_names
 from cdxsync.cli.options import AsJson, Yes, is_stdin, read_bytes
 
 if TYPE_CHECKING:
-    from cdxsync.prompts.catalog import Prompt
+    from cdxsync.prompts.schemas import (
+        PromptBody,
+        PromptDeleted,
+        PromptHistory,
+        PromptList,
+        PromptsStored,
+        PromptVersionWhole,
+        PromptWhole,
+    )
     from cdxsync.store.fleet import Fleet
 
 app = typer.Typer(help="List, show, store, import and delete slash-command prompts.", no_args_is_help=True)
@@ -33,28 +41,29 @@ def list_prompts(ctx: typer.Context, as_json: AsJson = False) -> None:
 
     state = state_of(ctx)
 
-    def show(data: dict[str, Any]) -> None:
-        if not data["commands"]:
+    def show(data: "PromptList") -> None:
+        if not data.commands:
             state.note("No prompts yet. Store one: cdxsync prompts store FILE")
         names = ("filename", "description", "argument_hint", "updated_at")
         output.table(
             ("Name", "Description", "Arguments", "Changed"),
-            (tuple(row[name] for name in names) for row in data["commands"]),
+            (tuple(getattr(row, name) for name in names) for row in data.commands),
         )
 
-    state.run(lambda fleet: {"commands": catalog.listing()}, show)
+    state.run(lambda fleet: catalog.list_all(), show)
 
 
-def _print_text(data: dict[str, Any]) -> None:
-    sys.stdout.write(data["prompt"])
+def _print_text(data: "PromptWhole | PromptVersionWhole") -> None:
+    sys.stdout.write(data.prompt)
 
 
 @app.command()
 def show(ctx: typer.Context, name: NameArgument, as_json: AsJson = False) -> None:
     """Print a prompt."""
     from cdxsync.prompts import catalog
+    from cdxsync.prompts.schemas import PromptWhole
 
-    state_of(ctx).run(lambda fleet: catalog.whole(catalog.find(name)), _print_text)
+    state_of(ctx).run(lambda fleet: PromptWhole.of(catalog.find(name)), _print_text)
 
 
 @app.command()
@@ -71,17 +80,17 @@ def history(
 
     state = state_of(ctx)
 
-    def show(data: dict[str, Any]) -> None:
+    def show(data: "PromptHistory") -> None:
         output.table(
             ("Id", "Stored", "By", "SHA-256"),
-            ((row["id"], row["stored_at"], row["source"], row["sha256"][:12]) for row in data["history"]),
+            ((row.id, row.stored_at, row.source, row.sha256[:12]) for row in data.history),
             folding=("By",),
         )
 
     if version is None:
-        state.run(lambda fleet: history.listing(name), show)
+        state.run(lambda fleet: history.list_versions(name), show)
     else:
-        state.run(lambda fleet: history.version(name, version), _print_text)
+        state.run(lambda fleet: history.show_version(name, version), _print_text)
 
 
 @app.command()
@@ -100,11 +109,11 @@ def store(
     prompt = _read(file, name, state.settings().max_prompt_bytes)
     state.run(
         lambda fleet: catalog.store(prompt, actor=actor()),
-        lambda data: state.note(f"{data['filename']}: {data['status']}"),
+        lambda data: state.note(f"{data.filename}: {data.status}"),
     )
 
 
-def _read(file: Path, name: str | None, limit: int) -> "Prompt":
+def _read(file: Path, name: str | None, limit: int) -> "PromptBody":
     from cdxsync.base.errors import Invalid
     from cdxsync.prompts import catalog
 
@@ -139,24 +148,25 @@ def import_folder(
     if not read:
         raise Failed(f"{folder} has no .md files. Name the folder that holds the prompts", code="file_unusable")
 
-    def show(data: dict[str, Any]) -> None:
-        for row in data["commands"]:
-            state.note(f"{row['filename']}: {row['status']}")
+    def show(data: "PromptsStored") -> None:
+        for row in data.commands:
+            state.note(f"{row.filename}: {row.status}")
 
-    state.run(lambda fleet: {"commands": catalog.store_all(read, actor=actor())}, show)
+    state.run(lambda fleet: catalog.store_all(read, actor=actor()), show)
 
 
 @app.command()
 def delete(ctx: typer.Context, name: NameArgument, yes: Yes = False, as_json: AsJson = False) -> None:
     """Delete a prompt from the server."""
     from cdxsync.prompts import catalog
+    from cdxsync.prompts.schemas import PromptDeleted
 
     state = state_of(ctx)
 
-    def call(fleet: "Fleet") -> dict[str, str]:
+    def call(fleet: "Fleet") -> "PromptDeleted":
         filename = catalog.find(name).filename
         confirm(f"Delete prompt {filename}?", yes)
         catalog.delete(filename, actor=actor())
-        return {"deleted": filename}
+        return PromptDeleted(deleted=filename)
 
-    state.run(call, lambda data: state.note(f"Deleted {data['deleted']}"))
+    state.run(call, lambda data: state.note(f"Deleted {data.deleted}"))

@@ -1,6 +1,6 @@
 """`cdxsync runner`: checks of the canonical document by a real request."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -10,6 +10,7 @@ from cdxsync.cli.jobs import runner_of
 from cdxsync.cli.options import AsJson, Wait
 
 if TYPE_CHECKING:
+    from cdxsync.auth.schemas import Event, RunnerRun, RunnerStatus
     from cdxsync.store.fleet import Fleet
 
 app = typer.Typer(help="Check that the canonical login works.", no_args_is_help=True)
@@ -20,31 +21,31 @@ def status(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Show what checks the document, how that last ended, and who refreshes it."""
     from cdxsync.auth import runner
 
-    def show(data: dict[str, Any]) -> None:
+    def show(data: "RunnerStatus") -> None:
         output.fields(
             [
-                ("Runner", f"{data['backend']} ({data['off_reason']})" if data["off_reason"] else data["backend"]),
-                ("Check", data["check"]),
-                ("URL", data["runner_url"]),
-                ("Time limit", f"{data['timeout_seconds']:g} s"),
-                ("Last daily check", data["last_daily_check"]),
-                ("Last verdict", _event(data["latest_validation"])),
-                ("Last refreshed document", _event(data["latest_runner_store"])),
-                ("Checks in 24 hours", data["counts"]["validations_24h"]),
-                ("Access token expires", data["refresh"]["expires_at"]),
-                ("Refreshed by", data["refresh"]["by"]),
-                ("Refresh due", data["refresh"]["due_at"]),
+                ("Runner", f"{data.backend} ({data.off_reason})" if data.off_reason else data.backend),
+                ("Check", data.check),
+                ("URL", data.runner_url),
+                ("Time limit", f"{data.timeout_seconds:g} s"),
+                ("Last daily check", data.last_daily_check),
+                ("Last verdict", _event(data.latest_validation)),
+                ("Last refreshed document", _event(data.latest_runner_store)),
+                ("Checks in 24 hours", data.counts.validations_24h),
+                ("Access token expires", data.refresh.expires_at),
+                ("Refreshed by", data.refresh.by),
+                ("Refresh due", data.refresh.due_at),
             ]
         )
 
     state_of(ctx).run(runner.status, show)
 
 
-def _event(event: dict[str, object] | None) -> str | None:
+def _event(event: "Event | None") -> str | None:
     if event is None:
         return None
-    reason = f": {event['reason']}" if event["reason"] else ""
-    return f"{event['status']}{reason} ({event['created_at']})"
+    reason = f": {event.reason}" if event.reason else ""
+    return f"{event.status}{reason} ({event.created_at})"
 
 
 @app.command()
@@ -56,21 +57,21 @@ def run(ctx: typer.Context, wait: Wait = 120, as_json: AsJson = False) -> None:
 
     state = state_of(ctx)
 
-    def call(fleet: "Fleet") -> dict[str, Any]:
+    def call(fleet: "Fleet") -> "RunnerRun":
         data = on_request.check_canonical(fleet, runner_of(state, fleet, wait))
-        verdict = data["validation"]
-        failed = not data["pending"] and verdict is not None and verdict["status"] != runner.OK
+        verdict = data.validation
+        failed = not data.pending and verdict is not None and verdict.status != runner.OK
         state.fail_after_printing(
             lease.last_error(runner.JOB)
             or ("The canonical document failed the check. Log in again on one host: cdx login" if failed else None)
         )
         return data
 
-    def show(data: dict[str, Any]) -> None:
-        verdict = _event(data["validation"])
+    def show(data: "RunnerRun") -> None:
+        verdict = _event(data.validation)
         if verdict is not None:
             output.line(verdict)
-            if data["applied"]:
-                output.line(f"Codex refreshed the document; canonical is that of {data['canonical_last_refresh']} now")
+            if data.applied:
+                output.line(f"Codex refreshed the document; canonical is that of {data.canonical_last_refresh} now")
 
     state.run(call, show)

@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,7 @@ from cdxsync.cli.options import AsJson
 
 if TYPE_CHECKING:
     from cdxsync.base.settings import Settings
+    from cdxsync.hosts.schemas import ApiState
     from cdxsync.ops.homes import Initialised
     from cdxsync.store.fleet import Fleet
 
@@ -161,5 +162,5 @@ def _put_state(state: State, disabled: bool) -> None:
     state.run(lambda fleet: api_state.put(disabled, actor=actor()), _print_state)
 
 
-def _print_state(data: dict[str, Any]) -> None:
-    output.fields([("API", "marked as disabled (hosts are still served)" if data["disabled"] else "enabled")])
+def _print_state(data: "ApiState") -> None:
+    output.fields([("API", "marked as disabled (hosts are still served)" if data.disabled else "enabled")])

@@ -1,8 +1,9 @@
 """`cdxsync usage`: tokens used by the fleet."""
 
 import sys
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,8 +13,20 @@ from cdxsync.cli.jobs import runner_of
 from cdxsync.cli.options import AsJson, Before, HostOption, Wait
 
 if TYPE_CHECKING:
+    from cdxsync.background.schemas import BackgroundReport
+    from cdxsync.codex.schemas import QuotaError, QuotaReport, QuotaSnapshot
     from cdxsync.store.fleet import Fleet
     from cdxsync.store.tables import Host
+    from cdxsync.usage.schemas import (
+        CostedTotals,
+        LineList,
+        ModelCost,
+        MonthCost,
+        UsageDayRow,
+        UsageMonth,
+        UsagePage,
+        UsageSummary,
+    )
 
 app = typer.Typer(help="Show the tokens that hosts have used.", no_args_is_help=True)
 COUNTS = ("Total", "Input", "Cached", "Output")
@@ -48,16 +61,16 @@ def list_usage(
 
     state = state_of(ctx)
 
-    def show(page: dict[str, Any]) -> None:
+    def show(page: "UsagePage") -> None:
         names = ("created_at", "fqdn", "model", *_NAMES)
         output.table(
             ("When", "Host", "Model", *COUNTS),
-            (tuple(row[name] for name in names) for row in page["usages"]),
+            (tuple(getattr(row, name) for name in names) for row in page.usages),
             numbers=COUNTS,
             folding=("Host", "Model"),
         )
-        if page["next_before"] is not None:
-            state.note(f"Older rows: cdxsync usage list --before {page['next_before']}")
+        if page.next_before is not None:
+            state.note(f"Older rows: cdxsync usage list --before {page.next_before}")
 
     state.run(lambda fleet: reports.recent(limit, host=_host(host), before=before), show)
 
@@ -77,12 +90,12 @@ def tokens(
     """Show totals for each line that Codex printed about its tokens, highest first."""
     from cdxsync.usage import reports
 
-    def show(data: dict[str, Any]) -> None:
+    def show(data: "LineList") -> None:
         names = ("line", "events", *_NAMES, "reasoning")
         numbers = ("Events", *COUNTS, "Reasoning")
         output.table(
             ("Line", *numbers),
-            (tuple(row[name] for name in names) for row in data["tokens"]),
+            (tuple(getattr(row, name) for name in names) for row in data.tokens),
             numbers=numbers,
             folding=("Line",),
         )
@@ -106,31 +119,32 @@ def month(
     state = state_of(ctx)
     wanted = reports.check_month(month)
 
-    def show(data: dict[str, Any]) -> None:
-        if not data["days"]:
+    def show(data: "UsageMonth") -> None:
+        if not data.days:
             state.note(f"No usage in {wanted}")
         elif cost:
-            _show_cost(state, data["cost"])
+            _show_cost(state, data.cost)
         elif sys.stdout.isatty():
-            _draw(data["days"])
+            _draw(data.days)
         else:
             names = ("day", "fqdn", "model", *_NAMES)
-            rows = (tuple(row[name] for name in names) for row in data["days"])
+            rows = (tuple(getattr(row, name) for name in names) for row in data.days)
             output.table(("Day", "Host", "Model", *COUNTS), rows)
 
     state.run(lambda fleet: pricing.month_report(fleet.settings, wanted, _host(host)), show)
 
 
-def _show_cost(state: State, cost: dict[str, Any]) -> None:
+def _show_cost(state: State, cost: "MonthCost") -> None:
     numbers = (*COUNTS, "Cost")
     rows = [
-        (row["model"] or UNNAMED[Group.MODEL], *(row[name] for name in _NAMES), _price(row)) for row in cost["models"]
+        (row.model or UNNAMED[Group.MODEL], *(getattr(row, name) for name in _NAMES), _price(row))
+        for row in cost.models
     ]
     output.table(("Model", *numbers), rows, numbers=numbers, folding=("Model",))
-    _note_sums(state, cost["totals"], cost["unpriced"])
+    _note_sums(state, cost.totals, cost.unpriced)
 
 
-def _note_sums(state: State, totals: dict[str, Any], unpriced: list[str]) -> None:
+def _note_sums(state: State, totals: Mapping[str, float], unpriced: list[str]) -> None:
     """Say what a month has cost in each currency, and which models that leaves out."""
     for currency, total in totals.items():
         state.note(f"Sum: {total:,.2f} {currency}")
@@ -138,11 +152,11 @@ def _note_sums(state: State, totals: dict[str, Any], unpriced: list[str]) -> Non
         state.note(f"Not in the sum, as no price is known: {', '.join(unpriced)}")
 
 
-def _price(row: dict[str, Any]) -> str:
-    return "unpriced" if row["cost"] is None else f"{row['cost']:.4f} {row['currency']}"
+def _price(row: "ModelCost") -> str:
+    return "unpriced" if row.cost is None else f"{row.cost:.4f} {row.currency}"
 
 
-def _draw(days: list[dict[str, Any]]) -> None:
+def _draw(days: list["UsageDayRow"]) -> None:
     """A bar for each day and host, as long as its share of the largest; then the sum."""
     from rich import box
     from rich.bar import Bar
@@ -152,8 +166,8 @@ def _draw(days: list[dict[str, Any]]) -> None:
 
     sums: dict[tuple[str, str], int] = {}
     for row in days:
-        place = (row["day"], row["fqdn"] or "(deleted)")
-        sums[place] = sums.get(place, 0) + row["total"]
+        place = (row.day, row.fqdn or "(deleted)")
+        sums[place] = sums.get(place, 0) + row.total
     largest = max(max(sums.values()), 1)
     view = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=True)
     view.add_column("Day", no_wrap=True, footer="Sum")
@@ -182,28 +196,33 @@ def summary(
     state = state_of(ctx)
     wanted = reports.check_month(month)
 
-    def show(data: dict[str, Any]) -> None:
+    def show(data: "UsageSummary") -> None:
         numbers = (*COUNTS, "Reasoning", "Cost")
         names = (*_NAMES, "reasoning")
+        groups: dict[Group, Sequence[CostedTotals]] = {
+            Group.DAY: data.days,
+            Group.MODEL: data.models,
+            Group.HOST: data.hosts,
+        }
         first = "fqdn" if by is Group.HOST else str(by)
         rows = [
             (
-                row[first] or UNNAMED[by],
-                *(row[name] for name in names),
-                "unpriced" if row["cost"] is None else row["cost"],
+                getattr(row, first) or UNNAMED[by],
+                *(getattr(row, name) for name in names),
+                "unpriced" if row.cost is None else row.cost,
             )
-            for row in data[f"{by}s"]
+            for row in groups[by]
         ]
         output.table((by.title(), *numbers), rows, numbers=numbers, folding=(by.title(),))
-        _note_sums(state, data["costs"], data["unpriced"])
+        _note_sums(state, data.costs, data.unpriced)
 
     state.run(lambda fleet: summaries.month_summary(fleet.settings, wanted, _host(host)), show)
 
 
-def cost_words(data: dict[str, Any]) -> str:
+def cost_words(data: "BackgroundReport") -> str:
     """What the month has cost, by currency, and which models have no price; `data` is that of the overview."""
-    sums = ", ".join(f"{total:,.2f} {currency}" for currency, total in data["pricing_month_costs"].items())
-    unpriced = data["pricing_unpriced_models"]
+    sums = ", ".join(f"{total:,.2f} {currency}" for currency, total in data.pricing_month_costs.items())
+    unpriced = data.pricing_unpriced_models
     return (sums or "nothing") + (f"; no price is known of {', '.join(unpriced)}" if unpriced else "")
 
 
@@ -222,7 +241,7 @@ def quota(
 
     state = state_of(ctx)
 
-    def call(fleet: "Fleet") -> dict[str, Any]:
+    def call(fleet: "Fleet") -> "QuotaReport":
         was_run = False
 
         def run(name: str) -> bool:
@@ -234,28 +253,28 @@ def quota(
         state.fail_after_printing(lease.last_error(quota.JOB) if was_run else None)
         return data
 
-    def show(data: dict[str, Any]) -> None:
-        if data["snapshot"] is None:
+    def show(data: "QuotaReport") -> None:
+        if data.snapshot is None:
             raise NotFound("The quota has not been read yet. Run: cdxsync usage quota --force")
-        _show_quota(data["snapshot"], data["last_error"])
+        _show_quota(data.snapshot, data.last_error)
 
     state.run(call, show)
 
 
-def _show_quota(snapshot: dict[str, Any], last_error: dict[str, Any] | None) -> None:
+def _show_quota(snapshot: "QuotaSnapshot", last_error: "QuotaError | None") -> None:
     windows = [
-        (f"{label} window", quota_bar(snapshot[f"{name}_used_percent"], snapshot[f"{name}_reset_at"]))
+        (f"{label} window", quota_bar(getattr(snapshot, f"{name}_used_percent"), getattr(snapshot, f"{name}_reset_at")))
         for name, label in (("primary", "5-hour"), ("secondary", "Weekly"))
     ]
-    credit = "unlimited" if snapshot["unlimited"] else snapshot["credit_balance"]
-    problem = f"{last_error['error']} ({last_error['fetched_at']})" if last_error else None
+    credit = "unlimited" if snapshot.unlimited else snapshot.credit_balance
+    problem = f"{last_error.error} ({last_error.fetched_at})" if last_error else None
     output.fields(
         [
-            ("Plan", snapshot["plan_type"]),
+            ("Plan", snapshot.plan_type),
             *windows,
-            ("Limit reached", {True: "yes", False: "no"}.get(snapshot["rate_limit_reached"])),
+            ("Limit reached", {True: "yes", False: "no", None: None}[snapshot.rate_limit_reached]),
             ("Credits", credit),
-            ("Read", snapshot["fetched_at"]),
+            ("Read", snapshot.fetched_at),
             *([("Last failure", problem)] if problem else []),
         ]
     )

@@ -5,7 +5,7 @@ a hash only: the host downloads it, or its installer brings it.
 """
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -15,6 +15,7 @@ from cdxsync.cli.jobs import runner_of
 from cdxsync.cli.options import AsJson, Wait
 
 if TYPE_CHECKING:
+    from cdxsync.codex.schemas import Versions, VersionsCheck, WrapperMetadata
     from cdxsync.store.fleet import Fleet
 
 app = typer.Typer(help="Show the versions of Codex and of the wrapper.", no_args_is_help=True)
@@ -27,18 +28,18 @@ def show(ctx: typer.Context, as_json: AsJson = False) -> None:
     from cdxsync.codex import versions
     from cdxsync.wrapper import baking
 
-    def show(data: dict[str, Any]) -> None:
+    def show(data: "Versions") -> None:
         output.fields(
             [
-                ("Codex, newest release", data["client_version"]),
-                ("Fetched", data["client_version_checked_at"]),
-                ("Source", data["client_version_source"]),
-                ("Codex, highest on a host", data["reported_client_version"]),
-                ("Wrapper", data["wrapper_version"]),
+                ("Codex, newest release", data.client_version),
+                ("Fetched", data.client_version_checked_at),
+                ("Source", data.client_version_source),
+                ("Codex, highest on a host", data.reported_client_version),
+                ("Wrapper", data.wrapper_version),
             ]
         )
 
-    state_of(ctx).run(lambda fleet: versions.block(baking.template_sha256()), show)
+    state_of(ctx).run(lambda fleet: versions.current(baking.template_sha256()), show)
 
 
 @app.command()
@@ -48,14 +49,14 @@ def check(ctx: typer.Context, wait: Wait = 60, as_json: AsJson = False) -> None:
 
     state = state_of(ctx)
 
-    def call(fleet: "Fleet") -> dict[str, Any]:
+    def call(fleet: "Fleet") -> "VersionsCheck":
         data = on_request.check_versions(runner_of(state, fleet, wait))
-        state.fail_after_printing(data["error"])
+        state.fail_after_printing(data.error)
         return data
 
-    def show(data: dict[str, Any]) -> None:
-        if data["error"] is None:
-            output.line(f"Codex {data['available_client']['version']}")
+    def show(data: "VersionsCheck") -> None:
+        if data.error is None:
+            output.line(f"Codex {data.available_client.version}")
 
     state.run(call, show)
 
@@ -66,14 +67,14 @@ def show_wrapper(ctx: typer.Context, as_json: AsJson = False) -> None:
     from cdxsync.codex import versions
     from cdxsync.wrapper import baking
 
-    def show(data: dict[str, Any]) -> None:
+    def show(data: "WrapperMetadata") -> None:
         output.fields(
             [
-                ("Version", data["version"]),
-                ("SHA-256", data["sha256"]),
-                ("Bytes", data["size_bytes"]),
-                ("Changed", data["updated_at"]),
-                ("Hosts get it from", data["url"]),
+                ("Version", data.version),
+                ("SHA-256", data.sha256),
+                ("Bytes", data.size_bytes),
+                ("Changed", data.updated_at),
+                ("Hosts get it from", data.url),
             ]
         )
 

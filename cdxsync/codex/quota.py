@@ -4,11 +4,15 @@ Every attempt adds a row (`docs/protocol.md 12.2`). A failed one stands beside t
 """
 
 import json
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from msgspec import UNSET, UnsetType, structs
+
 from cdxsync.base import clock, texts
 from cdxsync.base.settings import Settings
+from cdxsync.codex.schemas import QuotaError, QuotaReading, QuotaReport, QuotaSnapshot, QuotaSummary
 from cdxsync.jobs import lease, schedule
 from cdxsync.store import audit, named_values
 from cdxsync.store.caches import TimedCache
@@ -17,6 +21,7 @@ from cdxsync.store.tables import ChatGptSnapshot
 
 JOB = "chatgpt"
 COOLDOWN_SECONDS = 300
+MAX_LIST_LENGTH = 4096
 OK = "ok"
 ERROR = "error"
 _SUSPECT = "canonical_suspect"
@@ -26,32 +31,33 @@ _WINDOW_FIELDS = {
     "limit_seconds": "limit_window_seconds",
     "reset_after_seconds": "reset_after_seconds",
 }
-_COLUMNS = [name for name in ChatGptSnapshot._meta.sorted_field_names if name not in ("host", "raw_body")]
 _KEPT_AS_JSON = ("approx_local_messages", "approx_cloud_messages")
 
 
-def parse(body: dict[str, Any]) -> dict[str, Any]:
-    """The columns that an answer of `/wham/usage` gives (`docs/protocol.md 12.3`); what is not as expected is None."""
+def parse(body: Mapping[str, Any]) -> QuotaReading:
+    """What an answer of `/wham/usage` says (`docs/protocol.md 12.3`); what is not as expected is None."""
     limits, credit = _object(body.get("rate_limit")), _object(body.get("credits"))
-    row: dict[str, Any] = {
-        "plan_type": _text(body.get("plan_type")),
-        "rate_allowed": _bool(limits.get("allowed")),
-        "rate_limit_reached": _bool(limits.get("limit_reached")),
-        "has_credits": _bool(credit.get("has_credits")),
-        "unlimited": _bool(credit.get("unlimited")),
-        "credit_balance": _text(credit.get("balance")),
-    }
+    found: dict[str, Any] = {name: _list(credit.get(name)) for name in _KEPT_AS_JSON}
     for name in _WINDOWS:
         window = _object(limits.get(f"{name}_window"))
-        row |= {f"{name}_{column}": _count(window.get(key)) for column, key in _WINDOW_FIELDS.items()}
-        row[f"{name}_reset_at"] = _text(window.get("reset_at"))
-    for name in _KEPT_AS_JSON:
-        value = credit.get(name)
-        row[name] = json.dumps(value)[:4096] if isinstance(value, list) else None
-    return row
+        found |= {f"{name}_{field}": _count(window.get(key)) for field, key in _WINDOW_FIELDS.items()}
+        found[f"{name}_reset_at"] = _text(window.get("reset_at"))
+    return QuotaReading(
+        plan_type=_text(body.get("plan_type")),
+        rate_allowed=_bool(limits.get("allowed")),
+        rate_limit_reached=_bool(limits.get("limit_reached")),
+        has_credits=_bool(credit.get("has_credits")),
+        unlimited=_bool(credit.get("unlimited")),
+        credit_balance=_text(credit.get("balance")),
+        **found,
+    )
 
 
-def _object(value: object) -> dict[str, Any]:
+def _list(value: object) -> list[Any] | None:
+    return value if isinstance(value, list) and len(json.dumps(value)) <= MAX_LIST_LENGTH else None
+
+
+def _object(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
@@ -80,7 +86,7 @@ def keep(
     settings: Settings,
     digest: str | None,
     *,
-    body: dict[str, Any] | None,
+    body: Mapping[str, Any] | None,
     error: str | None = None,
     reason: str | None = None,
     http_status: int | None = None,
@@ -93,7 +99,7 @@ def keep(
     """
     at = clock.now()
     stamp = clock.stamp(at)
-    row = parse(body) if body is not None and error is None else {}
+    row = columns(parse(body)) if body is not None and error is None else {}
     row |= {
         "status": OK if error is None else ERROR,
         "raw_body": json.dumps(body) if body is not None else None,
@@ -124,6 +130,14 @@ def keep(
     _for_hosts.forget()
 
 
+def columns(reading: QuotaReading) -> dict[str, Any]:
+    """What the database keeps of a reading."""
+    row = structs.asdict(reading)
+    for name in _KEPT_AS_JSON:
+        row[name] = json.dumps(row[name]) if row[name] is not None else None
+    return row
+
+
 def suspect_digest() -> str | None:
     """The digest of the document whose login ChatGPT has refused, or None."""
     return named_values.get(_SUSPECT)
@@ -140,26 +154,18 @@ def _newest(status: str) -> ChatGptSnapshot | None:
     return found
 
 
-def snapshot_row() -> dict[str, Any] | None:
-    """All columns of the last good snapshot, or of the last failure when there never was one, or None."""
+def snapshot() -> QuotaSnapshot | None:
+    """The last good snapshot, or the last failure when there never was one, or None."""
     row = _newest(OK) or _newest(ERROR)
-    return None if row is None else _full(row)
+    return None if row is None else QuotaSnapshot.of(row)
 
 
-def _full(row: ChatGptSnapshot) -> dict[str, Any]:
-    full = {name: getattr(row, name) for name in _COLUMNS} | {"host_id": row.host_id}
-    full["raw"] = json.loads(row.raw_body) if row.raw_body is not None else None
-    for name in _KEPT_AS_JSON:
-        full[name] = json.loads(full[name]) if full[name] is not None else None
-    return full
-
-
-def last_error() -> dict[str, Any] | None:
-    """The newest failure, `error`, `http_status` and `fetched_at`, unless a good snapshot came after it."""
+def last_error() -> QuotaError | None:
+    """The newest failure, unless a good snapshot came after it."""
     failed, good = _newest(ERROR), _newest(OK)
     if failed is None or (good is not None and good.id > failed.id):
         return None
-    return {"error": failed.error, "http_status": failed.http_status, "fetched_at": failed.fetched_at}
+    return QuotaError.of(failed)
 
 
 def next_eligible_at() -> str | None:
@@ -168,33 +174,19 @@ def next_eligible_at() -> str | None:
     return None if row is None else str(row.next_eligible_at)
 
 
-def summary() -> dict[str, Any] | None:
-    """ChatGptSummary (`docs/protocol.md 12.4`) of the last good snapshot, or None when there is none."""
+def summary() -> QuotaSummary | None:
+    """The last good snapshot as hosts see it (`docs/protocol.md 12.4`), or None when there is none."""
     row = _newest(OK)
-    if row is None:
-        return None
-    windows = {
-        f"{name}_window": {field: getattr(row, f"{name}_{field}") for field in (*_WINDOW_FIELDS, "reset_at")}
-        for name in _WINDOWS
-    }
-    return {
-        "status": row.status,
-        "plan_type": row.plan_type,
-        "rate_allowed": row.rate_allowed,
-        "rate_limit_reached": row.rate_limit_reached,
-        "fetched_at": row.fetched_at,
-        "next_eligible_at": row.next_eligible_at,
-        **windows,
-    }
+    return None if row is None else QuotaSummary.of(row)
 
 
-_for_hosts: TimedCache[tuple[dict[str, Any] | None, str | None]] = TimedCache(
+_for_hosts: TimedCache[tuple[QuotaSummary | None, str | None]] = TimedCache(
     lambda: (summary(), next_eligible_at()), seconds=1.0
 )
 
 
-def for_host(settings: Settings, at: datetime) -> dict[str, Any]:
-    """The part of a host's answer: `chatgpt_usage`, or nothing while there is no good snapshot.
+def for_host(settings: Settings, at: datetime) -> QuotaSummary | UnsetType:
+    """What a host's answer says of the quota: nothing while there is no good snapshot.
 
     Within the caller's write transaction. When the cool-down is over it asks for a new reading, once however many
     hosts call; the host gets what is there. A process looks into the database once a second.
@@ -202,7 +194,7 @@ def for_host(settings: Settings, at: datetime) -> dict[str, Any]:
     known, eligible = _for_hosts.get()
     if settings.chatgpt_base_url and not schedule.is_ahead(eligible, at):
         lease.mark_when_stale(JOB, "stale", at)
-    return {"chatgpt_usage": known} if known is not None else {}
+    return UNSET if known is None else known
 
 
 def is_stale(settings: Settings, at: datetime) -> bool:
@@ -210,16 +202,16 @@ def is_stale(settings: Settings, at: datetime) -> bool:
     return bool(settings.chatgpt_base_url) and schedule.may_mark(lease.row_of(JOB), at)
 
 
-def report(*, cached: bool, pending: bool = False) -> dict[str, Any]:
-    """`data` of `GET /admin/chatgpt/usage`: the row, whether it was read before this call, and the last failure.
+def report(*, cached: bool, pending: bool = False) -> QuotaReport:
+    """What `GET /admin/chatgpt/usage` answers; `cached` says that the snapshot was read before this call.
 
     `pending` says that a reading is under way which has not ended while the caller waited.
     """
-    snapshot = snapshot_row()
-    return {
-        "snapshot": snapshot,
-        "cached": cached and snapshot is not None,
-        "next_eligible_at": next_eligible_at(),
-        "last_error": last_error(),
-        "pending": pending,
-    }
+    found = snapshot()
+    return QuotaReport(
+        snapshot=found,
+        cached=cached and found is not None,
+        next_eligible_at=next_eligible_at(),
+        last_error=last_error(),
+        pending=pending,
+    )

@@ -7,6 +7,7 @@ from typing import Any
 from packaging.version import InvalidVersion, Version
 
 from cdxsync.base import clock, texts
+from cdxsync.codex.schemas import AvailableClient, Versions, VersionsCheck, VersionSource, WrapperMetadata
 from cdxsync.store import named_values
 from cdxsync.store.caches import GenerationCache
 from cdxsync.store.database import write
@@ -16,7 +17,6 @@ from cdxsync.wrapper import baking
 JOB = "versions"
 CACHE_SECONDS = 10800
 UNKNOWN = "unknown"
-FETCHED = "github"
 MAX_LENGTH = 64
 _REPORTED = "reported_client"
 _AVAILABLE = "client_available"
@@ -117,60 +117,64 @@ def keep_unchanged() -> None:
     write(work)
 
 
-def available(known: tuple[str, str] | None, *, fetched: bool = False) -> tuple[str | None, str | None, str]:
+def available(known: tuple[str, str] | None, *, fetched: bool = False) -> tuple[str | None, str | None, VersionSource]:
     """The newest release, when it was fetched, and where it comes from (`docs/protocol.md 7.1`), of what is `known`.
 
     `github` when this call has `fetched` it, `cache` for three hours, then `cache_stale`; `unknown` without any.
     """
     if known is None:
-        return None, None, UNKNOWN
+        return None, None, "unknown"
     version, checked_at = known
     if fetched:
-        return version, checked_at, FETCHED
+        return version, checked_at, "github"
     fresh_since = clock.stamp(clock.now() - timedelta(seconds=CACHE_SECONDS))
     return version, checked_at, "cache" if checked_at >= fresh_since else "cache_stale"
 
 
-def wrapper_metadata(sha256: str, size_bytes: int) -> dict[str, Any]:
+def wrapper_metadata(sha256: str, size_bytes: int) -> WrapperMetadata:
     """What `GET /wrapper` says of a script, baked for a host or not (`docs/protocol.md 8.2`)."""
-    return {
-        "version": baking.version(),
-        "sha256": sha256,
-        "size_bytes": size_bytes,
-        "updated_at": baking.template_updated_at(),
-        "url": WRAPPER_URL,
-    }
+    return WrapperMetadata(
+        version=baking.version(),
+        sha256=sha256,
+        size_bytes=size_bytes,
+        updated_at=baking.template_updated_at(),
+        url=WRAPPER_URL,
+    )
 
 
 _kept = GenerationCache(lambda: named_values.get_dated(_AVAILABLE, _REPORTED))
 
 
-def block(wrapper_sha256: str, *, fetched: bool = False) -> dict[str, Any]:
-    """The `versions` block; `wrapper_sha256` is of the script baked for the calling host, or of the unbaked one.
+def current(wrapper_sha256: str, *, fetched: bool = False) -> Versions:
+    """The versions that hosts should have (`docs/protocol.md 7.1`).
 
-    `fetched` says that the newest release was read from GitHub for this very call.
+    `wrapper_sha256` is of the script baked for the calling host, or of the unbaked one. `fetched` says that the newest
+    release was read from GitHub for this very call.
     """
     values = _kept.get()
     version, checked_at, source = available(values.get(_AVAILABLE), fetched=fetched)
     reported, _ = values.get(_REPORTED) or (None, None)
-    return {
-        "client_version": version,
-        "client_version_checked_at": checked_at,
-        "client_version_source": source,
-        "wrapper_version": baking.version(),
-        "wrapper_sha256": wrapper_sha256,
-        "wrapper_url": WRAPPER_URL,
-        "reported_client_version": reported,
-    }
+    return Versions(
+        client_version=version,
+        client_version_checked_at=checked_at,
+        client_version_source=source,
+        wrapper_version=baking.version(),
+        wrapper_sha256=wrapper_sha256,
+        wrapper_url=WRAPPER_URL,
+        reported_client_version=reported,
+    )
 
 
-def check_report(*, fetched: bool, pending: bool, error: str | None) -> dict[str, Any]:
-    """`data` of `POST /admin/versions/check` (`docs/protocol.md 11.10`); `error` says why the fetch failed."""
-    shown = block(baking.template_sha256(), fetched=fetched)
-    names = {"version": "client_version", "updated_at": "client_version_checked_at", "source": "client_version_source"}
-    return {
-        "available_client": {name: shown[field] for name, field in names.items()},
-        "versions": shown,
-        "error": error,
-        "pending": pending,
-    }
+def check_report(*, fetched: bool, pending: bool, error: str | None) -> VersionsCheck:
+    """What `POST /admin/versions/check` answers; `error` says why nothing new could be fetched."""
+    shown = current(baking.template_sha256(), fetched=fetched)
+    return VersionsCheck(
+        available_client=AvailableClient(
+            version=shown.client_version,
+            updated_at=shown.client_version_checked_at,
+            source=shown.client_version_source,
+        ),
+        versions=shown,
+        error=error,
+        pending=pending,
+    )

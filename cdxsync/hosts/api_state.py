@@ -1,19 +1,18 @@
 """The flag `api_disabled`: kept and shown, and enforced nowhere (`docs/protocol.md 11.6`, `docs/decisions.md 12`)."""
 
-from typing import Any
-
+from cdxsync.hosts.schemas import ApiState
 from cdxsync.store import audit, named_values
 from cdxsync.store.database import write
 
 NAME = "api_disabled"
 
 
-def get() -> dict[str, Any]:
-    """`disabled`, as `GET /admin/api/state` answers."""
-    return {"disabled": named_values.get(NAME) == "1"}
+def get() -> ApiState:
+    """The flag, as `GET /admin/api/state` answers."""
+    return ApiState(disabled=named_values.get(NAME) == "1")
 
 
-def put(disabled: bool, *, actor: str) -> dict[str, Any]:
+def put(disabled: bool, *, actor: str) -> ApiState:
     """Set the flag; returns what `get` does."""
 
     def work() -> None:
@@ -21,4 +20,4 @@ def put(disabled: bool, *, actor: str) -> dict[str, Any]:
         audit.record("admin.api.state", actor=actor, disabled=disabled)
 
     write(work)
-    return {"disabled": disabled}
+    return ApiState(disabled=disabled)

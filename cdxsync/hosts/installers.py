@@ -7,11 +7,14 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, overload
+from typing import overload
+
+from msgspec import structs
 
 from cdxsync.base import clock
 from cdxsync.base.errors import Failed, Gone, NotFound
 from cdxsync.hosts import registry
+from cdxsync.hosts.schemas import HostRegistered, HostSummary, Installer, Registered
 from cdxsync.security import apikeys
 from cdxsync.store import audit, sealed_values
 from cdxsync.store.database import write
@@ -25,27 +28,10 @@ _PREVIEWERS = re.compile(r"mozilla/|bot\b|bot/|crawl|spider|preview|facebookexte
 
 @dataclass(frozen=True)
 class Registration:
-    """A registered host with its new key and installer; both can be seen only here."""
+    """What became of registering a host: whether it is new, and the answer with its key and installer."""
 
-    host: Host
     created: bool
-    api_key: str = field(repr=False)
-    token: str = field(repr=False)
-    url: str = field(repr=False)
-    command: str = field(repr=False)
-    expires_at: str
-
-    def data(self) -> dict[str, Any]:
-        """The answer of `POST /admin/hosts/register` (`docs/protocol.md 2.5`)."""
-        return {
-            "host": registry.summary(self.host) | {"api_key": self.api_key, "id": self.host.id},
-            "installer": {
-                "token": self.token,
-                "url": self.url,
-                "command": self.command,
-                "expires_at": self.expires_at,
-            },
-        }
+    answer: Registered
 
 
 @overload
@@ -99,15 +85,12 @@ def register(fleet: Fleet, fqdn: object, *, actor: str, spare_in_use: bool = Fal
     if minted is None:
         return None
     url = f"{settings.public_url}/install/{token}"
-    return Registration(
-        host=minted.host,
-        created=minted.created,
-        api_key=minted.api_key,
-        token=token,
-        url=url,
-        command=command(url, fleet.host_ca_pem),
-        expires_at=expires_at,
+    summary = structs.asdict(HostSummary.of(minted.host))
+    answer = Registered(
+        host=HostRegistered(**summary, id=minted.host.id, api_key=minted.api_key),
+        installer=Installer(token=token, url=url, command=command(url, fleet.host_ca_pem), expires_at=expires_at),
     )
+    return Registration(minted.created, answer)
 
 
 def command(url: str, ca_pem: str) -> str:

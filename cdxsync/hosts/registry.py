@@ -1,16 +1,17 @@
 """Hosts: registering, finding, changing and deleting them, and what answers say of them (`docs/protocol.md 2`)."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import UNSET, structs
 from peewee import fn
 
 from cdxsync.base import clock
 from cdxsync.base.errors import Invalid, NotFound
 from cdxsync.codex import versions
 from cdxsync.hosts import permits
+from cdxsync.hosts.schemas import Cleared, HostBrief, HostCleared, PermitBody
 from cdxsync.security import apikeys
 from cdxsync.store import audit
 from cdxsync.store.database import write
@@ -147,9 +148,10 @@ def set_active(host: Host, active: bool, *, actor: str) -> Host:
     return change(host, actor=actor, action=action, status=ACTIVE if active else DISABLED)
 
 
-def set_permits(host: Host, given: Mapping[str, Any], *, actor: str) -> Host:
-    """Let a host store auth documents or prompts for the fleet, or not (`permits.read_changes`). Raises `Invalid`."""
-    return change(host, actor=actor, action="admin.host.permit", **permits.read_changes(given))
+def set_permits(host: Host, wanted: PermitBody, *, actor: str) -> Host:
+    """Let a host store auth documents or prompts for the fleet, or not."""
+    changes = {permits.COLUMNS[name]: value for name, value in structs.asdict(wanted).items() if value is not UNSET}
+    return change(host, actor=actor, action="admin.host.permit", **changes)
 
 
 def unbind(host: Host, *, actor: str) -> Host:
@@ -157,36 +159,13 @@ def unbind(host: Host, *, actor: str) -> Host:
     return change(host, actor=actor, action="admin.host.unbind", ip=None)
 
 
-@dataclass(frozen=True)
-class Cleared:
-    """What `clear` removed from a host."""
-
-    host: Host
-    last_refresh: str | None
-    auth_digest: str | None
-    digests: int
-    states: int
-
-    def data(self) -> dict[str, Any]:
-        """The answer of `POST /admin/hosts/{id}/clear`: `host` (`docs/protocol.md 11.4`), and `cleared`."""
-        return {
-            "host": brief(self.host),
-            "cleared": {
-                "last_refresh": self.last_refresh,
-                "auth_digest": self.auth_digest,
-                "digests": self.digests,
-                "states": self.states,
-            },
-        }
-
-
-def clear(host: Host, *, actor: str) -> Cleared:
+def clear(host: Host, *, actor: str) -> HostCleared:
     """Forget which document a host was known to hold, with its recent digests (`docs/protocol.md 11.4`).
 
     Its key, its address and the fleet's canonical document stay; the host's next call tells anew what it holds.
     """
 
-    def work() -> Cleared:
+    def work() -> HostCleared:
         before = _get(host)
         digests = HostAuthDigest.delete().where(HostAuthDigest.host == host.id).execute()
         states = HostAuthState.delete().where(HostAuthState.host == host.id).execute()
@@ -196,7 +175,10 @@ def clear(host: Host, *, actor: str) -> Cleared:
         audit.record(
             "admin.host.clear", actor=actor, host=host, fqdn=host.fqdn, auth_digest=before.auth_digest, digests=digests
         )
-        return Cleared(_get(host), before.last_refresh, before.auth_digest, digests, states)
+        cleared = Cleared(
+            last_refresh=before.last_refresh, auth_digest=before.auth_digest, digests=digests, states=states
+        )
+        return HostCleared(host=HostBrief.of(_get(host)), cleared=cleared)
 
     return write(work)
 
@@ -228,28 +210,3 @@ def note_digest(host: Host, digest: str, *, refresh: bool) -> None:
     newest_first = (HostAuthDigest.last_seen.desc(), HostAuthDigest.id.desc())
     kept = HostAuthDigest.select(HostAuthDigest.id).where(mine).order_by(*newest_first).limit(RECENT_DIGESTS)
     HostAuthDigest.delete().where(mine & HostAuthDigest.id.not_in([row.id for row in kept])).execute()
-
-
-def summary(host: Host) -> dict[str, Any]:
-    """HostSummary (`docs/protocol.md 2.7`)."""
-    return {
-        "fqdn": host.fqdn,
-        "status": host.status,
-        "last_refresh": host.last_refresh,
-        "updated_at": host.updated_at,
-        "client_version": host.client_version,
-        "wrapper_version": host.wrapper_version,
-        "api_calls": host.api_calls,
-        "allow_roaming_ips": host.allow_roaming_ips,
-    }
-
-
-def brief(host: Host) -> dict[str, Any]:
-    """What answers to a change of a host say of it."""
-    return {
-        "id": host.id,
-        "fqdn": host.fqdn,
-        "status": host.status,
-        "ip": host.ip,
-        "allow_roaming_ips": host.allow_roaming_ips,
-    } | permits.shown(host)

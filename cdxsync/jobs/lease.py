@@ -134,28 +134,3 @@ def finish(spec: Spec, owner: str, outcome: Outcome, duration: float) -> str | N
         return next_run
 
     return write(work)
-
-
-def describe(spec: Spec, row: Job) -> dict[str, Any]:
-    """A job as `GET /admin/jobs` lists it."""
-    return {
-        "name": spec.name,
-        "help": spec.help,
-        "state": str(state_of(spec, row, clock.now())),
-        "off_reason": spec.off or None,
-        "interval_seconds": spec.interval,
-        "time_limit_seconds": spec.time_limit,
-        "owner": row.owner,
-        "lease_until": row.lease_until,
-        "wanted": row.wanted,
-        "next_run": row.next_run if spec.interval is not None else None,
-        "not_before": row.not_before,
-        "last_started_at": row.last_started_at,
-        "last_finished_at": row.last_finished_at,
-        "last_succeeded_at": row.last_succeeded_at,
-        "last_duration_ms": row.last_duration_ms,
-        "last_result": row.last_result,
-        "last_error": row.last_error,
-        "failures": row.failures,
-        "runs": row.runs,
-    }

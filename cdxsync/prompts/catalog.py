@@ -3,16 +3,26 @@
 import hashlib
 import re
 import secrets
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import yaml
 from frontmatter.default_handlers import YAMLHandler
 
 from cdxsync.base import clock, texts
-from cdxsync.base.errors import Invalid, NotFound, Refused
+from cdxsync.base.errors import NotFound, Refused
+from cdxsync.base.fields import Fields
 from cdxsync.hosts import permits, registry
 from cdxsync.prompts import history
+from cdxsync.prompts.schemas import (
+    PromptBody,
+    PromptItem,
+    PromptList,
+    PromptQuery,
+    PromptRetrieved,
+    PromptsStored,
+    PromptStored,
+)
 from cdxsync.store import audit, named_values
 from cdxsync.store.database import write
 from cdxsync.store.queries import Prepared
@@ -22,17 +32,6 @@ MAX_HINT_LENGTH = 255
 MAX_DESCRIPTION_LENGTH = 1024
 _FILENAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}")
 _REVISION = "prompts_revision"
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """A prompt as it is to be stored: the text as sent, its digest, and what is shown of it."""
-
-    filename: str
-    text: str
-    sha256: str
-    description: str | None
-    argument_hint: str | None
 
 
 def check_filename(value: object) -> str:
@@ -45,45 +44,37 @@ def check_filename(value: object) -> str:
     return name
 
 
-def read_prompt(body: dict[str, Any], max_bytes: int) -> Prompt:
-    """The prompt of a `store` body. Raises `Invalid` with all wrong fields."""
-    errors: dict[str, list[str]] = {}
-    filename, text, digest = "", body.get("prompt", body.get("content")), ""
-    try:
-        filename = check_filename(body.get("filename"))
-    except ValueError as error:
-        errors["filename"] = [str(error)]
+def read_prompt(body: Mapping[str, Any], max_bytes: int) -> PromptBody:
+    """The prompt of a `store` body, with what its front matter says. Raises `Invalid` with all wrong fields."""
+    fields = Fields(body)
+    filename = fields.read("filename", check_filename, "")
+    text, digest = body.get("prompt", body.get("content")), ""
     if not isinstance(text, str) or not text.strip():
-        errors["prompt"] = ["is required: the whole file as text"]
+        fields.errors["prompt"] = ["is required: the whole file as text"]
         text = ""
     elif "\0" in text:
-        errors["prompt"] = [texts.NUL_PROBLEM]
+        fields.errors["prompt"] = [texts.NUL_PROBLEM]
     elif len(text.encode()) > max_bytes:
-        errors["prompt"] = [f"must have at most {max_bytes} bytes (setting max_prompt_bytes)"]
+        fields.errors["prompt"] = [f"must have at most {max_bytes} bytes (setting max_prompt_bytes)"]
     else:
         digest = hashlib.sha256(text.encode()).hexdigest()
-    if body.get("sha256") is not None:
-        try:
-            if texts.read_digest(body["sha256"]) != digest and digest:
-                errors["sha256"] = ["does not match the prompt"]
-        except ValueError as error:
-            errors["sha256"] = [str(error)]
+    if body.get("sha256") is not None and fields.read("sha256", texts.read_digest, digest) != digest and digest:
+        fields.errors["sha256"] = ["does not match the prompt"]
     matter = front_matter(text)
     shown: dict[str, str | None] = {}
     for name, limit in (("description", MAX_DESCRIPTION_LENGTH), ("argument_hint", MAX_HINT_LENGTH)):
         value = body.get(name)
         if value is not None and not isinstance(value, str):
-            errors[name] = ["must be a text"]
+            fields.errors[name] = ["must be a text"]
             continue
         cleaned = matter.get(name) if value is None else texts.clean(value)
         if cleaned is not None and len(cleaned) > limit:
             if value is not None:
-                errors[name] = [f"must have at most {limit} characters"]
+                fields.errors[name] = [f"must have at most {limit} characters"]
             cleaned = cleaned[:limit]
         shown[name] = cleaned
-    if errors:
-        raise Invalid(errors)
-    return Prompt(filename, text, digest, shown["description"], shown["argument_hint"])
+    fields.check()
+    return PromptBody(filename=filename, prompt=text, sha256=digest, **shown)
 
 
 def front_matter(text: str) -> dict[str, str]:
@@ -124,24 +115,14 @@ _LIST = Prepared(
 )
 
 
-def summary(row: SlashCommand) -> dict[str, Any]:
-    """What is shown of a prompt beside its text."""
-    return {name: getattr(row, name) for name in _SHOWN}
-
-
-def whole(row: SlashCommand) -> dict[str, Any]:
-    """A prompt with its text, as admins see it."""
-    return summary(row) | {"prompt": row.prompt}
-
-
 def revision() -> str:
     """A text that changes with every change of any prompt: the list's entity tag."""
     return named_values.get(_REVISION) or "none"
 
 
-def listing() -> list[dict[str, Any]]:
+def list_all() -> PromptList:
     """All prompts by file name, without their texts."""
-    return [dict(zip(("id", *_SHOWN), row, strict=True)) for row in _LIST.rows()]
+    return PromptList(commands=[PromptItem(**dict(zip(("id", *_SHOWN), row, strict=True))) for row in _LIST.rows()])
 
 
 def note_listed(host: audit.HostLike, count: int) -> None:
@@ -157,45 +138,39 @@ def find(filename: str) -> SlashCommand:
     return row
 
 
-def retrieve(body: dict[str, Any], host: audit.HostLike) -> dict[str, Any]:
-    """The answer's `data` of `POST /slash-commands/retrieve`. Raises `Invalid`."""
-    errors: dict[str, list[str]] = {}
-    filename, digest = "", None
-    try:
-        filename = check_filename(body.get("filename"))
-    except ValueError as error:
-        errors["filename"] = [str(error)]
+def read_query(body: Mapping[str, Any]) -> PromptQuery:
+    """Which prompt a `retrieve` body asks for. Raises `Invalid` with all wrong fields."""
+    fields = Fields(body)
+    filename, digest = fields.read("filename", check_filename, ""), None
     if body.get("sha256") is not None:
-        try:
-            digest = texts.read_digest(body["sha256"])
-        except ValueError as error:
-            errors["sha256"] = [str(error)]
-    if errors:
-        raise Invalid(errors)
+        digest = fields.read("sha256", texts.read_digest, "")
+    fields.check()
+    return PromptQuery(filename=filename, sha256=digest)
 
-    def work() -> dict[str, Any]:
-        row = SlashCommand.get_or_none(SlashCommand.filename_key == filename.lower())
+
+def retrieve(wanted: PromptQuery, host: audit.HostLike) -> PromptRetrieved:
+    """What `POST /slash-commands/retrieve` answers."""
+
+    def work() -> PromptRetrieved:
+        row = SlashCommand.get_or_none(SlashCommand.filename_key == wanted.filename.lower())
         if row is None:
-            data: dict[str, Any] = {"status": "missing", "filename": filename}
+            found = PromptRetrieved(status="missing", filename=wanted.filename)
         else:
-            data = {"status": "unchanged" if row.sha256 == digest else "updated", **summary(row)}
-            if data["status"] == "updated":
-                data["prompt"] = row.prompt
-        audit.record(
-            "slash.retrieve", actor=audit.host_actor(host), host=host, filename=filename, status=data["status"]
-        )
-        return data
+            found = PromptRetrieved.of(row, known=row.sha256 == wanted.sha256)
+        details = {"filename": wanted.filename, "status": found.status}
+        audit.record("slash.retrieve", actor=audit.host_actor(host), host=host, **details)
+        return found
 
     return write(work)
 
 
-def store(prompt: Prompt, *, actor: str, host: audit.HostLike | None = None) -> dict[str, Any]:
-    """Store a prompt; the last writer wins. Returns the answer's `data` of `POST /slash-commands/store`.
+def store(prompt: PromptBody, *, actor: str, host: audit.HostLike | None = None) -> PromptStored:
+    """Store a prompt; the last writer wins.
 
     Raises `Refused` when the host may not store prompts.
     """
 
-    def work() -> dict[str, Any] | Refused:
+    def work() -> PromptStored | Refused:
         refusal = permits.refusal(registry.by_id(host.id), "store_prompts") if host is not None else None
         if refusal is None:
             return _put(prompt, actor, host)
@@ -209,27 +184,28 @@ def store(prompt: Prompt, *, actor: str, host: audit.HostLike | None = None) -> 
     return answer
 
 
-def store_all(prompts: list[Prompt], *, actor: str) -> list[dict[str, Any]]:
-    """Store prompts, all or none; returns what `store` does for each."""
-    return write(lambda: [_put(prompt, actor, None) for prompt in prompts])
+def store_all(prompts: list[PromptBody], *, actor: str) -> PromptsStored:
+    """Store prompts, all or none."""
+    return write(lambda: PromptsStored(commands=[_put(prompt, actor, None) for prompt in prompts]))
 
 
-def _put(prompt: Prompt, actor: str, host: audit.HostLike | None) -> dict[str, Any]:
+def _put(prompt: PromptBody, actor: str, host: audit.HostLike | None) -> PromptStored:
     at = clock.stamp(clock.now())
-    key = prompt.filename.lower()
+    key, digest = prompt.filename.lower(), prompt.digest
     row = SlashCommand.get_or_none(SlashCommand.filename_key == key)
     shown = {
-        "sha256": prompt.sha256,
+        "sha256": digest,
         "description": prompt.description,
         "argument_hint": prompt.argument_hint,
     }
+    status: Literal["created", "updated", "unchanged"]
     if row is not None and all(getattr(row, name) == value for name, value in shown.items()):
         status, at = "unchanged", row.updated_at
     else:
         source = host.id if host is not None else None
         changes = shown | {
             "filename": prompt.filename,
-            "prompt": prompt.text,
+            "prompt": prompt.prompt,
             "source_host": source,
             "updated_at": at,
             "stored_by": actor[:255],
@@ -239,12 +215,12 @@ def _put(prompt: Prompt, actor: str, host: audit.HostLike | None) -> dict[str, A
             SlashCommand.insert(filename_key=key, created_at=at, **changes).execute()
         else:
             status = "updated"
-            if row.sha256 != prompt.sha256:
+            if row.sha256 != digest:
                 history.keep(row)
             SlashCommand.update(changes).where(SlashCommand.id == row.id).execute()
         note_changed()
     audit.record("slash.store", actor=actor, host=host, filename=prompt.filename, status=status)
-    return {"status": status, "filename": prompt.filename, "sha256": prompt.sha256, "updated_at": at}
+    return PromptStored(status=status, filename=prompt.filename, sha256=digest, updated_at=at)
 
 
 def note_changed() -> None:

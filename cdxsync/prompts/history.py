@@ -1,8 +1,7 @@
 """What prompts said before they were changed or deleted."""
 
-from typing import Any
-
 from cdxsync.base.errors import NotFound
+from cdxsync.prompts.schemas import PromptHistory, PromptVersion, PromptVersionWhole
 from cdxsync.store.tables import SlashCommand, SlashCommandVersion
 
 MAX_VERSIONS = 50
@@ -25,11 +24,10 @@ def keep(row: SlashCommand) -> None:
     SlashCommandVersion.delete().where(mine & (SlashCommandVersion.id < kept[-1])).execute()
 
 
-def listing(filename: str) -> dict[str, Any]:
-    """`history`: the earlier texts of a name, newest first, also of a prompt that was deleted since.
+def list_versions(filename: str) -> PromptHistory:
+    """The earlier texts of a name, newest first, also of a prompt that was deleted since.
 
-    Each has `id`, `sha256`, `stored_at`, and `source`, who had stored it, None where that is not known. Raises
-    `NotFound` for a name that no prompt ever had.
+    Raises `NotFound` for a name that no prompt ever had.
     """
     key = filename.strip().lower()
     query = SlashCommandVersion.select().where(SlashCommandVersion.filename_key == key)
@@ -37,11 +35,11 @@ def listing(filename: str) -> dict[str, Any]:
     known = bool(rows) or SlashCommand.select(SlashCommand.id).where(SlashCommand.filename_key == key).exists()
     if not known:
         raise NotFound(f"No prompt {filename!r}; cdxsync prompts list shows all", code="prompt_not_found")
-    return {"history": [_summary(row) for row in rows]}
+    return PromptHistory(history=[PromptVersion.of(row) for row in rows])
 
 
-def version(filename: str, version_id: int) -> dict[str, Any]:
-    """An earlier text with its `prompt`. Raises `NotFound`."""
+def show_version(filename: str, version_id: int) -> PromptVersionWhole:
+    """An earlier text. Raises `NotFound`."""
     key = filename.strip().lower()
     row = SlashCommandVersion.get_or_none(SlashCommandVersion.id == version_id) if version_id < 2**63 else None
     if row is None or row.filename_key != key:
@@ -49,8 +47,4 @@ def version(filename: str, version_id: int) -> dict[str, Any]:
             f"No earlier text {version_id} of the prompt {filename!r}; cdxsync prompts history {filename} shows all",
             code="prompt_not_found",
         )
-    return _summary(row) | {"prompt": row.prompt}
-
-
-def _summary(row: SlashCommandVersion) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in ("id", "filename", "sha256", "source", "stored_at")}
+    return PromptVersionWhole.of(row)

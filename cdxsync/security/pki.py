@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -41,18 +42,22 @@ _SKEW = timedelta(minutes=10)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 
+Kind = Literal["ca", "server", "client"]
+Status = Literal["active", "revoked", "expired"]
+
+
 @dataclass(frozen=True)
 class CertificateInfo:
-    """A certificate. `kind` is ca, server or client; `status` active, revoked or expired."""
+    """A certificate."""
 
-    kind: str
+    kind: Kind
     name: str
     subject: str
     serial: str
     not_before: datetime
     not_after: datetime
     fingerprint: str
-    status: str
+    status: Status
     revoked_at: datetime | None
 
 
@@ -201,7 +206,7 @@ def list_certificates(directory: Path) -> list[CertificateInfo]:
     return infos + sorted(clients, key=lambda info: (info.name, info.not_before))
 
 
-def describe(kind: str, path: Path) -> CertificateInfo:
+def describe(kind: Kind, path: Path) -> CertificateInfo:
     """The certificate in a file. Raises `Failed`."""
     return _info(kind, _read_certificate(path))
 
@@ -348,7 +353,7 @@ def _client_info(directory: Path, path: Path) -> CertificateInfo:
     return _info("client", certificate, revoked.get(certificate.serial_number))
 
 
-def _info(kind: str, certificate: x509.Certificate, revoked_at: datetime | None = None) -> CertificateInfo:
+def _info(kind: Kind, certificate: x509.Certificate, revoked_at: datetime | None = None) -> CertificateInfo:
     expired = certificate.not_valid_after_utc <= _now()
     return CertificateInfo(
         kind=kind,

@@ -61,4 +61,4 @@ def read(fleet: Fleet) -> Outcome:
         quota.keep(settings, digest, body=None, error=error.message, reason=reason, http_status=error.status)
         return Outcome("failed", error=error.message, next_in=quota.COOLDOWN_SECONDS, wait=error.wait)
     quota.keep(settings, digest, body=body, http_status=200)
-    return Outcome(f"plan {quota.parse(body)['plan_type'] or 'unknown'}", next_in=quota.COOLDOWN_SECONDS)
+    return Outcome(f"plan {quota.parse(body).plan_type or 'unknown'}", next_in=quota.COOLDOWN_SECONDS)

@@ -10,6 +10,7 @@ from peewee import JOIN
 from cdxsync.base import clock
 from cdxsync.store.database import write
 from cdxsync.store.queries import Prepared, newest_first
+from cdxsync.store.schemas import LogPage, LogRow
 from cdxsync.store.tables import Host, LogEntry
 
 ANYONE = "anyone"
@@ -73,20 +74,22 @@ class Wanted:
 ALL = Wanted()
 
 
-def recent(limit: int, wanted: Wanted = ALL, *, before: int | None = None, after: int | None = None) -> dict[str, Any]:
-    """`logs`: the newest rows, as `GET /admin/logs` lists them (`docs/protocol.md 11.7`), and `next_before`.
+def recent(limit: int, wanted: Wanted = ALL, *, before: int | None = None, after: int | None = None) -> LogPage:
+    """The newest rows, as `GET /admin/logs` lists them (`docs/protocol.md 11.7`).
 
     With `after` only those that are newer than the row with that id.
     """
     query = _rows(wanted)
     if after is not None:
         query = query.where(LogEntry.id > after)
-    return newest_first(query, LogEntry.id, "logs", _shown, limit=limit, before=before)
+    rows, next_before = newest_first(query, LogEntry.id, limit=limit, before=before)
+    return LogPage(logs=[LogRow.of(row) for row in rows], next_before=next_before)
 
 
-def since(last_id: int, limit: int, wanted: Wanted = ALL) -> list[dict[str, Any]]:
+def since(last_id: int, limit: int, wanted: Wanted = ALL) -> list[LogRow]:
     """The rows after the one with `last_id`, oldest first, at most `limit`."""
-    return [_shown(row) for row in _rows(wanted).where(LogEntry.id > last_id).order_by(LogEntry.id).limit(limit)]
+    rows = _rows(wanted).where(LogEntry.id > last_id).order_by(LogEntry.id).limit(limit)
+    return [LogRow.of(row) for row in rows]
 
 
 def _rows(wanted: Wanted) -> Any:
@@ -100,19 +103,6 @@ def _rows(wanted: Wanted) -> Any:
     if wanted.text:
         query = query.where(LogEntry.actor.contains(wanted.text) | LogEntry.details.contains(wanted.text))
     return query
-
-
-def _shown(row: LogEntry) -> dict[str, Any]:
-    return {
-        "id": row.id,
-        "host_id": row.host_id,
-        "fqdn": getattr(row.host, "fqdn", None),
-        "actor": row.actor,
-        "action": row.action,
-        "details": row.details,
-        "created_at": row.created_at,
-        "request_id": row.request_id,
-    }
 
 
 def latest_at() -> str | None:

@@ -103,16 +103,12 @@ class Prepared:
         return found
 
 
-def newest_first(
-    query: Any, key: Any, name: str, show: Callable[[Any], dict[str, Any]], *, limit: int, before: int | None
-) -> dict[str, Any]:
-    """One page of `query`: `{name: rows, "next_before": cursor}`.
+def newest_first(query: Any, key: Any, *, limit: int, before: int | None) -> tuple[list[Any], int | None]:
+    """The rows of one page of `query`, and the cursor of the next page, None when there is nothing more.
 
-    `key` is the table's ascending id. `before` is the cursor of an earlier page; `next_before` is the one for the
-    next page, None when there is nothing more.
+    `key` is the table's ascending id. `before` is the cursor of an earlier page.
     """
     if before is not None:
         query = query.where(key < before)
     rows = list(query.order_by(key.desc()).limit(limit + 1))
-    more = len(rows) > limit
-    return {name: [show(row) for row in rows[:limit]], "next_before": rows[limit - 1].id if more else None}
+    return rows[:limit], rows[limit - 1].id if len(rows) > limit else None

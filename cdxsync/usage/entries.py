@@ -6,11 +6,11 @@ The rules: `docs/protocol.md 6.1 and 6.2`.
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from cdxsync.base import texts
 from cdxsync.base.errors import Invalid
+from cdxsync.usage.schemas import Entry, UsageBody
 
 MAX_ENTRIES = 1000
 MAX_TOKENS = 10**10
@@ -25,24 +25,7 @@ _NAMED = re.compile(rf"\b(total|input|output|cached|reasoning)\s*(?:[=:]\s*|\s(?
 _CACHED = re.compile(rf"\(\+\s*{_COUNT}\s+cached", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One use of tokens; what was not given is None."""
-
-    total: int | None = None
-    input: int | None = None
-    output: int | None = None
-    cached: int | None = None
-    reasoning: int | None = None
-    model: str | None = None
-    line: str | None = None
-
-    def numbers(self) -> dict[str, int | None]:
-        """The five counts by name."""
-        return {name: getattr(self, name) for name in NUMBERS}
-
-
-def read_body(body: Mapping[str, Any]) -> list[Entry]:
+def read_body(body: Mapping[str, Any]) -> UsageBody:
     """The entries of a body: those of `usages`, or the one at the top.
 
     Raises `Invalid` with every wrong field of every entry, as `usages.<index>.<field>` or `<field>`.
@@ -60,7 +43,7 @@ def read_body(body: Mapping[str, Any]) -> list[Entry]:
         entries = [read_entry(item, f"usages.{index}", errors) for index, item in enumerate(items)]
     if errors:
         raise Invalid(errors)
-    return entries
+    return UsageBody(usages=entries)
 
 
 def read_entry(value: object, where: str, errors: dict[str, list[str]]) -> Entry:

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 
@@ -10,6 +9,7 @@ from cdxsync.base import clock
 from cdxsync.base.errors import Invalid
 from cdxsync.security import apikeys
 from cdxsync.store.tables import Host, IdempotencyKey
+from cdxsync.usage.schemas import Recorded
 
 HEADER = "Idempotency-Key"
 MAX_LENGTH = 255
@@ -24,7 +24,7 @@ def check_key(value: str | None) -> str | None:
     return value.strip()
 
 
-def once(host: Host, key: str | None, body: bytes, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def once(host: Host, key: str | None, body: bytes, work: Callable[[], Recorded]) -> Recorded:
     """The result of `work`, or the remembered one of an earlier call of the host with the same key and body.
 
     Within the caller's write transaction, so that of two calls at once the second finds the first's answer.
@@ -41,8 +41,7 @@ def once(host: Host, key: str | None, body: bytes, work: Callable[[], dict[str, 
             raise Invalid(
                 {HEADER: ["was used for another body; a new call needs a new key"]}, code="idempotency_key_reused"
             )
-        answer: dict[str, Any] = msgspec.json.decode(remembered.answer)
-        return answer
+        return msgspec.json.decode(remembered.answer, type=Recorded)
     answer = work()
     IdempotencyKey.insert(
         host=host.id,

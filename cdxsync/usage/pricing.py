@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, Protocol
 
 from cdxsync.base import clock, texts
 from cdxsync.base.setting_values import read_price
@@ -13,6 +13,7 @@ from cdxsync.store import audit
 from cdxsync.store.database import write
 from cdxsync.store.tables import Host, PricingSnapshot
 from cdxsync.usage import reports
+from cdxsync.usage.schemas import ModelCost, MonthCost, PriceRow, TokenTotals, UsageDayRow, UsageMonth
 
 JOB = "pricing"
 DEFAULT_MODEL = "gpt-5.1"
@@ -20,6 +21,22 @@ DEFAULT_MODEL = "gpt-5.1"
 ENVIRONMENT = "env"
 MAX_MODELS = 1000
 _PRICES = ("input", "output", "cached")
+
+
+class Tokens(Protocol):
+    """The counts that cost something."""
+
+    @property
+    def input(self) -> int:
+        """Without those that were cached."""
+
+    @property
+    def output(self) -> int:
+        """With reasoning."""
+
+    @property
+    def cached(self) -> int:
+        """Read from the cache."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +51,13 @@ class Price:
     entry: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
     """The list's own words on the model."""
 
-    def cost(self, tokens: Mapping[str, int]) -> Decimal:
-        """What `tokens` (`input`, `output`, `cached`) cost, not rounded.
+    def cost(self, tokens: Tokens) -> Decimal:
+        """What `tokens` cost, not rounded.
 
         By `docs/protocol.md 12.6` cached tokens are added at their own price and not taken out of the input; reasoning
         tokens are not charged, as they are part of the output.
         """
-        return sum((getattr(self, name) * tokens[name] / 1000 for name in _PRICES), Decimal(0))
+        return sum((getattr(self, name) * getattr(tokens, name) / 1000 for name in _PRICES), Decimal(0))
 
 
 def parse(body: object, default_currency: str) -> list[Price]:
@@ -97,13 +114,13 @@ def keep(settings: Settings, prices: Iterable[Price]) -> None:
     write(work)
 
 
-def rows(settings: Settings) -> dict[str, dict[str, Any]]:
-    """The prices in force by model, each as the row of `docs/protocol.md 12.5` with exact `Decimal` prices.
+def _listed(settings: Settings) -> dict[str, tuple[Price, PriceRow]]:
+    """The prices in force by model, exact and as answers have them.
 
     Those last read from the present `pricing_url`, however old; without it, and for a gpt-5.1 that it lacks, those of
     the settings.
     """
-    found: dict[str, dict[str, Any]] = {DEFAULT_MODEL: _from_settings(settings)}
+    found = {DEFAULT_MODEL: _of_settings(settings)}
     if settings.pricing_url:
         mine = PricingSnapshot.source_url == settings.pricing_url
         newest = PricingSnapshot.select(PricingSnapshot.fetched_at).where(mine).order_by(PricingSnapshot.id.desc())
@@ -111,54 +128,60 @@ def rows(settings: Settings) -> dict[str, dict[str, Any]]:
         if last is not None:
             batch = PricingSnapshot.select().where(mine & (PricingSnapshot.fetched_at == last.fetched_at))
             for row in batch.order_by(PricingSnapshot.id):
-                found[row.model] = _row(row)
+                found[row.model] = _of_row(row)
     return found
 
 
-def _row(row: PricingSnapshot) -> dict[str, Any]:
-    return {
-        "id": row.id,
-        "model": row.model,
-        "currency": row.currency,
-        **{f"{name}_price_per_1k": Decimal(getattr(row, f"{name}_price_per_1k")) for name in _PRICES},
-        "source_url": row.source_url,
-        "raw": json.loads(row.raw_body) if row.raw_body else None,
-        "fetched_at": row.fetched_at,
-        "created_at": row.created_at,
-    }
+def _of_row(row: PricingSnapshot) -> tuple[Price, PriceRow]:
+    exact = (row.input_price_per_1k, row.output_price_per_1k, row.cached_price_per_1k)
+    read, written, cached = map(Decimal, exact)
+    price = Price(row.model, row.currency, read, written, cached)
+    raw = json.loads(row.raw_body) if row.raw_body else None
+    return price, _row(price, row.source_url, raw=raw, id=row.id, fetched_at=row.fetched_at, created_at=row.created_at)
 
 
-def _from_settings(settings: Settings) -> dict[str, Any]:
-    return {
-        "id": None,
-        "model": DEFAULT_MODEL,
-        "currency": settings.pricing_currency,
-        "input_price_per_1k": settings.gpt51_input_per_1k,
-        "output_price_per_1k": settings.gpt51_output_per_1k,
-        "cached_price_per_1k": settings.gpt51_cached_per_1k,
-        "source_url": ENVIRONMENT,
-        "raw": None,
-        "fetched_at": None,
-        "created_at": None,
-    }
+def _of_settings(settings: Settings) -> tuple[Price, PriceRow]:
+    price = Price(
+        DEFAULT_MODEL,
+        settings.pricing_currency,
+        settings.gpt51_input_per_1k,
+        settings.gpt51_output_per_1k,
+        settings.gpt51_cached_per_1k,
+    )
+    return price, _row(price, ENVIRONMENT)
 
 
-def shown(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row as answers carry it: its prices as numbers."""
-    return {name: float(value) if isinstance(value, Decimal) else value for name, value in row.items()}
+def _row(
+    price: Price,
+    source_url: str,
+    *,
+    raw: object = None,
+    id: int | None = None,
+    fetched_at: str | None = None,
+    created_at: str | None = None,
+) -> PriceRow:
+    return PriceRow(
+        id=id,
+        model=price.model,
+        currency=price.currency,
+        input_price_per_1k=float(price.input),
+        output_price_per_1k=float(price.output),
+        cached_price_per_1k=float(price.cached),
+        source_url=source_url,
+        raw=raw,
+        fetched_at=fetched_at,
+        created_at=created_at,
+    )
 
 
-def current(settings: Settings) -> dict[str, Any]:
-    """The row of the default model, `pricing` in the overview (`docs/protocol.md 11.3`)."""
-    return shown(rows(settings)[DEFAULT_MODEL])
+def current(settings: Settings) -> PriceRow:
+    """The prices of the default model, `pricing` in the overview (`docs/protocol.md 11.3`)."""
+    return _listed(settings)[DEFAULT_MODEL][1]
 
 
 def in_force(settings: Settings) -> dict[str, Price]:
     """The prices in force by model."""
-    return {
-        model: Price(model, row["currency"], *(row[f"{name}_price_per_1k"] for name in _PRICES))
-        for model, row in rows(settings).items()
-    }
+    return {model: price for model, (price, _) in _listed(settings).items()}
 
 
 @dataclass(frozen=True)
@@ -170,21 +193,21 @@ class Cost:
     unpriced: tuple[str, ...]
 
 
-def cost_of(usage: Iterable[Mapping[str, Any]], prices: Mapping[str, Price]) -> Cost:
-    """The cost of rows with `model` (None or "" for none named), `input`, `output` and `cached` counts.
+def cost_of(usage: Iterable[tuple[str | None, Tokens]], prices: Mapping[str, Price]) -> Cost:
+    """The cost of what models have used; None or "" stands for none named, which costs what `DEFAULT_MODEL` does.
 
-    Rows that name no model cost what `DEFAULT_MODEL` does. A model without a price is listed, not guessed.
+    A model without a price is listed, not guessed.
     """
     totals: dict[str, Decimal] = {}
     by_model: dict[str, Decimal] = {}
     unpriced = set()
-    for row in usage:
-        model = row["model"] or DEFAULT_MODEL
+    for named, tokens in usage:
+        model = named or DEFAULT_MODEL
         price = prices.get(model)
         if price is None:
             unpriced.add(model)
             continue
-        cost = price.cost(row)
+        cost = price.cost(tokens)
         by_model[model] = by_model.get(model, Decimal(0)) + cost
         totals[price.currency] = totals.get(price.currency, Decimal(0)) + cost
     return Cost(totals, by_model, tuple(sorted(unpriced)))
@@ -192,36 +215,38 @@ def cost_of(usage: Iterable[Mapping[str, Any]], prices: Mapping[str, Price]) -> 
 
 def month_cost(settings: Settings, month: str) -> Cost:
     """What a month (`YYYY-MM`) has cost so far at the prices in force."""
-    return cost_of(reports.month_models(month), in_force(settings))
+    return cost_of(reports.month_models(month).items(), in_force(settings))
 
 
-def month_report(settings: Settings, month: str, host: Host | None = None) -> dict[str, Any]:
-    """A month by day, host and model (`usage_reports.month_report`), with `cost`: what it cost at the prices in force.
-
-    `cost` has `totals` by currency, `models` with the tokens and cost of each (None where there is no price), and
-    `unpriced`, the names of those. Costs are numbers, rounded to six places.
-    """
-    report = reports.month_report(month, host)
+def month_report(settings: Settings, month: str, host: Host | None = None) -> UsageMonth:
+    """A month by day, host and model, with what it cost at the prices in force, rounded to six places."""
+    days = reports.month_days(month, host)
     prices = in_force(settings)
-    counted: dict[str, dict[str, int]] = {}
-    for row in report["days"]:
-        sums = counted.setdefault(row["model"] or "", dict.fromkeys(("total", *_PRICES), 0))
-        for name in sums:
-            sums[name] += row[name]
-    cost = cost_of([{"model": model, **sums} for model, sums in counted.items()], prices)
-    models = []
-    for model, sums in sorted(counted.items(), key=lambda item: (-item[1]["total"], item[0])):
-        price = prices.get(model or DEFAULT_MODEL)
-        models.append(
-            {
-                "model": model or None,
-                **sums,
-                "cost": None if price is None else rounded(price.cost(sums)),
-                "currency": None if price is None else price.currency,
-            }
-        )
+    used: dict[str, list[UsageDayRow]] = {}
+    for row in days:
+        used.setdefault(row.model or "", []).append(row)
+    sums = {model: reports.added(rows) for model, rows in used.items()}
+    cost = cost_of(sums.items(), prices)
+    models = [
+        _model_cost(model or None, tokens, prices.get(model or DEFAULT_MODEL))
+        for model, tokens in sorted(sums.items(), key=lambda item: (-item[1].total, item[0]))
+    ]
     totals = {currency: rounded(total) for currency, total in cost.totals.items()}
-    return report | {"cost": {"totals": totals, "models": models, "unpriced": list(cost.unpriced)}}
+    return UsageMonth(
+        month=month, days=days, cost=MonthCost(totals=totals, models=models, unpriced=list(cost.unpriced))
+    )
+
+
+def _model_cost(model: str | None, tokens: TokenTotals, price: Price | None) -> ModelCost:
+    return ModelCost(
+        model=model,
+        total=tokens.total,
+        input=tokens.input,
+        output=tokens.output,
+        cached=tokens.cached,
+        cost=None if price is None else rounded(price.cost(tokens)),
+        currency=None if price is None else price.currency,
+    )
 
 
 def rounded(cost: Decimal) -> float:

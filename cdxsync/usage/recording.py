@@ -1,8 +1,11 @@
 """Token usage: recording it, with the roll-ups that make every total a look-up."""
 
 import hashlib
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
+
+from msgspec import structs
 
 from cdxsync.base import clock
 from cdxsync.hosts.admission import Caller
@@ -11,7 +14,8 @@ from cdxsync.store.database import write
 from cdxsync.store.queries import Prepared
 from cdxsync.store.tables import Counters, Host, TokenUsage, UsageDay, UsageFleetDay, UsageLine
 from cdxsync.usage import idempotency
-from cdxsync.usage.entries import Entry, read_body
+from cdxsync.usage.entries import read_body
+from cdxsync.usage.schemas import Entry, Recorded, RecordedEntry
 
 COLUMNS = {
     "total": "total",
@@ -74,38 +78,36 @@ _ADD = {
 """By table: adds sums to the row of a place."""
 
 
-def record(caller: Caller, body: dict[str, Any], raw_body: bytes, key: str | None) -> dict[str, Any]:
-    """Store the entries of a `POST /usage` body, all or none; returns the answer's `data` (`docs/protocol.md 6`).
+def record(caller: Caller, body: Mapping[str, Any], raw_body: bytes, key: str | None) -> Recorded:
+    """Store the entries of a `POST /usage` body, all or none (`docs/protocol.md 6`).
 
     `key` is the call's `Idempotency-Key`. Raises `Invalid`, or `RowChanged` as `Caller.row` does.
     """
     key = idempotency.check_key(key)
-    entries = read_body(body)
+    entries = read_body(body).usages
 
-    def work() -> dict[str, Any]:
+    def work() -> Recorded:
         host = caller.row()
         return idempotency.once(host, key, raw_body, lambda: _store(host, entries))
 
     return write(work)
 
 
-def _store(host: Host, entries: list[Entry]) -> dict[str, Any]:
+def _store(host: Host, entries: list[Entry]) -> Recorded:
     at = clock.now()
     stamp = clock.stamp(at)
     newest = None
     rows = []
     for entry in entries:
-        numbers = entry.numbers()
-        newest = _INSERT.insert(host=host.id, model=entry.model, line=entry.line, created_at=stamp, **numbers)
-        shown = {"line": entry.line, **numbers, "model": entry.model}
-        given = {name: value for name, value in shown.items() if value is not None}
-        audit.record("token.usage", actor=audit.host_actor(host), host=host, **given)
-        rows.append({"recorded_at": stamp, **shown})
+        given = structs.asdict(entry)
+        newest = _INSERT.insert(host=host.id, created_at=stamp, **given)
+        details = {name: value for name, value in given.items() if value is not None}
+        audit.record("token.usage", actor=audit.host_actor(host), host=host, **details)
+        rows.append(RecordedEntry.of(entry, stamp))
     roll_up(host.id, at, entries)
     used = sum(entry.total or 0 for entry in entries)
     _HOST.execute(host=host.id, stamp=stamp, newest=newest, used=used)
-    data: dict[str, Any] = {"host_id": host.id, "recorded": len(rows), "usages": rows}
-    return data | rows[0] if len(rows) == 1 else data
+    return Recorded.of(host.id, rows)
 
 
 def roll_up(host_id: int | None, at: datetime, entries: list[Entry]) -> None:

@@ -1,60 +1,67 @@
 """A month's tokens and their cost, summed by day, by model and by host: what a chart needs, however large the fleet."""
 
-from collections.abc import Callable, Iterable
-from decimal import Decimal
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
+from msgspec import structs
 from peewee import JOIN, fn
 
 from cdxsync.base.settings import Settings
 from cdxsync.store.tables import Host, UsageDay, UsageFleetDay
 from cdxsync.usage import pricing, reports
-from cdxsync.usage.recording import COLUMNS
+from cdxsync.usage.schemas import CostedTotals, DayTotals, HostTotals, ModelTotals, TokenTotals, UsageSummary
 
 MAX_HOSTS = 200
-_COUNTS = (*COLUMNS, "events")
+Key = TypeVar("Key")
+Totals = TypeVar("Totals", bound=TokenTotals)
 
 
-def month_summary(settings: Settings, month: str, host: Host | None = None) -> dict[str, Any]:
-    """`GET /admin/usage/summary`: a month (`YYYY-MM`) of the fleet, deleted hosts included, or of one host.
+def month_summary(settings: Settings, month: str, host: Host | None = None) -> UsageSummary:
+    """A month (`YYYY-MM`) of the fleet, deleted hosts included, or of one host, as `GET /admin/usage/summary` shows it.
 
-    `days`, `models` and `hosts` (those with most tokens, at most `MAX_HOSTS`) have the five counts, `events` and
-    `cost`; `totals` their sum. `cost` is in `currency`, at the prices in force, without the models in `unpriced`;
-    it is None where no model of the row has a price in that currency. `costs` has the sum in each currency.
+    At the prices in force; `hosts` are at most `MAX_HOSTS`.
     """
     prices = pricing.in_force(settings)
     rows = _by_day_and_model(month, host)
     hosts = _by_host_and_model(month, host)
     currency = prices[pricing.DEFAULT_MODEL].currency
-    cost = pricing.cost_of(rows, prices)
+    cost = pricing.cost_of(((model, tokens) for _, model, tokens in rows), prices)
 
-    def summed(groups: Iterable[dict[str, Any]], *names: str) -> list[dict[str, Any]]:
-        return [_with_cost(row, prices, currency) for row in _grouped(groups, names)]
+    def summed(parts: Iterable[tuple[Key, str | None, TokenTotals]]) -> dict[Key, dict[str, Any]]:
+        return {key: structs.asdict(_costed(used, prices, currency)) for key, used in _grouped(parts).items()}
 
-    totals = summed(rows)
-    return {
-        "month": month,
-        "currency": currency,
-        "days": summed(rows, "day"),
-        "models": _highest_first(summed(rows, "model"), lambda row: str(row["model"] or "")),
-        "hosts": _highest_first(summed(hosts, "host_id", "fqdn"), lambda row: str(row["fqdn"] or "")),
-        "totals": totals[0] if totals else dict.fromkeys(_COUNTS, 0) | {"cost": 0.0},
-        "costs": {name: pricing.rounded(total) for name, total in cost.totals.items()},
-        "unpriced": list(cost.unpriced),
-    }
+    by_model = summed((model, model, tokens) for _, model, tokens in rows)
+    totals = _costed([(model, tokens) for _, model, tokens in rows], prices, currency)
+    return UsageSummary(
+        month=month,
+        currency=currency,
+        days=[DayTotals(day=day, **sums) for day, sums in summed(rows).items()],
+        models=_highest_first(
+            [ModelTotals(model=model, **sums) for model, sums in by_model.items()], lambda row: row.model
+        ),
+        hosts=_highest_first(
+            [HostTotals(host_id=host_id, fqdn=fqdn, **sums) for (host_id, fqdn), sums in summed(hosts).items()],
+            lambda row: row.fqdn,
+        ),
+        totals=totals if rows else structs.replace(totals, cost=0.0),
+        costs={name: pricing.rounded(total) for name, total in cost.totals.items()},
+        unpriced=list(cost.unpriced),
+    )
 
 
-def _by_day_and_model(month: str, host: Host | None) -> list[dict[str, Any]]:
+def _by_day_and_model(month: str, host: Host | None) -> list[tuple[str, str | None, TokenTotals]]:
     table: Any = UsageFleetDay if host is None else UsageDay
-    columns = reports.columns(table)
-    query = table.select(table.day, table.model, *columns.values()).where(reports.in_month(table.day, month))
+    query = table.select(table.day, table.model, *reports.columns(table).values())
+    query = query.where(reports.in_month(table.day, month))
     if host is not None:
         query = query.where(UsageDay.host == host.id)
     rows: Iterable[Any] = query.order_by(table.day, table.model).tuples()
-    return [{"day": row[0], "model": row[1] or None, **dict(zip(columns, row[2:], strict=True))} for row in rows]
+    return [(row[0], row[1] or None, TokenTotals(**reports.counts(row[2:]))) for row in rows]
 
 
-def _by_host_and_model(month: str, host: Host | None) -> list[dict[str, Any]]:
+def _by_host_and_model(
+    month: str, host: Host | None
+) -> list[tuple[tuple[int | None, str | None], str | None, TokenTotals]]:
     """Of the hosts with most tokens; what deleted hosts have used counts as of one without a name."""
     inside = reports.in_month(UsageDay.day, month)
     of: Any = UsageDay.host_id
@@ -66,8 +73,7 @@ def _by_host_and_model(month: str, host: Host | None) -> list[dict[str, Any]]:
         inside &= (known | of.is_null()) if None in chosen else known
     else:
         inside &= UsageDay.host == host.id
-    columns = reports.columns(UsageDay)
-    sums = [fn.SUM(column) for column in columns.values()]
+    sums = [fn.SUM(column) for column in reports.columns(UsageDay).values()]
     rows: Iterable[Any] = (
         UsageDay.select(of, Host.fqdn, UsageDay.model, *sums)
         .join(Host, JOIN.LEFT_OUTER)
@@ -75,34 +81,26 @@ def _by_host_and_model(month: str, host: Host | None) -> list[dict[str, Any]]:
         .group_by(of, Host.fqdn, UsageDay.model)
         .tuples()
     )
-    return [
-        {
-            "host_id": row[0],
-            "fqdn": row[1],
-            "model": row[2] or None,
-            **{name: int(value) for name, value in zip(columns, row[3:], strict=True)},
-        }
-        for row in rows
-    ]
+    return [((row[0], row[1]), row[2] or None, TokenTotals(**reports.counts(row[3:]))) for row in rows]
 
 
-def _grouped(rows: Iterable[dict[str, Any]], names: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Rows with the same values of `names` added up, each with the `parts` that it is made of; in order of coming."""
-    groups: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for row in rows:
-        key = tuple(row[name] for name in names)
-        empty: dict[str, Any] = dict(zip(names, key, strict=True)) | dict.fromkeys(_COUNTS, 0) | {"parts": []}
-        group = groups.setdefault(key, empty)
-        for name in _COUNTS:
-            group[name] += row[name]
-        group["parts"].append(row)
-    return list(groups.values())
+def _grouped(
+    parts: Iterable[tuple[Key, str | None, TokenTotals]],
+) -> dict[Key, list[tuple[str | None, TokenTotals]]]:
+    """What models have used, by key, in order of coming."""
+    groups: dict[Key, list[tuple[str | None, TokenTotals]]] = {}
+    for key, model, tokens in parts:
+        groups.setdefault(key, []).append((model, tokens))
+    return groups
 
 
-def _with_cost(group: dict[str, Any], prices: dict[str, pricing.Price], currency: str) -> dict[str, Any]:
-    total: Decimal | None = pricing.cost_of(group.pop("parts"), prices).totals.get(currency)
-    return group | {"cost": None if total is None else pricing.rounded(total)}
+def _costed(
+    used: list[tuple[str | None, TokenTotals]], prices: Mapping[str, pricing.Price], currency: str
+) -> CostedTotals:
+    total = pricing.cost_of(used, prices).totals.get(currency)
+    sums = reports.added(tokens for _, tokens in used)
+    return CostedTotals(**structs.asdict(sums), cost=None if total is None else pricing.rounded(total))
 
 
-def _highest_first(rows: list[dict[str, Any]], name: Callable[[dict[str, Any]], str]) -> list[dict[str, Any]]:
-    return sorted(rows, key=lambda row: (-row["total"], name(row)))
+def _highest_first(rows: list[Totals], name: Callable[[Totals], str | None]) -> list[Totals]:
+    return sorted(rows, key=lambda row: (-row.total, name(row) or ""))

@@ -7,58 +7,45 @@ import msgspec
 from peewee import JOIN
 
 from cdxsync.auth import canonical
-from cdxsync.hosts import admission, permits, registry
+from cdxsync.hosts import registry
+from cdxsync.hosts.schemas import HostBrief
 from cdxsync.store import audit
 from cdxsync.store.database import write
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.tables import Host, HostAuthDigest, TokenUsage
-from cdxsync.usage import reports
+from cdxsync.usage.schemas import LatestUsage
+from cdxsync.views.schemas import HostCredentials, HostHolding, HostItem, HostList, HostShown
 
 
-def listing() -> dict[str, Any]:
-    """`hosts`: all hosts by FQDN, as `GET /admin/hosts` lists them.
+def list_all() -> HostList:
+    """All hosts by FQDN, as `GET /admin/hosts` lists them.
 
     A constant number of queries, whatever the number of hosts.
     """
-    return {"hosts": _items(None)}
+    return HostList(hosts=_items(None))
 
 
-def one(host: Host) -> dict[str, Any]:
-    """`host`: one host as it stands in the list."""
+def show(host: Host) -> HostShown:
+    """One host as it stands in the list. Raises `NotFound` when it was deleted meanwhile."""
     items = _items(host)
     if not items:
-        registry.by_id(host.id)  # deleted meanwhile: raises NotFound
-    return {"host": items[0]}
+        registry.by_id(host.id)
+    return HostShown(host=items[0])
 
 
-def _items(only: Host | None) -> list[dict[str, Any]]:
+def _items(only: Host | None) -> list[HostItem]:
     query = Host.select(Host, TokenUsage).join(
         TokenUsage, JOIN.LEFT_OUTER, on=(Host.latest_usage_id == TokenUsage.id), attr="latest_usage"
     )
     rows: Iterable[Any] = list((query if only is None else query.where(Host.id == only.id)).order_by(Host.fqdn))
     digests = _recent_digests(only)
     return [
-        registry.summary(host)
-        | {
-            "id": host.id,
-            "ip": host.ip,
-            "canonical_digest": host.auth_digest,
-            "recent_digests": digests.get(host.id, []),
-            "authed": bool(host.auth_digest),
-            "token_usage": _latest(getattr(host, "latest_usage", None)),
-            "last_seen_at": host.last_seen_at,
-            "blocked_at": admission.blocked_at(host),
-            "created_at": host.created_at,
-        }
-        | permits.shown(host)
-        for host in rows
+        HostItem.listed(host, digests.get(host.id, []), _latest(getattr(host, "latest_usage", None))) for host in rows
     ]
 
 
-def _latest(row: TokenUsage | None) -> dict[str, Any] | None:
-    if row is None or row.id is None:
-        return None
-    return reports.counts(row) | {"created_at": row.created_at}
+def _latest(row: TokenUsage | None) -> LatestUsage | None:
+    return None if row is None or row.id is None else LatestUsage.of(row)
 
 
 def _recent_digests(only: Host | None) -> dict[int, list[str]]:
@@ -72,7 +59,7 @@ def _recent_digests(only: Host | None) -> dict[int, list[str]]:
     return found
 
 
-def credentials(fleet: Fleet, host: Host, *, include_body: bool, actor: str) -> dict[str, Any]:
+def credentials(fleet: Fleet, host: Host, *, include_body: bool, actor: str) -> HostCredentials:
     """The credentials of a host beside the fleet's, as `GET /admin/hosts/{id}/auth` shows them.
 
     `canonical_*` and `auth` are of the fleet's canonical document, which the host holds when `in_sync`; `host` says
@@ -80,24 +67,29 @@ def credentials(fleet: Fleet, host: Host, *, include_body: bool, actor: str) -> 
     has seen them.
     """
 
-    def work() -> dict[str, Any]:
+    def work() -> HostCredentials:
         shown = registry.by_id(host.id)
         _, document = canonical.current(fleet) or (None, None)
-        data: dict[str, Any] = {
-            "host": registry.brief(shown)
-            | {
-                name: getattr(shown, name)
-                for name in ("last_refresh", "auth_digest", "updated_at", "client_version", "wrapper_version")
-            },
-            "canonical_last_refresh": document.last_refresh if document else None,
-            "canonical_digest": document.digest if document else None,
-            "in_sync": document is not None and shown.auth_digest == document.digest,
-            "recent_digests": _recent_digests(shown).get(shown.id, []),
-            "api_calls": shown.api_calls,
-        }
+        digest = document.digest if document else None
+        body: msgspec.Raw | msgspec.UnsetType | None = msgspec.UNSET
         if include_body:
-            data["auth"] = msgspec.Raw(document.body) if document else None
-            audit.record("admin.auth.show", actor=actor, host=shown, digest=data["canonical_digest"])
-        return data
+            body = msgspec.Raw(document.body) if document else None
+            audit.record("admin.auth.show", actor=actor, host=shown, digest=digest)
+        return HostCredentials(
+            host=HostHolding(
+                **msgspec.structs.asdict(HostBrief.of(shown)),
+                last_refresh=shown.last_refresh,
+                auth_digest=shown.auth_digest,
+                updated_at=shown.updated_at,
+                client_version=shown.client_version,
+                wrapper_version=shown.wrapper_version,
+            ),
+            canonical_last_refresh=document.last_refresh if document else None,
+            canonical_digest=digest,
+            in_sync=digest is not None and shown.auth_digest == digest,
+            recent_digests=_recent_digests(shown).get(shown.id, []),
+            api_calls=shown.api_calls,
+            auth=body,
+        )
 
     return write(work)

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+from msgspec import structs
 from peewee import Case, fn
 
 from cdxsync.auth import canonical
@@ -15,32 +16,35 @@ from cdxsync.store import audit
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.tables import Host
 from cdxsync.usage import reports
+from cdxsync.views.schemas import ClientCertificate, FleetStates, Overview
 from cdxsync.wrapper import baking
 
 
-def build(fleet: Fleet, mtls: dict[str, Any] | None) -> dict[str, Any]:
-    """All of it, with what is known of the world outside (`outside.overview`).
+def build(fleet: Fleet, mtls: ClientCertificate | None) -> Overview:
+    """All of it, with what is known of the world outside.
 
-    The number of queries does not depend on the number of hosts or usage rows.
-    `mtls` describes the client certificate of the caller: `subject`, `issuer`, `serial`, `fingerprint`; None for a
-    caller without one.
+    The number of queries does not depend on the number of hosts or usage rows. `mtls` is the client certificate of
+    the caller, None for a caller without one.
     """
     at = clock.now()
     document = canonical.pointed()
-    return {
-        "mtls": mtls,
-        "totals": host_totals(document["digest"] if document else None),
-        "canonical": document,
-        "api_disabled": api_state.get()["disabled"],
-        "latest_log_at": audit.latest_at(),
-        **_refreshes(at),
-        "versions": versions.block(baking.template_sha256()),
-        "tokens": reports.fleet_totals(),
-        "tokens_month": reports.fleet_month_totals(at),
-    } | status.overview(fleet)
+    last_refresh, mean_age = _refreshes(at)
+    return Overview(
+        mtls=mtls,
+        totals=host_totals(document.digest if document else None),
+        canonical=document,
+        api_disabled=api_state.get().disabled,
+        latest_log_at=audit.latest_at(),
+        last_refresh=last_refresh,
+        avg_refresh_age_days=mean_age,
+        versions=versions.current(baking.template_sha256()),
+        tokens=reports.fleet_totals(),
+        tokens_month=reports.fleet_month_totals(at),
+        **structs.asdict(status.report(fleet)),
+    )
 
 
-def host_totals(digest: str | None) -> dict[str, int]:
+def host_totals(digest: str | None) -> FleetStates:
     """How many hosts there are, and in which state.
 
     Each is counted once: `disabled`; or `blocked`, when its newest call was refused for its address; or `never_seen`;
@@ -57,17 +61,17 @@ def host_totals(digest: str | None) -> dict[str, int]:
     query = Host.select(fn.COUNT(Host.id), count(active), count(passing), count(seen), count(same))
     row: tuple[Any, ...] = query.tuples().get()  # type: ignore[assignment]
     total, enabled, unblocked, called, in_sync = (int(value) for value in row)
-    return {
-        "hosts": total,
-        "disabled": total - enabled,
-        "blocked": enabled - unblocked,
-        "never_seen": unblocked - called,
-        "in_sync": in_sync,
-        "behind": called - in_sync,
-    }
+    return FleetStates(
+        hosts=total,
+        disabled=total - enabled,
+        blocked=enabled - unblocked,
+        never_seen=unblocked - called,
+        in_sync=in_sync,
+        behind=called - in_sync,
+    )
 
 
-def _refreshes(at: datetime) -> dict[str, Any]:
+def _refreshes(at: datetime) -> tuple[str | None, float | None]:
     """The newest `last_refresh` over the hosts, and their mean age in days.
 
     Hosts share few documents, so the distinct dates are few however many hosts there are.
@@ -76,7 +80,7 @@ def _refreshes(at: datetime) -> dict[str, Any]:
     groups: Iterable[Any] = query.group_by(Host.last_refresh).tuples()
     dated = [(clock.parse_rfc3339(text), text, int(count)) for text, count in groups]
     if not dated:
-        return {"last_refresh": None, "avg_refresh_age_days": None}
+        return None, None
     now = clock.Instant.of(at).microseconds
     age = sum((now - instant.microseconds) * count for instant, _, count in dated) / sum(count for *_, count in dated)
-    return {"last_refresh": max(dated)[1], "avg_refresh_age_days": round(max(0.0, age / 86_400_000_000), 3)}
+    return max(dated)[1], round(max(0.0, age / 86_400_000_000), 3)

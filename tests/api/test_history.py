@@ -208,8 +208,8 @@ def test_documents_differ_exactly_where_compare_says(older: dict[str, Any], newe
     changes = history.compare(older, newer)
     assert (changes == []) == (json.dumps(older, sort_keys=True) == json.dumps(newer, sort_keys=True))
     mirrored = {"added": "removed", "removed": "added", "changed": "changed"}
-    back = [{"key": row["key"], "change": mirrored[row["change"]]} for row in changes]
-    assert sorted(history.compare(newer, older), key=str) == sorted(back, key=str)
+    back = [(row.key, mirrored[row.change]) for row in changes]
+    assert sorted((row.key, row.change) for row in history.compare(newer, older)) == sorted(back)
 
 
 @pytest.mark.sqlite_only("what is printed does not depend on the engine")

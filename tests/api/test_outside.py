@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from cdxsync.background import status as domain_outside
@@ -45,7 +46,7 @@ def overview(fleet: Fleet) -> dict[str, Any]:
     """The overview's part, within this process."""
     opened = homes.open_fleet(settings.load(fleet.home, environ=fleet.env))
     with contextlib.closing(opened.database), opened.database.scope():
-        return domain_outside.overview(opened)
+        return msgspec.to_builtins(domain_outside.report(opened))
 
 
 def test_the_overview_has_prices_cost_and_quota(connected: Fleet, well: Upstream) -> None:

@@ -285,7 +285,7 @@ COUNTS = st.integers(0, 10**10)
 def test_printed_numbers_are_read_back(total: int, given_in: int, cached: int, output: int, reasoning: int) -> None:
     line = f"Token usage: total={total:,} input={given_in:,} (+ {cached:,} cached)"
     line += f" output={output:,} (reasoning {reasoning:,})"
-    entry = entries.read_body({"line": line})[0]
+    entry = entries.read_body({"line": line}).usages[0]
     assert entry.numbers() == {
         "total": total,
         "input": given_in,
@@ -307,7 +307,7 @@ JSON = st.recursive(
 @given(st.dictionaries(st.sampled_from([*entries.NUMBERS, "line", "model", "usages"]), JSON))
 def test_any_body_is_read_or_its_fields_are_named(body: dict[str, Any]) -> None:
     try:
-        found = entries.read_body(body)
+        found = entries.read_body(body).usages
     except Invalid as error:
         assert error.errors
         return

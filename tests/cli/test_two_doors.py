@@ -208,7 +208,7 @@ def test_queries_do_not_grow_with_hosts(tmp_path: Path, caplog: pytest.LogCaptur
             recording.record(caller, entry, b"", None)
             write(lambda host=host: registry.note_digest(host, "0" * 64, refresh=False))
         counts = []
-        for report in (hosts.listing, lambda: overview.build(opened, None)):
+        for report in (hosts.list_all, lambda: overview.build(opened, None)):
             report()  # the first asks for a newer quota, once
             caplog.clear()
             with caplog.at_level(logging.DEBUG, logger="peewee"):

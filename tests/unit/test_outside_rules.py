@@ -19,6 +19,7 @@ from cdxsync.services.secrecy import redact
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.tables import Job
 from cdxsync.usage import pricing
+from cdxsync.usage.schemas import TokenTotals
 from tests.support.documents import jwt, make_auth
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -158,7 +159,7 @@ def test_quota_numbers_are_cut_and_nonsense_is_null() -> None:
         },
         "credits": {"has_credits": False, "balance": 12.5, "approx_local_messages": [1, 2]},
     }
-    row = quota.parse(body)
+    row = quota.columns(quota.parse(body))
     assert row["plan_type"] == "pro"
     assert (row["rate_allowed"], row["rate_limit_reached"]) == (True, None)
     assert (row["primary_used_percent"], row["primary_limit_seconds"]) == (37, 18000)
@@ -169,7 +170,7 @@ def test_quota_numbers_are_cut_and_nonsense_is_null() -> None:
 
 @given(st.dictionaries(st.sampled_from(["plan_type", "rate_limit", "credits"]), JSON))
 def test_any_quota_answer_makes_a_row(body: dict[str, Any]) -> None:
-    row = quota.parse(body)
+    row = quota.columns(quota.parse(body))
     assert all(value is None or isinstance(value, str | int | bool) for value in row.values())
 
 
@@ -204,12 +205,16 @@ PRICES = {
 }
 
 
+def tokens(input: int, output: int, cached: int) -> TokenTotals:
+    return TokenTotals(total=0, input=input, output=output, cached=cached, reasoning=0, events=1)
+
+
 def test_the_cost_is_exact_and_unknown_models_are_not_guessed() -> None:
     usage = [
-        {"model": "gpt-5.1", "input": 4320, "output": 560, "cached": 120},
-        {"model": None, "input": 1000, "output": 0, "cached": 0},
-        {"model": "other", "input": 1, "output": 1, "cached": 1},
-        {"model": "gpt-9", "input": 10**9, "output": 0, "cached": 0},
+        ("gpt-5.1", tokens(4320, 560, 120)),
+        (None, tokens(1000, 0, 0)),
+        ("other", tokens(1, 1, 1)),
+        ("gpt-9", tokens(10**9, 0, 0)),
     ]
     cost = pricing.cost_of(usage, PRICES)
     # 4.32 * 0.00125 + 0.56 * 0.01 + 0.12 * 0.000125, and 1 * 0.00125 for the row that names no model
@@ -220,8 +225,8 @@ def test_the_cost_is_exact_and_unknown_models_are_not_guessed() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 10**12), st.integers(0, 10**12), st.integers(0, 10**12)), max_size=8))
 def test_costs_add_up(rows: list[tuple[int, int, int]]) -> None:
-    usage = [{"model": "gpt-5.1", "input": a, "output": b, "cached": c} for a, b, c in rows]
-    sums = {name: sum(row[name] for row in usage) for name in ("input", "output", "cached")}  # type: ignore[misc]
+    usage = [("gpt-5.1", tokens(*row)) for row in rows]
+    sums = tokens(*(sum(row[place] for row in rows) for place in range(3)))
     total = pricing.cost_of(usage, PRICES).totals.get("USD", Decimal(0))
     assert total == PRICES["gpt-5.1"].cost(sums)
 

@@ -1,20 +1,19 @@
 """`/admin/jobs`: what runs in the background."""
 
-from typing import Any
-
 from cdxsync.api.routes import Caller, Context, Group, Routes
 from cdxsync.background import on_request, status
+from cdxsync.jobs.schemas import JobList, JobRun
 
 ROUTES = Routes(Group.BACKGROUND, Caller.ADMIN)
 
 
 @ROUTES.get("/admin/jobs", "What runs in the background")
-def list_jobs(context: Context) -> dict[str, Any]:
+def list_jobs(context: Context) -> JobList:
     """All jobs."""
-    return {"jobs": status.describe_jobs(context.fleet.settings)}
+    return JobList(jobs=status.list_jobs(context.fleet.settings))
 
 
 @ROUTES.post("/admin/jobs/<name>/run", "Run a job now", errors=(404, 503))
-def run(context: Context, name: str) -> dict[str, Any]:
+def run(context: Context, name: str) -> JobRun:
     """Run a job, and wait a while for its end."""
     return on_request.run_job(context.fleet.settings, name, context.jobs.run)

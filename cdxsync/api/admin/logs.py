@@ -1,10 +1,9 @@
 """`GET /admin/logs`: the audit log."""
 
-from typing import Any
-
 from cdxsync.api import params
 from cdxsync.api.routes import Caller, Context, Group, Parameter, Routes
 from cdxsync.store import audit
+from cdxsync.store.schemas import LogPage
 
 ROUTES = Routes(Group.REPORTS, Caller.ADMIN)
 
@@ -23,7 +22,7 @@ ROUTES = Routes(Group.REPORTS, Caller.ADMIN)
     ),
     errors=(404, 422),
 )
-def list_logs(context: Context) -> dict[str, Any]:
+def list_logs(context: Context) -> LogPage:
     """The newest rows of those wanted."""
     wanted = audit.Wanted(
         host=params.host_filter(),

@@ -1,10 +1,9 @@
 """`/admin/usage` and `/admin/tokens`: what the fleet has used, and what that costs."""
 
-from typing import Any
-
 from cdxsync.api import params
 from cdxsync.api.routes import Caller, Context, Group, Routes
 from cdxsync.usage import pricing, reports, summaries
+from cdxsync.usage.schemas import LineList, UsageMonth, UsagePage, UsageSummary
 
 ROUTES = Routes(Group.REPORTS, Caller.ADMIN)
 
@@ -15,7 +14,7 @@ ROUTES = Routes(Group.REPORTS, Caller.ADMIN)
     query=(params.limit_of(reports.MAX_ROWS), params.HOST, params.BEFORE),
     errors=(404, 422),
 )
-def list_usage(context: Context) -> dict[str, Any]:
+def list_usage(context: Context) -> UsagePage:
     """The newest rows."""
     count = params.limit(reports.MAX_ROWS)
     return reports.recent(count, host=params.host_filter(), before=params.cursor())
@@ -27,7 +26,7 @@ def list_usage(context: Context) -> dict[str, Any]:
     query=(params.MONTH, params.HOST),
     errors=(404, 422),
 )
-def month(context: Context) -> dict[str, Any]:
+def month(context: Context) -> UsageMonth:
     """A month, row by row."""
     wanted = reports.check_month(params.text("month"))
     return pricing.month_report(context.fleet.settings, wanted, params.host_filter())
@@ -39,13 +38,13 @@ def month(context: Context) -> dict[str, Any]:
     query=(params.MONTH, params.HOST),
     errors=(404, 422),
 )
-def summary(context: Context) -> dict[str, Any]:
+def summary(context: Context) -> UsageSummary:
     """A month, summed up."""
     wanted = reports.check_month(params.text("month"))
     return summaries.month_summary(context.fleet.settings, wanted, params.host_filter())
 
 
 @ROUTES.get("/admin/tokens", "Totals by printed line", query=(params.limit_of(reports.MAX_LINES),))
-def list_tokens(context: Context) -> dict[str, Any]:
+def list_tokens(context: Context) -> LineList:
     """The lines with most tokens."""
     return reports.lines(params.limit(reports.MAX_LINES))

@@ -7,18 +7,22 @@ from bottle import request
 from cdxsync.api import bodies, params
 from cdxsync.api.routes import Caller, Context, Group, Routes
 from cdxsync.auth import exchange
+from cdxsync.auth.schemas import AuthAnswer, RetrieveBody, StoreBody
 from cdxsync.codex import versions
 from cdxsync.hosts import admission, registry
+from cdxsync.hosts.schemas import Deregistered
 from cdxsync.store import audit
 
 ROUTES = Routes(Group.HOSTS, Caller.HOST)
 
 
-@ROUTES.post("/auth", "Fetch the canonical auth.json, or store a newer one", errors=(422,))
-def sync(context: Context) -> dict[str, Any]:
+@ROUTES.post(
+    "/auth", "Fetch the canonical auth.json, or store a newer one", body=RetrieveBody | StoreBody, errors=(422,)
+)
+def sync(context: Context) -> AuthAnswer:
     """`retrieve` and `store`, by the body's `command`."""
 
-    def run(caller: admission.Caller, raw: bytes) -> dict[str, Any]:
+    def run(caller: admission.Caller, raw: bytes) -> AuthAnswer:
         body = bodies.object_of(raw)
         reported = exchange.Reported(
             client_version=_reported_version(body, "client_version", "cdx_version"),
@@ -30,11 +34,11 @@ def sync(context: Context) -> dict[str, Any]:
 
 
 @ROUTES.delete("/auth", "Deregister the calling host", query=(params.FORCE_ADDRESS,))
-def deregister(context: Context) -> dict[str, Any]:
+def deregister(context: Context) -> Deregistered:
     """Delete the host that calls."""
     caller = context.hosts.admit(force=params.flag("force"))
     registry.delete(caller, actor=audit.host_actor(caller), action="host.delete", initiator="host_api")
-    return {"deleted": caller.fqdn}
+    return Deregistered(deleted=caller.fqdn)
 
 
 def _reported_version(body: dict[str, Any], *names: str) -> str:

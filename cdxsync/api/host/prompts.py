@@ -1,19 +1,18 @@
 """`/slash-commands`: the prompts that all hosts share, as a host lists, fetches and stores them."""
 
-from typing import Any
-
 from bottle import HTTPResponse, request
 
 from cdxsync.api import conditional, envelope
 from cdxsync.api.routes import Caller, Context, Group, Parameter, Routes
 from cdxsync.prompts import catalog
+from cdxsync.prompts.schemas import PromptBody, PromptList, PromptQuery, PromptRetrieved, PromptStored
 from cdxsync.store import audit
 
 ROUTES = Routes(Group.HOSTS, Caller.HOST)
 _TAG = Parameter("If-None-Match", str, "The `ETag` of an earlier answer; 304 when nothing has changed.")
 
 
-@ROUTES.get("/slash-commands", "List prompts", headers=(_TAG,), answer=dict[str, Any])
+@ROUTES.get("/slash-commands", "List prompts", headers=(_TAG,), answer=PromptList)
 def list_prompts(context: Context) -> HTTPResponse:
     """All prompts without their texts, unless the host knows that list."""
     caller = context.hosts.admit()
@@ -21,21 +20,21 @@ def list_prompts(context: Context) -> HTTPResponse:
     tag = f'"{catalog.revision()}"'
     if conditional.is_current(tag):
         return conditional.not_modified(tag)
-    commands = catalog.listing()
+    prompts = catalog.list_all()
     if request.method != "HEAD":
-        catalog.note_listed(caller, len(commands))
-    return conditional.tagged(envelope.answer({"commands": commands}), tag)
+        catalog.note_listed(caller, len(prompts.commands))
+    return conditional.tagged(envelope.answer(prompts), tag)
 
 
-@ROUTES.post("/slash-commands/retrieve", "Fetch a prompt", errors=(422,))
-def retrieve(context: Context) -> dict[str, Any]:
+@ROUTES.post("/slash-commands/retrieve", "Fetch a prompt", body=PromptQuery, errors=(422,))
+def retrieve(context: Context) -> PromptRetrieved:
     """A prompt with its text, unless the host has that."""
     caller = context.hosts.admit()
-    return catalog.retrieve(context.body(), caller)
+    return catalog.retrieve(catalog.read_query(context.body()), caller)
 
 
-@ROUTES.post("/slash-commands/store", "Store a prompt for the fleet", errors=(422,))
-def store(context: Context) -> dict[str, Any]:
+@ROUTES.post("/slash-commands/store", "Store a prompt for the fleet", body=PromptBody, errors=(422,))
+def store(context: Context) -> PromptStored:
     """Store a prompt, where the host may."""
     caller = context.hosts.admit()
     prompt = catalog.read_prompt(context.body(), context.fleet.settings.max_prompt_bytes)

@@ -1,11 +1,10 @@
 """`/wrapper`: the calling host's own `cdx`, with its key in it."""
 
-from typing import Any
-
 from bottle import HTTPResponse
 
 from cdxsync.api.routes import Caller, Context, Group, Routes
 from cdxsync.codex import versions
+from cdxsync.codex.schemas import WrapperMetadata
 from cdxsync.wrapper import baking
 
 ROUTES = Routes(Group.HOSTS, Caller.HOST)
@@ -13,7 +12,7 @@ SCRIPT = "text/x-shellscript"
 
 
 @ROUTES.get("/wrapper", "Version and digest of the host's cdx")
-def show(context: Context) -> dict[str, Any]:
+def show(context: Context) -> WrapperMetadata:
     """What `download` would give, without it."""
     baked = _bake(context)
     return versions.wrapper_metadata(baked.sha256, len(baked.body))

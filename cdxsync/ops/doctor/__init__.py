@@ -5,10 +5,10 @@ it in a module of its subject and put it in `CHECKS`.
 """
 
 from collections.abc import Collection, Sequence
-from typing import Any
 
 from cdxsync.ops.doctor import certificates, documents, home, hosts, jobs, network, storage
 from cdxsync.ops.doctor.model import Check, Finding, Level, Subject, examine_with, worst
+from cdxsync.ops.doctor.schemas import CheckFinding, Report
 
 CHECKS: Sequence[Check] = (
     Check("settings", home.settings),
@@ -49,9 +49,9 @@ def examine(subject: Subject, skip: Collection[str] = ()) -> list[Finding]:
             subject.database.close()
 
 
-def report(findings: Sequence[Finding]) -> dict[str, Any]:
-    """`GET /admin/doctor`: the worst `level`, and `checks` with what each has found and what mends it."""
-    return {"level": str(worst(findings)), "checks": [finding.data() for finding in findings]}
+def report(findings: Sequence[Finding]) -> Report:
+    """What `GET /admin/doctor` answers."""
+    return Report(level=worst(findings), checks=[CheckFinding.of(finding) for finding in findings])
 
 
 __all__ = ["CHECKS", "NOT_IN_A_SERVER", "Check", "Finding", "Level", "Subject", "examine", "names", "report"]

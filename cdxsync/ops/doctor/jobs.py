@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from cdxsync.background import status
+from cdxsync.jobs.schedule import State
 from cdxsync.ops.doctor.model import Finding, Subject, ok, warn
 from cdxsync.ops.doctor.storage import fleet_of
 from cdxsync.store import migrations
@@ -25,9 +26,9 @@ def jobs(subject: Subject) -> Iterator[Finding]:
         return
     found = status.doctor_findings(fleet)
     for finding in found:
-        yield warn(finding["message"], _MENDS.get(finding["code"], "cdxsync jobs list"))
+        yield warn(finding.message, _MENDS.get(finding.code, "cdxsync jobs list"))
     if not found:
-        listed = status.describe_jobs(fleet.settings)
-        late = [job["name"] for job in listed if job["runs"] == 0 and job["state"] != "off"]
+        listed = status.list_jobs(fleet.settings)
+        late = [job.name for job in listed if job.runs == 0 and job.state is not State.OFF]
         never = f"; not run yet: {', '.join(late)}" if late else ""
-        yield ok(f"{sum(job['state'] != 'off' for job in listed)} of {len(listed)} jobs are on{never}")
+        yield ok(f"{sum(job.state is not State.OFF for job in listed)} of {len(listed)} jobs are on{never}")

@@ -30,10 +30,6 @@ class Finding:
     mend: str = ""
     check: str = ""
 
-    def data(self) -> dict[str, str | None]:
-        """For `--json`."""
-        return {"check": self.check, "level": str(self.level), "text": self.text, "mend": self.mend or None}
-
 
 def ok(text: str) -> Finding:
     """All is well."""

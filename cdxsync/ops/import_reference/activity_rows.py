@@ -19,7 +19,7 @@ from cdxsync.store import named_values
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.tables import Host, LogEntry, SlashCommand, TokenUsage, UsageDay, UsageFleetDay, UsageLine
 from cdxsync.usage import entries, recording
-from cdxsync.usage.entries import Entry
+from cdxsync.usage.schemas import Entry
 
 ACTOR = "import"
 REMOVED = "(removed)"
@@ -151,7 +151,7 @@ def import_prompts(fleet: Fleet, stage: Stage, report: Report, names: dict[int, 
             sha256=prompt.sha256,
             description=prompt.description,
             argument_hint=prompt.argument_hint,
-            prompt=prompt.text,
+            prompt=prompt.prompt,
             source_host=source if isinstance(source, int) and source in names else None,
             created_at=created,
             updated_at=updated,

@@ -1,0 +1,206 @@
+"""What answers say of hosts, and what bodies about them hold (`docs/protocol.md 2`)."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, cast
+
+from msgspec import UNSET, Struct, UnsetType
+
+from cdxsync.base import fields
+from cdxsync.base.errors import Invalid
+from cdxsync.base.schema import Digest, Moment, Secret
+from cdxsync.base.setting_values import read_bool
+from cdxsync.store.tables import Host
+
+HostStatus = Literal["active", "disabled"]
+
+
+class HostSummary(Struct, frozen=True, kw_only=True):
+    """A host, as answers to itself have it."""
+
+    fqdn: str
+    status: HostStatus
+    last_refresh: Moment | None
+    """Of the document that the host was last known to hold."""
+    updated_at: Moment
+    client_version: str | None
+    """The Codex that it runs."""
+    wrapper_version: str | None
+    """The `cdx` that it runs."""
+    api_calls: int
+    allow_roaming_ips: bool
+
+    @classmethod
+    def of(cls, host: Host) -> "HostSummary":
+        """The summary of a row."""
+        return cls(
+            fqdn=host.fqdn,
+            status=cast(HostStatus, host.status),
+            last_refresh=host.last_refresh,
+            updated_at=host.updated_at,
+            client_version=host.client_version,
+            wrapper_version=host.wrapper_version,
+            api_calls=host.api_calls,
+            allow_roaming_ips=host.allow_roaming_ips,
+        )
+
+
+class HostBrief(Struct, frozen=True, kw_only=True):
+    """A host, as answers to a change of it have it."""
+
+    id: int
+    fqdn: str
+    status: HostStatus
+    ip: str | None
+    """The address that its key is bound to."""
+    allow_roaming_ips: bool
+    allow_store_auth: bool
+    allow_store_prompts: bool
+
+    @classmethod
+    def of(cls, host: Host) -> "HostBrief":
+        """The brief form of a row."""
+        return cls(
+            id=host.id,
+            fqdn=host.fqdn,
+            status=cast(HostStatus, host.status),
+            ip=host.ip,
+            allow_roaming_ips=host.allow_roaming_ips,
+            allow_store_auth=bool(host.allow_store_auth),
+            allow_store_prompts=bool(host.allow_store_prompts),
+        )
+
+
+class HostChanged(Struct, frozen=True, kw_only=True):
+    """A host after a change."""
+
+    host: HostBrief
+
+    @classmethod
+    def of(cls, host: Host) -> "HostChanged":
+        """The answer for a row."""
+        return cls(host=HostBrief.of(host))
+
+
+class HostSpared(Struct, frozen=True, kw_only=True):
+    """A host of a list that kept its key, as it is in use."""
+
+    host: HostBrief
+    installer: None = None
+
+
+class Cleared(Struct, frozen=True, kw_only=True):
+    """What was known of a host's credentials, and was removed."""
+
+    last_refresh: Moment | None
+    auth_digest: Digest | None
+    digests: int
+    """How many of its recent digests."""
+    states: int
+
+
+class HostCleared(Struct, frozen=True, kw_only=True):
+    """A host after what was known of its credentials was removed."""
+
+    host: HostBrief
+    cleared: Cleared
+
+
+class HostDeleted(Struct, frozen=True, kw_only=True):
+    """The id of a host that was deleted."""
+
+    deleted: int
+
+
+class Deregistered(Struct, frozen=True, kw_only=True):
+    """The name of a host that has deleted itself."""
+
+    deleted: str
+
+
+class HostRegistered(HostSummary, Secret, frozen=True, kw_only=True):
+    """A host with its new key."""
+
+    id: int
+    api_key: str
+    """Shown this once."""
+
+
+class Installer(Secret, frozen=True, kw_only=True):
+    """What installs `cdx` on a host, once."""
+
+    token: str
+    url: str
+    command: str
+    """What to paste into a shell of the host."""
+    expires_at: Moment
+
+
+class Registered(Secret, frozen=True, kw_only=True):
+    """A registered host with its key and its installer; both can be seen only here."""
+
+    host: HostRegistered
+    installer: Installer
+
+
+class ApiState(Struct, frozen=True, kw_only=True):
+    """The flag that marks the API as disabled."""
+
+    disabled: bool
+
+
+class ApiStateBody(Struct, frozen=True, kw_only=True):
+    """The flag to set."""
+
+    disabled: bool
+
+    @classmethod
+    def read(cls, given: Mapping[str, Any]) -> "ApiStateBody":
+        """The body `given`. Raises `Invalid`."""
+        return cls(disabled=fields.boolean(given, "disabled"))
+
+
+class RegisterBody(Struct, frozen=True, kw_only=True):
+    """Which host to register (`registry.checked_fqdn` reads it)."""
+
+    fqdn: str
+
+
+class RoamingBody(Struct, frozen=True, kw_only=True):
+    """Whether a host may call from any address."""
+
+    allow: bool
+
+    @classmethod
+    def read(cls, given: Mapping[str, Any]) -> "RoamingBody":
+        """The body `given`. Raises `Invalid`."""
+        return cls(allow=fields.boolean(given, "allow"))
+
+
+class PermitBody(Struct, frozen=True, kw_only=True):
+    """What a host may store for the whole fleet; what is missing stays as it is."""
+
+    store_auth: bool | UnsetType = UNSET
+    store_prompts: bool | UnsetType = UNSET
+
+    @classmethod
+    def read(cls, given: Mapping[str, Any]) -> "PermitBody":
+        """The body `given`; a field that is null counts as missing.
+
+        Raises `Invalid` with all wrong fields, also when neither is there.
+        """
+        changes: dict[str, bool] = {}
+        errors: dict[str, list[str]] = {}
+        for name in cls.__struct_fields__:
+            value = given.get(name)
+            if value is None:
+                continue
+            try:
+                changes[name] = read_bool(str(value) if value in (0, 1) else value)
+            except ValueError:
+                errors[name] = ["must be true or false (on or off)"]
+        if not changes and not errors:
+            problem = "one of store_auth and store_prompts is required: true or false"
+            errors = {name: [problem] for name in cls.__struct_fields__}
+        if errors:
+            raise Invalid(errors)
+        return cls(**changes)
