@@ -82,3 +82,16 @@ def test_the_changelog_keeps_its_form() -> None:
         assert kinds == sorted(set(kinds), key=order.index)
         entries = re.findall(r"^- (.{40})", release, re.MULTILINE)
         assert len(entries) == len(set(entries))
+
+
+def test_the_architecture_names_what_is_there() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    package = ROOT / "cdxsync"
+    named = set(re.findall(r"`((?:\w+/)+(?:\w+\.(?:py|sh))?)`", text)) - {"docs/", "man/"}
+    assert len(named) > 40
+    places = (package, ROOT, *package.iterdir())
+    missing = {name for name in named if not any((place / name).exists() for place in places)}
+    assert missing - {"auth/schemas.py"} == set()
+    floors = re.findall(r"(?m)^   (\w+)/|\s{3}(\w+)/ ", text.partition("```")[2].partition("```")[0])
+    packages = {path.name for path in package.iterdir() if (path / "__init__.py").exists()} - {"dashboard"}
+    assert {first or second for first, second in floors} | {"host", "admin"} == packages | {"host", "admin"}
