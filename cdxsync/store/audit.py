@@ -1,4 +1,4 @@
-"""The audit log: one row for each thing done, with who did it."""
+"""The audit log: one row per action, with its actor."""
 
 import json
 from contextvars import ContextVar
@@ -14,10 +14,10 @@ from cdxsync.store.schemas import LogPage, LogRow
 from cdxsync.store.tables import Host, LogEntry
 
 ANYONE = "anyone"
-"""Actor of a call that proves nothing but a single-use token."""
+"""Actor of a call that shows only a single-use token."""
 MAX_ROWS = 500
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""The id of the HTTP request that this context works for; rows carry it."""
+"""The id of the HTTP request of this context; rows have it."""
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 _INSERT = Prepared(
     lambda host, actor, action, details, created_at, request_id: LogEntry.insert(
@@ -56,14 +56,14 @@ def record(action: str, *, actor: str, host: HostLike | None = None, **details: 
 
 
 def note(action: str, *, host: HostLike | None = None, actor: str | None = None, **details: object) -> None:
-    """Add a row in a transaction of its own; the actor is the host, or anyone, where none is named."""
+    """Add a row in a transaction of its own; without `actor` it is the host, or anyone."""
     name = actor or (host_actor(host) if host is not None else ANYONE)
     write(lambda: record(action, actor=name, host=host, **details))
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which rows: of a host; with an action that begins so; with texts in the actor, or in it or the details."""
+    """A filter of rows: host, beginning of the action, text in the actor, text in actor or details."""
 
     host: Host | None = None
     action: str = ""

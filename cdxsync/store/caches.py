@@ -1,4 +1,4 @@
-"""Values of the database that are kept in memory, for each database apart."""
+"""Values of the database that are cached in memory, per database."""
 
 import threading
 import time
@@ -15,7 +15,7 @@ Value = TypeVar("Value")
 
 
 class TimedCache(Generic[Value]):
-    """What `read` gives, at most `seconds` old: for values that many requests read and that seldom change."""
+    """What `read` gives, at most `seconds` old: for values that many requests read and that rarely change."""
 
     def __init__(self, read: Callable[[], Value], *, seconds: float) -> None:
         self._read = read
@@ -37,15 +37,15 @@ class TimedCache(Generic[Value]):
         return value
 
     def forget(self) -> None:
-        """Read again next time."""
+        """Make the next call read again."""
         with self._lock:
             self._kept.pop(current(), None)
 
 
 class GenerationCache(Generic[Value]):
-    """What `read` gives, read again only when it may have changed: for values that nearly all write work reads.
+    """What `read` gives, read again only when it may have changed: for values that almost all write work reads.
 
-    Outside of write work it is read each time: write work alone is sure to notice a change. The database tells the
+    Outside of write work it is read each time: only write work is sure to notice a change. The database tells the
     writer that others have written, and who writes such values in this process says so (`database.outdate`).
     """
 

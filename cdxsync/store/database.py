@@ -25,10 +25,10 @@ POOL_SIZE = 8
 
 
 class Database:
-    """One database, for any number of threads. Several may be open in a process; none sees another's rows."""
+    """One database, for any number of threads. A process may open several; none sees another's rows."""
 
     def __init__(self, engine: Engine) -> None:
-        """Nothing is opened yet: connections are made when first used."""
+        """Opens nothing: connections are made when first used."""
         self.engine = engine
         self.peewee = engine.database()
         self._lock = threading.Lock()
@@ -46,7 +46,7 @@ class Database:
             with translated():
                 database.peewee.connect(reuse_if_open=True)
         except peewee.DatabaseError as error:
-            raise DatabaseAway(f"{database.engine.shown}: {error}; restore it from a backup") from None
+            raise DatabaseAway(f"{database.engine.shown}: {error}. Restore it from a backup") from None
         return database
 
     @contextlib.contextmanager
@@ -90,7 +90,7 @@ class Database:
         self.disconnect()
 
     def writer(self) -> Writer:
-        """The writer, which is started when it is not at work."""
+        """The writer, started if it is not running."""
         writer = self._writer
         if writer is not None and writer.is_alive():
             return writer
@@ -105,7 +105,7 @@ class Database:
         return writer if writer is not None and writer.is_current() else None
 
     def forget_writer(self) -> None:
-        """In a forked process, which has the queue but not its thread."""
+        """After a fork: the child has the queue, but not its thread."""
         self._writer, self._lock = None, threading.Lock()
 
 

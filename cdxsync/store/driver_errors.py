@@ -12,23 +12,23 @@ from cdxsync.base.errors import DatabaseAway
 _log = logging.getLogger("cdxsync.store")
 
 Explain = Callable[[BaseException], str | None]
-"""What an error says of the state of the database; None when it is a mistake of ours."""
+"""The state of the database that an error tells of; None for a fault of the program."""
 
 
 def _explain_sqlite(error: BaseException) -> str | None:
     if not isinstance(error, sqlite3.OperationalError | sqlite3.InterfaceError):
         return None
-    # SQLITE_ERROR is a statement that SQLite does not take.
+    # SQLITE_ERROR is a statement that SQLite refuses.
     return None if getattr(error, "sqlite_errorname", "") == "SQLITE_ERROR" else str(error)
 
 
 _explain: dict[type[BaseException], Explain] = {sqlite3.Error: _explain_sqlite}
 known: tuple[type[BaseException], ...] = (peewee.PeeweeException, sqlite3.Error)
-"""All that Peewee and the drivers in use raise."""
+"""The base classes of all errors of Peewee and of the drivers in use."""
 
 
 def know_driver(base: type[BaseException], explain: Explain) -> None:
-    """Know a further driver by the base of its errors."""
+    """Add a driver by the base of its errors."""
     global known
     if base not in _explain:
         _explain[base] = explain
@@ -58,12 +58,12 @@ def _reason(error: BaseException) -> str | None:
 
 
 def database_away(error: BaseException, reason: str | None = None) -> DatabaseAway:
-    """What to raise instead of an error of a driver; the log has all that it says, clients the `reason` alone.
+    """What to raise instead of a driver's error; the log has its whole text, clients get only the `reason`.
 
-    What SQLite says holds nothing of the network or of rows, and is a reason.
+    SQLite's texts hold nothing of the network or of rows, so they may be the reason.
     """
     text = str(error).strip() or type(error).__name__
     _log.error("database: %s", text)
     local = isinstance(error, sqlite3.Error) or isinstance(error.__context__, sqlite3.Error)
-    reason = reason or _reason(error) or (text if local else "the log of the server says why")
+    reason = reason or _reason(error) or (text if local else "see the log of the server")
     return DatabaseAway(f"The database cannot be used now: {reason}")

@@ -1,7 +1,7 @@
 """A keyring that comes from outside the home: from a systemd credential, or from the setting `keyring`.
 
-It has the format of `keyring.json` and is never written. The home then has a `keyring.json` that holds no keys, only
-the mark that they come from outside, so that an initialised home always has that file.
+It has the format of `keyring.json` and is never written. The home then has a `keyring.json` that holds only the mark
+that the keys come from outside, so that an initialised home always has that file.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ PLACES = f"the systemd credential {CREDENTIAL}, or CDXSYNC_KEYRING"
 
 @dataclass(frozen=True)
 class ExternalKeyring:
-    """Where a keyring comes from: a file that is only read, or a text."""
+    """Where a keyring comes from: a read-only file, or a text."""
 
     name: str
     path: Path | None = None
@@ -38,7 +38,7 @@ class ExternalKeyring:
 
 
 def find(setting: str, environ: Mapping[str, str]) -> ExternalKeyring | None:
-    """The keyring from outside: that of the setting `keyring`, or else the systemd credential; None without either."""
+    """The keyring from outside: that of the setting `keyring`, or else the systemd credential; None if there is neither."""
     if setting:
         return ExternalKeyring("the setting keyring (CDXSYNC_KEYRING)", text=setting)
     directory = environ.get("CREDENTIALS_DIRECTORY", "")

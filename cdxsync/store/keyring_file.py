@@ -1,12 +1,13 @@
-"""The file of a keyring: making it, adding and removing keys, and using it as it stands now.
+"""The file of a keyring: making it, adding and removing keys, and using its present content.
 
     {"active": "<id>", "keys": {"<id>": "<base64 of 32 bytes>"}, "created": {"<id>": "<stamp>"}, "resealing": false}
 
-`resealing` stays true from adding a key until all that the older ones sealed has been sealed anew. The file is 0600
+`resealing` is true from adding a key until every value is sealed with it. The file is 0600
 and replaced atomically. A keyring from outside (`cdxsync.store.keyring_external`) has the same format and is only read.
 """
 
 import base64
+import binascii
 import json
 import logging
 import secrets
@@ -28,14 +29,14 @@ _log = logging.getLogger("cdxsync.store")
 
 
 class KeyringElsewhere(Failed):
-    """The keyring comes from outside the home, and is not here."""
+    """The keyring comes from outside the home, and is missing."""
 
     default_code = "keyring_missing"
 
 
 @dataclass(frozen=True)
 class Content:
-    """What stands in a keyring file."""
+    """The content of a keyring file."""
 
     active: str
     keys: dict[str, bytes] = field(repr=False)
@@ -43,14 +44,14 @@ class Content:
     resealing: bool = False
 
     def with_new_key(self) -> "Content":
-        """The same with a new random key, which is the active one."""
+        """A copy with a new random key, which is active."""
         key_id = secrets.token_hex(4)
         stamp = datetime.now(UTC).isoformat(timespec="seconds")
         keys = {**self.keys, key_id: AESGCM.generate_key(8 * KEY_BYTES)}
         return replace(self, active=key_id, keys=keys, created={**self.created, key_id: stamp})
 
     def without(self, key_id: str) -> "Content":
-        """The same without a key, which must not be the active one."""
+        """A copy without a key, which must not be the active one."""
         keys = {name: key for name, key in self.keys.items() if name != key_id}
         created = {name: stamp for name, stamp in self.created.items() if name != key_id}
         return replace(self, keys=keys, created=created)
@@ -76,21 +77,22 @@ def write(path: Path, content: Content) -> None:
 
 
 def mark(path: Path) -> None:
-    """Write a keyring file that says that the keys come from outside."""
+    """Write the mark that the keys come from outside."""
     write_private(path, MARK)
 
 
 def read(path: Path, external: ExternalKeyring | None = None) -> Content:
     """The keyring of a home with the keyring file `path`, and `external` when there is one.
 
-    Raises `Failed` when it is missing or not one, `KeyringElsewhere` when it comes from outside and `external` is None,
-    and `Conflict` when there are two: they would drift apart at the next change of keys.
+    Raises `Failed` when it is missing or malformed, `KeyringElsewhere` when it comes from outside and `external` is
+    None, and `Conflict` when there are two: they would differ after the next change of keys.
     """
     try:
         text = path.read_bytes()
     except FileNotFoundError:
         raise Failed(
-            f"{path}: the keyring is missing; without it stored credentials cannot be read. Put it back from a backup",
+            f"{path}: the keyring is missing, and without it stored credentials cannot be read. Restore it from a"
+            " backup",
             code="keyring_missing",
         ) from None
     except OSError as error:
@@ -98,46 +100,59 @@ def read(path: Path, external: ExternalKeyring | None = None) -> Content:
     if text.strip() == MARK.strip():
         if external is None:
             raise KeyringElsewhere(
-                f"{path} says that the keyring comes from outside, and none is here. Run this with {PLACES}"
+                f"{path} says that the keyring comes from outside, but none was given. Run this with {PLACES}"
             )
         return decode(external.read(), external.name)
     content = decode(text, str(path))
     if external is not None:
         raise Conflict(
-            f"There are two keyrings: {path}, and {external.name}. Keep one. To keep the second, see that it has key"
-            f" {', '.join(content.keys)}, then move {path} away",
+            f"There are two keyrings: {path}, and {external.name}. Keep one. To keep the second, make sure that it has"
+            f" key {', '.join(content.keys)}, then move {path} away",
             code="keyring_ambiguous",
         )
     return content
 
 
 def decode(text: bytes, name: str) -> Content:
-    """The keyring in `text`; `name` is for the message of the `Failed` that it raises."""
+    """The keyring in `text`. Raises `Failed`, with `name` in its message."""
     try:
         content = json.loads(text)
         keys = {str(key_id): base64.b64decode(key, validate=True) for key_id, key in content["keys"].items()}
         if content["active"] not in keys:
             raise ValueError("the active key is not among the keys")
         if any(len(key) != KEY_BYTES for key in keys.values()):
-            raise ValueError("a key has not 32 bytes")
+            raise ValueError(f"a key does not have {KEY_BYTES} bytes")
         created = {str(key_id): str(stamp) for key_id, stamp in content.get("created", {}).items()}
         return Content(content["active"], keys, created, resealing=content.get("resealing") is True)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Failed(
-            f"{name}: not a keyring: {type(error).__name__}; restore it from a backup", code="keyring_unusable"
+            f"{name}: not a keyring: {_reason(error)}. Restore it from a backup", code="keyring_unusable"
         ) from None
 
 
+def _reason(error: Exception) -> str:
+    """Why a text is not a keyring, without anything of it: it may hold keys."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"not JSON (line {error.lineno})"
+    if isinstance(error, UnicodeDecodeError):
+        return "not UTF-8"
+    if isinstance(error, binascii.Error):
+        return "a key is not base64"
+    if isinstance(error, ValueError):
+        return str(error)
+    return "the members active and keys are not as they must be"
+
+
 class KeyringFile:
-    """The keyring of a home, always as its file, or what comes from outside, stands now; safe for threads.
+    """The keyring of a home, with the present content of its file, or of what comes from outside. Thread-safe.
 
-    One that comes from outside and is not here seals and opens nothing; all that needs neither goes on.
+    One that comes from outside and is missing seals and opens nothing; work that needs neither goes on.
 
-    Whoever seals does it within the write transaction that stores the result. So a key that nothing in the database
-    needs any more is sealed with by nobody either (`cdxsync.ops.keys.retire`).
+    A value is sealed within the write transaction that stores it. So a key without values in the database is in use
+    nowhere (`cdxsync.ops.keys.retire`).
 
-    Servers that share a database have each a keyring. `sealing_key` tells which key the fleet seals with, given the one
-    that is active here; a server whose keyring has it not must not seal with one that others lack or think unused.
+    Servers that share a database have a keyring each. `sealing_key` returns the key that the fleet seals with, given
+    the active one here; a server without that key must not seal with one that others lack or take for unused.
     """
 
     def __init__(
@@ -164,7 +179,7 @@ class KeyringFile:
         return str(self.path) if self.external is None else self.external.name
 
     def content(self) -> Content:
-        """All that is in the keyring. Raises `Failed` or `Conflict`."""
+        """The whole keyring. Raises `Failed` or `Conflict`."""
         return read(self.path, self.external)
 
     def seal(self, plaintext: bytes, context: str) -> str:
@@ -179,7 +194,7 @@ class KeyringFile:
         if wanted not in ring.ids:
             raise UnknownKey(
                 f"The fleet seals with key {wanted!r}, which is not in the keyring of this server ({self.where}). All"
-                " servers of one database need the same keyring: copy it from the one that has this key"
+                " servers of one database need the same keyring: copy it from a server that has this key"
             )
         return ring.seal(plaintext, context, wanted)
 
@@ -199,7 +214,7 @@ class KeyringFile:
                     self._ring = self._load()
                     self._stat = identity
             except CdxsyncError as error:
-                _log.error("the keyring as it was goes on being used: %s", error.message)
+                _log.error("the keyring cannot be read; the previous one stays in use: %s", error.message)
             if self._ring is None:
                 raise KeyringElsewhere(self._absence)
             return self._ring

@@ -17,7 +17,7 @@ def get(name: str) -> str | None:
 
 
 def get_dated(*names: str) -> dict[str, tuple[str, str]]:
-    """The values of `names`, each with when it was put; those that are not there are left out."""
+    """The values of `names`, each with the time of its last change; missing ones are left out."""
     found = {name: _DATED.row(name=name) for name in names}
     return {name: (str(row[0]), str(row[1])) for name, row in found.items() if row is not None}
 
@@ -31,6 +31,6 @@ def put(name: str, value: str) -> None:
 
 
 def drop(name: str) -> None:
-    """Forget `name`, within the caller's write transaction."""
+    """Delete `name`, within the caller's write transaction."""
     Version.delete().where(Version.name == name).execute()
     database.outdate()

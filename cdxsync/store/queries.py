@@ -1,4 +1,4 @@
-"""Queries: statements whose SQL is made once, and long lists page by page."""
+"""Queries: statements whose SQL is built once, and long lists page by page."""
 
 import functools
 import inspect
@@ -11,18 +11,18 @@ from peewee import BooleanField, Value
 from cdxsync.store.scope import current
 
 DEFAULT_LIMIT = 50
-"""Rows of a page, where no number is asked for."""
+"""Default number of rows of a page."""
 
 
 class _Slot:
-    """Stands for a parameter's value until the query is run."""
+    """Placeholder of a parameter until the query runs."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
 
 class _Statement(NamedTuple):
-    """A query as one kind of database takes it."""
+    """A query in the SQL of one kind of database."""
 
     sql: str
     parameters: list[Any]
@@ -32,7 +32,7 @@ class _Statement(NamedTuple):
 class Prepared:
     """A query over the tables with values left open: `build` makes it from a placeholder for each of its parameters.
 
-    Peewee takes longer to write a statement than SQLite to run it: the SQL is made once.
+    Peewee takes longer to build a statement than SQLite to run it: the SQL is built once.
 
     The values go to the driver as they are: texts, numbers and None.
     """
@@ -57,7 +57,7 @@ class Prepared:
         return database.connection().execute(statement.sql, given)
 
     def execute(self, **values: Any) -> Any:
-        """Run it past Peewee; returns the driver's cursor. Raises the driver's errors."""
+        """Run it without Peewee; returns the driver's cursor. Raises the driver's errors."""
         return self._run(current().peewee, values)
 
     def insert(self, **values: Any) -> int:
@@ -70,7 +70,7 @@ class Prepared:
         """The first row as a tuple, or None."""
         cursor = self.execute(**values)
         row = cursor.fetchone()
-        cursor.close()  # else an unread rest would keep the thread's view of the database as it was
+        cursor.close()  # an unread rest would keep the thread's old view of the database
         return row
 
     def rows(self, **values: Any) -> list[Any]:
@@ -79,7 +79,7 @@ class Prepared:
         return rows
 
     def changed(self, **values: Any) -> int:
-        """How many rows an UPDATE or DELETE has changed."""
+        """Number of rows that an UPDATE or DELETE changed."""
         return int(self.execute(**values).rowcount)
 
     @functools.cached_property
@@ -104,7 +104,7 @@ class Prepared:
 
 
 def newest_first(query: Any, key: Any, *, limit: int, before: int | None) -> tuple[list[Any], int | None]:
-    """The rows of one page of `query`, and the cursor of the next page, None when there is nothing more.
+    """The rows of one page of `query`, and the cursor of the next page, None on the last page.
 
     `key` is the table's ascending id. `before` is the cursor of an earlier page.
     """

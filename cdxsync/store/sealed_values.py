@@ -1,4 +1,4 @@
-"""Where sealed values are kept: the columns, and the context that each value is bound to."""
+"""The columns with sealed values, and the context that each value is bound to."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from cdxsync.store.sealing import prefix_of
 from cdxsync.store.tables import AuthEntry, AuthPayload, InstallToken
 
 _PREFIX_LENGTH = 200
-"""More characters than the format and any key id take."""
+"""More characters than the format and any key id need."""
 
 
 def payload_body(payload_id: int) -> str:
@@ -71,7 +71,7 @@ class Column:
         return int(self.table.select().where(where).count())
 
     def replace(self, old: Sealed, text: str) -> bool:
-        """Put `text` in the place of a value, unless it has changed or gone; within a write transaction."""
+        """Replace a value by `text`, unless it was changed or deleted; within a write transaction."""
         where = (self.table.id == old.id) & (self.column == old.text)
         return bool(self.table.update({self.column: text}).where(where).execute())
 

@@ -1,6 +1,6 @@
 """Encryption at rest: AES-256-GCM under a keyring of named keys.
 
-A sealed text is `cdx1:<key id>:<base64 of nonce and ciphertext>`. Each is bound to the place where it is kept (its
+A sealed text is `cdx1:<key id>:<base64 of nonce and ciphertext>`. Each is bound to the place where it is stored (its
 context, see `cdxsync.store.sealed_values`), so that it opens nowhere else.
 """
 
@@ -18,20 +18,20 @@ _NONCE_BYTES = 12
 
 
 class UnknownKey(Unavailable, Failed):
-    """Sealed, or to be sealed, with a key that is not in the keyring here; another server may have it."""
+    """Sealed, or to be sealed, with a key that the keyring here lacks; another server may have it."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, code="keyring_key_missing")
 
 
 def key_id_of(sealed: str) -> str:
-    """The id of the key under which a text, or the start of one, was sealed; "" when it was not sealed."""
+    """The id of the key under which a text, or the start of one, was sealed; "" for other texts."""
     parts = sealed.split(":", 2)
     return parts[1] if len(parts) == 3 and parts[0] == _FORMAT else ""
 
 
 def prefix_of(key_id: str) -> str:
-    """How all that was sealed under a key begins."""
+    """The beginning of every text sealed under a key."""
     return f"{_FORMAT}:{key_id}:"
 
 
@@ -51,21 +51,23 @@ class Keyring:
         return f"{prefix_of(name)}{base64.b64encode(nonce + sealed).decode()}"
 
     def open(self, sealed: str, context: str) -> bytes:
-        """What was sealed. Raises `Failed` when its key is not in the ring, or it was altered or moved."""
+        """The plain text of a sealed one. Raises `Failed` when the ring lacks its key, or it was altered or moved."""
         parts = sealed.split(":")
         if len(parts) != 3 or parts[0] != _FORMAT:
             raise Failed(
-                f"{context}: not a sealed value; restore the database from a backup", code="sealed_value_unusable"
+                f"{context}: not a sealed value. Restore the database from a backup", code="sealed_value_unusable"
             )
         key = self._keys.get(parts[1])
         if key is None:
-            raise UnknownKey(f"{context}: sealed with key {parts[1]!r}, which is not in the keyring; restore that key")
+            raise UnknownKey(
+                f"{context}: sealed with key {parts[1]!r}, which is not in the keyring. Restore that key from a backup"
+            )
         try:
             raw = base64.b64decode(parts[2], validate=True)
             return key.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], context.encode())
         except (InvalidTag, ValueError):
             raise Failed(
-                f"{context}: cannot be opened with key {parts[1]!r}: altered, or a wrong key; restore database and"
+                f"{context}: cannot be opened with key {parts[1]!r}: altered, or the key is wrong. Restore database and"
                 " keyring from one backup",
                 code="sealed_value_unusable",
             ) from None

@@ -1,4 +1,4 @@
-"""SQLite files beside the one that is open: copying a live database, and looking whether one is sound."""
+"""SQLite files besides the open one: copying a live database, and checking one."""
 
 import contextlib
 import sqlite3
@@ -29,28 +29,26 @@ def copy_live(source: Path, target: Path) -> None:
             ) as live,
             contextlib.closing(sqlite3.connect(target)) as copy,
         ):
-            # All pages in one step: a copy in several would start again at each write of another process.
+            # All pages in one step: a copy in several steps would restart at each write of another process.
             live.backup(copy, pages=-1)
             copy.execute("PRAGMA journal_mode = DELETE").fetchall()
     except sqlite3.Error as error:
-        raise DatabaseAway(f"{source}: cannot be copied: {error}. See: cdxsync doctor") from None
+        raise DatabaseAway(f"{source}: cannot be copied: {error}. Run: cdxsync doctor") from None
 
 
 def problems(path: Path) -> list[str]:
-    """What SQLite finds wrong with a database file: its structure, and rows that refer to rows that are not there."""
+    """What SQLite finds wrong with a database file: structure, and rows that refer to missing rows."""
     try:
         with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)) as database:
             found = [str(row[0]) for row in database.execute("PRAGMA integrity_check(100)") if row[0] != "ok"]
             orphans = database.execute("PRAGMA foreign_key_check").fetchall()
-            return found + [
-                f"{table} row {row} refers to a row of {other} that is not there" for table, row, other, _ in orphans
-            ]
+            return found + [f"{table} row {row} refers to a missing row of {other}" for table, row, other, _ in orphans]
     except sqlite3.Error as error:
         return [str(error)]
 
 
 def schema(path: Path) -> list[str]:
-    """The migrations that a database file has seen."""
+    """The migrations that were applied to a database file."""
     with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
         if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'schema_migrations'").fetchone():
             return []
@@ -69,7 +67,7 @@ def scope_of(path: Path) -> Iterator[Database]:
 
 
 class _SingleFile(SqliteEngine):
-    """A file that stays without journals beside it: it is to be moved."""
+    """A file without journals beside it, so that it can be moved."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

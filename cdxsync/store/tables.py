@@ -1,6 +1,6 @@
-"""The tables as Peewee models. The schema itself is made by `cdxsync.store.migrations`; a test compares the two.
+"""The tables as Peewee models. `cdxsync.store.migrations` creates the schema; a test compares the two.
 
-Moments are texts as `clock.stamp` writes them; they sort as the moments do.
+Moments are texts as `clock.stamp` writes them; they sort in order of time.
 """
 
 import peewee
@@ -21,7 +21,7 @@ class Table(Model):
 
 
 class Host(Table):
-    """A registered machine. Its API key is kept as a SHA-256 only."""
+    """A registered machine. Only the SHA-256 of its API key is stored."""
 
     id = AutoField()
     fqdn = CharField(255, unique=True)
@@ -38,9 +38,9 @@ class Host(Table):
     created_at = CharField(32)
     updated_at = CharField(32, index=True)
     usage_total = BigIntegerField(default=0, index=True)
-    """All tokens that the host has reported."""
+    """Total of tokens that the host reported."""
     latest_usage_id = IntegerField(null=True)
-    """The host's newest row in `token_usages`; that row may have been pruned since."""
+    """The host's newest row in `token_usages`; that row may be deleted by now."""
     allow_store_auth = BooleanField(default=True)
     """Whether the host may store auth documents for the fleet."""
     allow_store_prompts = BooleanField(default=True)
@@ -87,7 +87,7 @@ class AuthEntry(Table):
 
 
 class HostAuthState(Table):
-    """Which canonical document a host was last known to hold."""
+    """The canonical document that a host had when it last called."""
 
     host = ForeignKeyField(Host, primary_key=True, on_delete="CASCADE")
     payload = ForeignKeyField(AuthPayload, on_delete="CASCADE")
@@ -99,7 +99,7 @@ class HostAuthState(Table):
 
 
 class HostAuthDigest(Table):
-    """A digest lately seen with a host; for display."""
+    """A recent digest of a host; for display."""
 
     id = AutoField()
     host = ForeignKeyField(Host, on_delete="CASCADE")
@@ -114,7 +114,7 @@ class HostAuthDigest(Table):
 
 
 class InstallToken(Table):
-    """A single-use installer. The token is kept as a SHA-256; the API key is sealed, and wiped on use or expiry."""
+    """A single-use installer. Of its token only the SHA-256 is stored; the sealed API key goes on use or expiry."""
 
     id = AutoField()
     token_sha256 = CharField(64, unique=True)
@@ -159,7 +159,7 @@ class Version(Table):
 
 
 class Counters(Table):
-    """Base of the roll-ups: sums over usage rows, kept in the transaction that stores them."""
+    """Base of the roll-ups: sums over usage rows, updated in the transaction that stores them."""
 
     id = AutoField()
     total = BigIntegerField(default=0)
@@ -184,7 +184,7 @@ class UsageDay(Counters):
 
 
 class UsageFleetDay(Counters):
-    """Token totals of the whole fleet by day and model; hosts that were deleted since are in it."""
+    """Token totals of the whole fleet by day and model; deleted hosts are included."""
 
     day = CharField(10)
     model = CharField(128, default="")
@@ -206,7 +206,7 @@ class UsageLine(Counters):
 
 
 class TokenUsage(Table):
-    """One reported use of tokens: the numbers that were given, or a line that could not be read as numbers."""
+    """One reported use of tokens: the given numbers, or a line without readable numbers."""
 
     id = AutoField()
     host = ForeignKeyField(Host, null=True, on_delete="SET NULL")
@@ -225,7 +225,7 @@ class TokenUsage(Table):
 
 
 class IdempotencyKey(Table):
-    """The answer that a call with an `Idempotency-Key` got, for when it is sent again."""
+    """The answer to a call with an `Idempotency-Key`, for its repetition."""
 
     id = AutoField()
     host = ForeignKeyField(Host, on_delete="CASCADE")
@@ -240,7 +240,7 @@ class IdempotencyKey(Table):
 
 
 class SlashCommand(Table):
-    """A slash-command prompt. `filename_key` is the lower-cased name: names are unique without regard to case."""
+    """A slash-command prompt. `filename_key` is the lower-cased name: names are unique in any case."""
 
     id = AutoField()
     filename = CharField(255)
@@ -260,7 +260,7 @@ class SlashCommand(Table):
 
 
 class SlashCommandVersion(Table):
-    """What a prompt said before it was changed or deleted, since `stored_at`, when `source` had stored it."""
+    """An earlier text of a prompt, which `source` stored at `stored_at`."""
 
     id = AutoField()
     filename = CharField(255)
@@ -275,9 +275,9 @@ class SlashCommandVersion(Table):
 
 
 class Job(Table):
-    """A background job of the whole fleet of servers: who runs it until when, when it is due, how it last ended.
+    """A background job of the whole fleet of servers: its lease, when it is due, how it last ended.
 
-    `wanted` says why it shall run at once; `not_before` is how long a service has asked us to wait.
+    `wanted` is why it shall run at once; `not_before` is until when a service asked us to wait.
     """
 
     name = CharField(64, primary_key=True)
@@ -352,7 +352,7 @@ class PricingSnapshot(Table):
 
 
 class RunnerEvent(Table):
-    """A check of the canonical document (`auth.validate`), or what became of one that Codex refreshed in it."""
+    """A check of the canonical document (`auth.validate`), or the outcome of a refresh in it."""
 
     id = AutoField()
     action = CharField(64)
@@ -370,9 +370,9 @@ class RunnerEvent(Table):
 
 
 class RefreshIntent(Table):
-    """Written before Codex may spend the refresh token of the document `digest`, closed with what came of it.
+    """Written before Codex may use up the refresh token of the document `digest`, closed with the outcome.
 
-    One that is open although nobody holds the runner's lease is of a server that was cut off in between.
+    An open one while no process holds the runner's lease is from a killed server.
     """
 
     id = AutoField()
@@ -388,6 +388,6 @@ class RefreshIntent(Table):
 
 
 def insertion_order() -> list[type[Table]]:
-    """All tables, in an order in which rows can be put in: they refer to rows of tables that come earlier only."""
+    """All tables, in an order for inserting rows: they refer only to rows of earlier tables."""
     models = [model for base in (Table, Counters) for model in base.__subclasses__() if model is not Counters]
     return list(peewee.sort_models(models))  # type: ignore[attr-defined]

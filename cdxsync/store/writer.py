@@ -1,8 +1,8 @@
-"""The one thread of a process that writes: what many threads want written at once shares a commit.
+"""The one thread of a process that writes: concurrent writes of many threads share a commit.
 
-A commit costs a wait for the disk, and SQLite has one writer at a time. So all write work of a process goes through one
-queue, in order. Its thread runs what has come in one transaction, each in a savepoint of its own, commits, and only
-then lets those who wait go on: a request is answered after the commit that holds what it wrote.
+A commit waits for the disk, and SQLite has one writer at a time. So all write work of a process goes through one queue,
+in order. Its thread runs what is queued in one transaction, each item in a savepoint of its own, commits, and only then
+lets the waiting threads go on: a request is answered after the commit that holds what it wrote.
 """
 
 import contextvars
@@ -24,19 +24,19 @@ from cdxsync.store.engines.base import BUSY_TIMEOUT_SECONDS, Engine
 Result = TypeVar("Result")
 
 BATCH_SECONDS = 0.02
-"""After this long a batch takes in no more, so that quick work waits for slow work ahead of it, and for no more."""
+"""After this time a batch takes no more items, so that quick work waits only for the slow work ahead of it."""
 GATHER_SECONDS = 0.005
-"""How long a batch waits at most for those who shared the last one to come again."""
+"""How long a batch waits at most for the threads that shared the last one."""
 _GATHER_STEP_SECONDS = 0.001
 _UNKNOWN = -2
-"""The mark of a connection that has not been used: what it is told next is news."""
+"""The mark of an unused connection: the next one differs from it."""
 _STOP_SECONDS = 10.0
 _LOOK_SECONDS = 5.0
 _log = logging.getLogger("cdxsync.store")
 
 
 class _Item:
-    """Work that waits, and then is done or has failed; the lock `go` is held until its thread may go on."""
+    """An item of work; the lock `go` is held until its thread may go on."""
 
     __slots__ = ("error", "go", "result", "since", "work")
 
@@ -75,7 +75,7 @@ class Writer:
         while not item.go.acquire(timeout=_LOOK_SECONDS):
             if not self._thread.is_alive():
                 raise DatabaseAway(
-                    "The thread that writes has ended; look whether this was written, and start the server again",
+                    "The writer thread ended; the change may not be saved. Restart the server",
                     code="commit_unknown",
                 )
         if item.error is not None:
@@ -88,15 +88,15 @@ class Writer:
         return threading.get_ident() == self._thread.ident
 
     def outdate(self) -> None:
-        """Begin another generation, within write work: what was read before may have changed."""
+        """Begin another generation, within write work: earlier readings may be stale."""
         self.generation = {}
 
     def is_alive(self) -> bool:
-        """Whether it takes work."""
+        """Whether it accepts work."""
         return not self._stopping and self._thread.is_alive()
 
     def stop(self) -> None:
-        """Take no more work, finish what is queued, and close the connection."""
+        """Accept no more work, finish the queue, and close the connection."""
         self._stopping = True
         self._queue.put(None)
         self._thread.join(_STOP_SECONDS)
@@ -108,9 +108,9 @@ class Writer:
                 self._gather()
                 self._write(batch)
             except BaseException as error:
-                # Nothing of the batch is kept, or nobody knows.
+                # The batch was rolled back, or its commit is unknown.
                 if not isinstance(error, (DatabaseAway, *driver_errors.known)):
-                    _log.exception("the writer goes on after a failure of its own")
+                    _log.exception("internal error of the writer, which goes on")
                 self._disconnect()
                 self._fail(batch, error)
             else:
@@ -125,10 +125,10 @@ class Writer:
         self._disconnect()
 
     def _gather(self) -> None:
-        """Wait a moment for those who shared the last batch, while they come: a commit costs the same for all.
+        """Wait a moment for the threads that shared the last batch: a commit costs the same for all.
 
-        It also lets them get to their next write undisturbed. The interpreter runs one thread at a time, and SQLite
-        lets go of it at every step: beside threads that are busy, each step would cost the writer a change of threads.
+        It also lets them reach their next write undisturbed. The interpreter runs one thread at a time, and SQLite
+        releases it at every step: beside busy threads, each step would cost the writer a thread switch.
         """
         end = time.monotonic() + GATHER_SECONDS
         seen, steps_since = 0, 0
@@ -140,14 +140,14 @@ class Writer:
             time.sleep(_GATHER_STEP_SECONDS)
 
     def _write(self, batch: list[_Item]) -> None:
-        """Run the first item of `batch` and what else has come, which is added to it, in one transaction.
+        """Run the first item of `batch` and what else is queued, which is added to it, in one transaction.
 
         Raises when nothing was committed.
         """
         try:
             connection = self._begin(batch[0].since + BUSY_TIMEOUT_SECONDS)
         except BaseException:
-            batch += self._queued()  # they wait behind the same lock, or for the same file
+            batch += self._queued()  # they wait for the same lock, or for the same file
             raise
         end = time.monotonic() + BATCH_SECONDS
         self._perform(batch[0], connection)
@@ -162,20 +162,20 @@ class Writer:
         except queue.Empty:
             return None
         if item is None:
-            self._queue.put(None)  # the end, which comes after all that is queued
+            self._queue.put(None)  # the end of the queue
         return item
 
     def _queued(self) -> list[_Item]:
         return list(iter(self._next, None))
 
     def _fail(self, items: list[_Item], error: BaseException) -> None:
-        """Tell those who have not failed by themselves."""
+        """Fail the items that have not failed on their own."""
         failure = error if isinstance(error, DatabaseAway) else driver_errors.database_away(error)
         for item in items:
             item.error = item.error or DatabaseAway(failure.message, code=failure.code)
 
     def _begin(self, until: float) -> Any:
-        """Begin a transaction that no other process can write beside; wait for theirs until the time `until`."""
+        """Begin a transaction that excludes the writes of other processes; wait for theirs until the time `until`."""
         connection = self._engine.connect_writer(self.database)
         mark = self._engine.begin(connection, until)
         if mark != self._mark + self._engine.step:  # others have written
@@ -184,7 +184,7 @@ class Writer:
         return connection
 
     def _perform(self, item: _Item, connection: Any) -> None:
-        """Run one item; what it raises undoes its own changes only. Raises when the whole transaction has gone."""
+        """Run one item; an exception rolls back only its own changes. Raises when the whole transaction is lost."""
         connection.execute("SAVEPOINT item")
         try:
             with driver_errors.translated():
@@ -198,7 +198,7 @@ class Writer:
         connection.execute("RELEASE SAVEPOINT item")
 
     def _disconnect(self) -> None:
-        """Give up the connection, and with it a transaction that may be open; the next batch makes a new one."""
+        """Close the connection, and with it an open transaction; the next batch makes a new one."""
         self.outdate()
         self._mark = _UNKNOWN
         try:
@@ -209,9 +209,9 @@ class Writer:
 
 
 def _committed(size: int) -> None:
-    """Count a batch of `size` works that has been committed. Never raises: this thread must not end by it."""
+    """Count a committed batch of `size` items. Never raises: the thread must go on."""
     try:
         metrics.commits.inc()
         metrics.batch_size.observe(size)
     except Exception:
-        _log.exception("a commit could not be counted")
+        _log.exception("counting a commit failed")

@@ -107,7 +107,7 @@ def test_a_sound_database(sound: Path) -> None:
             "prompt review.md, earlier text 1: it is not what its digest says",
         ),
         ("UPDATE slash_commands SET prompt = prompt || '!'", "prompt review.md: its text is not what its digest says"),
-        ("UPDATE token_usages SET host_id = 99 WHERE id = 1", "token_usages row 1 refers to a row of hosts"),
+        ("UPDATE token_usages SET host_id = 99 WHERE id = 1", "token_usages row 1 refers to a missing row of hosts"),
         ("UPDATE usage_days SET total = total + 1 WHERE day = '2026-03-02' AND model = 'm'", "usage of 2026-03-02"),
         ("DELETE FROM usage_days WHERE day = '2026-03-03' AND model = ''", "host 1, model none: events of the daily"),
         ("DELETE FROM token_usages WHERE created_at LIKE '2026-03-02%'", "usage of 2026-03-02"),

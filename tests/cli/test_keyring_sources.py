@@ -118,11 +118,11 @@ def test_without_it_and_with_a_wrong_one(place: Place, ring: str, tmp_path: Path
     done = starts(BASE_ENVIRONMENT)
     assert done.returncode == 1
     assert f"Wanted: key '{active}'" in done.stderr
-    assert "comes from outside, and none is here" in done.stderr
+    assert "comes from outside, but none was given" in done.stderr
     # What needs no key works; what needs one says why not.
     assert run_cli("--home", str(home), "hosts", "list").returncode == 0
     done = run_cli("--home", str(home), "hosts", "register", "a.example.net", check=False)
-    assert "comes from outside, and none is here" in done.stderr
+    assert "comes from outside, but none was given" in done.stderr
     assert run_cli("--home", str(home), "--json", "hosts", "list").stdout.count("fqdn") == 0
     report = json.loads(run_cli("--home", str(home), "--json", "doctor", check=False).stdout)
     finding = next(one for one in report["checks"] if one["check"] == "keyring")
@@ -176,7 +176,7 @@ def test_moving_the_keys_out_and_back(fresh_fleet: Fleet, place: Place, tmp_path
     assert (data["keyring"], "keyring.json" in data["files"]) == (False, True)
     home = tmp_path / "restored"
     done = run_cli("--home", str(home), "db", "restore", str(tmp_path / "b.zip"), check=False)
-    assert "comes from outside, and none is here" in done.stderr
+    assert "comes from outside, but none was given" in done.stderr
     assert not home.exists()
     run_cli("--home", str(home), "db", "restore", str(tmp_path / "b.zip"), env=place.env)
     shown = run_cli("--home", str(home), "auth", "show", "--include-body", env=place.env).stdout

@@ -52,14 +52,14 @@ def test_urls_are_shown_without_their_password(url: str, shown: str) -> None:
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
-        ("oracle://cdx:S@db/fleet", "'oracle' is not a database that this version opens"),
-        ("cdxsync.db", "it is not a URL"),
+        ("oracle://cdx:S@db/fleet", "'oracle' is not a supported database"),
+        ("cdxsync.db", "not a URL"),
         ("sqlite://cdxsync.db", "sqlite:///PATH"),
         ("sqlite:///", "sqlite:///PATH"),
         ("postgresql://cdx:S@db.example.net", "name of the database is missing"),
         ("postgresql://cdx:S@db.example.net:port/fleet", "port must be a number"),
         ("postgresql://cdx:S@db.example.net/fleet?sslmod=require", "no connection parameter 'sslmod'"),
-        ("postgresql://cdx:%S@db.example.net/fleet", "not a URL that PostgreSQL takes"),
+        ("postgresql://cdx:%S@db.example.net/fleet", "not a URL that PostgreSQL accepts"),
         ("mysql://cdx:S@db.example.net/", "name of the database is missing"),
         ("mysql://cdx:S@/fleet", "host is missing"),
         ("mysql://cdx:S@db.example.net:70000/fleet", "not a URL"),
@@ -118,19 +118,19 @@ def _raised(error: BaseException) -> BaseException:
     [
         (sqlite3.OperationalError("unable to open database file"), "unable to open database file"),
         (psycopg.OperationalError("server closed the connection"), "it cannot be reached, or the connection was lost"),
-        (psycopg.errors.LockNotAvailable("canceling"), "it is locked by others"),
-        (psycopg.errors.DeadlockDetected("deadlock"), "it is locked by others"),
+        (psycopg.errors.LockNotAvailable("canceling"), "others have it locked"),
+        (psycopg.errors.DeadlockDetected("deadlock"), "others have it locked"),
         (psycopg.errors.DiskFull("no space"), "its disk is full"),
         (psycopg.errors.TooManyConnections("sorry"), "it has too many connections"),
-        (psycopg.errors.ReadOnlySqlTransaction("cannot"), "it takes no writes: a standby, perhaps"),
-        (psycopg.errors.AdminShutdown("terminating"), "it has ended the connection, or does not take any now"),
-        (psycopg.errors.IdleInTransactionSessionTimeout("t"), "it has ended the connection, or does not take any now"),
+        (psycopg.errors.ReadOnlySqlTransaction("cannot"), "it is read-only, perhaps a standby"),
+        (psycopg.errors.AdminShutdown("terminating"), "it closed the connection, or accepts none now"),
+        (psycopg.errors.IdleInTransactionSessionTimeout("t"), "it closed the connection, or accepts none now"),
         (pymysql.err.OperationalError(2013, "Lost connection"), "it cannot be reached, or the connection was lost"),
         (pymysql.err.InterfaceError(0, ""), "it cannot be reached, or the connection was lost"),
-        (pymysql.err.OperationalError(1205, "Lock wait timeout"), "it is locked by others"),
-        (pymysql.err.OperationalError(1213, "Deadlock"), "it is locked by others"),
+        (pymysql.err.OperationalError(1205, "Lock wait timeout"), "others have it locked"),
+        (pymysql.err.OperationalError(1213, "Deadlock"), "others have it locked"),
         (pymysql.err.OperationalError(1040, "Too many connections"), "it has too many connections"),
-        (pymysql.err.OperationalError(1290, "read-only"), "it takes no writes: a replica, perhaps"),
+        (pymysql.err.OperationalError(1290, "read-only"), "it is read-only, perhaps a replica"),
     ],
 )
 def test_the_state_of_the_database_is_told_from_mistakes(error: BaseException, reason: str) -> None:
@@ -212,7 +212,7 @@ def test_threads_share_connections_and_wait_for_one(monkeypatch: pytest.MonkeyPa
     thread = threading.Thread(target=late)
     thread.start()
     thread.join(10)
-    assert refused == ["The database cannot be used now: all 1 connections are in use (database_pool_size)"]
+    assert refused == ["The database cannot be used now: all 1 connections are in use (setting database_pool_size)"]
 
 
 def test_the_writer_has_a_connection_apart() -> None:

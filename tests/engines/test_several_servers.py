@@ -227,7 +227,7 @@ def test_a_table_that_others_lock_is_not_waited_for_without_end(
     on_postgres = killable.scheme == "postgresql"
     with connected(url, Path("/nowhere")) as execute:
         execute("LOCK TABLE taken IN ACCESS EXCLUSIVE MODE" if on_postgres else "LOCK TABLES taken WRITE")
-        with pytest.raises(DatabaseAway, match="it is locked by others"), translated():
+        with pytest.raises(DatabaseAway, match="others have it locked"), translated():
             database.execute_sql("SELECT id FROM taken")
     database.close()
     database.close_idle()

@@ -99,7 +99,7 @@ def test_sealed_values_that_cannot_be_opened_say_why() -> None:
     sealed = RING.seal(b"secret", "here")
     with pytest.raises(Failed, match="key 'a', which is not in the keyring"):
         sealing.Keyring("b", {"b": b"2" * 32}).open(sealed, "here")
-    with pytest.raises(Failed, match="altered, or a wrong key"):
+    with pytest.raises(Failed, match="altered, or the key is wrong"):
         sealing.Keyring("a", {"a": b"3" * 32}).open(sealed, "here")
     for bad in ("", "plain text", "cdx1:a", "cdx1:a:***", "cdx1:a:AAAA", sealed[:-4]):
         with pytest.raises(Failed):

@@ -1,4 +1,4 @@
-"""The databases that can be used, a module for each: URL, connections, transactions, schema and errors."""
+"""The kinds of database, a module each: URL, connections, transactions, schema and errors."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def engine_of(url: str, home: Path, pool_size: int = 8) -> Engine:
         from cdxsync.store.engines.mysql import MysqlEngine
 
         return MysqlEngine(url, pool_size)
-    named = f"{scheme!r} is not a database that this version opens" if scheme.isalnum() else "it is not a URL"
+    named = f"{scheme!r} is not a supported database" if scheme.isalnum() else "not a URL"
     raise SettingError(
         f"database_url: {named}; use sqlite:///PATH, postgresql://USER:PASSWORD@HOST:PORT/NAME or"
         " mysql://USER:PASSWORD@HOST:PORT/NAME"

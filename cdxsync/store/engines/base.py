@@ -1,4 +1,4 @@
-"""What the store asks of an engine, and how those with a server turn writers' turns and read in one state."""
+"""What the store needs from an engine, and the turns of writers that share a database server."""
 
 import contextlib
 from abc import ABC, abstractmethod
@@ -12,31 +12,31 @@ import peewee
 from cdxsync.store.tables import insertion_order
 
 BUSY_TIMEOUT_SECONDS = 15.0
-"""How long work may wait for a database that another process has locked."""
+"""How long work waits for a database that another process has locked."""
 
 
 class Engine(ABC):
-    """A database that can be opened.
+    """A kind of database, at one place.
 
     Connections of every engine have `execute(sql, parameters)`, which returns a cursor.
     """
 
     name: ClassVar[str]
     step: ClassVar[int]
-    """By how much `begin` counts further when nobody else has written meanwhile."""
+    """By how much the number of `begin` grows when no other process wrote in between."""
     transactional_ddl: ClassVar[bool] = True
-    """Whether changes of the schema are undone with their transaction."""
+    """Whether a rollback undoes changes of the schema."""
     schema: ClassVar[Mapping[str, str]]
     """What stands for `{...}` in migrations."""
     setup: ClassVar[tuple[str, ...]] = ()
-    """Statements that make what the engine itself needs; harmless when it is there."""
+    """Statements that create what the engine itself needs; harmless when it exists."""
     path: Path | None = None
-    """The file that holds it all, if there is one."""
+    """The database file, if there is one."""
 
     @property
     @abstractmethod
     def shown(self) -> str:
-        """Where it is, for people: without a password."""
+        """Its place, for people: without a password."""
 
     @abstractmethod
     def database(self) -> peewee.Database:
@@ -48,18 +48,18 @@ class Engine(ABC):
 
     @abstractmethod
     def begin(self, connection: Any, until: float) -> int:
-        """Begin a transaction beside which nobody else, in no process, writes; wait for others until the time `until`.
+        """Begin a transaction that excludes all other writers; wait for them until the time `until`.
 
-        Returns a number that is `step` more than the last one when nobody else has written since.
+        Returns a number, which is `step` more than the last one if no other process wrote since.
         """
 
     @abstractmethod
     def commit(self, connection: Any) -> None:
-        """Commit. Raises `DatabaseAway`, which says so when nobody can know whether it was done."""
+        """Commit. Raises `DatabaseAway`, with the code `commit_unknown` when the change may not be saved."""
 
     @abstractmethod
     def has_transaction(self, connection: Any) -> bool:
-        """Whether the transaction that was begun may go on after an error: it may have been rolled back with it."""
+        """Whether the transaction is still open after an error, which may have rolled it back."""
 
     @abstractmethod
     def snapshot(self, database: Any) -> contextlib.AbstractContextManager[None]:
@@ -67,7 +67,7 @@ class Engine(ABC):
 
     @abstractmethod
     def damage(self, database: Any, *, quick: bool = False) -> Iterator[str]:
-        """What is wrong with its structure; `quick` looks at less."""
+        """What is wrong with its structure; `quick` checks less."""
 
     @abstractmethod
     def now(self, database: Any) -> datetime | None:
@@ -75,7 +75,7 @@ class Engine(ABC):
 
     @abstractmethod
     def dangers(self, database: Any) -> Iterator[tuple[str, str]]:
-        """Settings of the database under which what was committed can be lost: what is set, and what mends it."""
+        """Settings of the database that can lose committed changes: the setting, and the remedy."""
 
     def statement(self, text: str) -> str:
         """A migration's statement in the engine's SQL."""
@@ -87,12 +87,12 @@ class Engine(ABC):
         yield
 
     def was_done(self, error: BaseException) -> bool:
-        """Whether a change of the schema failed as it had been done already."""
+        """Whether a change of the schema failed because it had been made already."""
         return False
 
     @abstractmethod
     def after_import(self, database: Any, ids: Iterable[tuple[str, str]]) -> None:
-        """Let automatic ids go on after inserted ones; `ids` are names of tables, each with the column of its id."""
+        """Make automatic ids continue after inserted ones; `ids` are tables, each with the column of its id."""
 
 
 TURNS = "write_turns"
@@ -104,15 +104,12 @@ NEXT_TURN = f"UPDATE {TURNS} SET turn = turn + 1 WHERE id = 1"  # noqa: S608 - o
 
 
 def lost_in_commit(name: str) -> str:
-    """What to tell those whose commit had no answer."""
-    return (
-        f"The connection to {name} was lost while it kept this, and nobody knows whether it did. It is safe to send"
-        " it again"
-    )
+    """The message for a commit without an answer."""
+    return f"Connection to {name} lost during commit; the change may not be saved. Retrying is safe"
 
 
 def orphans() -> Iterator[str]:
-    """Rows that refer to rows that are not there, of all tables."""
+    """Rows of all tables that refer to missing rows."""
     table: Any
     for table in insertion_order():
         for column in table._meta.refs:
@@ -121,4 +118,4 @@ def orphans() -> Iterator[str]:
             lost = table.select(table._meta.primary_key).where(column.is_null(False) & ~peewee.fn.EXISTS(there))
             for row_id in [row[0] for row in lost.limit(100).tuples()]:
                 name, target = table._meta.table_name, column.rel_model._meta.table_name
-                yield f"{name} row {row_id} refers to a row of {target} that is not there"
+                yield f"{name} row {row_id} refers to a missing row of {target}"

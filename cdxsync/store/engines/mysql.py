@@ -26,7 +26,7 @@ except ImportError:
     ) from None
 
 _WRITER = (
-    # One that stopped in the middle must not keep all others from writing: its connection ends, and its transaction.
+    # A writer that hangs must not block all others: its connection ends, and its transaction.
     f"SET SESSION wait_timeout = 60, innodb_lock_wait_timeout = {int(BUSY_TIMEOUT_SECONDS)}"
 )
 _MYSQL, _MARIADB = (8, 0, 17), (10, 5)
@@ -34,11 +34,11 @@ _LOCK_SECONDS = 3600
 _QUIET_SECONDS = 1.0
 _NEXT_TURN = f"UPDATE {TURNS} SET turn = LAST_INSERT_ID(turn + 1) WHERE id = 1"  # noqa: S608 - of a constant
 _GONE = "it cannot be reached, or the connection was lost"
-_LOCKED = "it is locked by others"
+_LOCKED = "others have it locked"
 _FULL = "its disk is full"
-_READ_ONLY = "it takes no writes: a replica, perhaps"
+_READ_ONLY = "it is read-only, perhaps a replica"
 _CROWDED = "it has too many connections"
-_ACCESS = "it does not take the user or the password"
+_ACCESS = "it refuses the user or the password"
 _REASONS = {
     **dict.fromkeys((1053, 1158, 1159, 1160, 1161, 1184, 1927, 2002, 2003, 2005, 2006, 2013, 2055, 3169, 4031), _GONE),
     **dict.fromkeys((1205, 1213, 3572), _LOCKED),
@@ -46,16 +46,16 @@ _REASONS = {
     **dict.fromkeys((1290, 1792, 1836), _READ_ONLY),
     **dict.fromkeys((1040, 1203, 1226), _CROWDED),
     **dict.fromkeys((1044, 1045, 1130, 1698), _ACCESS),
-    **dict.fromkeys((1142, 1143, 1227, 1370), "its user may not do this: grant it all on the database"),
-    1049: "there is no database of this name",
-    2026: "TLS with it fails",
+    **dict.fromkeys((1142, 1143, 1227, 1370), "its user lacks a privilege: grant it all on the database"),
+    1049: "it has no database of this name",
+    2026: "the TLS handshake with it fails",
 }
 _DONE_ALREADY = {1050, 1060, 1061}
-"""A table, a column, an index is there."""
+"""Errors: a table, a column, an index exists."""
 
 
 def explain(error: BaseException) -> str | None:
-    """What PyMySQL's error says of the state of the database; None when it is a mistake of ours."""
+    """The state of the database that PyMySQL's error tells of; None for a fault of the program."""
     code = error.args[0] if error.args else None
     if isinstance(error, pymysql.err.InterfaceError):
         return _GONE
@@ -63,7 +63,7 @@ def explain(error: BaseException) -> str | None:
 
 
 class _Database(Pooled, peewee.MySQLDatabase):
-    # What is looked for in texts is found in either case, though texts compare byte by byte.
+    # Searches in texts ignore case, though texts compare byte by byte.
     operations = peewee.MySQLDatabase.operations | {"ILIKE": "COLLATE utf8mb4_general_ci LIKE"}
     given: mysql_url.Parameters
     on_mariadb = False
@@ -134,10 +134,10 @@ class MysqlEngine(Engine):
         return self._opened
 
     def connect_writer(self, database: Any) -> Any:
-        """Connect the thread that writes; anew when the connection was lost."""
+        """Connect the writer thread; again when the connection was lost."""
         if not database.is_closed():
             connection: Connection = database.connection()
-            # Asking each time would be one more way to the server for each batch.
+            # Asking each time would cost a round trip per batch.
             is_quiet = time.monotonic() - connection.used_at > _QUIET_SECONDS
             if not (database.is_alive(connection) if is_quiet else connection.is_silent()):
                 database.close()
@@ -146,11 +146,11 @@ class MysqlEngine(Engine):
         return database.connection()
 
     def begin(self, connection: Any, until: float) -> int:
-        """Begin, and wait for the turn: InnoDB queues those who want to change one row."""
+        """Begin, and wait for the turn: InnoDB queues writers of one row."""
         connection.execute("START TRANSACTION READ WRITE")
         done = connection.execute(_NEXT_TURN)
         if not done.rowcount:
-            raise DatabaseAway(f"The database has no row in {TURNS}. Run: cdxsync db migrate")
+            raise DatabaseAway(f"The table {TURNS} has no row. Run: cdxsync db migrate")
         return int(done.lastrowid)
 
     def commit(self, connection: Any) -> None:
@@ -162,8 +162,8 @@ class MysqlEngine(Engine):
             raise DatabaseAway(lost_in_commit(self.shown), code="commit_unknown") from error
 
     def has_transaction(self, connection: Any) -> bool:
-        """Whether the connection is still there. One that MySQL rolled back by itself has no savepoint to go back to,
-        which is an error then.
+        """Whether the connection is still there. One that MySQL rolled back on its own has no savepoint, which then is
+        an error.
         """
         return bool(connection.open)
 
@@ -175,10 +175,10 @@ class MysqlEngine(Engine):
             yield
 
     def damage(self, database: Any, *, quick: bool = False) -> Iterator[str]:
-        """What CHECK TABLE finds, and rows that refer to rows that are not there."""
+        """What CHECK TABLE finds, and rows that refer to missing rows."""
         if quick:
             return
-        with contextlib.closing(database.connect_driver()) as connection:  # it would end the transaction of this one
+        with contextlib.closing(database.connect_driver()) as connection:  # it would end this connection's transaction
             connection.execute("SET SESSION lock_wait_timeout = 10")
             for table in database.get_tables():
                 for _, _, kind, text in connection.execute(f"CHECK TABLE `{table}`").fetchall():
@@ -200,7 +200,7 @@ class MysqlEngine(Engine):
             yield "innodb_doublewrite is off", "set innodb_doublewrite = ON in my.cnf, and restart the database server"
 
     def statement(self, text: str) -> str:
-        """A migration's statement. MySQL heeds references of the whole table only, not those of a column."""
+        """A migration's statement. MySQL ignores references of a column; it takes those of the table."""
         text = re.sub(r"\bTEXT\b", "LONGTEXT", text.format_map(self.schema))
         if not text.lstrip().upper().startswith("CREATE TABLE"):
             return text
@@ -210,7 +210,7 @@ class MysqlEngine(Engine):
             text = text.replace(reference, "", 1)
             keys += f", FOREIGN KEY ({column}){reference}"
         on_mariadb = self._opened is not None and self._opened.on_mariadb
-        # Of one kind: texts that differ by blanks at the end are different ones.
+        # Without padding: texts that differ in trailing blanks are different.
         collation = "utf8mb4_nopad_bin" if on_mariadb else "utf8mb4_0900_bin"
         options = f") ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = {collation}"
         return text.rstrip().removesuffix(")") + keys + options
@@ -222,12 +222,12 @@ class MysqlEngine(Engine):
         with contextlib.closing(database.connect_driver()) as connection:
             if database.server_version < (_MARIADB if database.on_mariadb else _MYSQL):
                 raise Failed(
-                    f"{self.shown} is too old; upgrade it to MySQL 8.0.17, MariaDB 10.5 or later",
+                    f"{self.shown} is too old. Upgrade it to MySQL 8.0.17, MariaDB 10.5 or later",
                     code="database_unsuitable",
                 )
             if connection.execute("SELECT GET_LOCK(%s, %s)", (name, _LOCK_SECONDS)).fetchone()[0] != 1:
                 raise DatabaseAway(
-                    "Another server has been migrating the database for an hour; see its log, then try again",
+                    "Another server has been migrating the database for an hour. See its log, then try again",
                     code="database_busy",
                 )
             yield  # closing ends the lock

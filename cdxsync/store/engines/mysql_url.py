@@ -1,4 +1,4 @@
-"""The URL of a MySQL or MariaDB database, and connecting as it says."""
+"""The URL of a MySQL or MariaDB database, and connecting to it."""
 
 import contextlib
 import select
@@ -20,18 +20,18 @@ from cdxsync.store.engines.pool import is_silent
 
 FORM = "mysql://USER:PASSWORD@HOST:PORT/NAME?ssl_mode=VERIFY_IDENTITY"
 _STALL_SECONDS = 30
-"""How long an answer that has begun may pause, and sending may be held up."""
+"""How long an answer may pause once it has begun, and how long sending may block."""
 _GONE = (2002, 2003, 2006, 2013)
 _SSL_MODES = ("DISABLED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
 _OPTIONS = ("ssl_mode", "ssl_ca", "ssl_cert", "ssl_key", "unix_socket")
 _SESSION = (
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
     "SET SESSION sql_mode = 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'",
-    # For a table whose definition others change; the server's own limit is a day, or a year.
+    # For a table whose definition others change; the server's default is a day, or a year.
     f"SET SESSION lock_wait_timeout = {int(BUSY_TIMEOUT_SECONDS)}",
 )
 _KEEPALIVE = (
-    # A server that has gone without a word is noticed within half a minute.
+    # Detects a vanished server within half a minute.
     ("SO_KEEPALIVE", socket.SOL_SOCKET, 1),
     ("TCP_KEEPIDLE", socket.IPPROTO_TCP, 10),
     ("TCP_KEEPINTVL", socket.IPPROTO_TCP, 5),
@@ -44,14 +44,14 @@ _KEEPALIVE = (
 class Connection(pymysql.connections.Connection):
     """PyMySQL's, with `execute`; `used_at` is when it last was (monotonic).
 
-    It gives a server up that is silent and no longer `is_there`, and while connecting one that is silent.
+    It gives up on a server that is silent and not `is_there`, and while connecting on a silent one.
     """
 
     used_at = 0.0
     is_there: Callable[[], bool] | None = None
 
     def is_silent(self) -> bool:
-        """Whether nothing has come that nobody asked for: its end, or a server's last words."""
+        """Whether nothing unexpected arrived: the end of the connection, or a server's last message."""
         return self.open and is_silent(self._sock.fileno())
 
     def execute(self, sql: str, parameters: Any = None) -> Any:
@@ -74,7 +74,7 @@ class Connection(pymysql.connections.Connection):
 
 @dataclass(frozen=True)
 class Parameters:
-    """Where the database is, and who connects."""
+    """Place of the database, and user."""
 
     user: str
     password: str = field(repr=False)
@@ -103,9 +103,9 @@ class Parameters:
             ssl_disabled=self.tls is None,
             charset="utf8mb4",
             autocommit=True,
-            client_flag=CLIENT.FOUND_ROWS | client_flag,  # an UPDATE counts rows that it finds, as it does elsewhere
+            client_flag=CLIENT.FOUND_ROWS | client_flag,  # an UPDATE counts the rows that it finds, as other engines do
             connect_timeout=CONNECT_SECONDS,
-            read_timeout=CONNECT_SECONDS,  # a server that was stopped is connected to, and then says nothing
+            read_timeout=CONNECT_SECONDS,  # a stopped server accepts the connection, and then says nothing
             write_timeout=_STALL_SECONDS,
             program_name="cdxsync",
             defer_connect=True,
@@ -119,7 +119,7 @@ class Parameters:
         return connection
 
     def takes_connections(self) -> bool:
-        """Whether the server answers who connects now, be it with a refusal."""
+        """Whether the server answers a new connection, be it with a refusal."""
         try:
             self.connect().close()
         except pymysql.Error as error:
@@ -132,7 +132,7 @@ class Parameters:
         except OSError as error:
             raise pymysql.OperationalError(2003, f"cannot connect to {self.host}:{self.port}: {error}") from None
         for name, level, value in _KEEPALIVE:
-            with contextlib.suppress(AttributeError, OSError):  # a system that has it not
+            with contextlib.suppress(AttributeError, OSError):  # a system without it
                 found.setsockopt(level, getattr(socket, name), value)
         return found
 
@@ -156,7 +156,7 @@ def _read(url: str) -> Parameters:
         raise ValueError(f"not a URL of MySQL; write {FORM}")
     unknown = [name for name in options if name not in _OPTIONS]
     if unknown:
-        raise ValueError(f"no option {unknown[0]!r}; there are {', '.join(_OPTIONS)}")
+        raise ValueError(f"no option {unknown[0]!r}; use {', '.join(_OPTIONS)}")
     name = unquote(parts.path.removeprefix("/"))
     if not name or "/" in name:
         raise ValueError(f"the name of the database is missing; write {FORM}")

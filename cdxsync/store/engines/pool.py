@@ -1,4 +1,4 @@
-"""Connections to a database server: some that threads share for reading, and one apart for the thread that writes."""
+"""Connections to a database server: shared ones for reading, and one for the writer thread."""
 
 import contextlib
 import select
@@ -13,14 +13,14 @@ from cdxsync.base.errors import DatabaseAway
 from cdxsync.store.engines.liveness import LivenessProbe
 
 WAIT_SECONDS = 5.0
-"""How long a thread waits for a connection that others have."""
+"""How long a thread waits for a connection when others have all."""
 
 
 class Pooled:
     """Mix-in before a Peewee database: a thread that closes its connection gives it to the next one that connects.
 
-    Peewee has a pool too, but makes and examines connections while it holds a lock that all others need: a server
-    that does not answer would hold up each of them in turn.
+    Peewee has a pool too, but makes and examines connections while it holds a lock that all threads need: a server that
+    does not answer would block each of them in turn.
     """
 
     _state: Any
@@ -32,17 +32,17 @@ class Pooled:
         self._apart = threading.local()
         self.liveness = LivenessProbe(self._ask)
         super().__init__(*args, **options)
-        # What Peewee guards with its lock is of one thread alone here.
+        # What Peewee guards with its lock belongs to one thread here.
         self._lock: Any = contextlib.nullcontext()
 
     def connect_apart(self) -> Any:
-        """Connect the calling thread beside the pool; returns the driver's connection."""
+        """Connect the calling thread outside of the pool; returns the driver's connection."""
         self._apart.wanted = True
         self.connect(reuse_if_open=True)  # type: ignore[attr-defined]
         return self._state.conn
 
     def close_idle(self) -> None:
-        """Close the connections that nobody has."""
+        """Close the idle connections."""
         with contextlib.suppress(IndexError):
             while True:
                 self._close_driver(self._idle.pop())
@@ -52,21 +52,21 @@ class Pooled:
         return super()._connect()  # type: ignore[misc]
 
     def takes_connections(self) -> bool:
-        """Whether the server answers who connects now, be it with a refusal."""
+        """Whether the server answers a new connection, be it with a refusal."""
         raise NotImplementedError
 
     def _ask(self) -> bool:
         found = self.takes_connections()
         if not found:
-            self.close_idle()  # else one after the other would be tried, and waited for
+            self.close_idle()  # otherwise one after the other would be tried, and waited for
         return found
 
     def is_alive(self, connection: Any) -> bool:
-        """Whether an unused connection is still one, as far as this machine knows."""
+        """Whether an idle connection is still open, as far as this machine knows."""
         raise NotImplementedError
 
     def is_clean(self, connection: Any) -> bool:
-        """Whether a connection can be given to another thread; ends a transaction that it may be in."""
+        """Whether another thread can have the connection; ends an open transaction."""
         raise NotImplementedError
 
     def _connect(self) -> Any:
@@ -74,7 +74,8 @@ class Pooled:
             return self.connect_driver()
         if not self._slots.acquire(timeout=WAIT_SECONDS):
             raise DatabaseAway(
-                f"The database cannot be used now: all {self._pool_size} connections are in use (database_pool_size)",
+                f"The database cannot be used now: all {self._pool_size} connections are in use"
+                " (setting database_pool_size)",
                 code="database_busy",
             )
         try:
@@ -102,12 +103,12 @@ class Pooled:
             self._slots.release()
 
     def _close_driver(self, connection: Any) -> None:
-        with contextlib.suppress(Exception):  # one that was lost
+        with contextlib.suppress(Exception):  # a lost one
             connection.close()
 
 
 def is_silent(descriptor: int) -> bool:
-    """Whether nothing has come on a connection that nobody uses: its end, or a server's last words."""
+    """Whether nothing arrived on an idle connection: its end, or a server's last message."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN | select.POLLHUP | select.POLLERR)
     return not poll.poll(0)
@@ -123,5 +124,5 @@ def reading_in(database: Any, *begin: str) -> Iterator[None]:
         yield
     finally:
         database.pop_transaction()
-        with contextlib.suppress(peewee.PeeweeException):  # it ends with the connection too
+        with contextlib.suppress(peewee.PeeweeException):  # the connection's end ends it too
             database.execute_sql("ROLLBACK")

@@ -29,7 +29,7 @@ _FORM = "postgresql://USER:PASSWORD@HOST:PORT/NAME?sslmode=verify-full"
 _DEFAULTS: dict[str, Any] = {
     "application_name": "cdxsync",
     "connect_timeout": CONNECT_SECONDS,
-    # A server that has gone without a word is noticed within half a minute.
+    # Detects a vanished server within half a minute.
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
@@ -41,7 +41,7 @@ _READER = (
     f" SET lock_timeout = {int(BUSY_TIMEOUT_SECONDS * 1000)}"
 )
 _WRITER = (
-    # One that stopped in the middle must not keep all others from writing.
+    # A writer that hangs must not block all others.
     "SET idle_in_transaction_session_timeout = '60s'",
     "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'",
 )
@@ -50,18 +50,18 @@ _CONNECTION_CLASSES = ("08", "57P", "25P03")
 _REASONS = {
     "53100": "its disk is full",
     "53300": "it has too many connections",
-    "55P03": "it is locked by others",
-    "40P01": "it is locked by others",
-    "25006": "it takes no writes: a standby, perhaps",
-    "28P01": "it does not take the user or the password",
-    "28000": "it does not let this user in",
-    "3D000": "there is no database of this name",
-    "42501": "its user may not do this: make it the owner of the database",
+    "55P03": "others have it locked",
+    "40P01": "others have it locked",
+    "25006": "it is read-only, perhaps a standby",
+    "28P01": "it refuses the user or the password",
+    "28000": "it refuses this user",
+    "3D000": "it has no database of this name",
+    "42501": "its user lacks a privilege: make it the owner of the database",
 }
 
 
 def explain(error: BaseException) -> str | None:
-    """What psycopg's error says of the state of the database; None when it is a mistake of ours."""
+    """The state of the database that psycopg's error tells of; None for a fault of the program."""
     state = getattr(error, "sqlstate", None) or ""
     if state in _REASONS:
         return _REASONS[state]
@@ -69,14 +69,14 @@ def explain(error: BaseException) -> str | None:
         gone = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
         return "it cannot be reached, or the connection was lost" if gone else None
     if state.startswith(_CONNECTION_CLASSES):
-        return "it has ended the connection, or does not take any now"
-    return f"it is in trouble ({state})" if isinstance(error, psycopg.OperationalError) else None
+        return "it closed the connection, or accepts none now"
+    return f"it reports a failure ({state})" if isinstance(error, psycopg.OperationalError) else None
 
 
 class _TextDumper(Dumper):
-    """Texts, of a type that the server finds out; U+0000, which PostgreSQL has not, becomes U+FFFD.
+    """Texts, whose type the server infers; U+0000, which PostgreSQL cannot hold, becomes U+FFFD.
 
-    What is kept as it came has been refused with it before. This is for what is looked up, which is then not found.
+    Stored texts with it were refused before. This is for searches, which then find nothing.
     """
 
     def dump(self, obj: str) -> bytes:
@@ -84,12 +84,12 @@ class _TextDumper(Dumper):
 
 
 class _Connection(psycopg.Connection[Any]):
-    """psycopg's, which gives a server up that is silent and no longer `is_there`."""
+    """psycopg's, which gives up on a server that is silent and not `is_there`."""
 
     is_there: Callable[[], bool] | None = None
 
     def wait(self, gen: Any, *args: Any, **options: Any) -> Any:
-        """Wait for what the server has to say."""
+        """Wait for the server."""
         return super().wait(self._patiently(gen), *args, **options)
 
     def _patiently(self, steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
@@ -97,7 +97,7 @@ class _Connection(psycopg.Connection[Any]):
             wanted = next(steps)
             ask_at = time.monotonic() + PATIENCE_SECONDS
             while True:
-                ready = yield wanted  # psycopg goes on every 0.1 s; nothing is ready then
+                ready = yield wanted  # psycopg returns every 0.1 s, with nothing ready
                 if ready:
                     ask_at = time.monotonic() + PATIENCE_SECONDS
                 elif time.monotonic() >= ask_at:
@@ -132,7 +132,7 @@ class _Database(Pooled, peewee.PostgresqlDatabase):
         except psycopg.errors.ConnectionTimeout:
             return False
         except psycopg.Error:
-            return True  # it refuses; where nobody listens any more, the system ends the connection
+            return True  # it refuses; without a listener the system ends the connection
         return True
 
     def is_alive(self, connection: Any) -> bool:
@@ -147,7 +147,7 @@ class _Database(Pooled, peewee.PostgresqlDatabase):
 
 
 class PostgresEngine(Engine):
-    """A PostgreSQL database. Texts have the collation "C" there: they compare as those of the other engines do."""
+    """A PostgreSQL database. Texts have the collation "C" and compare as those of the other engines."""
 
     name = "postgresql"
     step = 1
@@ -186,7 +186,7 @@ class PostgresEngine(Engine):
         )
 
     def connect_writer(self, database: Any) -> Any:
-        """Connect the thread that writes; anew when the connection was lost."""
+        """Connect the writer thread; again when the connection was lost."""
         if not database.is_closed() and not database.is_alive(database.connection()):
             database.close()
         if database.is_closed():
@@ -196,12 +196,12 @@ class PostgresEngine(Engine):
         return database.connection()
 
     def begin(self, connection: Any, until: float) -> int:
-        """Begin, and wait for the turn: PostgreSQL queues those who want to change one row."""
-        # Both in one go: each statement waits for the network.
+        """Begin, and wait for the turn: PostgreSQL queues writers of one row."""
+        # Both at once: each statement waits for the network.
         done = connection.execute(f"{_BEGIN}; {NEXT_TURN} RETURNING turn", prepare=False)
         row = done.fetchone() if done.nextset() else None
         if row is None:
-            raise DatabaseAway(f"The database has no row in {TURNS}. Run: cdxsync db migrate")
+            raise DatabaseAway(f"The table {TURNS} has no row. Run: cdxsync db migrate")
         return int(row[0])
 
     def commit(self, connection: Any) -> None:
@@ -212,10 +212,10 @@ class PostgresEngine(Engine):
             driver_errors.database_away(error)
             raise DatabaseAway(lost_in_commit(self.shown), code="commit_unknown") from error
         if done.statusmessage != "COMMIT":
-            raise DatabaseAway("The database has taken back what was to be committed; nothing was written")
+            raise DatabaseAway("The database rolled the commit back; nothing was written. Try again")
 
     def has_transaction(self, connection: Any) -> bool:
-        """Whether the connection is still there; a transaction is not given up for an error in it."""
+        """Whether the connection is still open; an error does not end the transaction."""
         return not connection.closed
 
     @contextlib.contextmanager
@@ -225,13 +225,13 @@ class PostgresEngine(Engine):
             yield
 
     def damage(self, database: Any, *, quick: bool = False) -> Iterator[str]:
-        """Indexes that are not valid, and rows that refer to rows that are not there."""
+        """Invalid indexes, and rows that refer to missing rows."""
         invalid = database.execute_sql(
             "SELECT indexrelid::regclass::text FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid"
             " WHERE NOT indisvalid AND relnamespace = current_schema()::regnamespace"
         )
         for (index,) in invalid.fetchall():
-            yield f"the index {index} is not valid; run: REINDEX INDEX {index}"
+            yield f"the index {index} is not valid. Run: REINDEX INDEX {index}"
         if quick:
             return
         yield from orphans()
@@ -258,7 +258,7 @@ class PostgresEngine(Engine):
             encoding = connection.info.parameter_status("server_encoding")
             if encoding != "UTF8":
                 raise Failed(
-                    f"{self.shown} has the encoding {encoding}: make a database with ENCODING 'UTF8'",
+                    f"{self.shown} has the encoding {encoding}. Make a database with ENCODING 'UTF8'",
                     code="database_unsuitable",
                 )
             connection.execute("SET lock_timeout = '1h'")
@@ -290,7 +290,7 @@ def _read_url(url: str) -> dict[str, Any]:
         found = conninfo.conninfo_to_dict(url)
     except psycopg.Error:
         raise SettingError(
-            f"database_url: not a URL that PostgreSQL takes; write {_FORM}, with %-codes for special characters"
+            f"database_url: not a URL that PostgreSQL accepts; write {_FORM}, with %-codes for special characters"
         ) from None
     if not found.get("dbname"):
         raise SettingError(f"database_url: the name of the database is missing; write {_FORM}")

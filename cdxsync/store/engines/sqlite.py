@@ -1,4 +1,4 @@
-"""SQLite: a file of one machine, for any number of processes there."""
+"""SQLite: a file on one machine, for any number of its processes."""
 
 import contextlib
 import random
@@ -14,7 +14,7 @@ from cdxsync.base.errors import Failed, SettingError
 from cdxsync.store.engines.base import Engine
 
 READ_TIMEOUT_SECONDS = 15
-"""How long a reader waits for a database that is locked against reading too, which happens in passing only."""
+"""How long a reader waits for a database that is locked against reading too, which is always brief."""
 _READER_CACHE_KIB, _WRITER_CACHE_KIB = 2000, 16000
 _FIRST_POLL_SECONDS, _LAST_POLL_SECONDS = 0.0005, 0.02
 
@@ -41,7 +41,7 @@ class SqliteEngine(Engine):
     def __init__(self, url: str, home: Path) -> None:
         """`url` is `sqlite:///relative.db` (to `home`), `sqlite:////absolute.db`, or empty for `<home>/cdxsync.db`."""
         if url and (not url.lower().startswith("sqlite:///") or not url[10:]):
-            raise SettingError("database_url: an SQLite file is named as sqlite:///PATH")
+            raise SettingError("database_url: write sqlite:///PATH")
         self.path = home / (url[10:] or "cdxsync.db")
 
     @property
@@ -50,19 +50,19 @@ class SqliteEngine(Engine):
         return str(self.path)
 
     def database(self) -> peewee.Database:
-        """A new Peewee database; the file is made when it is not there. Raises `Failed` without its folder."""
+        """A new Peewee database; creates the file if needed. Raises `Failed` without its folder."""
         if not self.path.parent.is_dir():
             raise Failed(
-                f"{self.path.parent}: no such directory for the database; make it, or mend database_url",
+                f"{self.path.parent}: no such directory for the database. Create it, or correct database_url",
                 code="file_unusable",
             )
-        # Journals take the mode of the database file, so creating it tight keeps the whole set tight.
+        # Journals take the mode of the database file, so all of them are private.
         self.path.touch(mode=0o600, exist_ok=True)
         pragmas = {"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1, "cache_size": -_READER_CACHE_KIB}
         return peewee.SqliteDatabase(str(self.path), pragmas=pragmas, timeout=READ_TIMEOUT_SECONDS)
 
     def connect_writer(self, database: Any) -> sqlite3.Connection:
-        """Connect the thread that writes."""
+        """Connect the writer thread."""
         if database.is_closed():
             database.connect()
             database.execute_sql(f"PRAGMA cache_size = -{_WRITER_CACHE_KIB}")
@@ -71,10 +71,10 @@ class SqliteEngine(Engine):
         return connection
 
     def begin(self, connection: sqlite3.Connection, until: float) -> int:
-        """BEGIN IMMEDIATE; returns the data version, which is another one when another connection has written.
+        """BEGIN IMMEDIATE; returns the data version, which changes when another connection writes.
 
-        SQLite's own way of waiting sleeps longer and longer, up to 0.1 s, so that a process that writes often would
-        keep the others out; here each looks again within 20 ms at most, at times of its own.
+        SQLite's own wait sleeps longer and longer, up to 0.1 s, so that a process that writes often would keep the
+        others out; here each tries again within 20 ms, at random times.
         """
         pause = _FIRST_POLL_SECONDS
         while True:
@@ -93,7 +93,7 @@ class SqliteEngine(Engine):
         connection.execute("COMMIT")
 
     def has_transaction(self, connection: sqlite3.Connection) -> bool:
-        """Whether it goes on: SQLite itself rolls back when the disk is full or fails."""
+        """Whether it is still open: SQLite itself rolls back when the disk is full or fails."""
         return connection.in_transaction
 
     def snapshot(self, database: Any) -> contextlib.AbstractContextManager[None]:
@@ -102,17 +102,17 @@ class SqliteEngine(Engine):
         return transaction
 
     def damage(self, database: Any, *, quick: bool = False) -> Iterator[str]:
-        """What SQLite finds wrong: its structure, and rows that refer to rows that are not there."""
+        """What SQLite finds wrong: structure, and rows that refer to missing rows."""
         for row in database.execute_sql("PRAGMA quick_check(3)" if quick else "PRAGMA integrity_check(100)"):
             if row[0] != "ok":
                 yield str(row[0])
         if quick:
             return
         for table, row_id, other, _ in database.execute_sql("PRAGMA foreign_key_check"):
-            yield f"{table} row {row_id} refers to a row of {other} that is not there"
+            yield f"{table} row {row_id} refers to a missing row of {other}"
 
     def now(self, database: Any) -> None:
-        """It has no clock but ours."""
+        """None: its clock is this machine's."""
         return None
 
     def dangers(self, database: Any) -> Iterator[tuple[str, str]]:

@@ -1,15 +1,15 @@
 """Numbered schema migrations, each run once, in order.
 
-A migration is a module `mNNNN_subject` with `STATEMENTS`: SQL in which `{...}` stands for what differs between
-engines, and, where SQL is not enough, `fill(execute)` that runs after them. Once released it never changes; a later
-one mends it. Where the engine can, each runs in a transaction of its own; MySQL cannot undo a change of the schema, so
-there each step is noted, and one that was cut off is gone on with.
+A migration is a module `mNNNN_subject` with `STATEMENTS`: SQL in which `{...}` stands for what differs between engines,
+and, where SQL is not enough, `fill(execute)` that runs after them. Once released it never changes; a later one corrects
+it. Where the engine can, each runs in a transaction of its own; MySQL cannot undo a change of the schema, so there each
+step is recorded, and an interrupted one continues.
 
-From m0007 on a migration also says whether it is `ADDITIVE`: whether programs that do not know it may go on with the
-database, so that servers which share it can be upgraded one after the other. That is so when it only makes new tables,
-new indexes that are not unique, and new columns that may be NULL or have a default, which a test checks; and when what
-older programs write without knowing of it stays right, which its author has to see to. The ledger in the database
-keeps it. So code names columns, in what it inserts and in what it selects, and never asks for all that there are.
+From m0007 on a migration also says whether it is `ADDITIVE`: whether programs that do not know it can go on using the
+database, so that servers which share it can be upgraded one by one. That is so when it only makes new tables, new
+indexes that are not unique, and new columns that may be NULL or have a default, which a test checks; and when what
+older programs write stays correct, which its author must ensure. The ledger in the database keeps it. So code names the
+columns that it inserts and selects, and never uses `*`.
 """
 
 import functools
@@ -40,29 +40,29 @@ def known() -> list[str]:
 
 
 def is_empty() -> bool:
-    """Whether the database has not seen any migration."""
+    """Whether no migration was applied to the database."""
     return _TABLE not in proxy.get_tables() or not _applied()
 
 
 def pending() -> list[str]:
-    """The migrations that the database has not seen yet.
+    """The migrations that are still to be applied.
 
-    Raises `Failed` when the database has seen one that this version neither knows nor tolerates.
+    Raises `Failed` when the database has one that this version neither knows nor tolerates.
     """
     applied = _applied() if _TABLE in proxy.get_tables() else set()
     strange = applied - set(known())
     refused = sorted(strange - _additive()) if strange else []
     if refused:
         raise Failed(
-            f"The database was used by a newer cdxsync, and this one cannot go on with it (migration {refused[-1]} is"
-            " not additive); upgrade this one",
+            f"The database is of a newer cdxsync, and this one cannot use it (migration {refused[-1]} is"
+            " not additive). Upgrade this one",
             code="version_differs",
         )
     return [name for name in known() if name not in applied]
 
 
 def migrate() -> list[str]:
-    """Run what is pending; safe when several processes or servers do it at once. Returns the names of those that ran.
+    """Run the pending ones, of which it returns the names; several processes or servers may do it at the same time.
 
     Raises `Failed` as `pending` does.
     """
@@ -85,7 +85,7 @@ def _applied() -> set[str]:
 
 
 def _additive() -> set[str]:
-    """Those applied migrations that programs which do not know them tolerate."""
+    """The applied migrations that older programs tolerate."""
     if not any(column.name == "additive" for column in proxy.get_columns(_TABLE)):
         return set()
     return {row[0] for row in proxy.execute_sql(f"SELECT name FROM {_TABLE} WHERE additive = 1").fetchall()}  # noqa: S608
@@ -107,11 +107,11 @@ _STEPS = (
     "CREATE TABLE IF NOT EXISTS schema_steps"
     " (name VARCHAR(191) NOT NULL, step INTEGER NOT NULL, PRIMARY KEY (name, step))"
 )
-"""What was done of a migration that was cut off, on engines that cannot undo it."""
+"""The done steps of an interrupted migration, on engines that cannot undo it."""
 
 
 def _apply_in_steps(name: str) -> bool:
-    """Apply a migration where a change of the schema commits by itself; others are kept from it meanwhile."""
+    """Apply a migration on an engine that commits each change of the schema; others are locked out meanwhile."""
     if name in _applied():
         return False
     module = _module(name)
@@ -125,7 +125,7 @@ def _apply_in_steps(name: str) -> bool:
             try:
                 step()
             except peewee.PeeweeException as error:
-                if not current().engine.was_done(error):  # a former try was cut off before it was noted
+                if not current().engine.was_done(error):  # an earlier try was killed before it was recorded
                     raise
             _note_step(name, number)
             continue
