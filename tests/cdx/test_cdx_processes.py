@@ -59,23 +59,24 @@ WAITER = f"""#!{sys.executable}
 import os, signal, sys
 if sys.argv[1:] == ["--version"]:
     print("codex-cli 1.0"); sys.exit()
-count = {{}}
+def tell(*words):
+    # Not by print: a signal may come while it is at work, and it cannot be called again then.
+    os.write(1, (" ".join(words) + "\\n").encode())
 def note(number, frame):
-    count[number] = count.get(number, 0) + 1
-    print("got", signal.Signals(number).name, flush=True)
+    tell("got", signal.Signals(number).name)
 for name in ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGINT"):
     number = getattr(signal, name)
     if signal.getsignal(number) == signal.SIG_IGN:
-        print("ignored", name, flush=True)
+        tell("ignored", name)
     else:
         signal.signal(number, note)
-print("ready", flush=True)
+tell("ready")
 for line in sys.stdin:
     if line.strip() == "stop":
         os.kill(os.getpid(), signal.SIGSTOP)
-        print("continued", flush=True)
+        tell("continued")
     else:
-        print("line", line.strip(), flush=True)
+        tell("line", line.strip())
 sys.exit(5)
 """
 

@@ -280,9 +280,11 @@ READ_ALONG = f"""#!{sys.executable}
 import os, signal, sys
 if sys.argv[1:] == ["--version"]:
     print("codex-cli 0.20.0"); sys.exit()
-signal.signal(signal.SIGINT, lambda *_: print("interrupted", flush=True))
-signal.signal(signal.SIGWINCH, lambda *_: print("size", *os.get_terminal_size(1), flush=True))
-print("ready", os.isatty(1), flush=True)
+def tell(*words):  # not by print, which a signal may interrupt and then cannot call again
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+signal.signal(signal.SIGINT, lambda *_: tell("interrupted"))
+signal.signal(signal.SIGWINCH, lambda *_: tell("size", *os.get_terminal_size(1)))
+tell("ready", os.isatty(1))
 for line in sys.stdin:
     if line.strip() == "stop":
         os.kill(os.getpid(), signal.SIGSTOP)

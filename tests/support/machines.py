@@ -125,6 +125,7 @@ def only_its_own_codex(machine: Machine) -> Machine:
     text = machine.cdx.read_text()
     assert f"USUAL_PLACES = {places}" in text
     machine.cdx.write_text(text.replace(f"USUAL_PLACES = {places}", 'USUAL_PLACES = (".local/bin",)'))
+    (machine.home / ".codex" / ".cdx" / "state.json").unlink(missing_ok=True)  # it remembers where Codex was
     # It is not what its server has; but with a setting in the environment it does not update itself.
     name = next(line for line in text.splitlines() if line.startswith("CODEX_SYNC_FQDN="))
     machine.env["CODEX_SYNC_FQDN"] = name.split('"')[1]
@@ -155,7 +156,7 @@ class Terminal:
                 self.seen += os.read(self.descriptor, 4096).decode()
             except OSError:  # the terminal's other end was closed
                 break
-        assert text in self.seen
+        assert text in self.seen, self.seen
 
     def resize(self, columns: int, lines: int) -> None:
         """Give the window another size."""
