@@ -38,7 +38,7 @@ class ExternalKeyring:
 
 
 def find(setting: str, environ: Mapping[str, str]) -> ExternalKeyring | None:
-    """The keyring from outside: that of the setting `keyring`, or else the systemd credential; None if there is neither."""
+    """The keyring from outside: that of the setting `keyring`, or else the systemd credential; None without either."""
     if setting:
         return ExternalKeyring("the setting keyring (CDXSYNC_KEYRING)", text=setting)
     directory = environ.get("CREDENTIALS_DIRECTORY", "")
