@@ -1,37 +1,42 @@
-"""Write `docs/openapi.json` and `docs/api.md` from `docs/api.yaml`.
+"""Write `docs/openapi.json` and `docs/api.md` from the routes (`cdxsync.api.app`) and the Structs that they name.
 
 python docs/generate_api.py           write both
 python docs/generate_api.py --check   change nothing; fail when one is not as it would be written
 """
 
 import argparse
+import ast
+import functools
+import inspect
 import json
 import re
 import sys
+import textwrap
+import types
+import typing
+from collections import Counter
+from collections.abc import Iterable
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
-import yaml
+import msgspec
 
 import cdxsync
+from cdxsync.api.app import ROUTES
+from cdxsync.api.routes import JSON, Caller, Group, Parameter, Route
+from cdxsync.api.schemas import Failure
 from cdxsync.base.errors import declared
+from cdxsync.base.schema import Digest
 
 DOCS = Path(__file__).parent
-SOURCE = yaml.safe_load((DOCS / "api.yaml").read_text())
-PLAIN: dict[str, dict[str, Any]] = {
-    "string": {"type": "string"},
-    "integer": {"type": "integer"},
-    "number": {"type": "number"},
-    "boolean": {"type": "boolean"},
-    "object": {},
-    "time": {"type": "string", "format": "date-time"},
-    "digest": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
-}
-CALLERS: dict[str, tuple[str, list[dict[str, list[str]]]]] = {
-    "host": ("a host's key", [{"hostKey": []}, {"hostBearer": []}]),
-    "admin": ("a client certificate, and the admin key where one is set", [{"certificate": []}]),
-    "metrics": ("a client certificate, or an address in `metrics_allow`", [{"certificate": []}, {}]),
-    "anyone": ("nothing", [{}]),
+DIGEST = msgspec.json.schema(Digest)
+TEMPLATE = "#/components/schemas/{name}"
+CALLERS: dict[Caller, tuple[str, list[dict[str, list[str]]]]] = {
+    Caller.HOST: ("a host's key", [{"hostKey": []}, {"hostBearer": []}]),
+    Caller.ADMIN: ("a client certificate, and the admin key where one is set", [{"certificate": []}]),
+    Caller.METRICS: ("a client certificate, or an address in `metrics_allow`", [{"certificate": []}, {}]),
+    Caller.ANYONE: ("nothing", [{}]),
 }
 ERRORS = {
     400: "The body is not JSON.",
@@ -49,123 +54,146 @@ ERRORS = {
 }
 
 
-def schema(text: str) -> dict[str, Any]:
-    """The JSON Schema of a type as `api.yaml` writes it."""
-    kind, _, description = (part.strip() for part in text.partition("--"))
-    nullable, kind = kind.endswith("?"), kind.rstrip("?")
-    if kind.startswith("["):
-        made: dict[str, Any] = {"type": "array", "items": schema(kind[1:-1])}
-    elif kind.startswith("{"):
-        made = {"type": "object", "additionalProperties": schema(kind[1:-1])}
-    elif "|" in kind:
-        made = {"type": "string", "enum": kind.split("|")}
-    elif kind in PLAIN:
-        made = dict(PLAIN[kind])
-    else:
-        made = {"$ref": f"#/components/schemas/{_shape(kind)}"}
-    if nullable and "type" in made:
-        made["type"] = [made["type"], "null"]
-    elif nullable and made:
-        made = {"anyOf": [made, {"type": "null"}]}
-    return made | ({"description": description.strip('"')} if description else {})
+def path_of(route: Route) -> str:
+    """A route's path as OpenAPI writes it."""
+    return re.sub(r"<(\w+)[^>]*>", r"{\1}", route.path)
 
 
-def _shape(name: str) -> str:
-    if name not in SOURCE["shapes"]:
-        raise ValueError(f"api.yaml has no shape {name!r}")
-    return name
+def members(kind: Any) -> tuple[Any, ...]:
+    """The types of a union; else the one."""
+    return typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
 
 
-def fields(given: Any) -> dict[str, Any]:
-    """The JSON Schema of an object: a shape's name, or its fields."""
-    if isinstance(given, str):
-        return schema(given)
-    return {
-        "type": "object",
-        "properties": {name.rstrip("?"): schema(kind) for name, kind in given.items()},
-        "required": [name for name in given if not name.endswith("?")],
-    }
-
-
-def _parameters(operation: dict[str, Any]) -> list[dict[str, Any]]:
-    named = re.findall(r"\{(\w+)\}", operation["path"])
-    found = [
-        {"name": name, "in": "path", "required": True, "schema": PLAIN["integer" if name.endswith("_id") else "string"]}
-        for name in named
-    ]
-    for place, key in (("query", "query"), ("header", "headers")):
-        for name, kind in operation.get(key, {}).items():
-            described = schema(kind)
-            text = described.pop("description", None)
-            parameter = {"name": name.rstrip("?"), "in": place, "required": not name.endswith("?"), "schema": described}
-            found.append(parameter | ({"description": text} if text else {}))
+@functools.cache
+def texts(kind: type) -> dict[str, str]:
+    """The text under each attribute of a class, where there is one, those of its bases included."""
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        if not base.__module__.startswith("cdxsync."):
+            continue
+        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
+        assert isinstance(body, ast.ClassDef)
+        for before, after in zip(body.body, body.body[1:], strict=False):
+            target = before.target if isinstance(before, ast.AnnAssign) else None
+            if isinstance(before, ast.Assign):
+                target = before.targets[0]  # type: ignore[assignment]
+            if isinstance(target, ast.Name) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+                found[target.id] = str(after.value.value)
     return found
 
 
-def statuses(operation: dict[str, Any]) -> list[int]:
-    """With which errors a call may be answered."""
-    found = {*operation.get("errors", []), 503}
-    if operation["caller"] != "anyone":
-        found |= {401, 403, 429}
-    if "body" in operation:
-        found |= {400, 413, 415}
-    return sorted(found)
+def components(kinds: Iterable[Any]) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
+    """The JSON Schemas of types, and of all classes that they refer to, by name."""
+    wanted = list(kinds)
+    schemas, found = msgspec.json.schema_components(wanted, ref_template=TEMPLATE)
+    for kind in _classes(wanted):
+        made = found[kind.__name__]
+        made.pop("title", None)
+        if issubclass(kind, Enum):
+            words = texts(kind)
+            described = [
+                f"`{member.value}`: {words[name]}" for name, member in kind.__members__.items() if name in words
+            ]
+            made |= {"type": "string"} | ({"description": " ".join(described)} if described else {})
+            continue
+        names = zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True)
+        encoded = dict(names)
+        for name, text in texts(kind).items():
+            made["properties"][encoded[name]]["description"] = text
+        for described in made["properties"].values():
+            described.pop("default", None)
+        if inspect.getdoc(kind):
+            made["description"] = inspect.getdoc(kind)
+    return list(schemas), dict(sorted(found.items()))
+
+
+def _classes(kinds: Iterable[Any]) -> Iterable[Any]:
+    """All Structs and Enums that the types are made of."""
+    seen: set[Any] = set()
+    left = list(kinds)
+    while left:
+        kind = left.pop()
+        if kind in seen:
+            continue
+        seen.add(kind)
+        left += typing.get_args(kind)
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            left += [field.type for field in msgspec.structs.fields(kind)]
+            yield kind
+        elif isinstance(kind, type) and issubclass(kind, Enum):
+            yield kind
+
+
+BODIES = [member for route in ROUTES if route.body is not None for member in members(route.body)]
+ANSWERS = [route.answer for route in ROUTES if route.answer is not None]
+SCHEMAS = components(dict.fromkeys([*BODIES, *ANSWERS, Failure]))[1]
+
+
+def reference_to(kind: Any) -> dict[str, Any]:
+    """The JSON Schema of a type that stands in `SCHEMAS`, or of a union of them."""
+    found = [{"$ref": TEMPLATE.format(name=member.__name__)} for member in members(kind)]
+    return found[0] if len(found) == 1 else {"anyOf": found}
+
+
+def _parameter(parameter: Parameter, place: str) -> dict[str, Any]:
+    made = {"name": parameter.name, "in": place, "required": False, "schema": msgspec.json.schema(parameter.kind)}
+    return made | ({"description": parameter.text} if parameter.text else {})
+
+
+def _parameters(route: Route) -> list[dict[str, Any]]:
+    parts = [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": {"type": "integer" if kind == "int" else "string"},
+        }
+        for name, kind in re.findall(r"<(\w+):?(\w*)>", route.path)
+    ]
+    return [
+        *parts,
+        *(_parameter(one, "query") for one in route.query),
+        *(_parameter(one, "header") for one in route.headers),
+    ]
+
+
+def _operation(route: Route) -> dict[str, Any]:
+    content: dict[str, Any] = {route.content: {"schema": {"type": "string"}}}
+    if route.content == JSON:
+        envelope = {"status": {"const": "ok"}, "data": reference_to(route.answer)}
+        content = {JSON: {"schema": {"type": "object", "properties": envelope, "required": ["status", "data"]}}}
+    responses: dict[str, Any] = {"200": {"description": "Done.", "content": content}}
+    for status in route.statuses:
+        responses[str(status)] = {"$ref": f"#/components/responses/{status}"}
+    made: dict[str, Any] = {
+        "operationId": "_".join([route.method.lower(), *re.findall(r"\w+", path_of(route))]),
+        "tags": [route.group],
+        "summary": route.summary,
+        "security": CALLERS[route.caller][1],
+        "responses": responses,
+    }
+    if parameters := _parameters(route):
+        made["parameters"] = parameters
+    if route.body is not None:
+        made["requestBody"] = {"required": True, "content": {JSON: {"schema": reference_to(route.body)}}}
+    return made
 
 
 def openapi() -> dict[str, Any]:
     """The OpenAPI document."""
     paths: dict[str, dict[str, Any]] = {}
-    for operation in SOURCE["operations"]:
-        if "content" in operation:
-            content: dict[str, Any] = {operation["content"]: {"schema": {"type": "string"}}}
-        else:
-            envelope = {"status": {"const": "ok"}, "data": fields(operation["data"])}
-            content = {
-                "application/json": {
-                    "schema": {"type": "object", "properties": envelope, "required": ["status", "data"]}
-                }
-            }
-        responses: dict[str, Any] = {"200": {"description": "Done.", "content": content}}
-        for status in statuses(operation):
-            responses[str(status)] = {"$ref": f"#/components/responses/{status}"}
-        words = re.findall(r"\w+", operation["path"])
-        made: dict[str, Any] = {
-            "operationId": "_".join([operation["method"], *words]),
-            "tags": [operation["group"]],
-            "summary": operation["summary"],
-            "security": CALLERS[operation["caller"]][1],
-            "responses": responses,
-        }
-        if parameters := _parameters(operation):
-            made["parameters"] = parameters
-        if "body" in operation:
-            body = {"application/json": {"schema": fields(operation["body"])}}
-            made["requestBody"] = {"required": True, "content": body}
-        paths.setdefault(operation["path"], {})[operation["method"]] = made
-    error = {
-        "type": "object",
-        "properties": {
-            "status": {"const": "error"},
-            "code": {"type": "string", "enum": sorted(row.code for row in declared() if row.http_status)},
-            "message": {"type": "string"},
-            "errors": {
-                "type": "object",
-                "additionalProperties": {"type": "array", "items": {"type": "string"}},
-                "description": "What is wrong with each field; with 422 only.",
-            },
-            "request_id": {"type": "string"},
-        },
-        "required": ["status", "code", "message", "request_id"],
-    }
-    schemas = {name: fields(given) for name, given in SOURCE["shapes"].items()}
-    answer = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    for route in ROUTES:
+        paths.setdefault(path_of(route), {})[route.method.lower()] = _operation(route)
+    schemas = json.loads(json.dumps(SCHEMAS))
+    schemas["Failure"]["properties"]["code"]["enum"] = sorted(row.code for row in declared() if row.http_status)
+    answer = {JSON: {"schema": {"$ref": TEMPLATE.format(name="Failure")}}}
     return {
         "openapi": "3.1.0",
         "info": {"title": "cdxsync", "version": cdxsync.__version__, "license": {"name": "MIT", "identifier": "MIT"}},
         "servers": [{"url": "https://cdx.example.net:8443"}],
         "paths": paths,
         "components": {
-            "schemas": schemas | {"Error": error},
+            "schemas": schemas,
             "responses": {str(code): {"description": text, "content": answer} for code, text in ERRORS.items()},
             "securitySchemes": {
                 "hostKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -179,33 +207,58 @@ def openapi() -> dict[str, Any]:
     }
 
 
-def _shown(kind: str) -> tuple[str, str]:
-    """A type for people, and its description."""
-    name, _, text = (part.strip() for part in kind.partition("--"))
-    nullable, name = name.endswith("?"), name.rstrip("?")
-    words = re.sub(r"\b([A-Z]\w+)", lambda found: f"[{found[1]}](#{found[1].lower()})", name)
-    words = re.sub(r"^\[(.*)\]$", r"list of \1", words) if name.startswith("[") else words
-    words = re.sub(r"^\{(.*)\}$", r"object of \1", words)
-    return words.replace("|", ", ") + (" or null" if nullable else ""), text.strip('"')
+def words(schema: dict[str, Any]) -> str:
+    """A type for people."""
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    if "anyOf" in schema:
+        return " or ".join(words(member) for member in schema["anyOf"])
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"] if value is not None) + (
+            " or null" if None in schema["enum"] else ""
+        )
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    kind = schema.get("type", "any value")
+    if kind == "array":
+        return f"list of {words(schema.get('items', {}))}"
+    if kind == "object" and isinstance(schema.get("additionalProperties"), dict):
+        return f"object of {words(schema['additionalProperties'])}"
+    if schema.get("format") == "date-time":
+        return "time"
+    return "digest" if schema.get("pattern") == DIGEST["pattern"] else str(kind)
 
 
-def _rows(given: dict[str, str]) -> list[str]:
+def _text(schema: dict[str, Any]) -> str:
+    """What a field's type does not say by itself."""
+    text = str(schema.get("description", ""))
+    return "" if text == DIGEST["description"] else text
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _rows(schema: dict[str, Any]) -> list[str]:
     rows = ["| field | | |", "|---|---|---|"]
-    for name, kind in given.items():
-        words, text = _shown(kind)
-        rows.append(f"| `{name.rstrip('?')}`{' (optional)' if name.endswith('?') else ''} | {words} | {text} |")
+    for name, described in schema["properties"].items():
+        optional = "" if name in schema.get("required", ()) else " (optional)"
+        rows.append(f"| `{name}`{optional} | {words(described)} | {_cell(_text(described))} |")
     return [*rows, ""]
 
 
-def _part(title: str, given: Any) -> list[str]:
-    if isinstance(given, str):
-        return [f"{title}: {_shown(given)[0]}.", ""]
-    return [f"{title}:", "", *_rows(given)]
+def _parameter_rows(title: str, parameters: Iterable[Parameter]) -> list[str]:
+    rows = [
+        f"| `{one.name}` (optional) | {words(msgspec.json.schema(one.kind))} | {_cell(one.text)} |"
+        for one in parameters
+    ]
+    return [f"{title}:", "", "| field | | |", "|---|---|---|", *rows, ""] if rows else []
 
 
 INTRODUCTION = """# The API
 
-Made from `docs/api.yaml`; [openapi.json](openapi.json) says the same to programs.
+Made from the routes and types of the program; [openapi.json](openapi.json) says the same to programs.
 
 Hosts send their key as `X-API-Key` or as a Bearer token. Admins show a client certificate; where `dashboard_admin_key`
 is set, they send that key as `X-Admin-Key` or as a Bearer token as well. Bodies are JSON.
@@ -224,26 +277,46 @@ Answers that hold a secret say `Cache-Control: no-store`.
 """
 
 
+def _used_once() -> set[str]:
+    """The types that one route alone has, and no other type: they stand with that route."""
+    within = json.dumps(SCHEMAS)
+    alone = Counter(kind.__name__ for kind in (*(route.body for route in ROUTES), *ANSWERS) if isinstance(kind, type))
+    return {name for name, count in alone.items() if count == 1 and f'"{TEMPLATE.format(name=name)}"' not in within}
+
+
+def _part(title: str, kind: Any) -> list[str]:
+    name = getattr(kind, "__name__", "")
+    if name not in USED_ONCE:
+        return [f"{title}: {words(reference_to(kind))}.", ""]
+    text = SCHEMAS[name].get("description", "").partition("\n\n")[0]
+    return [f"{title}: {text}", "", *_rows(SCHEMAS[name])]
+
+
+def _section(route: Route) -> list[str]:
+    lines = [f"### {route.method} {path_of(route)}", "", f"{route.summary}."]
+    lines += [f"Needs {CALLERS[route.caller][0]}. Errors: {', '.join(map(str, route.statuses))}.", ""]
+    lines += _parameter_rows("Query", route.query) + _parameter_rows("Headers", route.headers)
+    lines += _part("Body", route.body) if route.body is not None else []
+    return [*lines, *(_part("`data`", route.answer) if route.content == JSON else [f"Answer: {route.content}.", ""])]
+
+
+USED_ONCE = _used_once()
+
+
 def reference() -> str:
     """The page for people."""
     lines = [INTRODUCTION, "| status | |", "|---|---|", *(f"| {code} | {text} |" for code, text in ERRORS.items()), ""]
-    for group in dict.fromkeys(operation["group"] for operation in SOURCE["operations"]):
+    for group in Group:
         lines += [f"## {group}", ""]
-        for operation in SOURCE["operations"]:
-            if operation["group"] != group:
-                continue
-            caller = CALLERS[operation["caller"]][0]
-            lines += [f"### {operation['method'].upper()} {operation['path']}", "", f"{operation['summary']}."]
-            lines += [f"Needs {caller}. Errors: {', '.join(map(str, statuses(operation)))}.", ""]
-            for title, key in (("Query", "query"), ("Headers", "headers"), ("Body", "body")):
-                if key in operation:
-                    lines += _part(title, operation[key])
-            lines += (
-                _part("`data`", operation["data"]) if "data" in operation else [f"Answer: {operation['content']}.", ""]
-            )
-    lines += ["## Shapes", ""]
-    for name, given in SOURCE["shapes"].items():
-        lines += [f"### {name}", "", *_rows(given)]
+        lines += [line for route in ROUTES if route.group is group for line in _section(route)]
+    lines += ["## Types", "", "A time is a text of RFC 3339; a digest a SHA-256, 64 hexadecimal digits.", ""]
+    for name, schema in SCHEMAS.items():
+        if name in USED_ONCE:
+            continue
+        lines += [f"### {name}", ""]
+        if text := schema.get("description"):
+            lines += [text, ""]
+        lines += _rows(schema) if "properties" in schema else [words(schema), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 

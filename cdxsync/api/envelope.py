@@ -1,20 +1,22 @@
 """The shape of every JSON answer: `{"status":"ok","data":…}` and `{"status":"error","code":…,"message":…}`."""
 
 import re
-from typing import Any
 
 import msgspec
 from bottle import HTTPResponse
+from msgspec import UNSET
 
+from cdxsync.api.schemas import Failure, Success
 from cdxsync.base.errors import CdxsyncError, Invalid, TooManyRequests
 
 _NON_ASCII = re.compile(r"[^\x00-\x7f]")
+_ENCODER = msgspec.json.Encoder()
 _HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
-def encode(value: Any) -> bytes:
+def encode(value: object) -> bytes:
     """`value` as JSON: `/` literal, non-ASCII as `\\uXXXX` (`docs/protocol.md 1.2`). `msgspec.Raw` goes in as is."""
-    body = msgspec.json.encode(value)
+    body = _ENCODER.encode(value)
     return body if body.isascii() else _NON_ASCII.sub(_escape, body.decode()).encode()
 
 
@@ -24,14 +26,17 @@ def _escape(match: re.Match[str]) -> str:
     return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))
 
 
-def answer(data: Any) -> HTTPResponse:
+def answer(data: object) -> HTTPResponse:
     """A success with its `data`."""
-    return HTTPResponse(encode({"status": "ok", "data": data}), 200, _HEADERS)
+    return HTTPResponse(encode(Success(data=data)), 200, _HEADERS)
 
 
-def failure(status: int, code: str, message: str, request_id: str, **members: Any) -> HTTPResponse:
+def failure(
+    status: int, code: str, message: str, request_id: str, errors: dict[str, list[str]] | None = None
+) -> HTTPResponse:
     """An error with its code for programs, its message for people, and the request's id."""
-    body = {"status": "error", "code": code, "message": message, **members, "request_id": request_id}
+    wrong = UNSET if errors is None else errors
+    body = Failure(code=code, message=message, errors=wrong, request_id=request_id)
     headers = dict(_HEADERS)
     if status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="cdxsync"'
@@ -42,10 +47,8 @@ def failure(status: int, code: str, message: str, request_id: str, **members: An
 
 def failure_of(error: CdxsyncError, request_id: str) -> HTTPResponse:
     """The answer that a domain error gets."""
-    members: dict[str, Any] = {}
-    if isinstance(error, Invalid):
-        members["errors"] = error.errors
-    response = failure(error.http_status, error.code, error.message, request_id, **members)
+    errors = error.errors if isinstance(error, Invalid) else None
+    response = failure(error.http_status, error.code, error.message, request_id, errors)
     if isinstance(error, TooManyRequests):
         response.set_header("Retry-After", str(error.retry_after))
     return response

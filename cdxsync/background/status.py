@@ -99,7 +99,7 @@ def doctor_findings(fleet: Fleet) -> list[Notice]:
         Notice(
             code="refresh_open",
             message=f"A refresh begun at {intent.started_at} by {intent.owner} was cut off. The next run of the job"
-            f" {runner.JOB} looks for what came of it. Run: cdxsync jobs run {runner.JOB}",
+            f" {runner.JOB} looks for its result. Run: cdxsync jobs run {runner.JOB}",
         )
         for intent in left
     ]

@@ -32,6 +32,7 @@ _DOCUMENT = msgspec.Meta(
             },
         },
         "required": ["last_refresh"],
+        "additionalProperties": True,
     },
 )
 Document = Annotated[msgspec.Raw, _DOCUMENT]

@@ -54,8 +54,6 @@ def closed(schema: Any) -> Any:
 
 
 COMPONENTS = closed(DOCUMENT["components"])
-# Documents may have keys that nobody knows yet, and are kept as they are.
-COMPONENTS["schemas"]["Auth"].pop("additionalProperties")
 
 
 class Walk:
@@ -73,7 +71,8 @@ class Walk:
         target = path.format(**names) + names.pop("trailing", "")
         if body is not None:
             (content,) = operation["requestBody"]["content"].values()
-            conform(content["schema"], body)
+            if status != 422:
+                conform(content["schema"], body)
         query = names.pop("query", {})
         assert query.keys() <= {found["name"] for found in operation.get("parameters", ()) if found["in"] == "query"}
         response = self.clients[caller].call(method, target, json=body, params=query)
@@ -202,4 +201,4 @@ def test_the_page_has_every_operation() -> None:
 def test_what_is_not_documented_does_not_conform(wrong: dict[str, Any]) -> None:
     """The checks of this module can fail."""
     with pytest.raises(AssertionError):
-        conform({"$ref": "#/components/schemas/PromptGiven"}, wrong)
+        conform({"$ref": "#/components/schemas/PromptBody"}, wrong)
