@@ -131,7 +131,9 @@ def diff(
     ctx: typer.Context,
     first: Annotated[
         str | None,
-        typer.Argument(metavar="FROM", help="Id of a kept document. Default: the one before.", show_default=False),
+        typer.Argument(
+            metavar="FROM", help="Id of a kept document. Default: the one stored before TO.", show_default=False
+        ),
     ] = None,
     second: Annotated[
         str | None,

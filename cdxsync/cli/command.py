@@ -176,10 +176,9 @@ def _print_error(state: State, error: CdxsyncError) -> None:
     if state.json:
         output.json_error(error.code, error.message, wrong)
         return
-    lines = [f"{name}: {text}" for name, texts in wrong.items() for text in texts]
+    listed = [(name, text) for name, texts in wrong.items() for text in texts]
     heading = "" if wrong and error.message == Invalid({}).message else error.message
-    if len(lines) == 1 and not heading:
-        heading, lines = lines[0], []
-    sys.stderr.writelines(
-        f"{line}\n" for line in (f"cdxsync: {heading or 'Invalid input:'}", *(f"  {line}" for line in lines))
-    )
+    if len(listed) == 1 and not heading:
+        heading, listed = " ".join(listed[0]), []
+    sys.stderr.write(f"cdxsync: {heading or 'Invalid input:'}\n")
+    sys.stderr.writelines(f"  {name}: {text}\n" for name, text in listed)

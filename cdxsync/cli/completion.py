@@ -1,4 +1,4 @@
-"""Shell completion of names that the database knows."""
+"""Shell completion of the names of hosts, prompts and certificates."""
 
 import contextlib
 from collections.abc import Callable, Iterable
@@ -17,8 +17,8 @@ Names = Callable[["Settings", str], Iterable[str]]
 def completer(names: Names) -> Callable[[typer.Context, str], list[str]]:
     """An `autocompletion` that offers those of `names(settings, prefix)` that begin with `prefix`.
 
-    `names` is called in the scope of the home's database. What is printed would stand in the middle of the line that is
-    being typed, so any error means no offer, in silence. No home is made and no database migrated.
+    `names` is called in the scope of the home's database. Anything printed would appear in the line that is being
+    typed, so an error offers nothing and prints nothing. No home is made and no database migrated.
     """
 
     def complete(ctx: typer.Context, incomplete: str) -> list[str]:

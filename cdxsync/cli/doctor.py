@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 def doctor(
     ctx: typer.Context,
     silent_days: Annotated[
-        int, typer.Option("--silent-days", metavar="N", min=1, help="After how many days a host counts as silent.")
+        int,
+        typer.Option(
+            "--silent-days", metavar="N", min=1, help="After how many days without a call a host counts as silent."
+        ),
     ] = 7,
     skip: Annotated[
         list[str] | None, typer.Option(metavar="CHECK", help="Leave out a check; repeatable.", show_default=False)

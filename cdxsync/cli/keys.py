@@ -74,7 +74,7 @@ def export(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the keyring with its secret keys, to be put elsewhere. The one in use stays as it is."""
+    """Write the keyring with its secret keys to a file. The keyring in use does not change."""
     from cdxsync.base.errors import Conflict
     from cdxsync.ops import keys
     from cdxsync.store import keyring_file

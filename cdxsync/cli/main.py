@@ -31,7 +31,7 @@ app = typer.Typer(
     help="Keep one canonical Codex auth.json for a fleet of hosts. Start with: cdxsync serve",
     invoke_without_command=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # plain help: loading Rich for it would take longer than all the rest
+    rich_markup_mode=None,  # plain help: loading Rich for it would take longer than everything else
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(server.init)
@@ -91,8 +91,9 @@ def _options(
         typer.Option(
             envvar="CDXSYNC_HOME",
             metavar="DIR",
-            readable=False,  # `State.home_directory` looks, and says who can read it
-            help="Where everything lies. Default: /var/lib/cdxsync for root, else the user's data directory.",
+            readable=False,  # `State.home_directory` checks that, and says who can read it
+            help="The home: settings, keys, database."
+            " Default: /var/lib/cdxsync for root, else the user's data directory.",
             show_default=False,
         ),
     ] = None,

@@ -1,4 +1,4 @@
-"""What several commands are given: options, arguments, files and passwords."""
+"""What several commands take: options, arguments, files and passwords."""
 
 import sys
 from pathlib import Path
@@ -24,7 +24,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 HostOption = Annotated[
     str | None,
     typer.Option(
-        "--host", metavar="HOST", help="Only of this host, by id or name.", show_default=False, autocompletion=_HOST
+        "--host", metavar="HOST", help="Only this host, by id or name.", show_default=False, autocompletion=_HOST
     ),
 ]
 HostArgument = Annotated[
@@ -36,7 +36,7 @@ Before = Annotated[
     typer.Option(min=1, metavar="ID", help="Only rows older than the one with this id.", show_default=False),
 ]
 Wait = Annotated[
-    int, typer.Option(metavar="SECONDS", min=0, max=3600, help="How long to wait for a run that is under way.")
+    int, typer.Option(metavar="SECONDS", min=0, max=3600, help="How long to wait for a run that is already under way.")
 ]
 
 

@@ -41,9 +41,8 @@ def table(
 ) -> None:
     """Print rows on stdout: a table for a terminal, else lines with tabs and without a heading.
 
-    On a terminal whole numbers in the columns `numbers` have separators and stand to the right; the columns
-    `folding` (default: all others) share what width there is, over several lines where needed; moments in UTC are
-    shown to the minute.
+    On a terminal whole numbers in the columns `numbers` have separators and are aligned right; the columns `folding`
+    (default: all others) share the width and wrap where needed; moments in UTC are shown to the minute.
     """
     if not sys.stdout.isatty():
         lines = (["" if cell is None else str(cell) for cell in row] for row in rows)

@@ -71,12 +71,13 @@ def _quota(snapshot: "QuotaSnapshot | None", window: str) -> str | None:
 def top(
     ctx: typer.Context,
     interval: Annotated[
-        float, typer.Option("--interval", "-n", metavar="SECONDS", min=0.2, max=3600, help="Time between two looks.")
+        float,
+        typer.Option("--interval", "-n", metavar="SECONDS", min=0.2, max=3600, help="Time between two refreshes."),
     ] = 2.0,
-    once: Annotated[bool, typer.Option("--once", help="Print it once; so it is without a terminal.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print it once, as without a terminal.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Watch the fleet: hosts by state, quotas, tokens, jobs and the newest of the log. q or Ctrl-C ends it."""
+    """Watch the fleet: hosts by state, quotas, tokens, jobs and the newest log entries. q or Ctrl-C ends it."""
     state = state_of(ctx)
     if state.json or once or not (sys.stdin.isatty() and sys.stdout.isatty()):
         state.run(_read, _print)
@@ -86,7 +87,7 @@ def top(
 
 
 def _read(fleet: "Fleet") -> "FleetNow":
-    """`overview` as the command of that name has it, `tokens_today`, and `logs`, newest first."""
+    """`overview` as that command prints it, `tokens_today`, and `logs`, newest first."""
     from cdxsync.base import clock
     from cdxsync.store import audit
     from cdxsync.store.driver_errors import translated
@@ -115,10 +116,10 @@ def _print(data: "FleetNow") -> None:
 
 
 def _watch(fleet: "Fleet", interval: float) -> None:
-    """Show it until somebody ends it; whoever stops it (Ctrl-Z) has the terminal as it was, until it goes on."""
+    """Show it until the user ends it; while it is suspended (Ctrl-Z) the terminal is as it was before."""
     import logging
 
-    logging.getLogger("cdxsync").addHandler(logging.NullHandler())  # what goes wrong is said on the screen
+    logging.getLogger("cdxsync").addHandler(logging.NullHandler())  # errors are shown on the screen
     data = _read(fleet)
     with _signals() as wake:
         while shown := _follow(fleet, interval, data, wake):
@@ -127,9 +128,9 @@ def _watch(fleet: "Fleet", interval: float) -> None:
 
 
 def _follow(fleet: "Fleet", interval: float, data: "FleetNow", wake: int) -> "FleetNow | None":
-    """Show it until it is to be stopped, and return what was read last; None when it is to end.
+    """Show it until it is suspended, and return the data read last; None when it ends.
 
-    What cannot be read is said, and what was read last stays.
+    When reading fails, the error is shown above the data read last.
     """
     from rich.console import Console
     from rich.live import Live
@@ -171,7 +172,7 @@ def _screen(data: "FleetNow", problem: str, height: int, interval: float) -> "Re
 
 @contextmanager
 def _signals() -> Iterator[int]:
-    """Have signals come as bytes to the yielded pipe: changes of the window's size, and wishes to end or to stop."""
+    """Deliver signals as bytes to the yielded pipe: a resized window, and requests to end or to suspend."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     handlers = {number: signal.signal(number, _noted) for number in (signal.SIGWINCH, signal.SIGTSTP, *_ENDING)}
@@ -188,7 +189,7 @@ def _signals() -> Iterator[int]:
 
 @contextmanager
 def _single_keys() -> Iterator[None]:
-    """Have single keys come without Enter. The terminal is as before at the end."""
+    """Read single keys without Enter; restores the terminal at the end."""
     import termios
     import tty
 
@@ -202,11 +203,11 @@ def _single_keys() -> Iterator[None]:
 
 
 def _noted(number: int, frame: object) -> None:
-    """The number goes to the pipe; nothing else is to be done."""
+    """Nothing to do: the wake-up descriptor has the signal's number."""
 
 
 def _wait(wake: int, seconds: float) -> str:
-    """Wait for a key, a signal, or the time: `quit`, `stop`, `resized`, or `look` when it is time for another look."""
+    """Wait for a key, a signal, or the time: `quit`, `stop`, `resized`, or `look` when it is time to read again."""
     ready, _, _ = select.select([sys.stdin, wake], [], [], seconds)
     if wake in ready:
         signals = set(os.read(wake, 64))
@@ -214,7 +215,7 @@ def _wait(wake: int, seconds: float) -> str:
     if not ready:
         return "look"
     keys = os.read(sys.stdin.fileno(), 64)
-    # An escape sequence, such as that of an arrow, is no wish to quit. A terminal that has gone reads as empty.
+    # An escape sequence, such as that of an arrow key, does not quit. A closed terminal reads as empty.
     if not keys or keys == b"\x1b" or (keys[:1] != b"\x1b" and set(keys) & set(_QUIT)):
         return "quit"
     return "look"

@@ -102,7 +102,7 @@ def store(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Store a prompt for all hosts; an older one of that name is replaced."""
+    """Store a prompt for all hosts, in place of an older one of that name."""
     from cdxsync.prompts import catalog
 
     state = state_of(ctx)

@@ -24,9 +24,9 @@ MIN_LOG_LINES = 3
 
 
 def lines(data: FleetNow, height: int | None = None) -> list[Text]:
-    """All of it, one text a line; with `height`, what is least missed is left out so that it fits.
+    """Everything, one text a line. With `height`, the least important parts are left out so that it fits.
 
-    The newest rows of the log take what is left.
+    The newest rows of the log fill the space that is left. `data` has `overview`, `tokens_today` and `logs`.
     """
     report = data.overview
     fixed = [*_fleet(report), *_tokens(data), *_quotas(report.chatgpt_usage)]

@@ -145,7 +145,7 @@ def _show_cost(state: State, cost: "MonthCost") -> None:
 
 
 def _note_sums(state: State, totals: Mapping[str, float], unpriced: list[str]) -> None:
-    """Say what a month has cost in each currency, and which models that leaves out."""
+    """Print what a month has cost in each currency, and which models the sums leave out."""
     for currency, total in totals.items():
         state.note(f"Sum: {total:,.2f} {currency}")
     if unpriced:
@@ -186,11 +186,11 @@ def _draw(days: list["UsageDayRow"]) -> None:
 def summary(
     ctx: typer.Context,
     month: MonthArgument = None,
-    by: Annotated[Group, typer.Option("--by", help="What the rows are.")] = Group.DAY,
+    by: Annotated[Group, typer.Option("--by", help="What each row is.")] = Group.DAY,
     host: HostOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a month's tokens and their cost by day, by model, or by host: the 200 with most."""
+    """Show a month's tokens and their cost by day, by model, or by host: the 200 largest."""
     from cdxsync.usage import reports, summaries
 
     state = state_of(ctx)
@@ -290,7 +290,7 @@ def quota_bar(percent: int | None, reset_at: str | None) -> str | None:
 
 
 def _moment(epoch: str) -> str:
-    """Seconds since 1970 as a date, and how far ahead that is; anything else as it is."""
+    """Seconds since 1970 as a date, and how far ahead it is; anything else unchanged."""
     from datetime import UTC, datetime
 
     from cdxsync.base import clock

@@ -91,12 +91,12 @@ def test_diff_names_keys_and_tells_nothing_of_values(three: Fleet) -> None:
 @pytest.mark.sqlite_only("refused before the database is asked")
 def test_bad_references(three: Fleet) -> None:
     for arguments, code, says in [
-        (["diff", "x"], 2, "from: must be a document's id"),
+        (["diff", "x"], 2, "from must be a document's id"),
         (["diff", "99"], 3, "No document 99"),
         (["diff", "1", "99"], 3, "No document 99"),
         (["rollback", "--yes", "99"], 3, "No document 99"),
         (["rollback", "--yes", "3"], 4, "is the canonical one"),
-        (["rollback", "--yes", "next"], 2, "id: must be a document's id"),
+        (["rollback", "--yes", "next"], 2, "id must be a document's id"),
         (["rollback", "1"], 4, "--yes"),
     ]:
         done = three.cli("auth", *arguments, check=False)

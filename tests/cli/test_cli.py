@@ -215,7 +215,7 @@ def test_uploading_in_the_name_of_a_host(fresh_fleet: Fleet) -> None:
     [
         ("", 2, "-: not valid JSON"),
         ("{", 2, "not valid JSON"),
-        ("[]", 2, "auth: is required"),
+        ("[]", 2, "auth is required"),
         ("{}", 2, "auth.last_refresh: is required"),
         ('{"last_refresh":"soon"}', 2, "auth.last_refresh: must be an RFC 3339"),
     ],
