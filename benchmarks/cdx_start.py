@@ -1,7 +1,8 @@
 """The time that `cdx` adds before Codex starts, against Codex alone.
 
 Codex is a stub that does nothing, so that its own start does not hide the difference. Each figure is the median over
-runs that alternate with the bare stub. `python -m benchmarks.cdx_start [--runs N]` prints them.
+runs that alternate with the bare stub. For comparison there is what no client in Python can do without: loading the
+modules for HTTPS and JSON, and one call to the server. `python -m benchmarks.cdx_start [--runs N]` prints them.
 """
 
 import argparse
@@ -25,7 +26,15 @@ from typing import Any
 
 STUB = '#!/bin/sh\n[ "$1" = --version ] && echo "codex-cli 0.169.0"\nexit 0\n'
 PROMPTS = 100
-BASE = {name: value for name, value in os.environ.items() if not name.startswith(("CDXSYNC_", "CODEX_"))}
+# A host keeps the compiled code of cdx, as of Python's own modules.
+LEFT_OUT = ("CDXSYNC_", "CODEX_", "PYTHONDONTWRITEBYTECODE", "XDG_CACHE_HOME")
+BASE = {name: value for name, value in os.environ.items() if not name.startswith(LEFT_OUT)}
+MODULES = "import ssl, json, http.client"
+CALL = """
+connection = http.client.HTTPSConnection("localhost", {port}, context=ssl.create_default_context(cafile={ca!r}))
+connection.request("GET", "/versions")
+connection.getresponse().read()
+"""
 
 
 def run(runs: int = 15) -> list[dict[str, Any]]:
@@ -34,7 +43,10 @@ def run(runs: int = 15) -> list[dict[str, Any]]:
         host = Host(fleet)
         rows = [
             host.measure("cdx_start.nothing_changed", runs),
+            host.measure("cdx_start.nothing_compiled", runs, before=host.forget_compiled),
             host.measure("cdx_start.interpreter_alone", runs, lambda: host.python("-c", "pass")),
+            host.measure("cdx_start.modules_alone", runs, lambda: host.python("-c", MODULES)),
+            host.measure("cdx_start.modules_and_one_call", runs, lambda: host.python("-c", MODULES + host.call)),
             host.measure("cdx_start.refused_connection", runs, lambda: host.start_without(free_port())),
         ]
         with silent_port() as port:
@@ -113,6 +125,7 @@ class Host:
         with urllib.request.urlopen(request, context=trust) as response:
             self.cdx.write_bytes(response.read())
         self.cdx.chmod(0o700)
+        self.call = CALL.format(port=fleet.port, ca=str(fleet.home / "pki" / "ca.pem"))
         self.start()
 
     def start(self, **env: str) -> None:
@@ -143,6 +156,10 @@ class Host:
         shutil.rmtree(home / "prompts", ignore_errors=True)
         for path in (home / ".prompt-baseline.json", home / ".cdx" / "prompts.json"):
             path.unlink(missing_ok=True)
+
+    def forget_compiled(self) -> None:
+        """Be a host whose cdx was never started."""
+        shutil.rmtree(self.home / ".cache", ignore_errors=True)
 
     def measure(
         self,
