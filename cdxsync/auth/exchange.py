@@ -18,7 +18,7 @@ from cdxsync.base.fields import Fields
 from cdxsync.base.settings import Settings
 from cdxsync.codex import quota, versions
 from cdxsync.codex.schemas import QuotaSummary, Versions
-from cdxsync.hosts import permits, registry
+from cdxsync.hosts import admission, registry
 from cdxsync.hosts.admission import Caller
 from cdxsync.hosts.schemas import HostSummary
 from cdxsync.store import audit
@@ -118,7 +118,7 @@ def _exchange(
     fleet: Fleet, caller: Caller, reported: Reported, request: RetrieveBody | AuthDocument, at: datetime
 ) -> AuthAnswer | Refused:
     host = _count(caller, reported, at)
-    if isinstance(request, AuthDocument) and (refusal := permits.refusal(host, "store_auth")):
+    if isinstance(request, AuthDocument) and (refusal := admission.permit_refusal(host, "store_auth")):
         # Not raised: the call counts, and the audit row stays.
         canonical_id, document = canonical.current(fleet) or (None, None)
         outcome = _Outcome("refused", canonical_id, document)

@@ -1,3 +1,3 @@
-"""Hosts: `registry` (registering, finding, changing), `admission` (who may call, from where), `permits`, `installers`,
-and `enrolment` of whole lists.
+"""Hosts: `registry` (registering, finding, changing), `admission` (who may call, from where, and what a host may
+store), `installers`, and `enrolment` of whole lists.
 """

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from cdxsync.base import clock
 from cdxsync.base.errors import CdxsyncError, Refused, Unauthenticated
-from cdxsync.hosts.registry import ACTIVE
+from cdxsync.hosts.registry import ACTIVE, PERMITS
 from cdxsync.security import apikeys
 from cdxsync.security.addresses import Address
 from cdxsync.store import audit
@@ -21,6 +21,8 @@ from cdxsync.store.tables import Host
 
 _BY_KEY = Prepared(lambda fingerprint: Host.select().where(Host.api_key_sha256 == fingerprint))
 _BLOCKED_PAUSE = timedelta(minutes=1)
+_THINGS = {"store_auth": "auth.json", "store_prompts": "prompts"}
+_CODES = {"store_auth": "store_not_permitted", "store_prompts": "prompts_not_permitted"}
 _MAX_REMEMBERED = 20_000
 
 
@@ -184,6 +186,17 @@ def _bind(host: Host, address: str, *, force: bool) -> AddressDecision:
     else:
         audit.record(decision.value, actor=audit.host_actor(fresh), host=fresh, previous_ip=fresh.ip, ip=address)
     return decision
+
+
+def permit_refusal(host: Host, permit: str) -> Refused | None:
+    """Why `host` may not do what `permit` (a name of `registry.PERMITS`) allows; None when it may."""
+    if getattr(host, PERMITS[permit]):
+        return None
+    return Refused(
+        f"This host may not store {_THINGS[permit]}; an admin allows it with:"
+        f" cdxsync hosts permit {host.fqdn} --{permit.replace('_', '-')} on",
+        code=_CODES[permit],
+    )
 
 
 def note_blocked(host: Host) -> None:

@@ -12,7 +12,7 @@ from frontmatter.default_handlers import YAMLHandler
 from cdxsync.base import clock, texts
 from cdxsync.base.errors import NotFound, Refused
 from cdxsync.base.fields import Fields
-from cdxsync.hosts import permits, registry
+from cdxsync.hosts import admission, registry
 from cdxsync.prompts import history
 from cdxsync.prompts.schemas import (
     PromptBody,
@@ -171,7 +171,7 @@ def store(prompt: PromptBody, *, actor: str, host: audit.HostLike | None = None)
     """
 
     def work() -> PromptStored | Refused:
-        refusal = permits.refusal(registry.by_id(host.id), "store_prompts") if host is not None else None
+        refusal = admission.permit_refusal(registry.by_id(host.id), "store_prompts") if host is not None else None
         if refusal is None:
             return _put(prompt, actor, host)
         # Not raised: the audit row stays.
