@@ -2,7 +2,6 @@
 
 import os
 import signal
-import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,13 +125,13 @@ def pki_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def server_context(pki_folder: Path) -> ssl.SSLContext:
+def server_context(pki_folder: Path) -> tls.ServerContext:
     """The TLS of a server on this machine."""
     return tls.server_context(pki_folder / "server.pem", pki_folder / "server.key", pki_folder / "ca.pem")
 
 
 @pytest.fixture
-def tls_server(server_context: ssl.SSLContext) -> Iterator[Running]:
+def tls_server(server_context: tls.ServerContext) -> Iterator[Running]:
     """A server with TLS, in this process, with the application of `running`."""
     with running(server_context) as server:
         yield server

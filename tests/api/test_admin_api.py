@@ -208,7 +208,7 @@ def test_logs_page_by_page(fleet: Fleet, client: Client) -> None:
     assert json.loads(everything["logs"][0]["details"]) == {"fqdn": name, "allow_roaming_ips": False}
     paged, before = [], None
     while True:
-        cursor = {} if before is None else {"before": before}
+        cursor: dict[str, Any] = {} if before is None else {"before": before}
         page = get(client, "/admin/logs", host_id=host_id, limit=4, **cursor)
         paged += page["logs"]
         before = page["next_before"]

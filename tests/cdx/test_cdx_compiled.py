@@ -4,6 +4,7 @@ import marshal
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import CodeType
@@ -25,7 +26,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """This user's cache folder, as `boot` finds it."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(boot.sys, "dont_write_bytecode", False)
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     monkeypatch.setattr(boot, "NOT_KEPT", [])
     monkeypatch.setattr(compiled, "NOT_KEPT", boot.NOT_KEPT)
     return tmp_path / ".cache" / "cdx"
@@ -165,7 +166,7 @@ def test_the_folder_is_the_users_own(cache: Path, tmp_path: Path, monkeypatch: p
         assert boot.compiled_folder() == str(cache)
     # As under sudo, where the variables are those of the invoking user.
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(boot.os, "geteuid", lambda: 3_999_999_999)
+    monkeypatch.setattr(os, "geteuid", lambda: 3_999_999_999)
     assert boot.compiled_folder() == ""
 
 

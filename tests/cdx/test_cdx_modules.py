@@ -84,7 +84,9 @@ def test_modules_that_do_not_fit_together_are_refused(tmp_path: Path, text: str,
         join.joined(copy_of_modules(tmp_path, versions=text))
 
 
-def test_a_stale_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_a_stale_file_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(join, "FILE", tmp_path / "cdx")
     (tmp_path / "cdx").write_text(CDX.read_text() + "\n")
     assert join.main(["--check"]) == 1

@@ -240,14 +240,14 @@ for number in range(200):
     # A reader that goes away ends Codex as it would without cdx.
     codex = '#!/bin/sh\n[ "$1" = --version ] && exit\nwhile echo line; do :; done\n'
     machine = host(synced, tmp_path, codex=codex)
-    done = subprocess.run(
+    ended = subprocess.run(
         ["bash", "-c", f"{machine.cdx} exec | head -1; exit ${{PIPESTATUS[0]}}"],
         env=machine.env,
         capture_output=True,
         text=True,
         timeout=60,
     )
-    assert (done.returncode, done.stdout) == (128 + signal.SIGPIPE, "line\n")
+    assert (ended.returncode, ended.stdout) == (128 + signal.SIGPIPE, "line\n")
     # Closed descriptors are Codex's own affair too.
     machine = host(synced, tmp_path)
     done = subprocess.run(["bash", "-c", f"{machine.cdx} exec >&- 2>&-"], env=machine.env, timeout=60)

@@ -33,7 +33,8 @@ def ago(**delta: float) -> str:
 
 @pytest.mark.parametrize("minor", [8, 9, 10, 11, 12, 13])
 def test_it_runs_on_other_pythons(synced: Fleet, tmp_path: Path, minor: int) -> None:
-    named = [f"python3.{minor}", *Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python3.{minor}")]
+    installed = Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python3.{minor}")
+    named = [f"python3.{minor}", *map(str, installed)]
     python = next((name for name in named if shutil.which(name) and subprocess.run([name, "-V"]).returncode == 0), None)
     if python is None:
         pytest.skip(f"no Python 3.{minor} here")

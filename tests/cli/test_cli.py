@@ -25,14 +25,14 @@ def test_the_first_serve_makes_everything_and_says_what(tmp_path: Path) -> None:
     with running_fleet(tmp_path / "new" / "home") as fleet:
         text = "".join(fleet.output)
         home = fleet.home
-        for path in ("config.toml", "pki", "keyring.json", "cdxsync.db"):
-            assert f"made {home / path}" in text
+        for name in ("config.toml", "pki", "keyring.json", "cdxsync.db"):
+            assert f"made {home / name}" in text
         assert f"Admin certificate: {home}/pki/admin.pem" in text
         assert "cdxsync hosts register NAME" in text
         assert f"Listening on https://127.0.0.1:{fleet.port}; hosts call {fleet.url}" in text
         assert home.stat().st_mode & 0o777 == 0o700
-        for path in ("config.toml", "keyring.json", "cdxsync.db", "pki/ca.key", "pki/admin.key"):
-            assert (home / path).stat().st_mode & 0o777 == 0o600
+        for name in ("config.toml", "keyring.json", "cdxsync.db", "pki/ca.key", "pki/admin.key"):
+            assert (home / name).stat().st_mode & 0o777 == 0o600
         for path in home.glob("cdxsync.db-*"):
             assert path.stat().st_mode & 0o077 == 0
         keyring = (home / "keyring.json").read_bytes()
@@ -230,7 +230,7 @@ def test_uploads_that_are_no_documents(fleet: Fleet, text: str, code: int, says:
 def test_the_upload_endpoint(fresh_fleet: Fleet) -> None:
     host_id = fresh_fleet.register("up.example.net")["host"]["id"]
     document = make_auth()
-    for body, status, field in [
+    calls: list[tuple[dict[str, Any], str | None, str | None]] = [
         ({"auth": json.dumps(document)}, "updated", None),
         ({"auth": document, "host_id": "system"}, "unchanged", None),
         ({"auth": document, "host_id": host_id}, "unchanged", None),
@@ -239,7 +239,8 @@ def test_the_upload_endpoint(fresh_fleet: Fleet) -> None:
         ({}, None, "auth"),
         ({"auth": document, "host_id": True}, None, "host_id"),
         ({"auth": document, "host_id": "x"}, None, "host_id"),
-    ]:
+    ]
+    for body, status, field in calls:
         with fresh_fleet.client(certificate="admin") as client:
             response = client.call("POST", "/admin/auth/upload", json=body)
         if field:

@@ -115,7 +115,7 @@ def test_examples_work(tmp_path: Path) -> None:
     for example in MANUAL["example"]:
         if example["run"].startswith(SERVES):
             name, *arguments = shlex.split(example["run"])[1:]
-            assert command.commands[name].make_context(name, arguments)
+            assert vars(command)["commands"][name].make_context(name, arguments)
             continue
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", example["run"]], env=env, cwd=home, capture_output=True, text=True

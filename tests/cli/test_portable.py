@@ -148,9 +148,9 @@ def test_only_into_an_empty_home_that_nobody_uses(exported: Exported, tmp_path: 
         done = import_(tmp_path / "running", exported.text)
         assert done.returncode == 4
         assert b"is in use: stop cdxsync serve" in done.stderr
-    done = run_cli("--home", str(exported.home), "db", "export", str(exported.file), check=False)
-    assert done.returncode == 4
-    assert "exists already" in done.stderr
+    again = run_cli("--home", str(exported.home), "db", "export", str(exported.file), check=False)
+    assert again.returncode == 4
+    assert "exists already" in again.stderr
 
 
 def edited(text: bytes, edit: Callable[[list[Line]], None]) -> bytes:

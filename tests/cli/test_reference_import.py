@@ -23,6 +23,7 @@ from cdxsync.ops.import_reference.stage import Stage
 from cdxsync.ops.import_reference.tokens import Tokens
 from tests.support import DATA
 from tests.support import reference_dump as old
+from tests.support.documents import jwt
 from tests.support.fleet import BASE_ENVIRONMENT, run_cli, running_fleet
 
 REAL = DATA / "reference.sql"
@@ -75,7 +76,7 @@ def test_the_fleet_goes_on(tmp_path: Path, key_file: Path, complete: bool) -> No
     assert (data["other_tables"], data["dry_run"]) == (["pricing_snapshots"], False)
     assert run_cli("--home", str(home), "db", "check").returncode == 0
     raw = b"".join(path.read_bytes() for path in home.glob("cdxsync.db*"))
-    for secret in (*old.API_KEYS.values(), old.NEWEST["tokens"]["access_token"], old.jwt("in a log")):
+    for secret in (*old.API_KEYS.values(), old.NEWEST["tokens"]["access_token"], jwt("in a log")):
         assert secret.encode() not in raw
     with running_fleet(home) as fleet:
         # A host that may roam calls with its old key, and holds the canonical document.

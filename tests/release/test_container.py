@@ -36,7 +36,7 @@ def test_the_command_is_one_of_the_program(tmp_path: Path) -> None:
 
     program, name, *arguments = json.loads(instruction("CMD")[-1].partition("CMD ")[2] or instruction("CMD")[-1])
     assert program == "cdxsync"
-    assert get_command(app).commands[name].make_context(name, arguments)
+    assert vars(get_command(app))["commands"][name].make_context(name, arguments)
     (home,) = re.findall(r"CDXSYNC_HOME=(\S+)", TEXT)
     assert instruction("VOLUME") == [home]
     assert not instruction("USER")[-1].startswith("root")

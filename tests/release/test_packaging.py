@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Mapping
 from email import message_from_bytes
 from pathlib import Path
 
@@ -26,11 +27,11 @@ UNNEEDED = shutil.ignore_patterns(
 )
 
 
-def run(*command: str | Path, cwd: Path | None = None, **env: str) -> str:
+def run(*command: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
-        env=BASE_ENVIRONMENT | env,
+        env=BASE_ENVIRONMENT | dict(env or {}),
         capture_output=True,
         text=True,
         timeout=180,
@@ -43,7 +44,7 @@ def build(kind: str, source: Path, folder: Path) -> Path:
     """A `wheel` or `sdist` of `source`, made as `pip` and `build` have it made, with what is installed here."""
     folder.mkdir()
     code = f"import sys; from setuptools import build_meta; build_meta.build_{kind}(sys.argv[1])"
-    run(sys.executable, "-c", code, folder, cwd=source, **EPOCH)
+    run(sys.executable, "-c", code, folder, cwd=source, env=EPOCH)
     (made,) = folder.iterdir()
     return made
 
@@ -124,7 +125,7 @@ def test_the_metadata(wheel: Path) -> None:
 def test_completions_are_those_of_the_program(shell: str) -> None:
     """What is installed calls the program as its own `--show-completion` says."""
     files = {"bash": "cdxsync", "zsh": "_cdxsync", "fish": "cdxsync.fish"}
-    shown = run(Path(sys.executable).with_name("cdxsync"), "--show-completion", shell, **SHELL_IS_NAMED)
+    shown = run(Path(sys.executable).with_name("cdxsync"), "--show-completion", shell, env=SHELL_IS_NAMED)
     calls = [line for line in shown.splitlines() if "_COMPLETE=" in line]
     assert calls
     assert set(calls) <= set((ROOT / "completions" / files[shell]).read_text().splitlines())
@@ -138,16 +139,17 @@ def house(wheel: Path, folder: Path) -> Path:
     return house
 
 
-def uv(*arguments: str | Path, **env: str) -> None:
+def uv(*arguments: str | Path, env: Mapping[str, str] | None = None) -> None:
     """uv, without a network and without its own idea of where packages are."""
-    run(sys.executable, "-m", "uv", *arguments, **{"UV_OFFLINE": "1", "UV_NO_CONFIG": "1", "UV_NO_INDEX": "1"} | env)
+    alone = {"UV_OFFLINE": "1", "UV_NO_CONFIG": "1", "UV_NO_INDEX": "1"}
+    run(sys.executable, "-m", "uv", *arguments, env=alone | dict(env or {}))
 
 
 def works(program: Path, folder: Path) -> None:
     """Make a home, start the server, and stop it."""
     assert run(program, "--version") == f"cdxsync {cdxsync.__version__}\n"
-    command = [program, "--home", folder / "home", "serve", "--listen", "127.0.0.1:0", "--public-url", "https://x"]
-    starts_and_stops(command, BASE_ENVIRONMENT)
+    options = ["--listen", "127.0.0.1:0", "--public-url", "https://x"]
+    starts_and_stops([program, "--home", folder / "home", "serve", *options], BASE_ENVIRONMENT)
 
 
 def test_it_installs_with_pipx(wheel: Path, house: Path, tmp_path: Path) -> None:
@@ -155,7 +157,7 @@ def test_it_installs_with_pipx(wheel: Path, house: Path, tmp_path: Path) -> None
     pytest.importorskip("pipx", reason="pipx is not installed")
     env = {name: str(tmp_path / name) for name in ("PIPX_HOME", "PIPX_BIN_DIR", "PIPX_MAN_DIR")}
     arguments = f"--pip-args=--no-index --no-compile --find-links {house}"
-    run(sys.executable, "-m", "pipx", "install", "--python", sys.executable, arguments, wheel, **env)
+    run(sys.executable, "-m", "pipx", "install", "--python", sys.executable, arguments, wheel, env=env)
     works(tmp_path / "PIPX_BIN_DIR" / "cdxsync", tmp_path)
     assert (tmp_path / "PIPX_MAN_DIR" / "man1" / "cdxsync.1").exists()
 
@@ -163,7 +165,7 @@ def test_it_installs_with_pipx(wheel: Path, house: Path, tmp_path: Path) -> None
 def test_it_installs_as_a_tool_of_uv(wheel: Path, house: Path, tmp_path: Path) -> None:
     pytest.importorskip("uv", reason="uv is not installed")
     env = {"UV_TOOL_DIR": str(tmp_path / "tools"), "UV_TOOL_BIN_DIR": str(tmp_path / "bin")}
-    uv("tool", "install", "--python", sys.executable, "--find-links", house, wheel, **env)
+    uv("tool", "install", "--python", sys.executable, "--find-links", house, wheel, env=env)
     works(tmp_path / "bin" / "cdxsync", tmp_path)
 
 
@@ -212,4 +214,4 @@ def test_a_bill_of_materials_names_what_it_needs(tmp_path: Path) -> None:
         if "extra" not in line
     }
     assert needed <= versions.keys()
-    assert versions["cdxsync"] == cdxsync.__version__
+    assert versions[canonicalize_name("cdxsync")] == cdxsync.__version__

@@ -6,6 +6,7 @@
 import contextlib
 import ctypes
 import ctypes.util
+import functools
 import hashlib
 import os
 import random
@@ -13,7 +14,6 @@ import resource
 import signal
 import socket
 import sqlite3
-import ssl
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 import requests
 
+from cdxsync.server import tls
 from tests.support.documents import make_auth, with_auths
 from tests.support.fleet import Fleet, children, running_fleet
 from tests.support.running import RESET, Running, ask, open_tls, read_all, running, trusting
@@ -60,8 +61,8 @@ class Load:
 
     def run(self) -> None:
         at_once(
-            [lambda number=number: self._until_over(self._host, number) for number in range(HOSTS)]  # type: ignore[misc]
-            + [lambda: self._until_over(self._admin, 0)]
+            [functools.partial(self._until_over, self._host, number) for number in range(HOSTS)]
+            + [functools.partial(self._until_over, self._admin, 0)]
         )
 
     def _until_over(self, step: Any, number: int) -> None:
@@ -353,7 +354,7 @@ def test_a_thousand_connections_opened_and_dropped(tls_server: Running, pki_fold
 
 
 @pytest.mark.parametrize("secured", [False, True], ids=["plain", "tls"])
-def test_random_bytes_on_the_port(secured: bool, server_context: ssl.SSLContext, pki_folder: Path) -> None:
+def test_random_bytes_on_the_port(secured: bool, server_context: tls.ServerContext, pki_folder: Path) -> None:
     source = random.Random(7)
     context = trusting(pki_folder)
     with running(server_context if secured else None) as server:

@@ -3,18 +3,18 @@
 import json
 import logging
 import socket
-import ssl
 from pathlib import Path
 
 import pytest
 
+from cdxsync.server import tls
 from tests.support.running import REQUEST, Running, answer, answers, ask, open_tls, read_all, running, trusting
 
 BOTH = pytest.mark.parametrize("secured", [False, True], ids=["plain", "tls"])
 
 
 @BOTH
-def test_coalesced_requests(secured: bool, server_context: ssl.SSLContext, pki_folder: Path) -> None:
+def test_coalesced_requests(secured: bool, server_context: tls.ServerContext, pki_folder: Path) -> None:
     padded = REQUEST[:-2] + b"X-Pad: " + b"p" * 9000 + b"\r\n\r\n"
     with running(server_context if secured else None) as server:
         connection = open_tls(server, trusting(pki_folder)) if secured else server.connect()
@@ -27,7 +27,7 @@ def test_coalesced_requests(secured: bool, server_context: ssl.SSLContext, pki_f
 
 @BOTH
 def test_an_early_answer_reaches_a_client_that_sends_on(
-    secured: bool, server_context: ssl.SSLContext, pki_folder: Path
+    secured: bool, server_context: tls.ServerContext, pki_folder: Path
 ) -> None:
     size = 3 << 20
     chunk = b"%x\r\n%b\r\n0\r\n\r\n" % (size, b"x" * size)
@@ -52,7 +52,7 @@ def test_a_body_that_nobody_reads_is_not_taken_into_memory(plain_server: Running
 
 
 @BOTH
-def test_100_continue(secured: bool, server_context: ssl.SSLContext, pki_folder: Path) -> None:
+def test_100_continue(secured: bool, server_context: tls.ServerContext, pki_folder: Path) -> None:
     head = b"POST /echo HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
     with (
         running(server_context if secured else None) as server,
@@ -67,7 +67,7 @@ def test_100_continue(secured: bool, server_context: ssl.SSLContext, pki_folder:
 
 
 @BOTH
-def test_large_bodies(secured: bool, server_context: ssl.SSLContext, pki_folder: Path) -> None:
+def test_large_bodies(secured: bool, server_context: tls.ServerContext, pki_folder: Path) -> None:
     body = bytes(range(256)) * (4 << 12)
     head = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
     with (

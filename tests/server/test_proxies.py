@@ -100,7 +100,8 @@ def test_forged_headers_make_no_admin(behind: Behind, proxy: Proxy, tmp_path: Pa
         assert overview(client, **FORGED)[0] == 403
     run_cli("--home", str(tmp_path / "other"), "init", "--public-url", "https://localhost")
     with behind.client() as client:
-        client.session.cert = tuple(str(tmp_path / "other" / "pki" / f"admin.{end}") for end in ("pem", "key"))
+        pki = tmp_path / "other" / "pki"
+        client.session.cert = (str(pki / "admin.pem"), str(pki / "admin.key"))
         try:
             response = client.call("GET", "/admin/overview", headers=FORGED)
         except requests.ConnectionError:  # refused in the handshake

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cdxsync.server import httpd
+from cdxsync.server import httpd, tls
 from tests.support.running import (
     Application,
     Running,
@@ -38,7 +38,7 @@ def test_an_address_in_use_is_an_oserror(plain_server: Running) -> None:
 
 
 @pytest.mark.parametrize("secured", [False, True], ids=["plain", "tls"])
-def test_a_request_in_flight_finishes(secured: bool, server_context: ssl.SSLContext, pki_folder: Path) -> None:
+def test_a_request_in_flight_finishes(secured: bool, server_context: tls.ServerContext, pki_folder: Path) -> None:
     with running(server_context if secured else None) as server:
         connection = open_tls(server, trusting(pki_folder)) if secured else server.connect()
         with connection:

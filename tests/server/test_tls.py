@@ -5,7 +5,7 @@ import socket
 import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from cryptography import x509
@@ -64,8 +64,8 @@ def test_a_certificate_that_expired_since_its_session_began_does_not_count(
 ) -> None:
     class Later(datetime):
         @classmethod
-        def now(cls, tz: Any = None) -> datetime:
-            return datetime(2200, 1, 1, tzinfo=tz)
+        def now(cls, tz: Any = None) -> Self:
+            return cls(2200, 1, 1, tzinfo=tz)
 
     monkeypatch.setattr(tls, "datetime", Later)
     with open_tls(tls_server, trusting(pki_folder, pki_folder / "admin.pem", pki_folder / "admin.key")) as connection:

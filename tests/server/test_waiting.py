@@ -5,7 +5,6 @@ import errno
 import json
 import logging
 import socket
-import ssl
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 from cheroot import connections
 
 from cdxsync.server import connection as connection_module
+from cdxsync.server import tls
 from tests.support.running import (
     REQUEST,
     RESET,
@@ -57,15 +57,15 @@ def test_no_client_that_waits_holds_a_worker(tls_server: Running, pki_folder: Pa
     slow.settimeout(30)
     slow.sendall(b"Host: x\r\n\r\n")
     assert answer(slow)[0] == 200
-    for connection in waiting:
-        connection.close()
+    for one in waiting:
+        one.close()
 
 
 @pytest.mark.parametrize(
     ("limit", "sent"), [("HANDSHAKE_TIMEOUT_SECONDS", b"\x16\x03\x01"), ("HEAD_TIMEOUT_SECONDS", b"GET /")]
 )
 def test_what_was_begun_must_be_completed_in_time(
-    server_context: ssl.SSLContext, limit: str, sent: bytes, monkeypatch: pytest.MonkeyPatch
+    server_context: tls.ServerContext, limit: str, sent: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection_module, limit, 0.0)
     with running(server_context if limit.startswith("HANDSHAKE") else None) as server, server.connect() as connection:
@@ -75,7 +75,7 @@ def test_what_was_begun_must_be_completed_in_time(
 
 @BOTH
 def test_a_body_must_come_in_time(
-    secured: bool, server_context: ssl.SSLContext, pki_folder: Path, monkeypatch: pytest.MonkeyPatch
+    secured: bool, server_context: tls.ServerContext, pki_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection_module, "IDLE_TIMEOUT_SECONDS", 0.0)
     with (
@@ -90,7 +90,7 @@ def test_a_body_must_come_in_time(
 
 @BOTH
 def test_no_client_that_does_not_read_holds_a_worker(
-    secured: bool, server_context: ssl.SSLContext, pki_folder: Path
+    secured: bool, server_context: tls.ServerContext, pki_folder: Path
 ) -> None:
     """Neither with one large answer nor with many small ones; and all of them can be read later."""
     context = trusting(pki_folder)
@@ -114,7 +114,7 @@ def test_no_client_that_does_not_read_holds_a_worker(
 
 @BOTH
 def test_an_answer_is_sent_to_its_end_when_the_server_stops(
-    secured: bool, server_context: ssl.SSLContext, pki_folder: Path
+    secured: bool, server_context: tls.ServerContext, pki_folder: Path
 ) -> None:
     with running(server_context if secured else None) as server:
         connections = []
@@ -146,7 +146,7 @@ def test_out_of_descriptors_the_longest_idle_go_first(
     idle = [plain_server.connect() for _ in range(20)]
     for connection in idle:
         ask(connection)
-    accept = connections.ConnectionManager._from_server_socket
+    accept = vars(connections.ConnectionManager)["_from_server_socket"]
     failures = [OSError(errno.EMFILE, "Too many open files")]
 
     def accept_or_fail(manager: Any, server_socket: Any) -> Any:

@@ -187,7 +187,7 @@ class Client:
         return self.call("POST", "/auth", json=body)
 
 
-def children(process: subprocess.Popen[str]) -> list[int]:
+def children(process: Started | subprocess.Popen[Any]) -> list[int]:
     """The workers of a server, in the order of their start."""
     return [int(number) for number in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 

@@ -23,7 +23,7 @@ def database(tmp_path: Path) -> sqlite3.Connection:
 
 
 def test_migrations_make_what_the_models_say(database: sqlite3.Connection) -> None:
-    bases = [tables.Table, *tables.Table.__subclasses__()]
+    bases: list[type[tables.Table]] = [tables.Table, *tables.Table.__subclasses__()]
     models = [model for base in bases for model in base.__subclasses__() if not model.__subclasses__()]
     made = {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     assert made == {model._meta.table_name for model in models} | {"schema_migrations"}

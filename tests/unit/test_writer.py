@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -76,7 +76,7 @@ class Held:
         monkeypatch.setattr(writer, "_committed", self.sizes.append)
         monkeypatch.setattr(writer, "BATCH_SECONDS", 60.0)
 
-    def run(self, works: list[Callable[[], object]]) -> list[object]:
+    def run(self, works: Sequence[Callable[[], object]]) -> list[object]:
         """The outcomes of `works`, which have all been queued before the writer goes on; errors as values."""
         outcomes: list[object] = [None] * len(works)
 
