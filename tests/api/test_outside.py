@@ -46,7 +46,8 @@ def overview(fleet: Fleet) -> dict[str, Any]:
     """The overview's part, within this process."""
     opened = homes.open_fleet(settings.load(fleet.home, environ=fleet.env))
     with contextlib.closing(opened.database), opened.database.scope():
-        return msgspec.to_builtins(domain_outside.report(opened))
+        report: dict[str, Any] = msgspec.to_builtins(domain_outside.report(opened))
+        return report
 
 
 def test_the_overview_has_prices_cost_and_quota(connected: Fleet, well: Upstream) -> None:

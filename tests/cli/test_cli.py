@@ -362,7 +362,7 @@ def test_without_a_command_it_says_what_to_type_first(tmp_path: Path) -> None:
 
 def test_somebody_elses_home_is_named_with_its_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(SettingError, match=rf"{tmp_path} belongs to the user {tmp_path.owner()}, .* sudo -u"):
+    with pytest.raises(SettingError, match=rf"{tmp_path} belongs to the user {tmp_path.owner()}; .* sudo -u"):
         settings.check_readable(tmp_path)
     settings.check_readable(tmp_path / "none")
 

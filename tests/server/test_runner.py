@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from cdxsync.auth import canonical, refresh, runner
@@ -79,7 +80,8 @@ class Local:
 
     def status(self) -> dict[str, Any]:
         with self.opened() as fleet:
-            return runner.status(fleet)
+            shown: dict[str, Any] = msgspec.to_builtins(runner.status(fleet))
+            return shown
 
     def canonical_date(self) -> str | None:
         with self.opened() as fleet:
@@ -95,7 +97,7 @@ class Local:
 
     def findings(self) -> list[str]:
         with self.opened() as fleet:
-            return [finding["code"] for finding in status.doctor_findings(fleet)]
+            return [finding.code for finding in status.doctor_findings(fleet)]
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[OpenedFleet]:

@@ -185,8 +185,10 @@ def test_prices() -> None:
     }
     first, second = pricing.parse(body, "USD")
     assert first == pricing.Price("gpt-5.1", "EUR", Decimal("0.00125"), Decimal("0.01"), Decimal("0.000125"))
-    assert (second.currency, second.cached) == ("USD", 0)
-    for bad in ([], {}, None, {"gpt-5.1": {}}):
+    assert second.currency == "USD"
+    assert second.cached == 0
+    wrong: list[Any] = [[], {}, None, {"gpt-5.1": {}}]
+    for bad in wrong:
         with pytest.raises(ValueError, match="the answer"):
             pricing.parse(bad, "USD")
 
