@@ -3,10 +3,10 @@
     state_of(ctx).run(call, show)
 
 `call(fleet)` returns a result and `show(result)` prints it for people. With --json it is printed as what the admin API
-returns in `data`: as it is, or as `data(result)` makes it. Only here a home is opened, its database entered,
-and an error made an exit code. `hosts register --file`, `logs --follow` and `top` print while they work, within
-`State.opened`; `serve` opens and closes the home by its own rules, and commands that work on a home as a whole, such as
-`db restore`, leave that to the work and print by `State.answer`.
+returns in `data`: as it is, or as `data(result)` makes it. Only here a home is opened, its database entered, and an
+error made an exit code. The exceptions: `hosts register --file`, `logs --follow`, `top` and `keys export -` print while
+they work, within `State.opened`; commands that work on a home as a whole, such as `db restore`, leave the opening to
+that work and print by `State.answer`; `serve` opens and closes the home by its own rules.
 """
 
 import contextlib

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from cdxsync import cli
 from cdxsync.base import settings
 from cdxsync.base.errors import SettingError
 from cdxsync.server import processes
@@ -387,3 +388,10 @@ def test_why_it_cannot_listen(number: int, advice: str) -> None:
     error = processes.cannot_listen(settings.Listen("10.0.0.1", 443), OSError(number, os.strerror(number)))
     assert error.message.startswith(f"cannot listen on 10.0.0.1:443: {os.strerror(number)}; ")
     assert advice in error.message
+
+
+def test_homes_are_opened_in_one_place() -> None:
+    """All commands go through `State.opened`; `serve` opens and closes the home by its own rules."""
+    folder = Path(cli.__file__).parent
+    found = {path.name for path in folder.glob("*.py") if ".open_fleet(" in path.read_text()}
+    assert found == {"command.py", "server.py"}
