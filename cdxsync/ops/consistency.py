@@ -1,4 +1,4 @@
-"""Whether what is stored still agrees with itself: structure, digests, seals, and daily totals against their rows."""
+"""Checks of stored data: structure, digests, seals, and daily totals against their rows."""
 
 import hashlib
 import hmac
@@ -31,7 +31,7 @@ _NOTHING = (0,) * len(_TOTALS)
 
 @dataclass(frozen=True)
 class Finding:
-    """Something wrong: which check found it, and what; without secrets."""
+    """A finding: the check, and the problem, without secrets."""
 
     check: str
     problem: str
@@ -39,7 +39,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """All findings, and how much was looked at, by name."""
+    """All findings, and the number of checked items by name."""
 
     findings: tuple[Finding, ...]
     checked: dict[str, Any]
@@ -51,28 +51,28 @@ class Report:
 
 
 def check(fleet: Fleet) -> Report:
-    """Look at everything, in one state of the database; changes nothing. Secrets are opened, and not told."""
+    """Check everything, in one state of the database; changes nothing. Secrets are opened, and not shown."""
     findings: list[Finding] = []
     checked: dict[str, Any] = {}
-    # Rules that were tightened since are no damage: what was stored by the rules of its time is in order.
+    # Data that earlier, looser rules accepted is no damage.
     fleet = replace(fleet, settings=replace(fleet.settings, token_min_length=8))
     with snapshot():
         for name, run in CHECKS.items():
             try:
                 findings += [Finding(name, problem) for problem in run(fleet, checked)]
             except (peewee.DatabaseError, CdxsyncError) as error:
-                findings.append(Finding(name, f"could not be finished: {error}"))
+                findings.append(Finding(name, f"the check failed: {error}"))
     return Report(tuple(findings), checked)
 
 
 def _structure(fleet: Fleet, checked: dict[str, Any]) -> Iterator[str]:
-    # Within write work (an import) the tables are not to be looked at from beside.
+    # Within write work (an import) no other connection may look at the tables.
     database = current()
     yield from database.engine.damage(database.peewee, quick=is_writing())
 
 
 def _documents(fleet: Fleet, checked: dict[str, Any]) -> Iterator[str]:
-    """Each document opens, is what its digest says, and its entries hold its tokens."""
+    """Each document opens and matches its digest, and its entries hold its tokens."""
     ids = [row.id for row in AuthPayload.select(AuthPayload.id).order_by(AuthPayload.id)]
     checked["documents"] = len(ids)
     for payload_id in ids:
@@ -84,7 +84,7 @@ def _documents(fleet: Fleet, checked: dict[str, Any]) -> Iterator[str]:
             continue
         stored = {entry.target: entry for entry in AuthEntry.select().where(AuthEntry.payload == payload_id)}
         if stored.keys() != document.entries.keys():
-            yield f"document {payload_id}: its entries are not those of its content"
+            yield f"document {payload_id}: its entries do not match its content"
         for target in sorted(stored.keys() & document.entries.keys()):
             context = sealed_values.entry_token(payload_id, target)
             try:
@@ -105,9 +105,9 @@ def _pointer(fleet: Fleet, checked: dict[str, Any]) -> Iterator[str]:
     pointer = named_values.get(canonical.POINTER)
     if pointer is None:
         if AuthPayload.select().exists():
-            yield "no document is named as the canonical one"
+            yield "no document is marked as canonical"
     elif not pointer.isdigit() or AuthPayload.get_or_none(AuthPayload.id == int(pointer)) is None:
-        yield f"the canonical document is said to be {pointer!r}, which is not there"
+        yield f"the canonical document {pointer!r} is missing"
 
 
 def _installers(fleet: Fleet, checked: dict[str, Any]) -> Iterator[str]:
@@ -120,7 +120,7 @@ def _installers(fleet: Fleet, checked: dict[str, Any]) -> Iterator[str]:
         except UnknownKey as error:
             yield f"installer of {row.fqdn}: {error.explain().partition(': ')[2]}"
         except CdxsyncError:
-            yield f"installer of {row.fqdn}: its key cannot be opened"
+            yield f"installer of {row.fqdn}: its API key cannot be opened"
 
 
 def _prompts(fleet: Fleet, checked: dict[str, Any]) -> Iterator[str]:
@@ -128,18 +128,18 @@ def _prompts(fleet: Fleet, checked: dict[str, Any]) -> Iterator[str]:
     for row in SlashCommand.select(SlashCommand.filename, SlashCommand.prompt, SlashCommand.sha256).iterator():
         checked["prompts"] += 1
         if hashlib.sha256(row.prompt.encode()).hexdigest() != row.sha256:
-            yield f"prompt {row.filename}: its text is not what its digest says"
+            yield f"prompt {row.filename}: its text does not match its digest"
     columns = (SlashCommandVersion.id, SlashCommandVersion.filename, SlashCommandVersion.prompt)
     for row in SlashCommandVersion.select(*columns, SlashCommandVersion.sha256).iterator():
         if hashlib.sha256(row.prompt.encode()).hexdigest() != row.sha256:
-            yield f"prompt {row.filename}, earlier text {row.id}: it is not what its digest says"
+            yield f"prompt {row.filename}, earlier text {row.id}: it does not match its digest"
 
 
 def _totals(fleet: Fleet, checked: dict[str, Any]) -> Iterator[str]:
     """Daily totals are the sums of their rows.
 
-    Pruning deletes the oldest rows and leaves the totals. So nothing can be said of days before that of the oldest
-    row; of that day itself, of which a part may be gone, only that the rows are no more than the totals.
+    Pruning deletes the oldest rows and leaves the totals. So days before the oldest row are not checked, and on its
+    day, which may be incomplete, the rows must not exceed the totals.
     """
     oldest = TokenUsage.select(fn.MIN(TokenUsage.created_at)).scalar()
     first_day = str(oldest)[:10] if oldest is not None else None
@@ -171,10 +171,10 @@ _Sums = dict[tuple[int | None, str], tuple[int, ...]]
 
 
 def _sums_of_rows(day: str) -> _Sums:
-    # Engines that are strict about groups see two expressions in two with a value in them.
+    # Strict engines take two expressions with the same bound value for different ones.
     model = fn.COALESCE(TokenUsage.model, SQL("''"))
     sums = [fn.COALESCE(fn.SUM(getattr(TokenUsage, name)), 0) for name in _TOTALS[:-1]]
-    # Stamps of a day lie between its text and the text with a character after all that stamps go on with.
+    # Stamps of a day sort between its text and its text with a character that sorts after every digit and `T`.
     in_day = (TokenUsage.created_at >= day) & (TokenUsage.created_at < f"{day}~")
     query: Any = TokenUsage.select(TokenUsage.host, model, *sums, fn.COUNT(TokenUsage.id)).where(in_day)
     return {(row[0], row[1]): tuple(row[2:]) for row in query.group_by(TokenUsage.host, model).tuples()}
@@ -183,7 +183,7 @@ def _sums_of_rows(day: str) -> _Sums:
 def _sums_of_totals(day: str) -> _Sums:
     sums = [fn.SUM(getattr(UsageDay, name)) for name in _TOTALS]
     query: Any = UsageDay.select(UsageDay.host, UsageDay.model, *sums).where(UsageDay.day == day)
-    # Of hosts that were deleted there may be several totals for one day and model.
+    # Deleted hosts may have several totals for one day and model.
     return {(row[0], row[1]): tuple(row[2:]) for row in query.group_by(UsageDay.host, UsageDay.model).tuples()}
 
 

@@ -1,8 +1,7 @@
-"""The lock of a home: servers and commands share it, a restore has it alone.
+"""The lock of a home: servers and commands share it, a restore takes it exclusively.
 
-It is held by `flock` on a file in the home, so it ends with the process that holds it, however that ends. While a
-restore replaces files, the lock file says so; one that still says it when nobody holds the lock tells of a restore
-that was cut off.
+It is held by `flock` on a file in the home, so it ends with its process, however that ends. While a restore replaces
+files, the lock file says so; if it still says so and no process holds the lock, a restore was interrupted.
 """
 
 import contextlib
@@ -24,7 +23,7 @@ def exists(home: Path) -> bool:
 
 
 def share(home: Path) -> None:
-    """Use the home, until the process ends. Raises `Conflict` during a restore, or after one that was cut off."""
+    """Use the home, until the process ends. Raises `Conflict` during a restore, or after an interrupted one."""
     home = home.resolve()
     if home in _shared:
         return
@@ -34,26 +33,27 @@ def share(home: Path) -> None:
     except BlockingIOError:
         os.close(lock)
         raise Conflict(
-            f"{home} is being restored from a backup now; try again when that is done", code="restore_running"
+            f"{home} is being restored from a backup. Try again when that is done", code="restore_running"
         ) from None
     if os.pread(lock, len(_MARK), 0) == _MARK:
         os.close(lock)
         raise Conflict(
-            f"{home}: a restore was cut off. Run it again: cdxsync db restore FILE --force", code="restore_incomplete"
+            f"{home}: a restore was interrupted. Run it again: cdxsync db restore FILE --force",
+            code="restore_incomplete",
         )
     _shared[home] = lock
 
 
 @contextlib.contextmanager
 def exclusive(home: Path) -> Iterator[int]:
-    """Have the home alone; yields the lock, for `replacing`. Raises `Conflict` while anything else runs on it."""
+    """Take the home exclusively; yields the lock, for `replacing`. Raises `Conflict` while another process uses it."""
     lock = _open(home)
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Conflict(
-                f"{home} is in use: stop cdxsync serve, and whatever command runs on it, first", code="home_in_use"
+                f"{home} is in use. Stop cdxsync serve and every command that runs on it first", code="home_in_use"
             ) from None
         yield lock
     finally:

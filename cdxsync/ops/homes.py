@@ -1,4 +1,4 @@
-"""A home directory: making one, and opening it with its settings, keyring, certificates and database."""
+"""A home directory: creating one, and opening it with its settings, keyring, certificates and database."""
 
 import os
 import socket
@@ -34,9 +34,8 @@ class Initialised:
 
 
 def is_initialised(home: Path) -> bool:
-    """Whether `home` has been initialised: its keyring file, which is made last, is there.
-
-    It holds the keys, or says that they come from outside.
+    """Whether `home` is initialised: its keyring file exists, which is made last. It holds the keys, or says that they
+    come from outside.
     """
     return (home / KEYRING_NAME).exists()
 
@@ -48,28 +47,28 @@ def keyring_of(settings: Settings) -> KeyringFile:
 
 
 def make_home(home: Path) -> None:
-    """Make the directory, for its owner alone. Raises `Failed`."""
+    """Create the directory, for its owner only. Raises `Failed`."""
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         home.chmod(0o700)
     except OSError as error:
         raise Failed(
-            f"{home}: cannot be made the state directory: {error.strerror}. Name another one with --home, or run this"
+            f"{home}: cannot be used as the home: {error.strerror}. Give another --home, or run this"
             " as the user that owns it",
             code="file_unusable",
         ) from None
 
 
 def initialise(settings: Settings) -> Initialised:
-    """Make the home: directory 0700, configuration, certificates, database, and last the keyring.
+    """Create the home: directory 0700, configuration, certificates, database, and last the keyring.
 
-    When an earlier try was cut off, it goes on where that stopped and keeps what is there.
+    After an interrupted run it continues, and keeps what exists.
     Raises `Conflict` when the home is initialised already.
     """
     home = settings.home
     if is_initialised(home):
         raise Conflict(
-            f"{home} is initialised already; to serve it: cdxsync serve; for another one: --home DIR",
+            f"{home} is initialised already. To serve it: cdxsync serve; for another home: --home DIR",
             code="home_initialised",
         )
     make_home(home)
@@ -111,7 +110,7 @@ def _make(settings: Settings) -> Initialised:
 
 
 def _refuse_lost_keyring(home: Path, external: ExternalKeyring | None) -> None:
-    """Raise `Failed` when the database holds what only a keyring opens that is not there: a new one would not."""
+    """Raise `Failed` when the database holds sealed values but the keyring is missing: a new one cannot open them."""
     if external is not None:
         content = keyring_file.decode(external.read(), external.name)
         if not migrations.is_empty():
@@ -123,14 +122,14 @@ def _refuse_lost_keyring(home: Path, external: ExternalKeyring | None) -> None:
     if wanted:
         raise Failed(
             f"{home / KEYRING_NAME} is missing, and the database holds values sealed with key {', '.join(wanted)}."
-            " Nothing was changed. Put the keyring back from a backup",
+            " Nothing was changed. Restore the keyring from a backup",
             code="keyring_missing",
         )
 
 
 def _config_text(settings: Settings) -> str:
     lines = [
-        "# cdxsync; a command-line flag or environment variable overrides what stands here.",
+        "# cdxsync; command-line flags and environment variables override this file.",
         f'public_url = "{settings.public_url}"',
         f'listen = "{settings.listen}"',
     ]
@@ -140,13 +139,13 @@ def _config_text(settings: Settings) -> str:
 
 
 def default_public_url(settings: Settings) -> str:
-    """Where hosts can reach a server that listens as `settings` says, when nobody has told: this machine's name.
+    """The default of `public_url` for a server that listens as `settings` says: this machine's name.
 
-    Raises `SettingError` for port 0, which is another one at each start.
+    Raises `SettingError` for port 0, which becomes a different port at each start.
     """
     listen = settings.listen
     if listen.port == 0:
-        raise SettingError("public_url is needed with port 0: where shall hosts call? Add --public-url URL")
+        raise SettingError("port 0 needs public_url, or hosts do not know where to call. Add --public-url URL")
     host = socket.gethostname().lower() if listen.is_wildcard else listen.host
     scheme = "http" if settings.plain_http else "https"
     return settings_module.read_base_url(f"{scheme}://[{host}]" if ":" in host else f"{scheme}://{host}") + (
@@ -155,10 +154,10 @@ def default_public_url(settings: Settings) -> str:
 
 
 def open_fleet(settings: Settings, *, check_keys: bool = False) -> Fleet:
-    """Open an initialised home: keyring, database (migrated when needed), and the CA that hosts are told to trust.
+    """Open an initialised home: keyring, database (migrated when needed), and the CA that hosts pin.
 
-    With `check_keys` the keyring must open what is stored; that is seen before anything is changed.
-    Raises `Failed` when it is not initialised or something in it is missing.
+    With `check_keys` the keyring must open the stored values; that is checked before any change.
+    Raises `Failed` when it is not initialised or a part of it is missing.
     """
     fleet = open_unmigrated(settings)
     try:
@@ -185,8 +184,7 @@ def open_unmigrated(settings: Settings) -> Fleet:
     if not is_initialised(home):
         hint = settings_module.hint_of_service(home)
         raise Failed(
-            f"{home} is not initialised. Run: cdxsync init   (or name another directory with --home)"
-            + (f"\n{hint}" if hint else ""),
+            f"{home} is not initialised. Run: cdxsync init   (or give another --home)" + (f"\n{hint}" if hint else ""),
             code="home_not_initialised",
         )
     keyring = keyring_of(settings)
@@ -194,12 +192,12 @@ def open_unmigrated(settings: Settings) -> Fleet:
 
 
 def open_database(settings: Settings) -> Database:
-    """The database that the settings name; the caller closes it. Raises `SettingError` or `DatabaseAway`."""
+    """The database of the settings; the caller closes it. Raises `SettingError` or `DatabaseAway`."""
     return Database.open(settings.database_url, settings.home, settings.database_pool_size)
 
 
 def migrate(settings: Settings) -> list[str]:
-    """Run the migrations that are pending; returns their names."""
+    """Run the pending migrations; returns their names."""
     database = open_unmigrated(settings).database
     try:
         with database.scope():
@@ -219,8 +217,8 @@ def host_ca_pem(settings: Settings) -> str:
     try:
         return path.read_text(encoding="ascii").strip() + "\n"
     except (OSError, UnicodeDecodeError) as error:
-        advice = "restore it from a backup" if settings.host_ca is None else "mend the setting host_ca"
+        advice = "restore it from a backup" if settings.host_ca is None else "correct the setting host_ca"
         reason = error.strerror if isinstance(error, OSError) else "not PEM"
         raise Failed(
-            f"{path}: the CA certificate for hosts cannot be read: {reason}; {advice}", code="certificate_unusable"
+            f"{path}: the CA certificate for hosts cannot be read ({reason}); {advice}", code="certificate_unusable"
         ) from None

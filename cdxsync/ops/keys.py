@@ -1,4 +1,4 @@
-"""The keys under which credentials are sealed: what they are used for, changing to a new one, ending an old one."""
+"""The keys that seal credentials: their use, changing to a new one, retiring an old one."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -15,18 +15,18 @@ from cdxsync.store.sealed_values import COLUMNS, Column
 from cdxsync.store.sealing import Keyring, UnknownKey, key_id_of
 
 BATCH = 50
-"""Values sealed anew in one transaction, so that other writers do not wait long."""
+"""Values resealed in one transaction, so that other writers do not wait long."""
 
 
 _SEALING_KEY = "sealing_key"
 sealing_key = GenerationCache(lambda: named_values.get(_SEALING_KEY))
-"""The key that every server of the fleet seals with; None while nobody has decided it."""
+"""The key that every server of the fleet seals with; None while it is undecided."""
 
 
 def key_to_seal_with(active: str) -> str:
-    """The fleet's key; `active`, a server's own, while there is none.
+    """The fleet's key; `active`, the server's own, while there is none.
 
-    The first who seals on a database that servers may share decides it: two that were set up apart have two keys.
+    The first server that seals on a shared database decides it: servers set up separately have different keys.
     """
     decided = sealing_key.get()
     if decided is None and database.is_writing() and database.current().engine.path is None:
@@ -35,13 +35,13 @@ def key_to_seal_with(active: str) -> str:
 
 
 def forget_sealing_key_unless_in(content: Content) -> None:
-    """Let the next who seals decide the key when the one decided is not in the keyring; in a write transaction."""
+    """Let the next server that seals decide the key if the keyring lacks the decided one; in a write transaction."""
     if sealing_key.get() not in (None, *content.keys):
         named_values.drop(_SEALING_KEY)
 
 
 def usage() -> dict[str, Counter[str]]:
-    """How many values each key has sealed, by column; those that are not sealed at all stand under ""."""
+    """The number of values that each key sealed, by column; unsealed values are under ""."""
     counts: dict[str, Counter[str]] = {}
     for column in COLUMNS:
         for prefix in column.prefixes():
@@ -50,7 +50,7 @@ def usage() -> dict[str, Counter[str]]:
 
 
 def overview(fleet: Fleet) -> dict[str, Any]:
-    """The keys with their state (`active`, `old`, or `missing` from the keyring) and what each has sealed."""
+    """The keys with their state (`active`, `old`, or `missing` from the keyring) and what each sealed."""
     content = fleet.keyring.content()
     counts = usage()
     names = list(dict.fromkeys([*content.keys, *sorted(counts.keys() - {""})]))
@@ -67,9 +67,9 @@ def overview(fleet: Fleet) -> dict[str, Any]:
 
 
 def check(keyring: KeyringFile | Keyring, name: str = "the keyring") -> None:
-    """Raise `Failed` when the keyring lacks a key that stored values need, or has another under its id.
+    """Raise `Failed` when the keyring lacks a key of stored values, or has a different one under its id.
 
-    A single value that was altered is not the keyring's fault: a key is wrong when it opens nothing. Changes nothing.
+    A single altered value is not the keyring's fault: a key is wrong when it opens nothing. Changes nothing.
     """
     problems: dict[str, str] = {}
     good = {""}
@@ -90,8 +90,8 @@ def check(keyring: KeyringFile | Keyring, name: str = "the keyring") -> None:
             f"key {key_id!r}, for {describe_counts(counts[key_id])} ({message})" for key_id, message in problems.items()
         )
         raise UnknownKey(
-            f"{name} does not open what is stored. Wanted: {needed}. Nothing was changed. Put back a"
-            " keyring with the wanted key, from a backup or another server"
+            f"{name} does not open the stored values. Needed: {needed}. Nothing was changed. Restore a"
+            " keyring with the needed key, from a backup or from another server"
         )
 
 
@@ -102,7 +102,7 @@ def describe_counts(counts: Counter[str]) -> str:
 
 @dataclass(frozen=True)
 class Rotation:
-    """What `rotate` did. `added` is false when it went on with a change of keys that had been cut off."""
+    """What `rotate` did. `added` is false when it continued an interrupted rotation."""
 
     key_id: str
     added: bool
@@ -120,16 +120,16 @@ class Rotation:
 
 
 def rotate(fleet: Fleet, *, actor: str, on_progress: Callable[[int, int], None]) -> Rotation:
-    """Add a key, make it the active one, and seal all that is stored anew with it, in batches.
+    """Add a key, make it active, and reseal all values with it, in batches.
 
-    Servers may run: they open what either key sealed and seal with the new one from the moment that it is in the
-    file. When a former call was cut off, its key is used and no further one is added; as is a key that the file was
-    given with `keys export --new-key`, so that several servers can have it before it is used. What cannot be opened
-    stays as it is and is listed. `on_progress` gets how many values are done, and of how many. Raises `Conflict` when
-    the keyring lacks the key with which the fleet seals.
+    Servers may run: they open values of both keys, and seal with the new one as soon as it is in the file. After an
+    interrupted call its key is used and no other is added; so is a key that came with `keys export --new-key`, which
+    several servers can have before it is used. Values that cannot be opened stay unchanged and are listed.
+    `on_progress` gets the number of finished values, and of all. Raises `Conflict` when the keyring lacks the fleet's
+    key.
 
-    To a keyring from outside no key can be added; all is sealed with the key that is active in it. Raises `Conflict`,
-    which says how to add one, when that has been done.
+    A keyring from outside cannot get a key; all values are resealed with its active one. If that is already so, raises
+    `Conflict`, which says how to add a key.
     """
     ring = fleet.keyring
 
@@ -142,11 +142,11 @@ def rotate(fleet: Fleet, *, actor: str, on_progress: Callable[[int, int], None])
         decided = sealing_key.get()
         if decided not in (None, *content.keys):
             raise Conflict(
-                f"The fleet seals with key {decided}, which the keyring {ring.where} has not. Nothing was changed. Copy"
-                " the keyring from a server that has it, then run this again",
+                f"The fleet seals with key {decided}, which the keyring {ring.where} lacks. Nothing was changed. Copy"
+                " the keyring from a server that has the key, then run this again",
                 code="keyring_outdated",
             )
-        if content.resealing or decided not in (None, content.active):  # the servers were given a new one before
+        if content.resealing or decided not in (None, content.active):  # the servers got a new one before
             named_values.put(_SEALING_KEY, content.active)
             return content.active, False
         content = replace(content.with_new_key(), resealing=True)
@@ -174,14 +174,14 @@ def _refuse_without_work(ring: KeyringFile, active: str) -> None:
         raise Conflict(
             f"The keyring comes from {ring.where}, which cdxsync cannot write, and all is sealed with its active key"
             f" {active}. Nothing was changed. To change keys: write a keyring with a further key with"
-            " `cdxsync keys export FILE --new-key`, put it in the place of the old one, restart every server, and run"
+            " `cdxsync keys export FILE --new-key`, replace the old one by it, restart every server, and run"
             " this again",
             code="keyring_read_only",
         )
 
 
 def _reseal(fleet: Fleet, column: Column, key_id: str) -> Iterable[tuple[int, list[str]]]:
-    """Seal a column anew; yields for each batch how many values were, and which could not be opened."""
+    """Reseal a column; yields for each batch the number of resealed values, and those that could not be opened."""
     after = 0
     while True:
         position = after
@@ -214,10 +214,10 @@ def _finish(fleet: Fleet, key_id: str, resealed: int, unreadable: list[str], act
 
 
 def retire(fleet: Fleet, key_id: str, *, actor: str) -> None:
-    """Remove a key with which nothing is sealed any more. Raises `NotFound`, or `Conflict`: also for a keyring from
-    outside, with what to do instead.
+    """Remove a key that no value is sealed with. Raises `NotFound`, or `Conflict`: also for a keyring from outside,
+    with what to do instead.
 
-    Looking and removing happen in one write transaction, and nobody seals outside of one.
+    Check and removal happen in one write transaction, and sealing happens only in one.
     """
 
     def work() -> None:
@@ -225,12 +225,12 @@ def retire(fleet: Fleet, key_id: str, *, actor: str) -> None:
         _refuse_needed(content, key_id)
         if fleet.keyring.external is not None:
             raise Conflict(
-                f"Key {key_id} is not needed any more, but the keyring comes from {fleet.keyring.where}, which cdxsync"
+                f"Key {key_id} is no longer needed, but the keyring comes from {fleet.keyring.where}, which cdxsync"
                 f" cannot write. Nothing was changed. Write one without it with `cdxsync keys export FILE --without"
-                f" {key_id}`, put it in the place of the old one, and restart every server",
+                f" {key_id}`, replace the old one by it, and restart every server",
                 code="keyring_read_only",
             )
-        if sealing_key.get() is None:  # of other servers' keyrings it may be the active one
+        if sealing_key.get() is None:  # in another server's keyring it may be the active one
             named_values.put(_SEALING_KEY, content.active)
         keyring_file.write(fleet.keyring.path, content.without(key_id))
         audit.record("admin.keys.retire", actor=actor, key=key_id)
@@ -239,25 +239,25 @@ def retire(fleet: Fleet, key_id: str, *, actor: str) -> None:
 
 
 def _refuse_needed(content: Content, key_id: str) -> None:
-    """Raise `NotFound` for a key that is not there, `Conflict` for one that is still needed."""
+    """Raise `NotFound` for an unknown key, `Conflict` for one that is still needed."""
     if key_id not in content.keys:
         raise NotFound(f"No key {key_id!r} in the keyring. See: cdxsync keys list", code="keyring_key_not_found")
     if key_id in (content.active, sealing_key.get()):
         raise Conflict(
-            f"Key {key_id} is the active one. Make a new one first: cdxsync keys rotate", code="keyring_key_in_use"
+            f"Key {key_id} is the active one. Add a new key first: cdxsync keys rotate", code="keyring_key_in_use"
         )
     used = usage().get(key_id)
     if used:
         raise Conflict(
-            f"Key {key_id} has sealed {describe_counts(used)}. Seal them anew first: cdxsync keys rotate",
+            f"Key {key_id} still seals {describe_counts(used)}. Reseal them first: cdxsync keys rotate",
             code="keyring_key_in_use",
         )
 
 
 def export(fleet: Fleet, *, new_key: bool = False, without: str | None = None, actor: str) -> Content:
-    """The keyring to be put elsewhere, with a further key that is the active one, or without one that is not needed.
+    """The text of a keyring to put elsewhere, with a further key, which is active, or without one that is not needed.
 
-    The keyring in use stays as it is. Raises `NotFound` or `Conflict`.
+    The keyring in use does not change. Raises `NotFound` or `Conflict`.
     """
 
     def work() -> Content:

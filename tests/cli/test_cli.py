@@ -73,7 +73,7 @@ def test_the_default_public_url(tmp_path: Path) -> None:
     assert data["public_url"] == "https://[::1]"
     done = run_cli("--home", str(tmp_path / "z"), "init", "--listen", "127.0.0.1:0", check=False)
     assert done.returncode == 2
-    assert "public_url is needed with port 0" in done.stderr
+    assert "port 0 needs public_url" in done.stderr
     assert not (tmp_path / "z" / "config.toml").exists()
     data = json.loads(run_cli("--home", str(tmp_path / "c"), "--json", "init").stdout)
     assert data["public_url"] == f"https://{os.uname().nodename.lower()}:8443"

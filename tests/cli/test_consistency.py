@@ -94,19 +94,19 @@ def test_a_sound_database(sound: Path) -> None:
         ("UPDATE auth_payloads SET body = 'cdx1:gone:AAAA' WHERE id = 2", "body:2: sealed with key 'gone'"),
         ("UPDATE auth_payloads SET sha256 = 'x' WHERE id = 1", "document 1: Validation failed: digest does not match"),
         ("UPDATE auth_entries SET token = 'clear' WHERE payload_id = 2", "auth_entries.token:2:api.openai.com: not a"),
-        ("DELETE FROM auth_entries WHERE payload_id = 2", "document 2: its entries are not those of its content"),
-        ("UPDATE versions SET version = '77' WHERE name = 'canonical_payload_id'", "is said to be '77'"),
-        ("DELETE FROM versions WHERE name = 'canonical_payload_id'", "no document is named"),
+        ("DELETE FROM auth_entries WHERE payload_id = 2", "document 2: its entries do not match its content"),
+        ("UPDATE versions SET version = '77' WHERE name = 'canonical_payload_id'", "document '77' is missing"),
+        ("DELETE FROM versions WHERE name = 'canonical_payload_id'", "no document is marked"),
         (
             "UPDATE install_tokens SET api_key = 'cdx1:gone:AAAA'",
             "installer of web.example.net: sealed with key 'gone'",
         ),
-        ("UPDATE install_tokens SET token_sha256 = 'x'", "installer of web.example.net: its key cannot be opened"),
+        ("UPDATE install_tokens SET token_sha256 = 'x'", "installer of web.example.net: its API key cannot be opened"),
         (
             "UPDATE slash_command_versions SET prompt = 'x'",
-            "prompt review.md, earlier text 1: it is not what its digest says",
+            "prompt review.md, earlier text 1: it does not match its digest",
         ),
-        ("UPDATE slash_commands SET prompt = prompt || '!'", "prompt review.md: its text is not what its digest says"),
+        ("UPDATE slash_commands SET prompt = prompt || '!'", "prompt review.md: its text does not match its digest"),
         ("UPDATE token_usages SET host_id = 99 WHERE id = 1", "token_usages row 1 refers to a missing row of hosts"),
         ("UPDATE usage_days SET total = total + 1 WHERE day = '2026-03-02' AND model = 'm'", "usage of 2026-03-02"),
         ("DELETE FROM usage_days WHERE day = '2026-03-03' AND model = ''", "host 1, model none: events of the daily"),
@@ -127,7 +127,7 @@ def test_one_broken_thing_is_one_line(sound: Path, tmp_path: Path) -> None:
         "--home", str(broken(sound, tmp_path, "UPDATE slash_commands SET prompt = 'x'")), "db", "check", check=False
     )
     assert done.returncode == 1
-    assert done.stdout == "prompts: prompt review.md: its text is not what its digest says\n"
+    assert done.stdout == "prompts: prompt review.md: its text does not match its digest\n"
     assert "cdxsync db restore" in done.stderr
 
 

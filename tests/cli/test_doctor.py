@@ -86,7 +86,7 @@ def test_a_home_that_is_missing(tmp_path: Path) -> None:
     code, found = examine(tmp_path / "none")
     assert code == 1
     assert "cdxsync init" in found["home"][0][2]
-    assert found["database"] == [("warn", "not checked, as home failed", None)]
+    assert found["database"] == [("warn", "not checked: home failed", None)]
     assert not (tmp_path / "none").exists()
     (tmp_path / "empty").mkdir()
     assert examine(tmp_path / "empty")[1]["home"] == [("fail", f"{tmp_path}/empty is not initialised", "cdxsync init")]
@@ -136,9 +136,9 @@ def test_what_is_mended_by_its_command(home: Path) -> None:
         ("UPDATE hosts SET last_seen_at = '2099-01-01T00:00:00+00:00'", "clock-database", "fail", "hosts is of 2099"),
         ("UPDATE hosts SET last_seen_at = NULL", "hosts", "warn", "never called: called.example.net"),
         ("UPDATE hosts SET last_seen_at = '2026-01-01T00:00:00+00:00'", "hosts", "warn", "silent for 7 days: called"),
-        ("UPDATE hosts SET status = 'disabled'", "hosts", "warn", "no active hosts"),
+        ("UPDATE hosts SET status = 'disabled'", "hosts", "warn", "no host is active"),
         ("UPDATE auth_payloads SET sha256 = 'x'", "canonical", "fail", "is not served"),
-        ("UPDATE auth_payloads SET body = 'cdx1:gone:AAAA'", "keyring", "fail", "Wanted: key 'gone'"),
+        ("UPDATE auth_payloads SET body = 'cdx1:gone:AAAA'", "keyring", "fail", "Needed: key 'gone'"),
         ("DELETE FROM auth_payloads", "canonical", "warn", "no auth.json yet"),
         (
             "UPDATE install_tokens SET used_at = NULL, expires_at = '2026-01-01T00:00:00+00:00'",
@@ -179,11 +179,11 @@ def test_a_database_that_is_broken_or_gone(home: Path) -> None:
         assert code == 1
         assert found["database"][0][0] == "fail"
         assert "cdxsync db restore FILE" in found["database"][0][2]
-        assert found["hosts"] == [("warn", "not checked, as migrations failed", None)]
+        assert found["hosts"] == [("warn", "not checked: migrations failed", None)]
         assert found["certificates"][0][0] == "ok"
     for path in home.glob("cdxsync.db*"):
         path.unlink()
-    assert "is not there" in examine(home)[1]["database"][0][1]
+    assert "is missing" in examine(home)[1]["database"][0][1]
     assert not (home / "cdxsync.db").exists()
 
 
@@ -191,21 +191,21 @@ def test_keyrings(home: Path) -> None:
     ring = home / "keyring.json"
     content = json.loads(ring.read_text())
     ring.write_text(json.dumps(content | {"resealing": True}))
-    assert examine(home)[1]["keyring"] == [("warn", "a change of keys was not finished", "cdxsync keys rotate")]
+    assert examine(home)[1]["keyring"] == [("warn", "a rotation of keys is unfinished", "cdxsync keys rotate")]
     ring.write_text("{}")
     code, found = examine(home)
     assert (code, found["keyring"][0][0]) == (1, "fail")
-    assert found["access-token"] == [("warn", "not checked, as canonical failed", None)]
+    assert found["access-token"] == [("warn", "not checked: canonical failed", None)]
     ring.unlink()
     level, text, mend = examine(home)[1]["home"][0]
-    assert (level, text) == ("fail", f"{ring} is gone")
+    assert (level, text) == ("fail", f"{ring} is missing")
     assert "from a backup" in mend
 
 
 def test_a_restore_that_was_cut_off(home: Path) -> None:
     with home_lock.exclusive(home) as lock:
         home_lock.replacing(lock).__enter__()
-    assert "a restore was cut off" in examine(home)[1]["home"][0][1]
+    assert "a restore was interrupted" in examine(home)[1]["home"][0][1]
 
 
 def test_settings_that_cannot_be_read(home: Path) -> None:
@@ -213,7 +213,7 @@ def test_settings_that_cannot_be_read(home: Path) -> None:
     code, found = examine(home)
     assert code == 1
     assert "did you mean 'public_url'" in found["settings"][0][1]
-    assert found["database"] == [("warn", "not checked, as settings failed", None)]
+    assert found["database"] == [("warn", "not checked: settings failed", None)]
     assert found["disk"][0][0] == "ok"
 
 
@@ -257,7 +257,7 @@ def test_revocation_lists_that_cannot_be_used(home: Path) -> None:
     for content in ("", "nothing"):
         crl.write_text(content)
         level, text, mend = examine(home)[1]["revocation"][0]
-        assert (level, "every admin is refused" in text, "db restore" in mend) == ("fail", True, True)
+        assert (level, "the server refuses every admin" in text, "db restore" in mend) == ("fail", True, True)
 
 
 def test_own_certificates(home: Path) -> None:
@@ -298,8 +298,8 @@ def test_public_urls_that_do_not_answer(healthy: Fleet, home: Path) -> None:
     other = ThreadingHTTPServer(("127.0.0.1", 0), _Other)
     threading.Thread(target=other.serve_forever, args=(0.02,), daemon=True).start()
     try:
-        assert "not as cdxsync does" in finding(f"http://localhost:{other.server_port}")[1]
-        assert "does not speak TLS" in finding(f"https://localhost:{other.server_port}")[1]
+        assert "not a cdxsync server" in finding(f"http://localhost:{other.server_port}")[1]
+        assert "refuses the TLS handshake" in finding(f"https://localhost:{other.server_port}")[1]
     finally:
         other.shutdown()
         other.server_close()
@@ -327,7 +327,7 @@ def test_the_canonical_document_and_its_token(fresh_fleet: Fleet) -> None:
     ):
         at = (datetime.now(UTC) - timedelta(seconds=30 - number)).strftime("%Y-%m-%dT%H:%M:%SZ")
         fresh_fleet.upload({"last_refresh": at, "OPENAI_API_KEY": token})
-        assert examine(fresh_fleet.home)[1]["access-token"] == [("ok", "no token says when it expires", None)]
+        assert examine(fresh_fleet.home)[1]["access-token"] == [("ok", "no token has an expiry date", None)]
     execute(fresh_fleet.home, "UPDATE auth_payloads SET created_at = '2099-01-01T00:00:00+00:00'")
     assert examine(fresh_fleet.home)[1]["clock-database"][0][0] == "fail"
 
@@ -350,9 +350,9 @@ def test_a_check_that_breaks_is_a_finding_and_ends_nothing() -> None:
     found = examine_with(checks, doctor.Subject(Path("/"), None))
     assert [(finding.check, finding.level, finding.text) for finding in found] == [
         ("one", "ok", "so far"),
-        ("one", "fail", "could not be checked: ZeroDivisionError: by nought"),
+        ("one", "fail", "the check failed: ZeroDivisionError: by nought"),
         ("two", "fail", "no"),
-        ("three", "warn", "not checked, as two failed"),
-        ("four", "warn", "not checked, as three failed"),
+        ("three", "warn", "not checked: two failed"),
+        ("four", "warn", "not checked: three failed"),
         ("five", "ok", "yes"),
     ]

@@ -117,7 +117,7 @@ def test_without_it_and_with_a_wrong_one(place: Place, ring: str, tmp_path: Path
 
     done = starts(BASE_ENVIRONMENT)
     assert done.returncode == 1
-    assert f"Wanted: key '{active}'" in done.stderr
+    assert f"Needed: key '{active}'" in done.stderr
     assert "comes from outside, but none was given" in done.stderr
     # What needs no key works; what needs one says why not.
     assert run_cli("--home", str(home), "hosts", "list").returncode == 0
@@ -134,7 +134,7 @@ def test_without_it_and_with_a_wrong_one(place: Place, ring: str, tmp_path: Path
     place.put(json.dumps(other))
     done = starts(place.env)
     assert done.returncode == 1
-    assert f"Wanted: key '{active}'" in done.stderr
+    assert f"Needed: key '{active}'" in done.stderr
     secret = json.loads(ring)["keys"][active]
     for garbage in ("{}", "garbage", ring.replace(secret, "AAAA")):
         place.put(garbage)
@@ -163,7 +163,7 @@ def test_moving_the_keys_out_and_back(fresh_fleet: Fleet, place: Place, tmp_path
     place.put(json.dumps(wrong))
     done = run_cli("--home", str(fresh_fleet.home), "init", env=place.env, check=False)
     assert done.returncode == 1
-    assert "does not open what is stored" in done.stderr
+    assert "does not open the stored values" in done.stderr
     assert not file.exists()
     place.put(right)
     fresh_fleet.env = place.env

@@ -154,7 +154,7 @@ def test_the_server_does_not_start_without_the_key_that_is_wanted(fresh_fleet: F
     other = ring.read_bytes()
     done = fresh_fleet.cli(*start, check=False)
     assert done.returncode == 1
-    assert f"Wanted: key '{wanted}', for 1 auth_entries.token, 1 auth_payloads.body" in done.stderr
+    assert f"Needed: key '{wanted}', for 1 auth_entries.token, 1 auth_payloads.body" in done.stderr
     assert ring.read_bytes() == other
     ring.write_bytes(other.replace(keyring_file.read(ring).active.encode(), wanted.encode()))
     done = fresh_fleet.cli(*start, check=False)

@@ -147,7 +147,7 @@ def test_only_into_an_empty_home_that_nobody_uses(exported: Exported, tmp_path: 
     with running_fleet(tmp_path / "running"):
         done = import_(tmp_path / "running", exported.text)
         assert done.returncode == 4
-        assert b"is in use: stop cdxsync serve" in done.stderr
+        assert b"is in use. Stop cdxsync serve" in done.stderr
     again = run_cli("--home", str(exported.home), "db", "export", str(exported.file), check=False)
     assert again.returncode == 4
     assert "exists already" in again.stderr
@@ -182,15 +182,15 @@ EDITS: dict[str, tuple[Callable[[list[Line]], None], str]] = {
     "long": (lambda lines: first(lines, "hosts").update(ip="1" * 65), "has more than 64 characters"),
     "column": (lambda lines: first(lines, "hosts").update(more=1), "has other columns than this version: more"),
     "table": (lambda lines: lines.insert(2, {"table": "sqlite_master", "row": {}}), "no table 'sqlite_master'"),
-    "twice": (lambda lines: lines.insert(3, lines[2]), "clashes: UNIQUE"),
-    "order": (swap_tables, "clashes: FOREIGN KEY"),
-    "orphan": (lambda lines: first(lines, "token_usages").update(host_id=77), "clashes: FOREIGN KEY"),
+    "twice": (lambda lines: lines.insert(3, lines[2]), "conflicts: UNIQUE"),
+    "order": (swap_tables, "conflicts: FOREIGN KEY"),
+    "orphan": (lambda lines: first(lines, "token_usages").update(host_id=77), "conflicts: FOREIGN KEY"),
     "moved": (lambda lines: first(lines, "install_tokens").update(token_sha256="0" * 64), "installers: "),
-    "digest": (lambda lines: first(lines, "slash_commands").update(prompt="other"), "not what its digest says"),
+    "digest": (lambda lines: first(lines, "slash_commands").update(prompt="other"), "does not match its digest"),
     "totals": (lambda lines: first(lines, "usage_days").update(total=0), "daily total"),
     "schema": (lambda lines: lines[0].update(schema="m0001_initial"), "has the schema m0001_initial"),
     "format": (lambda lines: lines[0].update(format="cdxsync-export-9"), "an export of the format"),
-    "keys": (lambda lines: lines.insert(4, lines[1]), "stands at the wrong place"),
+    "keys": (lambda lines: lines.insert(4, lines[1]), "is in the wrong place"),
     "no keys": (lambda lines: lines[1]["keyring"].update(keys={}), "not a keyring"),
 }
 

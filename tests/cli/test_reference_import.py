@@ -71,7 +71,7 @@ def test_the_fleet_goes_on(tmp_path: Path, key_file: Path, complete: bool) -> No
     }
     assert skipped(data) == {
         ("host_auth_digests", "beyond the newest 3 of its host"): 2,
-        ("versions", "found anew by this server"): 1,
+        ("versions", "this server finds it again"): 1,
     }
     assert (data["other_tables"], data["dry_run"]) == (["pricing_snapshots"], False)
     assert run_cli("--home", str(home), "db", "check").returncode == 0
@@ -151,7 +151,7 @@ def test_only_into_a_home_without_hosts(tmp_path: Path, key_file: Path) -> None:
     with running_fleet(home):
         done = import_(home, text, key_file)
         assert done.returncode == 4
-        assert "is in use: stop cdxsync serve" in done.stderr
+        assert "is in use. Stop cdxsync serve" in done.stderr
     # A server has run: its jobs and audit rows are not in the way, a host is.
     assert import_(home, text, key_file, "--dry-run").returncode == 0
     assert json.loads(run_cli("--home", str(home), "--json", "hosts", "list").stdout) == {"hosts": []}
@@ -176,16 +176,16 @@ def changed(table: str, **values: Any) -> str:
         ("PK\x03\x04 not a dump", "has no row of the table hosts"),
         (
             "INSERT INTO `hosts` VALUES (1);",
-            "line 1: the columns of hosts are not known: dump it with its CREATE TABLE",
+            "line 1: the columns of hosts are unknown. Dump it with its CREATE TABLE",
         ),
         ("\n\nINSERT INTO hosts (id, fqdn) VALUES (1,'a'),(2);", "line 3: a row of hosts has 1 values for 2 columns"),
-        ("INSERT INTO hosts (id) VALUES (1),\n(2", "line 2: the dump is cut off: the end of a row is missing"),
-        ("INSERT INTO hosts (id) VALUES\n('abc", "line 2: a quoted text or comment does not end"),
-        ("/* comment", "line 1: a quoted text or comment does not end"),
-        ("INSERT INTO hosts (id) VALUES (1) (2);", "after a row must come , or ;"),
-        ("INSERT INTO hosts (id) VALUES (NOW());", "a value is expected here"),
+        ("INSERT INTO hosts (id) VALUES (1),\n(2", "line 2: the dump is truncated: the end of a row is missing"),
+        ("INSERT INTO hosts (id) VALUES\n('abc", "line 2: a quoted text or comment has no end"),
+        ("/* comment", "line 1: a quoted text or comment has no end"),
+        ("INSERT INTO hosts (id) VALUES (1) (2);", "expected , or ; after a row"),
+        ("INSERT INTO hosts (id) VALUES (NOW());", "expected a value"),
         ("INSERT INTO hosts (id) VALUES (0xFF);", "a text is not UTF-8"),
-        ("INSERT INTO hosts (id) VALUES (" + "9" * 5000 + ");", "a value is expected here"),
+        ("INSERT INTO hosts (id) VALUES (" + "9" * 5000 + ");", "expected a value"),
         ("INSERT INTO hosts (id) SELECT 1;", "INSERT without VALUES"),
         ("INSERT INTO hosts (" + "id," * 2000 + "id) VALUES (1);", "column names of INSERT cannot be read"),
     ],
@@ -206,9 +206,9 @@ def test_keys_of_encryption(tmp_path: Path, key_file: Path) -> None:
     none.write_text("AUTH_ENCRYPTION_KEY=short")
     home = tmp_path / "home"
     for key, message in (
-        (None, "The dump holds encrypted values: add --encryption-key-file FILE"),
+        (None, "The dump has encrypted values. Add --encryption-key-file FILE"),
         (wrong, "opens none of the encrypted documents"),
-        (none, "holds no AUTH_ENCRYPTION_KEY: base64 of exactly 32 bytes"),
+        (none, "has no AUTH_ENCRYPTION_KEY: base64 of exactly 32 bytes"),
         (tmp_path / "absent", "No such file"),
     ):
         done = import_(home, text, key)
@@ -239,11 +239,11 @@ def test_keys_of_encryption(tmp_path: Path, key_file: Path) -> None:
     [
         ("hosts", {"fqdn": "10.0.0.7"}, "fqdn must be a name, not an address or a number; register it"),
         ("hosts", {"fqdn": "a b$(reboot)"}, "fqdn must be a host name"),
-        ("hosts", {"api_key": None}, "has no API key in clear"),
+        ("hosts", {"api_key": None}, "has no readable API key"),
         ("hosts", {"api_key": old.API_KEYS[1]}, "another host has its id, name or API key"),
         ("hosts", {"fqdn": "WEB1.example.net."}, "another host has its id, name or API key"),
-        ("hosts", {"id": 2**40}, "id is no whole number"),
-        ("hosts", {"created_at": "soon"}, "created_at is no date"),
+        ("hosts", {"id": 2**40}, "id is not a whole number"),
+        ("hosts", {"created_at": "soon"}, "created_at is not a date"),
         ("auth_payloads", {"sha256": "0" * 64}, "its content does not match its digest"),
         ("auth_payloads", {"body": "{"}, "its body is not JSON"),
         ("auth_payloads", {"body": "sbox:v1:AAAA"}, "the key does not open it"),
@@ -254,10 +254,10 @@ def test_keys_of_encryption(tmp_path: Path, key_file: Path) -> None:
         ("token_usages", {"id": 5}, "another row has its id"),
         ("slash_commands", {"filename": "../x"}, "filename must be 1 to 255"),
         ("slash_commands", {"prompt": "x" * 300_000}, "prompt must have at most 262144 bytes"),
-        ("install_tokens", {"api_key": old.API_KEYS[1]}, "not of a host that is imported, with its key"),
+        ("install_tokens", {"api_key": old.API_KEYS[1]}, "its host is not imported, or has another key"),
         ("install_tokens", {"used_at": old.DATED}, "used or expired"),
         ("host_auth_states", {"payload_id": 99}, "its host or its document is not imported"),
-        ("logs", {"created_at": None}, "created_at is no date"),
+        ("logs", {"created_at": None}, "created_at is not a date"),
     ],
 )
 def test_what_is_left_out_is_told(
@@ -275,8 +275,8 @@ def test_what_is_left_out_is_told(
         assert secret not in done.stdout
     if table == "auth_payloads" and "id" not in values:
         assert data["notes"] == [
-            "document 3 was canonical and was not imported; document 2, the newest, is now",
-            "prompt Review.md had the character U+0000, which is taken out",
+            "document 3 was canonical, but was not imported; document 2, the newest, is now",
+            "prompt Review.md had the character U+0000, which was removed",
         ]
 
 

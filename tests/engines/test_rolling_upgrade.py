@@ -80,5 +80,5 @@ def test_an_older_server_refuses_other_changes(pair: Site, tmp_path: Path) -> No
     done = older.cli("serve", "--listen", f"127.0.0.1:{older.port}", check=False)
     assert done.returncode == 1
     assert f"migration {NEXT} is not additive" in done.stderr
-    assert "upgrade this one" in done.stderr
+    assert "Upgrade this one" in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""The file of a backup: a ZIP with a manifest that names every member with its size and SHA-256."""
+"""The file of a backup: a ZIP with a manifest that lists every member with size and SHA-256."""
 
 import hashlib
 import os
@@ -23,7 +23,7 @@ FORMAT = "cdxsync-backup-1"
 _MEMBER = re.compile(r"cdxsync\.db|keyring\.json|config\.toml|pki/(?:issued/)?[A-Za-z0-9][A-Za-z0-9._@-]*")
 _MAX_MANIFEST_BYTES = 16 << 20
 _BLOCK = 1 << 20
-# All that `zipfile` raises for files that are no archives, or damaged ones.
+# All that `zipfile` raises for damaged archives and other files.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, ValueError, EOFError, RuntimeError, KeyError)
 
 
@@ -35,7 +35,7 @@ class Member(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct):
-    """What a backup says of itself. `contents` is `full` or `database`; `schema` the migrations of its database."""
+    """The manifest. `contents` is `full` or `database`; `schema` the migrations of its database."""
 
     format: str
     created_at: str
@@ -47,7 +47,7 @@ class Manifest(msgspec.Struct):
 
 
 def is_member(name: str) -> bool:
-    """Whether a backup may hold a file of that name."""
+    """Whether a backup may hold a file with that name."""
     return _MEMBER.fullmatch(name) is not None
 
 
@@ -67,7 +67,7 @@ def write(target: Path, manifest: Manifest, files: Mapping[str, Path]) -> None:
 
 
 def unusable(problem: str) -> Failed:
-    """The error for a backup that nothing can be restored from."""
+    """The error for a backup that cannot be restored."""
     return Failed(f"{problem}. Nothing was changed. Take another backup", code="backup_damaged")
 
 
@@ -80,7 +80,7 @@ def extract(source: BinaryIO, folder: Path) -> Manifest:
                 _unpack(archive, name, member, folder / name)
             return manifest
     except _DAMAGE as error:
-        raise unusable(f"This is not a backup of cdxsync, or a damaged one: {error}") from None
+        raise unusable(f"Not a backup of cdxsync, or a damaged one: {error}") from None
 
 
 def _read_manifest(archive: zipfile.ZipFile) -> Manifest:
@@ -92,13 +92,15 @@ def _read_manifest(archive: zipfile.ZipFile) -> Manifest:
         raise unusable(f"The backup's manifest cannot be read: {error}") from None
     if manifest.format != FORMAT:
         raise Failed(
-            f"The backup has the format {manifest.format!r}, and this version reads {FORMAT!r}. Nothing was changed."
+            f"The backup has the format {manifest.format!r}, but this version reads {FORMAT!r}. Nothing was changed."
             f" Restore it with the cdxsync that made it ({manifest.program_version})",
             code="version_differs",
         )
     bad = [name for name in manifest.files if not is_member(name)]
     if bad or DATABASE not in manifest.files:
-        raise unusable(f"The backup's manifest names {bad[0]!r}" if bad else "The backup has no database")
+        raise unusable(
+            f"The backup's manifest has the unexpected file {bad[0]!r}" if bad else "The backup has no database"
+        )
     return manifest
 
 
@@ -108,7 +110,7 @@ def _unpack(archive: zipfile.ZipFile, name: str, member: Member, target: Path) -
     size = 0
     target.touch(mode=0o600)
     with archive.open(name) as packed, target.open("wb") as file:
-        # Never more than the manifest announces, whatever the archive unpacks to.
+        # Never more than the size in the manifest, whatever the archive unpacks to.
         while size <= member.size and (block := packed.read(_BLOCK)):
             size += len(block)
             digest.update(block)

@@ -3,8 +3,8 @@
     magic, log2(N) of scrypt (1 byte), salt (16), nonce prefix (7)      the header; it is authenticated too
     chunks of 1 MiB, each with its tag (16)
 
-A chunk's nonce is the prefix, its number (4 bytes, big-endian), and 1 for the last chunk, else 0: chunks that were
-swapped, left out or cut off at the end do not open (the STREAM construction of Hoang, Reyhanitabar, Rogaway, Vizár).
+A chunk's nonce is the prefix, its number (4 bytes, big-endian), and 1 for the last chunk, else 0: swapped, missing or
+truncated chunks do not open (the STREAM construction of Hoang, Reyhanitabar, Rogaway, Vizár).
 """
 
 import os
@@ -24,7 +24,7 @@ _SALT_BYTES, _PREFIX_BYTES, _TAG_BYTES = 16, 7, 16
 
 
 def is_encrypted(source: BinaryIO) -> bool:
-    """Whether an encrypted file begins at the position of `source`, which stays where it is."""
+    """Whether an encrypted file begins at the position of `source`, which does not move."""
     position = source.tell()
     start = source.read(len(MAGIC))
     source.seek(position)
@@ -53,7 +53,7 @@ def encrypt(source: BinaryIO, target: BinaryIO, password: bytes) -> None:
 
 
 def decrypt(source: BinaryIO, target: BinaryIO, password: bytes) -> None:
-    """Write what was encrypted to `target`. Raises `Refused` for a wrong password, `Failed` for a damaged file."""
+    """Write the decrypted content to `target`. Raises `Refused` for a wrong password, `Failed` for a damaged file."""
     header = source.read(len(MAGIC) + 1 + _SALT_BYTES + _PREFIX_BYTES)
     log2_n, rest = header[len(MAGIC)] if len(header) > len(MAGIC) else 0, header[len(MAGIC) + 1 :]
     salt, prefix = rest[:_SALT_BYTES], rest[_SALT_BYTES:]
@@ -79,7 +79,7 @@ def decrypt(source: BinaryIO, target: BinaryIO, password: bytes) -> None:
                     code="password_wrong",
                 ) from None
             raise Failed(
-                "The encrypted backup is damaged or cut off. Nothing was changed. Take another backup",
+                "The encrypted backup is damaged or truncated. Nothing was changed. Take another backup",
                 code="backup_damaged",
             ) from None
         chunk = following

@@ -1,4 +1,4 @@
-"""Making a backup of a home while servers run on it."""
+"""Making a backup of a home while servers run."""
 
 import os
 import shutil
@@ -32,21 +32,21 @@ def make(
 ) -> dict[str, Any]:
     """Write a backup to `target`, mode 0600; `config` is the settings file when it is not the home's own.
 
-    The database is not migrated: a backup can be made before an upgrade touches anything. A database that is damaged
-    is not backed up, as that would replace good backups by a bad one. Raises `Failed`, `Conflict`, `DatabaseAway`.
+    The database is not migrated: a backup can be made before an upgrade. A damaged database is not backed up: that
+    would replace good backups by a bad one. Raises `Failed`, `Conflict`, `DatabaseAway`.
     """
     home = settings.home
     if target.exists() and not force:
-        raise Conflict(f"{target} exists already. Name another file, or replace it with --force", code="file_exists")
+        raise Conflict(f"{target} exists already. Give another file, or replace it with --force", code="file_exists")
     live = sqlite_file(settings)
     if not live.exists() or (not database_only and not is_initialised(home)):
         raise Failed(
-            f"{home} is not initialised. Run: cdxsync init   (or name another directory with --home)",
+            f"{home} is not initialised. Run: cdxsync init   (or give another --home)",
             code="home_not_initialised",
         )
     home_lock.share(home)
     try:
-        # Work files hold secrets: they lie where those lie anyway, not where the backup goes.
+        # Work files hold secrets: they stay in the home, not beside the backup.
         with tempfile.TemporaryDirectory(dir=home, prefix=".backup-") as work:
             files, manifest = _collect(settings, Path(work), live, config, database_only)
             packed = Path(work) / "backup.zip"
@@ -58,7 +58,7 @@ def make(
                     encryption.encrypt(source, file, password)
     except OSError as error:
         raise Failed(
-            f"no backup was made: {error.filename or target}: {error.strerror}", code="file_unusable"
+            f"{error.filename or target}: {error.strerror}. No backup was made", code="file_unusable"
         ) from None
     size = target.stat().st_size
     database = open_database(settings)
@@ -81,13 +81,13 @@ def make(
 
 
 def sqlite_file(settings: Settings) -> Path:
-    """The file of the database, which backups copy. Raises `Unavailable` when it is on a server of its own."""
+    """The file of the database. Raises `Unavailable` for a database server."""
     engine = engine_of(settings.database_url, settings.home)
     if engine.path is None:
         dump = "pg_dump --format=custom" if engine.name == "postgresql" else "mysqldump --single-transaction"
         raise Unavailable(
-            f"A backup file holds an SQLite database, and this one is {engine.shown}. Use what its server offers"
-            f" ({dump}), or `cdxsync db export FILE --with-keyring`, which every engine can import; and keep a copy of"
+            f"A backup file can hold only an SQLite database, and this one is {engine.shown}. Use its own tool"
+            f" ({dump}), or `cdxsync db export FILE --with-keyring`, which every engine can import; and also copy"
             f" {settings.home}, which has the keyring and the certificates",
             code="backup_unsupported",
         )
@@ -97,7 +97,7 @@ def sqlite_file(settings: Settings) -> Path:
 def _collect(
     settings: Settings, work: Path, live: Path, config: Path | None, database_only: bool
 ) -> tuple[Mapping[str, Path], archive.Manifest]:
-    """Copies of all that goes into the backup, by member name, and the manifest."""
+    """Copies of all files of the backup, by member name, and the manifest."""
     ring = settings.home / KEYRING_NAME
     external = keyring_external.find(settings.keyring, os.environ)
     before = None if database_only or external is not None else keyring_file.read(ring)
@@ -107,12 +107,12 @@ def _collect(
     damage = sqlite_files.problems(copy)
     if damage:
         raise Failed(
-            f"The database is damaged ({damage[0]}), so no backup was made. See: cdxsync db check",
+            f"The database is damaged ({damage[0]}). No backup was made. Run: cdxsync db check",
             code="database_damaged",
         )
     files = {archive.DATABASE: copy}
     if before is not None:
-        # A key may have come or gone while the database was copied; those of both moments open all of the copy.
+        # A key may be added or removed while the database is copied; the keys of both moments open all of the copy.
         after = keyring_file.read(ring)
         both = Content(
             after.active, {**before.keys, **after.keys}, {**before.created, **after.created}, after.resealing
@@ -126,7 +126,7 @@ def _collect(
         keyring_file.mark(files[archive.KEYRING])
     if not database_only:
         for name, path in _settings_and_certificates(settings.home, config).items():
-            # Copied first: one that is replaced meanwhile must not differ from its checksum.
+            # Copied first: a file that is replaced meanwhile must match its checksum.
             files[name] = work / name
             files[name].parent.mkdir(parents=True, exist_ok=True)
             write_private(files[name], path.read_bytes())

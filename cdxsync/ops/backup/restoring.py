@@ -1,4 +1,4 @@
-"""Restoring a home from a backup: everything is verified before anything is replaced, and what was there is kept."""
+"""Restoring a home from a backup: verifies all of it first, and keeps what it replaces."""
 
 import contextlib
 import os
@@ -26,11 +26,11 @@ _KEPT_PREFIX = "before-restore-"
 
 
 def occupied(home: Path) -> bool:
-    """Whether there is anything in the home that a restore might replace. Raises `Failed` for what is no directory."""
+    """Whether the home has anything that a restore would replace. Raises `Failed` if it is not a directory."""
     if not home.exists():
         return False
     if not home.is_dir():
-        raise Failed(f"{home} is not a directory. Name another one with --home", code="file_unusable")
+        raise Failed(f"{home} is not a directory. Give another --home", code="file_unusable")
     own = (home_lock.LOCK_NAME, _STAGING_PREFIX, _KEPT_PREFIX)
     return any(not path.name.startswith(own) for path in home.iterdir())
 
@@ -44,14 +44,14 @@ def restore(
     password: bytes | None = None,
     actor: str,
 ) -> dict[str, Any]:
-    """Put what the backup `source` holds into `home`; what it replaces is moved to a folder in the home.
+    """Restore the backup `source` into `home`; replaced files move to a folder in the home.
 
     `config` is the settings file when it is not the home's own. Raises `Conflict` when the home is in use, or not
     empty without `force`; `Failed` when the backup is damaged or does not fit; `Refused` for a wrong password.
     """
     if occupied(home) and not force:
         raise Conflict(
-            f"{home} is not empty. Name another --home, or replace what is there with --force", code="home_not_empty"
+            f"{home} is not empty. Give another --home, or replace its content with --force", code="home_not_empty"
         )
     made = not home.exists()
     make_home(home)
@@ -87,7 +87,7 @@ def _unpack(source: BinaryIO, work: Path, staged: Path, password: bytes | None) 
     if not encryption.is_encrypted(source):
         return archive.extract(source, staged)
     if password is None:
-        raise Refused("The backup is encrypted: add --password-file FILE", code="password_required")
+        raise Refused("The backup is encrypted. Add --password-file FILE", code="password_required")
     plain = work / "backup.zip"
     plain.touch(mode=0o600)
     with plain.open("r+b") as file:
@@ -97,23 +97,24 @@ def _unpack(source: BinaryIO, work: Path, staged: Path, password: bytes | None) 
 
 
 def _settings_in_force(home: Path, staged: Path, config: Path | None) -> settings.Settings:
-    """The settings that will be in force."""
+    """The settings after the restore."""
     restored = staged / archive.CONFIG
     return settings.load(home, config=config or (restored if restored.exists() else None))
 
 
 def _database_target(in_force: settings.Settings) -> Path:
-    """Where the settings say that the database lies."""
+    """The path of the database by the settings."""
     target = sqlite_file(in_force)
     if not target.parent.is_dir():
         raise Failed(
-            f"{target.parent}: no such directory for the database; make it, or mend database_url", code="file_unusable"
+            f"{target.parent}: no such directory for the database. Create it, or correct database_url",
+            code="file_unusable",
         )
     return target
 
 
 def _verify(in_force: settings.Settings, staged: Path, manifest: archive.Manifest, actor: str) -> None:
-    """Raise `Failed` unless the database is sound, of a known schema, and opened by the keyring; note the restore."""
+    """Raise `Failed` unless the database is sound, of a known schema, and the keyring opens it; add the audit row."""
     copy = staged / archive.DATABASE
     damage = sqlite_files.problems(copy)
     if damage:
@@ -125,7 +126,7 @@ def _verify(in_force: settings.Settings, staged: Path, manifest: archive.Manifes
     if unknown:
         raise Failed(
             f"The backup is of a newer cdxsync ({manifest.program_version}, migration {unknown[-1]}). Nothing was"
-            " changed; upgrade this one",
+            " changed. Upgrade this one",
             code="version_differs",
         )
     if not sqlite_files.schema(copy):
@@ -145,7 +146,7 @@ def _origin(ring: Path, home: Path) -> str:
 
 
 def _swap(home: Path, staged: Path, target: Path) -> Path | None:
-    """Move what is there aside, and the restored files in; returns the folder where the old ones are, if any."""
+    """Move the present files aside, and the restored ones in; returns the folder of the old ones, if any."""
     old = [target, *(target.with_name(target.name + suffix) for suffix in _JOURNALS)]
     moves = {staged / archive.DATABASE: target}
     for name, own_name in ((archive.CONFIG, CONFIG_NAME), (archive.PKI, PKI_NAME), (archive.KEYRING, KEYRING_NAME)):
@@ -161,8 +162,8 @@ def _swap(home: Path, staged: Path, target: Path) -> Path | None:
             shutil.move(arrived, place)
     except OSError as error:
         raise Failed(
-            f"{error.filename}: {error.strerror}. The restore was cut off, and the home cannot be used: mend this, and"
-            f" run it again with --force. What was there lies in {kept or home}",
+            f"{error.filename}: {error.strerror}. The restore was interrupted, and the home cannot be used."
+            f" Remove the cause, and run it again with --force. The old files are in {kept or home}",
             code="file_unusable",
         ) from None
     return kept

@@ -1,7 +1,7 @@
-"""What `cdxsync doctor` looks at: a list of small checks over one home, whatever state that is in.
+"""The checks of `cdxsync doctor`: small ones over one home, whatever its state.
 
-A check is a function from the `Subject` to findings, with a name and the checks that it builds on. To add one, write
-it in a module of its subject and put it in `CHECKS`.
+A check is a function from the `Subject` to findings, with a name and the checks that it needs. To add one, write it in
+the module of its subject and list it in `CHECKS`.
 """
 
 from collections.abc import Collection, Sequence
@@ -31,7 +31,7 @@ CHECKS: Sequence[Check] = (
     Check("installers", hosts.expired_installers, ("migrations",)),
 )
 NOT_IN_A_SERVER = ("database", "public-url")
-"""Checks that a running server leaves out: one opens the database anew and reads all of it, one calls the server."""
+"""Checks that a running server skips: one opens the database again and reads all of it, one calls the server."""
 
 
 def names() -> list[str]:
@@ -40,7 +40,7 @@ def names() -> list[str]:
 
 
 def examine(subject: Subject, skip: Collection[str] = ()) -> list[Finding]:
-    """Run all checks but those to `skip`, in order; none of them ends the others."""
+    """Run all checks except those to `skip`, in order; a failing one does not stop the others."""
     given = subject.database
     try:
         return examine_with(CHECKS, subject, skip)

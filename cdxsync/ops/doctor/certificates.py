@@ -1,4 +1,4 @@
-"""Certificates and the revocation list: readable, belonging together, and not about to expire."""
+"""Certificates and the revocation list: readable, consistent, and not about to expire."""
 
 import ssl
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from cdxsync.security.revocation import Revocations
 
 CA_WARN_DAYS = 180
 RENEW = "cdxsync pki renew   then reload the server: systemctl reload cdxsync, or SIGHUP"
-RESTORE = "put pki/ back from a backup: cdxsync db restore FILE --force"
+RESTORE = "restore pki/ from a backup: cdxsync db restore FILE --force"
 
 
 def certificates(subject: Subject) -> Iterator[Finding]:
@@ -38,10 +38,10 @@ def certificates(subject: Subject) -> Iterator[Finding]:
 def _ca(info: CertificateInfo, subject: Subject) -> Finding:
     if info.not_before > subject.at:
         made = f"{info.not_before:%Y-%m-%d %H:%M}"
-        return fail(f"the CA was made at {made} UTC, later than now: the clock is behind", "timedatectl set-ntp true")
+        return fail(f"the CA was made at {made} UTC, in the future: the clock is behind", "timedatectl set-ntp true")
     days = (info.not_after - subject.at).days
     text = f"the CA expires on {info.not_after:%Y-%m-%d}"
-    mend = "a new CA means a new home, and installing cdx anew on all hosts: plan for it"
+    mend = "plan a new home with a new CA, and install cdx on all hosts again"
     if days < 0:
         return fail(text, mend)
     return warn(text, mend) if days < CA_WARN_DAYS else ok(text)
@@ -56,14 +56,14 @@ def _expiry(name: str, info: CertificateInfo, subject: Subject, mend: str) -> Fi
 
 
 def _own(certificate: Path, key: Path, subject: Subject) -> Finding:
-    """A certificate that the admin has brought, with its key."""
-    mend = "see the settings tls_certificate and tls_key"
+    """A certificate of the admin's own, with its key."""
+    mend = "check the settings tls_certificate and tls_key"
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
         info = pki.describe("server", certificate)
     except (OSError, CdxsyncError) as error:
         return fail(f"{certificate} and {key} cannot be used: {error}", mend)
-    return _expiry(str(certificate), info, subject, f"renew it where it comes from; {mend}")
+    return _expiry(str(certificate), info, subject, f"renew it at its issuer; {mend}")
 
 
 def _admins(infos: list[CertificateInfo], subject: Subject) -> Iterator[Finding]:
@@ -78,17 +78,17 @@ def _admins(infos: list[CertificateInfo], subject: Subject) -> Iterator[Finding]
 
 
 def revocation_list(subject: Subject) -> Iterator[Finding]:
-    """It is there, signed by the CA, and in force."""
+    """It exists, the CA signed it, and it is in force."""
     directory = subject.home / homes.PKI_NAME
     path = directory / "crl.pem"
     try:
         Revocations(path, directory / "ca.pem").is_revoked(0)
         crl = x509.load_pem_x509_crl(path.read_bytes())
     except (Refused, OSError, ValueError):
-        yield fail(f"{path} cannot be used, so every admin is refused", RESTORE)
+        yield fail(f"{path} cannot be used, so the server refuses every admin", RESTORE)
         return
     until = crl.next_update_utc
     if until is not None and until < subject.at:
-        yield warn(f"{path} was in force until {until:%Y-%m-%d}", "revoke a certificate: cdxsync pki revoke NAME")
+        yield warn(f"{path} expired on {until:%Y-%m-%d}", "revoke a certificate: cdxsync pki revoke NAME")
     else:
         yield ok(f"{len(crl)} certificates are revoked")

@@ -1,4 +1,4 @@
-"""The canonical document: there, usable, and not too old; and the access token in it."""
+"""The canonical document: present, usable, and not too old; and its access token."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ LOGIN = "cdx login   on a host, or: cdxsync auth upload FILE"
 
 
 def canonical_document(subject: Subject) -> Iterator[Finding]:
-    """There is one, it passes the rules, and its date is neither in the future nor long ago."""
+    """It exists, it passes the rules, and its date is neither in the future nor long ago."""
     fleet = fleet_of(subject)
     row = canonical.pointed_payload()
     if row is None:
@@ -32,9 +32,9 @@ def canonical_document(subject: Subject) -> Iterator[Finding]:
         return
     dated = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=document.instant.microseconds)
     age = subject.at - dated
-    text = f"document {row.id} is of {document.last_refresh}"
+    text = f"document {row.id} was refreshed at {document.last_refresh}"
     if age < -timedelta(seconds=clock.FUTURE_TOLERANCE_SECONDS):
-        yield fail(f"{text}, in the future: hosts that hold it are refused", "timedatectl set-ntp true")
+        yield fail(f"{text}, in the future: the server refuses hosts that hold it", "timedatectl set-ntp true")
     elif age > timedelta(days=OLD_DAYS):
         yield warn(f"{text}, {age.days} days old: no host has refreshed it since", "run cdx on a host")
     else:
@@ -42,18 +42,20 @@ def canonical_document(subject: Subject) -> Iterator[Finding]:
 
 
 def access_token(subject: Subject) -> Iterator[Finding]:
-    """It has not expired; Codex on a host refreshes one that has, as long as its refresh token is good."""
+    """It has not expired; Codex on a host refreshes an expired one while its refresh token is good."""
     row = canonical.pointed_payload()
     if row is None:
         return
     document = _document(fleet_of(subject), row)
     known = [expiry for expiry in map(refresh.expiry_of, _tokens(document)) if expiry is not None]
     if not known:
-        yield ok("no token says when it expires")
+        yield ok("no token has an expiry date")
         return
     first = min(known)
     if first <= subject.at:
-        yield warn(f"it expired at {clock.stamp(first)}", "run cdx on a host, which refreshes it; else: cdx login")
+        yield warn(
+            f"it expired at {clock.stamp(first)}", "run cdx on a host, which refreshes it; if that fails: cdx login"
+        )
     else:
         yield ok(f"it expires at {clock.stamp(first)}")
 

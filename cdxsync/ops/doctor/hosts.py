@@ -1,4 +1,4 @@
-"""Hosts that do not call, and installers that nobody ran."""
+"""Silent hosts, and installers that were not run."""
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -17,10 +17,10 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def silent(subject: Subject) -> Iterator[Finding]:
-    """Every active host has called lately; one with an installer that can still be run may take its time."""
+    """Every active host called lately; one with a valid installer may still be silent."""
     active = list(Host.select().where(Host.status == ACTIVE).order_by(Host.fqdn))
     if not active:
-        yield warn("there are no active hosts", "cdxsync hosts register NAME")
+        yield warn("no host is active", "cdxsync hosts register NAME")
         return
     now = clock.stamp(subject.at)
     waiting = InstallToken.select(InstallToken.host).where(
@@ -31,11 +31,14 @@ def silent(subject: Subject) -> Iterator[Finding]:
     never = [host.fqdn for host in active if host.last_seen_at is None and host.id not in expected]
     quiet = [host.fqdn for host in active if host.last_seen_at is not None and host.last_seen_at < limit]
     if never:
-        yield warn(f"never called: {_listed(never)}", f"cdxsync hosts register {never[0]}   and run what it prints")
+        yield warn(
+            f"never called: {_listed(never)}",
+            f"cdxsync hosts register {never[0]}   then run the printed command on the host",
+        )
     if quiet:
         yield warn(
             f"silent for {subject.silent_days} days: {_listed(quiet)}",
-            f"run cdx there; if it is gone: cdxsync hosts delete {quiet[0]}",
+            f"run cdx on it; if the host is gone: cdxsync hosts delete {quiet[0]}",
         )
     if not never and not quiet:
         yield ok(f"{len(active)} active hosts, none silent for {subject.silent_days} days")
@@ -47,6 +50,6 @@ def expired_installers(subject: Subject) -> Iterator[Finding]:
     rows = InstallToken.select(InstallToken.fqdn).where(expired).order_by(InstallToken.fqdn)
     names = [str(row.fqdn) for row in rows]
     if names:
-        yield warn(f"expired before they were run: {_listed(names)}", f"cdxsync hosts register {names[0]}")
+        yield warn(f"expired unused: {_listed(names)}", f"cdxsync hosts register {names[0]}")
     else:
-        yield ok("none has expired before it was run")
+        yield ok("none has expired unused")

@@ -1,4 +1,4 @@
-"""The jobs that run in the background, and what they have learned of the world outside."""
+"""The background jobs, and what services outside say."""
 
 from collections.abc import Iterator
 
@@ -10,19 +10,19 @@ from cdxsync.store import migrations
 
 _MENDS = {
     "canonical_suspect": "cdx login   on a host",
-    "runner_failed": "cdxsync runner run   to check again; else, on a host: cdx login",
+    "runner_failed": "cdxsync runner run   to check again; if that fails, on a host: cdx login",
     "refresh_lost": "cdx login   on a host, if the next refresh fails",
-    "refresh_without_runner": "set refresh, or install codex on the server; see cdxsync.toml(5)",
+    "refresh_without_runner": "set refresh to hosts, or install codex on the server; see cdxsync.toml(5)",
     "refresh_open": "cdxsync jobs run runner",
     "job_failed": "cdxsync jobs list",
 }
 
 
 def jobs(subject: Subject) -> Iterator[Finding]:
-    """What failed lately, and refreshes that were cut off; else how many jobs there are."""
+    """Recent failures, and interrupted refreshes; otherwise the number of jobs."""
     fleet = fleet_of(subject)
     if migrations.pending():
-        yield warn("not checked, as migrations have not run", "cdxsync db migrate")
+        yield warn("not checked: migrations have not run", "cdxsync db migrate")
         return
     found = status.doctor_findings(fleet)
     for finding in found:

@@ -1,4 +1,4 @@
-"""Findings, what is examined, and how checks are run."""
+"""Findings, the subject of checks, and how checks run."""
 
 import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -23,7 +23,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check says, without secrets; `mend` is the command, or what else to do, that mends it."""
+    """The result of a check, without secrets; `mend` is the remedy: a command, or what else to do."""
 
     level: Level
     text: str
@@ -37,7 +37,7 @@ def ok(text: str) -> Finding:
 
 
 def warn(text: str, mend: str = "") -> Finding:
-    """It works, and wants attention."""
+    """It works, but needs attention."""
     return Finding(Level.WARN, text, mend)
 
 
@@ -48,9 +48,9 @@ def fail(text: str, mend: str = "") -> Finding:
 
 @dataclass
 class Subject:
-    """What is examined: a home, its settings or why they cannot be read, and from when on a host counts as silent.
+    """The subject: a home, its settings or why they cannot be read, and the days after which a host counts as silent.
 
-    `database` is the open one of a server, or else set by the check of that name.
+    `database` is the open one of a server; otherwise the check of that name sets it.
     """
 
     home: Path
@@ -70,7 +70,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Check:
-    """A named check; it is left out when one of those that it `needs` has failed."""
+    """A named check; it is skipped when a check that it `needs` has failed."""
 
     name: str
     run: Callable[[Subject], Iterable[Finding]]
@@ -78,7 +78,7 @@ class Check:
 
 
 def examine_with(checks: Sequence[Check], subject: Subject, skip: Collection[str] = ()) -> list[Finding]:
-    """Run `checks` in order; whatever one of them raises becomes a finding."""
+    """Run `checks` in order; an exception becomes a finding."""
     findings: list[Finding] = []
     failed: set[str] = set()
     for check in checks:
@@ -95,7 +95,7 @@ def _run(check: Check, subject: Subject, failed: set[str]) -> Iterator[Finding]:
     blocked = [name for name in check.needs if name in failed]
     if blocked:
         failed.add(check.name)
-        yield warn(f"not checked, as {blocked[0]} failed")
+        yield warn(f"not checked: {blocked[0]} failed")
         return
     found: list[Finding] = []
     try:
@@ -105,10 +105,10 @@ def _run(check: Check, subject: Subject, failed: set[str]) -> Iterator[Finding]:
     except CdxsyncError as error:
         found.append(fail(error.explain()))
     except Exception as error:
-        found.append(fail(f"could not be checked: {type(error).__name__}: {error}"))
+        found.append(fail(f"the check failed: {type(error).__name__}: {error}"))
     yield from found
 
 
 def worst(findings: Iterable[Finding]) -> Level:
-    """The worst level of all."""
+    """The worst level."""
     return max((finding.level for finding in findings), key=list(Level).index, default=Level.OK)

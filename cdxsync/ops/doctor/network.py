@@ -1,4 +1,4 @@
-"""Whether hosts can reach the server as they are told to, and trust it."""
+"""Whether hosts can reach the server at `public_url`, and trust it."""
 
 import http.client
 import json
@@ -12,7 +12,7 @@ from cdxsync.ops import homes
 from cdxsync.ops.doctor.model import Finding, Subject, fail, ok
 
 TIMEOUT_SECONDS = 5.0
-_SKIP = "   (--skip public-url, where this machine cannot call that URL)"
+_SKIP = "   (--skip public-url, if this machine cannot call that URL)"
 
 
 def public_url(subject: Subject) -> Iterator[Finding]:
@@ -27,25 +27,26 @@ def public_url(subject: Subject) -> Iterator[Finding]:
     except ssl.SSLCertVerificationError as error:
         yield fail(
             f"{url} shows a certificate that hosts do not trust: {error.verify_message}",
-            "reload cdxsync serve (SIGHUP); behind a proxy, or with a certificate of your own, see the setting host_ca",
+            "reload cdxsync serve (SIGHUP); behind a proxy, or with your own certificate, check the setting host_ca",
         )
     except ssl.SSLError as error:
-        yield fail(f"{url} does not speak TLS as it should: {error.reason or error}", f"see what listens there{_SKIP}")
+        yield fail(f"{url} refuses the TLS handshake: {error.reason or error}", f"check what listens there{_SKIP}")
     except socket.gaierror as error:
         yield fail(
-            f"the name in {url} cannot be resolved: {error.strerror}", f"mend DNS, or public_url in config.toml{_SKIP}"
+            f"the name in {url} cannot be resolved: {error.strerror}",
+            f"correct DNS, or public_url in config.toml{_SKIP}",
         )
     except ConnectionRefusedError:
         yield fail(f"nothing listens at {url}", f"cdxsync serve{_SKIP}")
     except TimeoutError:
-        yield fail(f"{url} did not answer within {TIMEOUT_SECONDS:.0f} seconds", f"see firewall and routes{_SKIP}")
+        yield fail(f"{url} did not answer within {TIMEOUT_SECONDS:.0f} seconds", f"check firewall and routes{_SKIP}")
     except (OSError, http.client.HTTPException) as error:
-        yield fail(f"{url} cannot be called: {error}", f"see what listens there{_SKIP}")
+        yield fail(f"{url} cannot be called: {error}", f"check what listens there{_SKIP}")
     else:
         if status == 200 and _is_ours(body):
             yield ok(f"{url} answers" + (", with a certificate that hosts trust" if url.startswith("https:") else ""))
         else:
-            yield fail(f"{url}/versions answers {status}, not as cdxsync does", f"see what listens there{_SKIP}")
+            yield fail(f"{url}/versions answers {status}: not a cdxsync server", f"check what listens there{_SKIP}")
 
 
 def _get(settings: Settings) -> tuple[int, bytes]:

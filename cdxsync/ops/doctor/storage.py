@@ -21,28 +21,28 @@ from cdxsync.store.keyring_file import KeyringElsewhere
 from cdxsync.store.tables import AuthPayload, Host, LogEntry, TokenUsage
 
 CLOCK_TOLERANCE = timedelta(seconds=2)
-"""Servers that differ by more than the margin of a lease (`jobs.LEASE_MARGIN_SECONDS`) may run a job at once."""
+"""Servers that differ by more than a lease's margin (`jobs.LEASE_MARGIN_SECONDS`) may run a job at the same time."""
 RESTORE = "cdxsync db check   then, from a good backup: cdxsync db restore FILE --force"
 
 
 def fleet_of(subject: Subject) -> Fleet:
-    """The fleet as it is stored; for checks that need `database` and `keyring`."""
+    """The stored fleet; for checks that need `database` and `keyring`."""
     keyring = homes.keyring_of(subject.settings)
     return Fleet(settings=subject.settings, keyring=keyring, database=current(), host_ca_pem="")
 
 
 def database(subject: Subject) -> Iterator[Finding]:
-    """It is there, can be opened, and its structure is whole."""
+    """It exists, opens, and its structure is sound."""
     try:
         engine = engine_of(subject.settings.database_url, subject.home)
     except CdxsyncError as error:
-        yield fail(error.explain(), "set database_url as the message says")
+        yield fail(error.explain(), "correct database_url as the message says")
         return
     name = engine.shown
     if engine.path is not None and not engine.path.exists():
-        yield fail(f"{name} is not there", "cdxsync db restore FILE --force   (without a backup: cdxsync db migrate)")
+        yield fail(f"{name} is missing", "cdxsync db restore FILE --force   (without a backup: cdxsync db migrate)")
         return
-    mend = RESTORE if engine.path is not None else "see that the database server runs, and look into its log"
+    mend = RESTORE if engine.path is not None else "make sure that the database server runs, and read its log"
     try:
         subject.database = opened = homes.open_database(subject.settings)
         with opened.scope():
@@ -54,9 +54,9 @@ def database(subject: Subject) -> Iterator[Finding]:
     if found:
         yield fail(f"{name} is damaged: {'; '.join(found)}", mend)
     else:
-        yield ok(f"{name} opens, and its structure is whole")
+        yield ok(f"{name} opens, and its structure is sound")
     for danger, how in dangers:
-        yield warn(f"what was committed can be lost with the power: {danger}", how)
+        yield warn(f"a loss of power can lose committed changes: {danger}", how)
 
 
 def schema(subject: Subject) -> Iterator[Finding]:
@@ -71,7 +71,7 @@ def schema(subject: Subject) -> Iterator[Finding]:
 
 
 def keyring(subject: Subject) -> Iterator[Finding]:
-    """It can be read, from wherever it comes, and opens what is stored."""
+    """It can be read, wherever it comes from, and opens the stored values."""
     path = subject.home / homes.KEYRING_NAME
     source = str(path)
     try:
@@ -82,31 +82,31 @@ def keyring(subject: Subject) -> Iterator[Finding]:
     except KeyringElsewhere as error:
         wanted = ", ".join(sorted(keys.usage().keys() - {""}))
         yield fail(
-            error.explain() + (f". Wanted: key {wanted}" if wanted else ""),
-            f"give this command the keyring that the server has: run it with {PLACES}",
+            error.explain() + (f". Needed: key {wanted}" if wanted else ""),
+            f"give this command the server's keyring: run it with {PLACES}",
         )
         return
     except Conflict as error:
         yield fail(error.explain(), "keep one keyring")
         return
     except CdxsyncError as error:
-        yield fail(error.explain(), f"put the right {source} back from a backup")
+        yield fail(error.explain(), f"restore the right {source} from a backup")
         return
     if content.resealing:
-        yield warn("a change of keys was not finished", "cdxsync keys rotate")
+        yield warn("a rotation of keys is unfinished", "cdxsync keys rotate")
     else:
-        yield ok(f"key {content.active} is active; it opens what is stored; from {source}")
+        yield ok(f"key {content.active} is active and opens the stored values; from {source}")
 
 
 def clock_of_rows(subject: Subject) -> Iterator[Finding]:
-    """No row is dated later than now, and the database's server, which others share, has the same clock."""
+    """No row is dated in the future, and the database server, which others share, has the same clock."""
     asked, theirs = time.monotonic(), current().engine.now(current().peewee)
     if theirs is not None and abs(datetime.now(UTC) - theirs) > CLOCK_TOLERANCE + timedelta(
         seconds=time.monotonic() - asked
     ):
         yield warn(
-            f"the clocks of this machine and of the database's differ by"
-            f" {abs((datetime.now(UTC) - theirs).total_seconds()):.1f} s: jobs might run on two servers at once",
+            f"the clocks of this machine and of the database server differ by"
+            f" {abs((datetime.now(UTC) - theirs).total_seconds()):.1f} s: two servers may run a job at the same time",
             "timedatectl set-ntp true   (on both)",
         )
     latest = clock.stamp(subject.at + timedelta(seconds=clock.FUTURE_TOLERANCE_SECONDS))
@@ -115,9 +115,9 @@ def clock_of_rows(subject: Subject) -> Iterator[Finding]:
         newest = column.model.select(fn.MAX(column)).scalar()
         if newest is not None and newest > latest:
             yield fail(
-                f"the newest row of {column.model._meta.table_name} is of {newest}, and now it is"
-                f" {clock.stamp(subject.at)}: the clock is wrong, or was",
+                f"the newest row of {column.model._meta.table_name} is of {newest}, but now it is"
+                f" {clock.stamp(subject.at)}: the clock is or was wrong",
                 "timedatectl set-ntp true",
             )
             return
-    yield ok("no row is dated later than now")
+    yield ok("no row is dated in the future")

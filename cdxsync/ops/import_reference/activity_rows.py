@@ -30,13 +30,13 @@ _SECRET_NAME = re.compile(
     r"token|key|secret|password|authorization|cookie|^auth$|updated_auth|auth_json", re.IGNORECASE
 )
 _LONGEST_HINT = 12
-"""The log shortens tokens to 8 characters and an ellipsis; what is longer is one."""
+"""The log shortens tokens to 8 characters and an ellipsis; a longer text is a token."""
 
 Tick = Callable[[], None]
 
 
 def import_usage(stage: Stage, report: Report, names: dict[int, str], tick: Tick) -> None:
-    """Usage rows by id, with all totals that they belong to."""
+    """Usage rows by id, with all their totals."""
     batch: list[dict[str, Any]] = []
     last = 0
     for row in stage.rows("token_usages"):
@@ -66,17 +66,17 @@ def import_usage(stage: Stage, report: Report, names: dict[int, str], tick: Tick
 
 
 def _sum_up(stage: Stage, host_id: int | None, usage_id: int, at: str, entry: Entry) -> None:
-    """Add to the sums aside: one write for each total at the end, instead of some for each row."""
+    """Add to separate sums: one write per total at the end, instead of several per row."""
     numbers = (*(count or 0 for count in entry.numbers().values()), 1)
     for table, place in _totals_of(host_id, at[:10], entry):
         stage.add_to_total(table._meta.table_name, json.dumps(place), at, numbers)
     if host_id is not None:
-        # As texts of one length, the greatest id is the greatest text.
+        # The texts have one length, so the greatest id is the greatest text.
         stage.add_to_total("hosts", str(host_id), f"{usage_id:010}", numbers)
 
 
 def _totals_of(host_id: int | None, day: str, entry: Entry) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """The totals that `usage.roll_up` adds an entry to: the tables, and where in them."""
+    """The totals that `usage.roll_up` adds an entry to: tables and keys."""
     model = entry.model or ""
     yield UsageDay, {"host": host_id, "day": day, "model": model}
     yield UsageFleetDay, {"day": day, "model": model}
@@ -114,7 +114,7 @@ def _entry(row: Row) -> Entry:
 
 
 def import_prompts(fleet: Fleet, stage: Stage, report: Report, names: dict[int, str]) -> None:
-    """Prompts, with digests that are computed anew."""
+    """Prompts, with new digests."""
     seen: set[str] = set()
     ids: set[int] = set()
     for row in stage.rows("slash_commands"):
@@ -127,7 +127,7 @@ def import_prompts(fleet: Fleet, stage: Stage, report: Report, names: dict[int, 
             has_nul = isinstance(text, str) and "\0" in text
             if has_nul:
                 body["prompt"] = str(text).replace("\0", "")
-                report.notes.append(f"prompt {shown} had the character U+0000, which is taken out")
+                report.notes.append(f"prompt {shown} had the character U+0000, which was removed")
             prompt = catalog.read_prompt(body, fleet.settings.max_prompt_bytes)
             prompt_id = values.row_id(row)
             created, updated = values.stamp(row, "created_at"), values.stamp(row, "updated_at")
@@ -142,7 +142,7 @@ def import_prompts(fleet: Fleet, stage: Stage, report: Report, names: dict[int, 
             report.skip(row, "another prompt has its name or id", shown)
             continue
         if not has_nul and prompt.sha256 != str(row.values.get("sha256")).lower():
-            report.notes.append(f"prompt {prompt.filename} had not the digest of its text; it has now")
+            report.notes.append(f"prompt {prompt.filename} did not match its digest; it has a new one")
         source = row.values.get("source_host_id")
         SlashCommand.insert(
             id=prompt_id,
@@ -163,7 +163,7 @@ def import_prompts(fleet: Fleet, stage: Stage, report: Report, names: dict[int, 
 
 
 def import_logs(fleet: Fleet, stage: Stage, report: Report, names: dict[int, str], tick: Tick) -> None:
-    """Audit rows, oldest first, after those that are there; secrets in their details are removed."""
+    """Audit rows, oldest first, after the present ones; secrets in their details are removed."""
     days = fleet.settings.keep_log_days
     oldest = clock.stamp(clock.now() - timedelta(days=days)) if days else ""
     batch: list[dict[str, Any]] = []
@@ -199,7 +199,7 @@ def import_logs(fleet: Fleet, stage: Stage, report: Report, names: dict[int, str
 
 
 def details(value: object) -> str | None:
-    """The details of an audit row as JSON text without secrets; None when they are none."""
+    """The details of an audit row as JSON text without secrets; None without details."""
     if not isinstance(value, str) or not value.strip():
         return None
     try:
@@ -228,11 +228,11 @@ def _is_key(text: str) -> bool:
 
 
 def import_flag(stage: Stage, report: Report) -> None:
-    """The flag `api_disabled`; what else stands in `versions` is found anew, or of the old server only."""
+    """The flag `api_disabled`; the rest of `versions` is found again, or of the old server only."""
     for row in stage.rows("versions"):
         name = values.optional_text(row, "name", 191) or ""
         if name == api_state.NAME:
             named_values.put(api_state.NAME, "1" if str(row.values.get("version")) == "1" else "0")
             report.imported["versions"] += 1
         elif name != "canonical_payload_id":
-            report.skip(row, "found anew by this server", name)
+            report.skip(row, "this server finds it again", name)

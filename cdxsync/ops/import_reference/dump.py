@@ -1,4 +1,4 @@
-"""The rows in a dump as `mysqldump` writes it: INSERT statements of the tables that are wanted, all else skipped."""
+"""The rows in a dump as `mysqldump` writes it: INSERT statements of the wanted tables; the rest is skipped."""
 
 import re
 from collections.abc import Collection, Iterator
@@ -15,7 +15,7 @@ _INSERT_WORDS = {"LOW_PRIORITY", "DELAYED", "HIGH_PRIORITY", "IGNORE", "INTO"}
 
 
 class Row(NamedTuple):
-    """A row of the dump: its table, its values by column, and the line on which it begins."""
+    """A row of the dump: table, values by column, and line."""
 
     table: str
     values: dict[str, Value]
@@ -32,7 +32,7 @@ class Dump:
         self.skipped_tables: set[str] = set()
 
     def rows(self) -> Iterator[Row]:
-        """The rows of the tables that are wanted. Raises `Failed` with the line of what cannot be read."""
+        """The rows of the wanted tables. Raises `Failed` with the line of what cannot be read."""
         seen_statement = False
         while (token := self._tokens.next()) is not None:
             word = _word(token)
@@ -51,7 +51,7 @@ class Dump:
     def _need(self, what: str) -> Token:
         token = self._tokens.next()
         if token is None:
-            raise self._tokens.failure(f"the dump is cut off: {what} is missing")
+            raise self._tokens.failure(f"the dump is truncated: {what} is missing")
         return token
 
     def _skip(self, token: Token | None) -> None:
@@ -73,7 +73,7 @@ class Dump:
         elif token.kind == "word":
             raw = token.data.rpartition(b".")[2]
         else:
-            raise self._tokens.failure("a name is expected here", token.line)
+            raise self._tokens.failure("expected a name", token.line)
         return raw.decode(errors="replace").lower()
 
     def _create(self) -> None:
@@ -125,13 +125,13 @@ class Dump:
             raise self._tokens.failure(f"INSERT without VALUES, into {table}, cannot be read", token.line)
         if columns is None:
             raise self._tokens.failure(
-                f"the columns of {table} are not known: dump it with its CREATE TABLE, or with --complete-insert",
+                f"the columns of {table} are unknown. Dump it with its CREATE TABLE, or with --complete-insert",
                 token.line,
             )
         while token.data != b";":
             token = self._need("a row")
             if token.data != b"(":
-                raise self._tokens.failure("a row must begin here, with (", token.line)
+                raise self._tokens.failure("expected a row, which begins with (", token.line)
             line = token.line
             values = self._row()
             if len(values) != len(columns):
@@ -141,7 +141,7 @@ class Dump:
             yield Row(table, dict(zip(columns, values, strict=True)), line)
             token = self._need("the end of INSERT")
             if token.data not in (b",", b";"):
-                raise self._tokens.failure("after a row must come , or ;", token.line)
+                raise self._tokens.failure("expected , or ; after a row", token.line)
 
     def _row(self) -> list[Value]:
         values: list[Value] = []
@@ -156,7 +156,7 @@ class Dump:
             if token.data == b")":
                 return values
             if token.data != b",":
-                raise self._tokens.failure("after a value must come , or )", token.line)
+                raise self._tokens.failure("expected , or ) after a value", token.line)
 
     def _value(self, token: Token) -> Value:
         word = _word(token)
@@ -173,13 +173,13 @@ class Dump:
                 digits = token.data[2:].rstrip(b"'").decode()
                 return bytes.fromhex(digits.rjust(len(digits) + len(digits) % 2, "0")).decode()
         except UnicodeDecodeError:
-            text = "a text is not UTF-8: dump with --default-character-set=utf8mb4"
+            text = "a text is not UTF-8. Dump with --default-character-set=utf8mb4"
             raise self._tokens.failure(text, token.line) from None
         if token.kind == "bits":
             return int(token.data[2:-1] or b"0", 2) if len(token.data) < 70 else None
         if token.kind == "number" and len(token.data) <= 40:
             return int(token.data) if token.data.lstrip(b"-+").isdigit() else token.data.decode()
-        raise self._tokens.failure("a value is expected here: a text, a number or NULL", token.line)
+        raise self._tokens.failure("expected a value: a text, a number or NULL", token.line)
 
 
 def _word(token: Token) -> str:

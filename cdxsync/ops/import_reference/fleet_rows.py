@@ -1,4 +1,4 @@
-"""Hosts, the documents that the fleet has had, and who holds which."""
+"""Hosts, the fleet's documents, and which host holds which."""
 
 import itertools
 import re
@@ -25,7 +25,7 @@ _TOKEN = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 def import_hosts(stage: Stage, report: Report) -> dict[int, str]:
-    """Hosts with their keys hashed; returns the names of those that were imported, by id."""
+    """Hosts with their keys hashed; returns the names of imported ones, by id."""
     names: dict[int, str] = {}
     taken: set[str] = set()
     for row in stage.rows("hosts"):
@@ -49,7 +49,7 @@ def import_hosts(stage: Stage, report: Report) -> dict[int, str]:
 def _host(row: Row) -> dict[str, Any]:
     api_key = row.values.get("api_key")
     if not isinstance(api_key, str) or not _API_KEY.fullmatch(api_key):
-        raise ValueError("has no API key in clear; register it again")
+        raise ValueError("has no readable API key; register it again")
     try:
         fqdn = registry.check_fqdn(row.values.get("fqdn"))
     except ValueError as error:
@@ -89,7 +89,7 @@ def _digest(value: object) -> str | None:
 
 
 def _address(value: object) -> str | None:
-    """The address to which the host is bound; one that is none binds nothing, and the next call binds anew."""
+    """The address of the host; an invalid one is dropped, and the next call binds the host."""
     try:
         return str(addresses.parse(str(value or "")))
     except ValueError:
@@ -97,9 +97,9 @@ def _address(value: object) -> str | None:
 
 
 def import_documents(fleet: Fleet, stage: Stage, report: Report, box: SecretBox, names: dict[int, str]) -> set[int]:
-    """The newest documents, sealed anew, and which is canonical; returns the ids of those that were imported.
+    """The newest documents, sealed with our key, and which is canonical; returns the ids of imported ones.
 
-    Raises `Failed` when the key opens none of those that are encrypted.
+    Raises `Failed` when the key opens none of the encrypted ones.
     """
     pointer = _pointer(stage)
     kept: set[int] = set()
@@ -161,7 +161,7 @@ def _point(report: Report, pointer: int | None, kept: set[int]) -> None:
     if pointer not in kept:
         newest = AuthPayload.select().order_by(AuthPayload.last_refresh_us.desc(), AuthPayload.id.desc()).first()
         chosen = newest.id
-        named = f"document {pointer} was canonical and was not imported" if pointer else "no document was canonical"
+        named = f"document {pointer} was canonical, but was not imported" if pointer else "no document was canonical"
         report.notes.append(f"{named}; document {chosen}, the newest, is now")
     named_values.put(canonical.POINTER, str(chosen))
     report.imported["versions"] += 1
@@ -205,7 +205,7 @@ def _entries(stage: Stage, row: Row, box: SecretBox) -> dict[str, Any]:
 
 
 def import_states(stage: Stage, report: Report, names: dict[int, str], kept: set[int]) -> None:
-    """Which document each host was known to hold."""
+    """Which document each host held."""
     done: set[int] = set()
     for row in stage.rows("host_auth_states"):
         try:
@@ -223,13 +223,13 @@ def import_states(stage: Stage, report: Report, names: dict[int, str], kept: set
 
 
 def import_digests(stage: Stage, report: Report, names: dict[int, str]) -> None:
-    """The newest digests that were seen with each host (`docs/protocol.md 2.8`)."""
+    """The newest digests of each host (`docs/protocol.md 2.8`)."""
     for host_id, mine in itertools.groupby(stage.rows("host_auth_digests"), lambda row: row.values.get("host_id")):
         dated = []
         for row in mine:
             digest = _digest(row.values.get("digest"))
             if digest is None or not isinstance(host_id, int) or host_id not in names:
-                report.skip(row, "no digest, or of a host that is not imported")
+                report.skip(row, "not a digest, or its host is not imported")
                 continue
             try:
                 dated.append((values.stamp(row, "last_seen"), values.stamp(row, "created_at"), digest, row))
@@ -246,7 +246,7 @@ def import_digests(stage: Stage, report: Report, names: dict[int, str]) -> None:
 
 
 def import_installers(fleet: Fleet, stage: Stage, report: Report, names: dict[int, str]) -> None:
-    """Installers that can still be used; they lead hosts to this server's `public_url`."""
+    """Valid installers; they lead hosts to this server's `public_url`."""
     now = clock.stamp(clock.now())
     for row in stage.rows("install_tokens"):
         shown = values.optional_text(row, "fqdn", 253) or ""
@@ -263,7 +263,7 @@ def import_installers(fleet: Fleet, stage: Stage, report: Report, names: dict[in
         host = Host.get_or_none(Host.id == host_id) if host_id in names else None
         good = isinstance(token, str) and _TOKEN.fullmatch(token) and isinstance(api_key, str)
         if host is None or not good or host.api_key_sha256 != apikeys.fingerprint(str(api_key)):
-            report.skip(row, "not of a host that is imported, with its key", shown)
+            report.skip(row, "its host is not imported, or has another key", shown)
             continue
         token_sha256 = apikeys.fingerprint(str(token).lower())
         if InstallToken.get_or_none(InstallToken.token_sha256 == token_sha256) is not None:

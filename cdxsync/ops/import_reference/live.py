@@ -1,4 +1,4 @@
-"""The rows of the reference implementation's database while it runs, in one state of it."""
+"""The rows of the reference implementation's live database, in one state."""
 
 import contextlib
 from collections.abc import Collection, Iterator
@@ -27,10 +27,10 @@ _WHOLE = (FIELD_TYPE.TINY, FIELD_TYPE.SHORT, FIELD_TYPE.INT24, FIELD_TYPE.LONG, 
 
 
 class Live:
-    """Reads a database once: the tables that are `wanted`, row by row. It is only read."""
+    """Reads a database once: the `wanted` tables, row by row. Never writes."""
 
     def __init__(self, url: str, wanted: Collection[str]) -> None:
-        """Raises `SettingError` for what is no URL of a MySQL database."""
+        """Raises `SettingError` unless it is the URL of a MySQL database."""
         self._parameters = mysql_url.read(url, "the URL")
         self._wanted = wanted
         self.skipped_tables: set[str] = set()
@@ -41,7 +41,7 @@ class Live:
         return self._parameters.shown
 
     def rows(self) -> Iterator[Row]:
-        """The rows of the tables that are wanted; `line` counts those of a table. Raises `Failed`."""
+        """The rows of the wanted tables; `line` counts those of a table. Raises `Failed`."""
         place = "it"
         try:
             with contextlib.closing(self._parameters.connect(conv=dict.fromkeys(_WHOLE, int))) as connection:
@@ -61,7 +61,7 @@ class Live:
             code = f" ({error.args[0]})" if error.args else ""
             raise Failed(f"{self.name}: {place} cannot be read{code}: {_text(error)}", code="import_failed") from None
         except UnicodeDecodeError:
-            raise Failed(f"{self.name}: {place} holds a text that is not UTF-8", code="import_failed") from None
+            raise Failed(f"{self.name}: {place} has a text that is not UTF-8", code="import_failed") from None
 
 
 def _value(value: Any) -> Value:

@@ -1,4 +1,4 @@
-"""The whole import: reading a dump or the database, and putting it into a home without hosts, in one transaction."""
+"""The whole import: reads a dump or the database into a home without hosts, in one transaction."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ _TICK = 500
 
 
 class Source(Protocol):
-    """A dump, or the database itself: rows of the tables in `KEYS`, and then the names of the tables left out."""
+    """A dump, or the database itself: rows of the tables in `KEYS`, and then the names of skipped tables."""
 
     skipped_tables: set[str]
 
@@ -36,12 +36,12 @@ class Source(Protocol):
 
 
 def dump_of(file: BinaryIO, name: str) -> Source:
-    """The source that a dump is; `name` is for messages."""
+    """A dump as source; `name` is for messages."""
     return Dump(Tokens(file, name), KEYS)
 
 
 def database_at(url: str) -> Source:
-    """The source that a running MySQL or MariaDB server has. Raises `SettingError` or `Unavailable`."""
+    """A running MySQL or MariaDB server as source. Raises `SettingError` or `Unavailable`."""
     from cdxsync.ops.import_reference.live import Live
 
     return Live(url, KEYS)
@@ -57,9 +57,9 @@ def load(
     actor: str,
     on_progress: Progress,
 ) -> dict[str, Any]:
-    """Import what `source` holds, `name` for messages, whose values the `key` opens; returns what `Report.data` does.
+    """Import `source`, `name` for messages, whose values `key` opens; returns what `Report.data` does.
 
-    With `dry_run` all is done in a home that is thrown away. Raises `Failed` for what cannot be read, with its place,
+    With `dry_run` it imports into a temporary home. Raises `Failed` for what cannot be read, with its place,
     and `Conflict` when the home has hosts; then nothing has changed.
     """
     box = SecretBox(key)
@@ -100,7 +100,7 @@ def _refuse_filled(settings: Settings) -> None:
             with database.scope():
                 if migrations.pending():
                     raise Conflict(
-                        f"The schema of {settings.home} is not up to date. Run: cdxsync db migrate",
+                        f"The schema of {settings.home} is out of date. Run: cdxsync db migrate",
                         code="schema_outdated",
                     )
                 refuse_rows(settings.home, FREE)

@@ -1,4 +1,4 @@
-"""Opening what the reference implementation has encrypted (`docs/protocol.md 17.2`).
+"""Opening values that the reference implementation encrypted (`docs/protocol.md 17.2`).
 
 `sbox:v1:` and base64 of a nonce (24 bytes) and libsodium's secretbox (XSalsa20-Poly1305). Without that prefix a value
 is plain text.
@@ -28,7 +28,7 @@ def read_key(text: str, name: str) -> bytes:
         key = b""
     if len(key) != KEY_BYTES:
         raise Failed(
-            f"{name}: holds no AUTH_ENCRYPTION_KEY: base64 of exactly {KEY_BYTES} bytes", code="encryption_key_unusable"
+            f"{name}: has no AUTH_ENCRYPTION_KEY: base64 of exactly {KEY_BYTES} bytes", code="encryption_key_unusable"
         )
     return key
 
@@ -44,8 +44,7 @@ class SecretBox:
                 from nacl.secret import SecretBox as Box
             except ImportError:
                 raise Unavailable(
-                    "Values that are encrypted need PyNaCl, which is not installed. Run:"
-                    " pip install 'cdxsync[reference]'",
+                    "Encrypted values need PyNaCl, which is not installed. Run: pip install 'cdxsync[reference]'",
                     code="driver_missing",
                 ) from None
             self._box = Box(key)
@@ -56,7 +55,7 @@ class SecretBox:
             return value
         if self._box is None:
             raise Failed(
-                "The dump holds encrypted values: add --encryption-key-file FILE, with the AUTH_ENCRYPTION_KEY of the"
+                "The dump has encrypted values. Add --encryption-key-file FILE, with the AUTH_ENCRYPTION_KEY of the"
                 " old server's .env",
                 code="encryption_key_unusable",
             )

@@ -1,4 +1,4 @@
-"""What was read of a dump, kept aside until it is imported: a dump has its tables by name, we need hosts first."""
+"""Rows of a dump, staged until they are imported: a dump has tables in order of name, we need hosts first."""
 
 import json
 import sqlite3
@@ -21,7 +21,7 @@ KEYS = {
     "versions": "name",
     "logs": "id",
 }
-"""The tables that are read, each with the column by which its rows are read again."""
+"""The staged tables, each with the column that orders its rows."""
 _EXAMPLES = 5
 _ADD = (
     "INSERT INTO totals VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
@@ -35,7 +35,7 @@ class Stage:
     """Rows by table and key, in a private temporary database that ends with the process (SQLite's name "")."""
 
     def __init__(self) -> None:
-        # Filled in one thread, then read within write work, which has a thread of its own; never in both at once.
+        # Filled in one thread, then read in the writer thread; never in both at the same time.
         self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._database.execute("PRAGMA journal_mode = OFF")
         self._database.execute("CREATE TABLE rows (tbl TEXT, place INTEGER, name TEXT, line INTEGER, data TEXT)")
@@ -46,7 +46,7 @@ class Stage:
         self._counts: Counter[str] = Counter()
 
     def add(self, row: Row) -> None:
-        """Keep a row."""
+        """Store a row."""
         key = row.values.get(KEYS[row.table])
         place = int(key) if isinstance(key, int) or (isinstance(key, str) and key.isdigit() and len(key) < 19) else None
         values = (row.table, place, str(key), row.line, json.dumps(row.values))
@@ -54,7 +54,7 @@ class Stage:
         self._counts[row.table] += 1
 
     def finish(self) -> None:
-        """No more rows come."""
+        """End of rows: build the index."""
         self._database.execute("CREATE INDEX by_place ON rows (tbl, place)")
 
     def count(self, table: str) -> int:
@@ -74,7 +74,7 @@ class Stage:
             yield Row(table, json.loads(data), line)
 
     def add_to_total(self, kind: str, place: str, extra: str, numbers: tuple[int, ...]) -> None:
-        """Add six `numbers` to the sums of a `kind` at a `place`; of several `extra` the greatest stays."""
+        """Add six `numbers` to the sums of a `kind` at a `place`; the greatest `extra` stays."""
         self._database.execute(_ADD, (kind, place, extra, *numbers))
 
     def totals(self, kind: str) -> Iterator[tuple[str, str, tuple[int, ...]]]:
@@ -83,20 +83,20 @@ class Stage:
             yield row[1], row[2], tuple(row[3:])
 
     def close(self) -> None:
-        """Forget everything."""
+        """Delete everything."""
         self._database.close()
 
 
 @dataclass
 class Report:
-    """What an import did, or would do: counts by table, and what was left out and why."""
+    """What an import did, or would do: counts by table, skipped rows and the reasons."""
 
     imported: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
     _skipped: dict[tuple[str, str], tuple[int, list[str]]] = field(default_factory=dict)
 
     def skip(self, row: Row, reason: str, name: str = "") -> None:
-        """A row is left out; `name` says which, without secrets."""
+        """A row is skipped; `name` says which, without secrets."""
         count, examples = self._skipped.get((row.table, reason), (0, []))
         if len(examples) < _EXAMPLES:
             examples.append(f"{name} (line {row.line})" if name else f"line {row.line}")

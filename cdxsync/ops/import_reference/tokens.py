@@ -1,4 +1,4 @@
-"""The tokens of SQL text as `mysqldump` writes it, read with a bounded part of it in memory."""
+"""The tokens of SQL text as `mysqldump` writes it, with bounded memory."""
 
 import re
 from collections.abc import Iterator
@@ -7,9 +7,9 @@ from typing import BinaryIO, NamedTuple
 from cdxsync.base.errors import Failed
 
 MAX_TOKEN_BYTES = 64 << 20
-"""The largest value that is read, in bytes as it stands in the dump."""
+"""The largest value, in bytes of the dump."""
 _CHUNK = 1 << 18
-# No repeat is followed by what it could give back to, so that nothing is tried twice, whatever the text is. Possessive
+# No repeat can backtrack, so that nothing is tried twice, whatever the text is. Possessive
 # repeats would say so, but the first releases of CPython 3.11 get those of groups wrong.
 _TOKEN = re.compile(
     rb"""(?P<blank>[ \t\r\n]+)
@@ -27,7 +27,7 @@ _INSIDE = {
     b'"': re.compile(rb'(?:[^"\\]+|\\.|""){0,1000}', re.DOTALL),
     b"`": re.compile(rb"(?:[^`]+|``){0,1000}", re.DOTALL),
 }
-"""What stands between quotes."""
+"""The text between quotes."""
 _OPENERS = (b"'", b"`", b"/*", b"--", b"#", b"x'", b"X'", b"b'", b"B'")
 _ESCAPES = {b"0": b"\0", b"b": b"\b", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"Z": b"\x1a"}
 _ESCAPED = re.compile(rb"\\(.)|''", re.DOTALL)
@@ -87,26 +87,26 @@ class Tokens:
         return None
 
     def _whole(self) -> tuple[str, int] | None:
-        """Kind and end of what stands at the place; what may go on beyond what has been read is looked for again."""
+        """Kind and end of the token at the place; reads more where it may continue."""
         while True:
             at_end = self._place >= len(self._buffer)
             found = None if at_end else self._find()
             whole = found is not None and found[1] < len(self._buffer)
             if whole and found is not None and found[0] in ("mark", "word"):
-                # `/` of a comment whose end has not been read yet, and the like.
+                # Such as `/` of a comment whose end is not read yet.
                 whole = not self._buffer.startswith(_OPENERS, self._place)
             if whole or (found is not None and self._ended and not self._unfinished(found[0])):
                 return found
             if self._ended:
                 if at_end:
                     return None
-                raise self.failure("a quoted text or comment does not end")
+                raise self.failure("a quoted text or comment has no end")
             if len(self._buffer) - self._place > MAX_TOKEN_BYTES:
                 raise self.failure(f"a value has more than {MAX_TOKEN_BYTES >> 20} MiB")
             self._read()
 
     def _find(self) -> tuple[str, int] | None:
-        """Kind and end of what stands at the place; None for quotes that are not closed in what has been read."""
+        """Kind and end of the token at the place; None for a quoted text whose end is not read yet."""
         quote = self._buffer[self._place : self._place + 1]
         if quote in _INSIDE:
             end = self._end_of_quoted(quote)
@@ -124,14 +124,14 @@ class Tokens:
         return kind == "mark" and self._buffer.startswith((b"/*",), self._place)
 
     def _read(self) -> None:
-        # Ever more at once: a long value is looked at a few times only.
+        # More each time, so that a long value is scanned only a few times.
         rest = self._buffer[self._place :]
         data = self._source.read(max(_CHUNK, len(rest)))
         self._ended = not data
         self._buffer, self._place = rest + data, 0
 
     def skip_lines(self, until: re.Pattern[bytes]) -> None:
-        """Go on after the first line that matches `until`, or to the end."""
+        """Skip to after the first line that matches `until`, or to the end."""
         while True:
             end = self._buffer.find(b"\n", self._place)
             if end < 0:

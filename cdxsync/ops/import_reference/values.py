@@ -1,4 +1,4 @@
-"""Reading the values of a row; each raises ValueError with what is wrong, without the value."""
+"""Readers of a row's values; each raises ValueError with what is wrong, without the value."""
 
 from datetime import UTC, datetime
 
@@ -15,7 +15,7 @@ def whole(row: Row, name: str, low: int = 0, high: int = 2**53 - 1) -> int:
     if isinstance(value, str) and value.strip().isdigit() and len(value) < 19:
         value = int(value)
     if not isinstance(value, int) or not low <= value <= high:
-        raise ValueError(f"{name} is no whole number from {low} to {high}")
+        raise ValueError(f"{name} is not a whole number from {low} to {high}")
     return value
 
 
@@ -46,4 +46,4 @@ def stamp(row: Row, name: str) -> str:
         moment = datetime.fromisoformat(str(value).strip())
         return clock.stamp(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
     except (ValueError, OverflowError):
-        raise ValueError(f"{name} is no date") from None
+        raise ValueError(f"{name} is not a date") from None

@@ -18,11 +18,11 @@ def export(
 ) -> dict[str, Any]:
     """Write all tables to `target`, and the keys `with_keyring`; returns what was written.
 
-    `on_progress` gets how many rows are written, and of how many. Raises `Failed`, `Conflict`, `DatabaseAway`.
+    `on_progress` gets the number of written rows, and of all. Raises `Failed`, `Conflict`, `DatabaseAway`.
     """
     writer = Writer(target)
     with snapshot():
-        # The first look fixes the state that all later ones see. The keys come after it: they open all of it.
+        # The first query fixes the state that all later ones see. The keys are read after it: they open all of it.
         counts = {schema.name_of(table): int(table.select().count()) for table in schema.tables()}
         header = Header(
             format=FORMAT,

@@ -1,4 +1,4 @@
-"""Reading an export into an empty home: in one transaction, which is committed only when everything is in order."""
+"""Reading an export into an empty home: in one transaction, which commits only if every check passes."""
 
 import contextlib
 import json
@@ -28,7 +28,7 @@ _TEXT_AT_ONCE = 2 << 20
 
 @dataclass(frozen=True)
 class Home:
-    """An opened home without a row; `new` when it was made just now, so that nobody knows its keys."""
+    """An opened home without a row; `new` when it was just created, so that its keys are in no use."""
 
     fleet: Fleet
     new: bool
@@ -36,13 +36,13 @@ class Home:
 
 @contextlib.contextmanager
 def empty_home(settings: Settings, may_have: Collection[str] = ()) -> Iterator[Home]:
-    """An initialised home without a row, for this process alone; one that is new is made, and removed on failure.
+    """An initialised home without a row, for this process only; a new one is created, and removed on failure.
 
     The block is in the scope of its database.
 
     The tables `may_have` rows.
 
-    Raises `Conflict` when something runs on it, or when there is something in its database.
+    Raises `Conflict` when another process uses it, or its database is not empty.
     """
     home = settings.home
     if homes.is_initialised(home):
@@ -64,7 +64,7 @@ def empty_home(settings: Settings, may_have: Collection[str] = ()) -> Iterator[H
 
 @contextlib.contextmanager
 def _opened(settings: Settings) -> Iterator[Fleet]:
-    """The fleet of a home in the scope of its database, as it is; it is closed at the end."""
+    """The fleet of a home in the scope of its database, unmigrated; it is closed at the end."""
     database = homes.open_database(settings)
     try:
         with database.scope():
@@ -74,12 +74,12 @@ def _opened(settings: Settings) -> Iterator[Fleet]:
 
 
 def refuse_rows(home: Path, may_have: Collection[str] = ()) -> None:
-    """Raise `Conflict` when a table has rows, but those that `may_have` some."""
+    """Raise `Conflict` when a table has rows, except those that `may_have` some."""
     filled = [schema.name_of(table) for table in schema.tables() if table.select().exists()]
     in_the_way = [name for name in filled if name not in may_have]
     if in_the_way:
         raise Conflict(
-            f"The database of {home} is not empty ({', '.join(in_the_way)}). Name another --home", code="home_not_empty"
+            f"The database of {home} is not empty ({', '.join(in_the_way)}). Give another --home", code="home_not_empty"
         )
 
 
@@ -92,17 +92,17 @@ def _remove_all_but(home: Path, before: set[Path] | None) -> None:
 
 
 def load(settings: Settings, source: BinaryIO, name: str, *, on_progress: Progress) -> dict[str, Any]:
-    """Import what `source` holds; `name` is for messages. Returns what was imported.
+    """Import `source`; `name` is for messages. Returns what was imported.
 
-    All values are checked by type, references and checksum, all sealed values are opened, and `db check` must find
-    nothing, before anything is committed. No audit row is added: the copy has what the original has. Raises `Failed`
-    and `Conflict`; then nothing has changed.
+    Before the commit all values are checked by type, references and checksum, all sealed values are opened, and `db
+    check` must find nothing. No audit row is added: the copy equals the original. Raises `Failed` and `Conflict`;
+    then nothing has changed.
     """
     reader = Reader(source, name)
     header = reader.header()
     if header.schema != schema.version():
         raise Failed(
-            f"{name} has the schema {header.schema}, and this version of cdxsync has {schema.version()}. Bring both to"
+            f"{name} has the schema {header.schema}, but this version of cdxsync has {schema.version()}. Bring both to"
             f" the same version (the export is of {header.program_version}), and export again. Nothing was imported",
             code="version_differs",
         )
@@ -131,7 +131,7 @@ def load(settings: Settings, source: BinaryIO, name: str, *, on_progress: Progre
 def _ring_with(
     keyring: KeyringFile, kept: Content | None, given: dict[str, Any] | None, header: Header, name: str
 ) -> Content | None:
-    """The keyring to write, with the keys that are `kept`, or None when the one in place stays.
+    """The keyring to write, with the keys that are `kept`, or None if the present one stays.
 
     Raises `Failed` or `Conflict`.
     """
@@ -142,7 +142,7 @@ def _ring_with(
             raise UnknownKey(
                 f"{name} holds values sealed with key {', '.join(missing)}, which is not in the keyring"
                 f" ({keyring.where}), and the export has no keys. Nothing was imported. Export with --with-keyring, or"
-                " put that keyring (cdxsync keys export) in place: after cdxsync init, instead of its keyring.json"
+                " replace keyring.json by that keyring (cdxsync keys export) after cdxsync init"
             )
         return None
     other = keyring_file.decode(json.dumps(given).encode(), f"the keyring of {name}")
@@ -150,7 +150,7 @@ def _ring_with(
     if clash:
         raise Conflict(
             f"{name} and {keyring.where} have different keys of the name {clash[0]}. Nothing was imported."
-            " Name another --home",
+            " Give another --home",
             code="keyring_ambiguous",
         )
     if keyring.external is not None:
@@ -187,7 +187,7 @@ def _insert(
             try:
                 table.insert_many(waiting, fields=table._meta.sorted_fields).execute()
             except peewee.IntegrityError as error:
-                raise reader.failure(f"a row of {current}, here or shortly before, clashes: {error}") from None
+                raise reader.failure(f"a row of {current}, here or shortly before, conflicts: {error}") from None
             waiting.clear()
 
     rows = (line for line in ([first] if first is not None else []))
@@ -195,10 +195,10 @@ def _insert(
         for line in source:
             if isinstance(line, Keys):
                 if line is not first:
-                    raise reader.failure("the keyring stands at the wrong place")
+                    raise reader.failure("the keyring is in the wrong place")
                 continue
             if line.table not in known:
-                raise reader.failure(f"no table {line.table!r} in this version")
+                raise reader.failure(f"this version has no table {line.table!r}")
             more = sum(len(value) for value in line.row.values() if isinstance(value, str))
             if line.table != current or len(waiting) >= _INSERTED_AT_ONCE or size + more > _TEXT_AT_ONCE:
                 flush()
@@ -215,7 +215,7 @@ def _insert(
     flush()
     if counts != header.rows:
         wrong = [name for name in known if counts[name] != header.rows.get(name)] or ["tables"]
-        raise reader.failure(f"it has not the rows of {wrong[0]} that its first line announces")
+        raise reader.failure(f"it does not have the rows of {wrong[0]} that its first line announces")
     return done
 
 
@@ -224,7 +224,7 @@ def _by_field(table: Any, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _verify(fleet: Fleet, ring: Content | None, name: str) -> None:
-    """Raise `Failed` unless the keys open what is stored, and everything agrees with itself."""
+    """Raise `Failed` unless the keys open the stored values, and `db check` finds nothing."""
     opener = fleet.keyring if ring is None else Keyring(ring.active, ring.keys)
     fleet = replace(fleet, keyring=opener)  # type: ignore[arg-type]  # it only opens
     try:

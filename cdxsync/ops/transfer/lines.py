@@ -15,7 +15,7 @@ MAX_LINE_BYTES = 256 << 20
 
 
 class Header(msgspec.Struct, forbid_unknown_fields=True):
-    """The first line. `schema` is the last migration, `key_ids` the keys that sealed something, `rows` the counts."""
+    """The first line. `schema` is the last migration, `key_ids` the keys of sealed values, `rows` the counts."""
 
     format: str
     program_version: str
@@ -38,7 +38,7 @@ class Keys(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class End(msgspec.Struct, forbid_unknown_fields=True):
-    """The last line: the checksum of all before it."""
+    """The last line: the checksum of all lines before it."""
 
     end: bool
     sha256: str
@@ -63,7 +63,7 @@ class Writer:
 
 
 class Reader:
-    """Reads lines from a binary stream; `number` is that of the line read last, from 1."""
+    """Reads lines from a binary stream; `number` is that of the last line, from 1."""
 
     def __init__(self, source: BinaryIO, name: str) -> None:
         self._source = source
@@ -83,12 +83,12 @@ class Reader:
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise self.failure("not an export of cdxsync") from None
         if header.format != FORMAT:
-            raise self.failure(f"an export of the format {header.format!r}; this version reads {FORMAT!r}")
+            raise self.failure(f"an export of the format {header.format!r}, but this version reads {FORMAT!r}")
         self._digest.update(data)
         return header
 
     def lines(self) -> Iterator[Keys | Row]:
-        """What stands between the first line and the last; when it ends, the checksum was right. Raises `Failed`."""
+        """The lines between the first and the last; when it ends, the checksum was right. Raises `Failed`."""
         while True:
             data = self._next()
             try:
@@ -104,7 +104,7 @@ class Reader:
                 if not hmac.compare_digest(line.sha256.encode(), self._digest.hexdigest().encode()):
                     raise self.failure("the checksum does not match: the export is damaged")
                 if self._source.read(1):
-                    raise self.failure("more follows after the end")
+                    raise self.failure("there are lines after the end")
                 return
             self._digest.update(data)
             yield line
@@ -113,5 +113,5 @@ class Reader:
         data = self._source.readline(MAX_LINE_BYTES)
         self.number += 1
         if not data.endswith(b"\n"):
-            raise self.failure("it is cut off here" if len(data) < MAX_LINE_BYTES else "too long")
+            raise self.failure("it is truncated here" if len(data) < MAX_LINE_BYTES else "too long")
         return data

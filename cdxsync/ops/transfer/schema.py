@@ -1,4 +1,4 @@
-"""The tables of an export, in their order, and what a value of each column may be."""
+"""The tables of an export, in order, and the values that each column accepts."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,17 +9,17 @@ from cdxsync.store import migrations
 from cdxsync.store.tables import insertion_order
 
 BATCH = 500
-"""Rows that are read at once."""
+"""Rows read together."""
 _INT64 = 2**63
 
 
 def version() -> str:
-    """The schema of this program: its last migration."""
+    """The schema of this version: its last migration."""
     return migrations.known()[-1]
 
 
 def tables() -> list[Any]:
-    """All tables; rows refer to rows of tables that come earlier only."""
+    """All tables; rows refer only to rows of earlier tables."""
     return list(insertion_order())
 
 
@@ -29,7 +29,7 @@ def name_of(table: Any) -> str:
 
 
 def automatic_ids() -> list[tuple[str, str]]:
-    """The tables whose rows get an id when they have none, each with the column of it."""
+    """The tables with automatic ids, each with the column of its id."""
     keys = ((table, table._meta.primary_key) for table in tables())
     return [(name_of(table), key.column_name) for table, key in keys if isinstance(key, peewee.AutoField)]
 
@@ -41,7 +41,7 @@ def rows(table: Any) -> Iterator[dict[str, Any]]:
     key = table._meta.primary_key
     place = names.index(key.column_name)
     if isinstance(key, peewee.CharField):
-        # Engines sort texts differently. These tables have a row for each of a few names.
+        # Engines sort texts differently. These tables have few rows.
         for row in sorted(table.select(*fields).tuples(), key=lambda row: str(row[place])):
             yield dict(zip(names, row, strict=True))
         return
@@ -57,7 +57,7 @@ def rows(table: Any) -> Iterator[dict[str, Any]]:
 
 
 def problem(table: Any, row: dict[str, Any]) -> str | None:
-    """What keeps `row` from being one of `table`; None when nothing does."""
+    """Why `row` cannot be one of `table`; None if it can."""
     fields = {field.column_name: field for field in table._meta.sorted_fields}
     if row.keys() != fields.keys():
         wrong = sorted(row.keys() ^ fields.keys())
