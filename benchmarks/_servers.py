@@ -48,7 +48,7 @@ class Running:
 
 
 def environment(database_url: str = "") -> dict[str, str]:
-    """This one without settings of cdxsync, calling nobody, and with a throttle that counts but never refuses."""
+    """This one without settings of cdxsync, calling no other service, and with a throttle that counts but never refuses."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("CDXSYNC_", "OPENAI_"))}
     quiet = {"GITHUB_API_URL": "", "CHATGPT_BASE_URL": "", "CDXSYNC_RUNNER": "off"}
     given = {"CDXSYNC_DATABASE_URL": database_url} if database_url else {}
@@ -117,7 +117,7 @@ def cdxsync(where: Home, *arguments: str) -> Iterator[Running]:
     port = free_port()
     command = [sys.executable, "-m", "cdxsync", "--home", str(where.path), "serve", "--listen", f"127.0.0.1:{port}"]
     log = where.path / "server.log"
-    # Into a file, as a pipe that nobody reads would fill with the access log.
+    # Into a file, as a pipe without a reader would fill with the access log.
     with log.open("w") as errors:
         process = subprocess.Popen([*command, *arguments], env=environment(where.database_url), stderr=errors)
     with _stopped_at_end(process):

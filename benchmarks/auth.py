@@ -21,7 +21,7 @@ def call(status: str, digest: str) -> Call:
 
 
 def run() -> list[dict[str, Any]]:
-    """Requests a second and p99; 16 kept connections, or 8 clients that connect anew each time."""
+    """Requests a second and p99; 16 kept connections, or 8 clients that open a connection each time."""
     seconds, rounds = (5.0, 5) if benchmarks.full else (2.0, 3)
     results: list[dict[str, Any]] = []
     ways: dict[str, Callable[..., Measured]] = {"kept": _load.wrk, "connection each": _load.new_connections}

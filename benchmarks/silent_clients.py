@@ -11,7 +11,7 @@ CLIENTS = 500
 
 
 def run() -> list[dict[str, Any]]:
-    """Requests a second and p99 without and with them; they connect anew for each round."""
+    """Requests a second and p99 without and with them; they open new connections for each round."""
     seconds, rounds = (5.0, 5) if benchmarks.full else (2.0, 3)
     with _servers.home() as where, _servers.cdxsync(where) as server:
         quiet = functools.partial(_load.wrk, server, where, auth.call("valid", where.digest), seconds=seconds)

@@ -38,7 +38,7 @@ function ask(resolve, reason) {
         { class: "field" },
         h("label", { for: "admin-key" }, "Key"),
         input,
-        h("span", { class: "hint" }, "Kept in this tab's memory, until it is closed or loaded anew."),
+        h("span", { class: "hint" }, "Kept in this tab's memory, until it is closed or reloaded."),
       ),
     ],
     actions: [

@@ -62,7 +62,7 @@ export function dayChart({ label, days, series, write, axis = write, signal }) {
   );
 }
 
-/** Draw, and draw anew when the width or the colours change. */
+/** Draw, and redraw when the width or the colours change. */
 function draw(plot, days, series, axis, say, signal) {
   /** @type {any} uPlot's, which is vendored without its types */
   let chart = null;

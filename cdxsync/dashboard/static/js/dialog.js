@@ -149,7 +149,7 @@ function describe(input, id, on) {
 }
 
 /**
- * Ask before something is done. With `typed` the person has to type that text first. `done` then reads anew what has
+ * Ask before something is done. With `typed` the person has to type that text first. `done` then reads again what has
  * changed; its failure is not one of what was done, which must not be done again for it.
  *
  * @param {object} options

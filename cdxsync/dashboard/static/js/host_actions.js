@@ -183,7 +183,7 @@ export function unbind(host, done) {
     ),
     run: async () => {
       await post(`hosts/${host.id}/unbind`);
-      tell(`${host.fqdn} is bound to no address now; its next call binds it anew`);
+      tell(`${host.fqdn} is not bound to an address any more; its next call binds it`);
     },
     done,
   });
@@ -199,7 +199,7 @@ export function clear(host, done) {
       null,
       "The server forgets which document ",
       h("strong", null, host.fqdn),
-      " holds, and its recent digests. Its key, its address and the fleet's document stay; its next call tells anew.",
+      " holds, and its recent digests. Its key, its address and the fleet's document stay; its next call reports them again.",
     ),
     run: async () => {
       const { cleared } = await post(`hosts/${host.id}/clear`);

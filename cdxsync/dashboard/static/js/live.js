@@ -1,4 +1,4 @@
-/** Pages that are read again and again: what has changed is drawn anew, and how fresh it is stands in the head. */
+/** Pages that are read again and again: what has changed is redrawn, and how fresh it is stands in the head. */
 
 import { time } from "./clock.js";
 import { fill, h } from "./dom.js";
@@ -24,7 +24,7 @@ export function makePlaces(names) {
 }
 
 /**
- * Keeps what was read from being shown over what was read later: readings overlap when an action reads anew while the
+ * Keeps what was read from being shown over what was read later: readings overlap when an action reads again while the
  * page does. Called when a reading begins, it returns what tells at its end whether it is still to be shown. Pure.
  *
  * @returns {() => () => boolean}

@@ -33,7 +33,7 @@ const NAVIGATION = ["", "hosts", "usage", "prompts", "log", "auth", "certificate
 
 const main = byId("main");
 let leave = new AbortController();
-/** Whether the page has something that would be lost; each page can say it anew. */
+/** Whether the page has something that would be lost; each page sets it. */
 let hasUnsaved = () => false;
 
 async function open() {
@@ -121,7 +121,7 @@ byId("skip").addEventListener("click", (event) => {
   event.preventDefault();
   main.focus();
 });
-/** What nobody has caught is said as well. */
+/** Errors that were not caught are shown as well. */
 window.addEventListener("unhandledrejection", (event) => {
   event.preventDefault();
   complain(event.reason);

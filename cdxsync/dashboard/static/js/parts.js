@@ -66,12 +66,12 @@ export function meter(parts, total) {
   );
 }
 
-/** How full a quota window is, and when it starts anew. */
+/** How full a quota window is, and when it resets. */
 export function quotaGauge(name, window) {
   const used = window?.used_percent;
   if (typeof used !== "number") return h("div", { class: "gauge muted" }, `${name}: not told`);
   const tone = used >= 90 ? "bad" : used >= 70 ? "warn" : "good";
-  const reset = Number.isNaN(instant(window.reset_at)) ? null : h("span", null, "starts anew ", time(window.reset_at));
+  const reset = Number.isNaN(instant(window.reset_at)) ? null : h("span", null, "resets ", time(window.reset_at));
   return h(
     "div",
     { class: "gauge" },

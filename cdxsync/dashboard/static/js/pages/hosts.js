@@ -203,7 +203,7 @@ export async function hostsPage({ head, body, query, signal }) {
   draw();
 }
 
-/** The hosts, each as the object that it was before where nothing has changed: its row is then not drawn anew. */
+/** The hosts, each as the object that it was before where nothing has changed: its row is then not redrawn. */
 function keepUnchanged(hosts, before) {
   const known = new Map(before.map((host) => [host.id, host]));
   return hosts.map((host) => {

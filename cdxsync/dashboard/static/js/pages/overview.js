@@ -1,4 +1,4 @@
-/** The fleet at a glance; read anew while it is open. */
+/** The fleet at a glance; refreshed while it is open. */
 
 import { call, get, isAbort } from "../api.js";
 import { tokenChart } from "../chart.js";
