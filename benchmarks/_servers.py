@@ -48,7 +48,7 @@ class Running:
 
 
 def environment(database_url: str = "") -> dict[str, str]:
-    """This one without settings of cdxsync, calling no other service, and with a throttle that counts but never refuses."""
+    """This one, without settings of cdxsync; it calls no other service, and its throttle counts but never refuses."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("CDXSYNC_", "OPENAI_"))}
     quiet = {"GITHUB_API_URL": "", "CHATGPT_BASE_URL": "", "CDXSYNC_RUNNER": "off"}
     given = {"CDXSYNC_DATABASE_URL": database_url} if database_url else {}
