@@ -1,5 +1,6 @@
 """What tests are given: fleets, services outside, certificates and engines; and the rule about skipped tests."""
 
+import collections
 import os
 import signal
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ from tests.support.upstream import JOBS, Upstream, run_job
 
 REQUIRE_ALL = "TEST_REQUIRES_ALL"
 """Set where everything that tests need is installed: a skipped test is a failure there."""
+
+MOST_WORKERS = 16
+"""Processes that `-n auto` starts at most."""
 
 MEMORY = Path("/dev/shm")
 """Temporary folders lie here if they can: tests end processes, but no power fails, so that nobody needs a disk's syncs.
@@ -152,12 +156,27 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("engine", names, indirect=True, scope="module")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Give signals their default meaning back, also where the tests were started by nohup or in the background."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if _is_good_for_files(MEMORY):
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+    config.option.loadscopereorder = False  # xdist deals files out in our order: see below
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """With `-n auto`, two processes for each processor: tests wait for others half of their time."""
+    return min(2 * len(os.sched_getaffinity(0)), MOST_WORKERS)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In a process of several, put the files that take longest first, so that none of them is the last to end."""
+    if hasattr(config, "workerinput"):
+        slow = collections.Counter(item.path for item in items if item.get_closest_marker("slow"))
+        items.sort(key=lambda item: -slow[item.path])
 
 
 def _is_good_for_files(folder: Path) -> bool:

@@ -23,6 +23,7 @@ from tests.support.upstream import (
     RELEASES,
     VERIFY,
     Upstream,
+    job,
     retrieve,
     run_job,
 )
@@ -206,7 +207,9 @@ def test_a_document_that_the_remote_runner_refreshed_is_stored_when_newer(fresh:
     def answer(document: object) -> str:
         return json.dumps({"status": "ok", "latency_ms": 1, "updated_auth": document})
 
+    # The run at the start and the one for the document have ended, be they one or two.
     until(lambda: fresh.admin_call("GET", "/admin/runner")["latest_validation"])
+    until(lambda: job(fresh, "runner")["state"] == "idle")
     newer = make_auth("2026-02-01T00:00:00Z", "newer")
     upstream.fail(VERIFY, status=200, body=answer(newer))
     data = fresh.admin_call("POST", "/admin/runner/run")

@@ -103,6 +103,14 @@ def read_until(process: subprocess.Popen[str], text: str) -> list[str]:
     raise AssertionError(f"{text!r} did not come: {lines}")
 
 
+def ended(process: subprocess.Popen[str]) -> int:
+    """Its exit status, when it has ended."""
+    status = process.wait(30)
+    assert process.stdout is not None
+    process.stdout.close()
+    return status
+
+
 def test_signals_reach_codex_once_and_the_exit_code_comes_back(synced: Fleet, tmp_path: Path) -> None:
     process = start(host(synced, tmp_path, codex=WAITER))
     read_until(process, "ready")
@@ -113,7 +121,7 @@ def test_signals_reach_codex_once_and_the_exit_code_comes_back(synced: Fleet, tm
     process.stdin.write("end\n")
     process.stdin.close()
     assert read_until(process, "line end") == ["line end"]
-    assert process.wait(30) == 5
+    assert ended(process) == 5
 
 
 def test_signals_ignored_from_the_start_stay_ignored(synced: Fleet, tmp_path: Path) -> None:
@@ -122,7 +130,7 @@ def test_signals_ignored_from_the_start_stay_ignored(synced: Fleet, tmp_path: Pa
     process.send_signal(signal.SIGHUP)
     assert process.stdin is not None
     process.stdin.close()
-    assert process.wait(30) == 5
+    assert ended(process) == 5
 
 
 def test_a_stopped_codex_stops_the_job_and_goes_on_with_it(synced: Fleet, tmp_path: Path) -> None:
@@ -136,7 +144,7 @@ def test_a_stopped_codex_stops_the_job_and_goes_on_with_it(synced: Fleet, tmp_pa
     process.send_signal(signal.SIGCONT)
     assert read_until(process, "continued") == ["continued"]
     process.stdin.close()
-    assert process.wait(30) == 5
+    assert ended(process) == 5
 
 
 def test_ctrl_c_on_a_terminal_arrives_once(fresh_fleet: Fleet, tmp_path: Path) -> None:

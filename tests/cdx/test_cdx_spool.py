@@ -22,6 +22,7 @@ from tests.support.machines import host
 from tests.support.stub_server import StubServer
 
 ENTRIES = [{"total": 5, "input": 3, "output": 2}]
+_opened: list[Api] = []
 
 
 @pytest.fixture
@@ -29,8 +30,18 @@ def spool(tmp_path: Path) -> Any:
     return Spool(str(tmp_path))
 
 
-def api(stub: StubServer) -> Any:
-    return Api(Server(stub.url, "cdx_key", "", ""))
+@pytest.fixture(autouse=True)
+def opened() -> Iterator[list[Api]]:
+    """What `api` has made; a run of cdx closes it by its end."""
+    _opened.clear()
+    yield _opened
+    for one in _opened:
+        one.close()
+
+
+def api(stub: StubServer) -> Api:
+    _opened.append(Api(Server(stub.url, "cdx_key", "", "")))
+    return _opened[-1]
 
 
 def names(spool: Any) -> list[str]:

@@ -161,7 +161,8 @@ def test_a_killed_wrapper_leaves_its_run_to_the_next(synced: Fleet, tmp_path: Pa
     process.kill()
     process.wait(30)
     process.stdin.close()
-    process.stdout.read()  # ends when Codex has ended
+    with process.stdout:
+        process.stdout.read()  # ends when Codex has ended
     assert rows(synced, machine) == []
     until(lambda: (machine.run_cdx("--wrapper-sync").returncode, list(folder.glob("*.json"))) == (0, []))
     machine.run_cdx("--wrapper-sync")

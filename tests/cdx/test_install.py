@@ -271,6 +271,7 @@ def release() -> Iterator[Release]:
     started = Release()
     yield started
     started.server.shutdown()
+    started.server.server_close()
 
 
 def install_without_codex(

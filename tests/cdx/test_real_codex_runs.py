@@ -83,8 +83,8 @@ def test_a_refresh_is_shared_while_codex_runs(
     expired["tokens"]["refresh_token"] = "rt-old"
     fresh_fleet.upload(expired)
     other = install(fresh_fleet, upstream, tmp_path / "two", "two.example.net")
-    # Codex refreshes its token, and then waits long for its answer.
-    upstream.fail("/v1/responses", delay=12.0, times=1)
+    # Codex refreshes its token, and then waits for its answer.
+    upstream.fail("/v1/responses", hold=True, times=1)
     process = subprocess.Popen(
         [str(machine.cdx), "exec", "--skip-git-repo-check", "say hi"],
         env=machine.env,
@@ -99,5 +99,6 @@ def test_a_refresh_is_shared_while_codex_runs(
     assert run(other, "say hi").stdout == "hi there\n"
     assert upstream.count("/oauth/token") == 1
     assert process.poll() is None
+    upstream.release()
     assert process.communicate(timeout=120)[0] == b"hi there\n"
     assert usage(fresh_fleet) == [ANSWER] * 2

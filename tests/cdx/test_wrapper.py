@@ -1,5 +1,6 @@
 """cdx on a host: what it does with the server's answers, and that Codex runs untouched."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -191,7 +192,7 @@ def test_a_refusal_names_its_mending_and_deletes_nothing(synced: Fleet, tmp_path
     import sqlite3
 
     def execute(statement: str) -> None:
-        with sqlite3.connect(synced.home / "cdxsync.db", timeout=30) as database:
+        with contextlib.closing(sqlite3.connect(synced.home / "cdxsync.db", timeout=30)) as database, database:
             database.execute(statement, (name,))
 
     execute("UPDATE hosts SET ip = '192.0.2.1' WHERE fqdn = ?")

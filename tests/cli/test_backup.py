@@ -1,5 +1,6 @@
 """Backups of a live server, the way back, and what stands in its way."""
 
+import contextlib
 import functools
 import io
 import json
@@ -73,7 +74,7 @@ def test_a_backup_while_hosts_write(fresh_fleet: Fleet, tmp_path: Path) -> None:
         home = tmp_path / f"restored{turn}"
         run_cli("--home", str(home), "db", "restore", str(tmp_path / f"{turn}.zip"))
         assert json.loads(run_cli("--home", str(home), "--json", "db", "check").stdout)["ok"] is True
-        with sqlite3.connect(home / "cdxsync.db") as database:
+        with contextlib.closing(sqlite3.connect(home / "cdxsync.db")) as database, database:
             rows = database.execute("SELECT count(*) FROM token_usages").fetchone()[0]
         assert known_before[turn] <= rows <= len(acknowledged)
 
@@ -99,7 +100,7 @@ def test_a_restored_home_serves_the_same_hosts(backup: tuple[Path, str], tmp_pat
             assert client.call("GET", "/wrapper").status_code == 200
         with fleet.client(certificate="alice") as client:
             assert client.call("GET", "/admin/hosts").status_code == 200
-        with sqlite3.connect(home / "cdxsync.db") as database:
+        with contextlib.closing(sqlite3.connect(home / "cdxsync.db")) as database, database:
             actions = [row[0] for row in database.execute("SELECT action FROM logs")]
         assert "admin.db.restore" in actions
 
@@ -193,7 +194,7 @@ def test_damaged_and_foreign_backups_change_nothing(backup: tuple[Path, str], tm
 
     newer = tmp_path / "newer.db"
     newer.write_bytes(database)
-    with sqlite3.connect(newer) as opened:
+    with contextlib.closing(sqlite3.connect(newer)) as opened, opened:
         opened.execute("INSERT INTO schema_migrations (name, applied_at) VALUES ('m9999_future', '2030-01-01')")
     opened.close()
     broken = bytearray(database)

@@ -1,5 +1,6 @@
 """The command line: first steps, results for people and for scripts, and its refusals."""
 
+import contextlib
 import errno
 import json
 import os
@@ -277,7 +278,7 @@ def test_a_database_of_a_newer_version_is_left_alone(fresh_fleet: Fleet) -> None
     import sqlite3
 
     fresh_fleet.stop()
-    with sqlite3.connect(fresh_fleet.home / "cdxsync.db") as database:
+    with contextlib.closing(sqlite3.connect(fresh_fleet.home / "cdxsync.db")) as database, database:
         database.execute("INSERT INTO schema_migrations (name, applied_at) VALUES ('m9999_future', '2030-01-01')")
     done = fresh_fleet.cli("hosts", "list", check=False)
     assert done.returncode == 1

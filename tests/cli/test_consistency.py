@@ -1,5 +1,6 @@
 """`cdxsync db check` finds what is broken, by breaking it; `cdxsync db migrate`."""
 
+import contextlib
 import json
 import shutil
 import sqlite3
@@ -29,7 +30,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
             fleet.cli("prompts", "store", "-", "--name", "review.md", input=text)
     # Spread over days, as rows and totals of them would be.
     days = ["2026-03-01", "2026-03-02", "2026-03-03"]
-    with sqlite3.connect(home / "cdxsync.db") as database:
+    with contextlib.closing(sqlite3.connect(home / "cdxsync.db")) as database, database:
         database.execute("DELETE FROM usage_days")
         for row, host, total, output, model in database.execute(
             "SELECT id, host_id, total, output_tokens, model FROM token_usages"
@@ -52,7 +53,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def broken(sound: Path, tmp_path: Path, *statements: str) -> Path:
     home = tmp_path / "home"
     shutil.copytree(sound, home)
-    with sqlite3.connect(home / "cdxsync.db") as database:
+    with contextlib.closing(sqlite3.connect(home / "cdxsync.db")) as database, database:
         for statement in statements:
             database.execute(statement)
     database.close()
@@ -166,7 +167,7 @@ def test_files_that_cannot_be_read_at_all(sound: Path, tmp_path: Path) -> None:
 
 def test_it_changes_nothing_and_runs_beside_the_server(fresh_fleet: Fleet) -> None:
     fresh_fleet.upload(make_auth())
-    with sqlite3.connect(fresh_fleet.home / "cdxsync.db") as database:
+    with contextlib.closing(sqlite3.connect(fresh_fleet.home / "cdxsync.db")) as database, database:
         # The server's own first job is through.
         until(lambda: database.execute("SELECT 1 FROM jobs WHERE name = 'retention' AND runs > 0").fetchone())
         before = list(database.iterdump())

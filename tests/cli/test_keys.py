@@ -1,5 +1,6 @@
 """Keys that seal credentials: changing them while servers run and hosts call, ending them, and lacking one."""
 
+import contextlib
 import functools
 import json
 import signal
@@ -92,7 +93,7 @@ def test_rotation_and_retirement_while_hosts_call(fresh_fleet: Fleet) -> None:
 def test_a_rotation_that_was_cut_off_goes_on(fresh_fleet: Fleet) -> None:
     fresh_fleet.stop()
     fresh_fleet.cli("auth", "upload", "-", input=json.dumps(make_auth()))
-    with sqlite3.connect(fresh_fleet.home / "cdxsync.db") as database:
+    with contextlib.closing(sqlite3.connect(fresh_fleet.home / "cdxsync.db")) as database, database:
         at = "2026-01-01T00:00:00+00:00"
         # Not sealed values: they keep the rotation busy, and cannot be opened.
         database.executemany(
@@ -110,7 +111,7 @@ def test_a_rotation_that_was_cut_off_goes_on(fresh_fleet: Fleet) -> None:
     added = keyring_file.read(ring).active
     assert fresh_fleet.canonical() == with_auths(make_auth())
     assert "To finish it: cdxsync keys rotate" in fresh_fleet.cli("keys", "list").stderr
-    with sqlite3.connect(fresh_fleet.home / "cdxsync.db") as database:
+    with contextlib.closing(sqlite3.connect(fresh_fleet.home / "cdxsync.db")) as database, database:
         database.execute("DELETE FROM auth_payloads WHERE body LIKE 'cdx1:gone:%' AND id % 2000 > 0")
     done = fresh_fleet.cli("--json", "keys", "rotate", check=False)
     data = json.loads(done.stdout)
@@ -143,7 +144,7 @@ def test_the_server_does_not_start_without_the_key_that_is_wanted(fresh_fleet: F
     ring = fresh_fleet.home / "keyring.json"
     good = ring.read_bytes()
     wanted = keyring_file.read(ring).active
-    with sqlite3.connect(fresh_fleet.home / "cdxsync.db") as database:
+    with contextlib.closing(sqlite3.connect(fresh_fleet.home / "cdxsync.db")) as database, database:
         # A migration that is missing would be made by a start that goes on.
         newest = database.execute("SELECT max(name), applied_at FROM schema_migrations").fetchone()
         database.execute("DELETE FROM schema_migrations WHERE name = ?", newest[:1])
@@ -169,7 +170,7 @@ def test_the_server_does_not_start_without_the_key_that_is_wanted(fresh_fleet: F
         assert not ring.exists()
     ring.write_text("{}")
     assert "not a keyring" in fresh_fleet.cli(*start, check=False).stderr
-    with sqlite3.connect(fresh_fleet.home / "cdxsync.db") as database:
+    with contextlib.closing(sqlite3.connect(fresh_fleet.home / "cdxsync.db")) as database, database:
         assert database.execute("SELECT name FROM schema_migrations").fetchall() == ledger
         database.execute("INSERT INTO schema_migrations (name, applied_at) VALUES (?, ?)", newest)
     ring.write_bytes(good)

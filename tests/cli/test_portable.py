@@ -1,5 +1,6 @@
 """Moving a fleet to another database: all rows arrive as they were, or nothing does."""
 
+import contextlib
 import hashlib
 import json
 import sqlite3
@@ -215,7 +216,7 @@ def test_a_failure_leaves_what_was_there(exported: Exported, tmp_path: Path) -> 
     before = {path.name: path.read_bytes() for path in home.iterdir() if path.is_file() and path.suffix != ".db"}
     assert import_(home, edited(exported.text, EDITS["totals"][0])).returncode == 1
     assert {name: (home / name).read_bytes() for name in before} == before
-    with sqlite3.connect(home / "cdxsync.db") as database:
+    with contextlib.closing(sqlite3.connect(home / "cdxsync.db")) as database, database:
         assert database.execute("SELECT COUNT(*) FROM hosts").fetchone() == (0,)
     assert import_(home, exported.text).returncode == 0
 
@@ -269,7 +270,7 @@ print(json.dumps([peak(write), peak(read)]))
     for number in (2_000, 20_000):
         home = tmp_path / f"home{number}"
         run_cli("--home", str(home), "init", "--public-url", "https://localhost:1")
-        with sqlite3.connect(home / "cdxsync.db") as database:
+        with contextlib.closing(sqlite3.connect(home / "cdxsync.db")) as database, database:
             rows = [("test", "a", "x" * 400, "2026-01-01T00:00:00+00:00")] * number
             database.executemany("INSERT INTO logs (actor, action, details, created_at) VALUES (?, ?, ?, ?)", rows)
         arguments = [str(home), str(tmp_path / f"target{number}"), str(tmp_path / f"out{number}")]

@@ -1,5 +1,6 @@
 """Taking over the reference implementation's database: its hosts go on calling, and nothing is lost unsaid."""
 
+import contextlib
 import io
 import json
 import sqlite3
@@ -289,7 +290,7 @@ def test_only_the_newest_documents_and_the_canonical_one(tmp_path: Path, key_fil
     data = json.loads(import_(home, old.dump(content), key_file).stdout)
     assert data["imported"]["auth_payloads"] == 2
     assert skipped(data)["auth_payloads", "beyond the newest 1"] == 1
-    with sqlite3.connect(home / "cdxsync.db") as database:
+    with contextlib.closing(sqlite3.connect(home / "cdxsync.db")) as database, database:
         assert database.execute("SELECT id FROM auth_payloads ORDER BY id").fetchall() == [(1,), (3,)]
     shown = run_cli("--home", str(home), "auth", "show", "--include-body").stdout
     assert json.loads(shown) == old.BARE

@@ -1,5 +1,6 @@
 """The setting `database_url` on every engine, what a driver's errors mean, and the rule for rolling upgrades."""
 
+import contextlib
 import importlib
 import re
 import sqlite3
@@ -267,14 +268,14 @@ def test_what_is_not_additive(statement: str) -> None:
 def test_a_program_goes_on_with_a_newer_schema_that_tolerates_it(tmp_path: Path) -> None:
     home = tmp_path / "home"
     run_cli("--home", str(home), "init")
-    with sqlite3.connect(home / "cdxsync.db") as database:
+    with contextlib.closing(sqlite3.connect(home / "cdxsync.db")) as database, database:
         for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
             database.execute(f"ALTER TABLE {table} ADD COLUMN of_the_future VARCHAR(20) NOT NULL DEFAULT 'x'")
         database.execute("INSERT INTO schema_migrations (name, applied_at, additive) VALUES ('m9998_more', '2030', 1)")
     run_cli("--home", str(home), "hosts", "register", "web1.example.net")
     assert "web1.example.net" in run_cli("--home", str(home), "hosts", "list").stdout
     assert run_cli("--home", str(home), "db", "check").returncode == 0
-    with sqlite3.connect(home / "cdxsync.db") as database:
+    with contextlib.closing(sqlite3.connect(home / "cdxsync.db")) as database, database:
         database.execute("INSERT INTO schema_migrations (name, applied_at) VALUES ('m9999_other', '2030')")
     refused = run_cli("--home", str(home), "hosts", "list", check=False)
     assert refused.returncode != 0

@@ -68,9 +68,7 @@ class Trio:
 
     def stop(self) -> None:
         for worker in self.workers.values():
-            assert worker.stdin is not None
-            worker.stdin.close()
-            worker.wait(30)
+            worker.communicate(timeout=30)
 
 
 @pytest.fixture(scope="module")

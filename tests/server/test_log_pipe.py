@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ def start(fleet: Fleet, pipe: int) -> subprocess.Popen[bytes]:
 def read_until(pipe: int, text: bytes) -> bytes:
     got = b""
     while text not in got:
+        assert select.select([pipe], [], [], 60)[0], got.decode()
         data = os.read(pipe, 65536)
         assert data, got.decode()
         got += data

@@ -225,7 +225,7 @@ def test_ipv6(tmp_path: Path) -> None:
         connection.close()
     finally:
         process.terminate()
-        process.wait(30)
+        process.communicate(timeout=30)
 
 
 def test_an_address_in_use_is_named(fleet: Fleet, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from tests.support.documents import make_auth
 from tests.support.fleet import Fleet, children, running_fleet
 from tests.support.kept_connections import health, speak, trusting
 from tests.support.running import answer, read_all
+from tests.support.together import until
 
 WORKERS = ("--workers", "2")
 
@@ -192,8 +193,7 @@ def test_a_worker_that_hangs_is_replaced_and_its_clients_are_answered(tmp_path: 
     try:
         victim = children(server)[0]
         os.kill(victim, signal.SIGSTOP)
-        while not is_stopped(victim):  # until then it may accept what follows
-            pass
+        until(lambda: is_stopped(victim))  # before, it may accept what follows
         with contextlib.ExitStack() as stack:
             raw = [socket.create_connection(("127.0.0.1", fleet.port), 60) for _ in range(12)]
             fleet.wait_for(f"process {victim}\\) hangs; killing it")

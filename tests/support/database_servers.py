@@ -113,10 +113,16 @@ class DatabaseServer:
         if self.process.poll() is not None:
             raise RuntimeError(f"the database server has ended:\n{self.log.read_text(errors='replace')[-3000:]}")
         try:
+            self._probe()
             with self.admin():
                 return True
         except Exception:
             return False
+
+    def _probe(self) -> None:
+        """Raises `OSError` when nothing listens, as drivers do; but these leave the socket open."""
+        with socket.create_connection(("127.0.0.1", self.port), 30):
+            pass
 
     def _children(self) -> list[str]:
         assert self.process is not None
@@ -235,6 +241,10 @@ class MariaDb(DatabaseServer):
         }
         given = [f"--{name}={value}" for name, value in settings.items()]
         return [_program("mariadbd", "mariadb-server"), "--no-defaults", "--skip-name-resolve", *given]
+
+    def _probe(self) -> None:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(str(self.folder / "socket"))
 
     def admin(self, database: str = "mysql") -> contextlib.closing[Any]:
         """A connection as `root`."""

@@ -71,12 +71,13 @@ class Fleet:
 
     def _collect(self, process: Started, settled: threading.Event) -> None:
         assert process.stderr is not None
-        for line in process.stderr:
-            with self.told:
-                self.output.append(line)
-                self.told.notify_all()
-            if line.startswith("Listening on "):
-                settled.set()
+        with process.stderr:
+            for line in process.stderr:
+                with self.told:
+                    self.output.append(line)
+                    self.told.notify_all()
+                if line.startswith("Listening on "):
+                    settled.set()
         process.wait()
         settled.set()
 

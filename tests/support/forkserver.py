@@ -5,7 +5,6 @@ With TEST_REAL_STARTS set all starts are real ones; those that are the subject o
 
 import atexit
 import concurrent.futures
-import fcntl
 import functools
 import json
 import os
@@ -14,7 +13,6 @@ import signal
 import socket
 import subprocess
 import sys
-import termios
 import threading
 from pathlib import Path
 from typing import IO, Any
@@ -90,11 +88,17 @@ class Process:
         return status
 
     def _end(self, timeout: float | None) -> int | None:
-        while self.returncode is None and select.select([self._report], [], [], timeout)[0]:
+        while self.returncode is None:
+            try:
+                if not select.select([self._report], [], [], timeout)[0]:
+                    break
+            except ValueError:  # another thread has just read the status, and closed it
+                continue
             with self._reading:
                 if self.returncode is None:
                     self.returncode = self._read()
                     self._lines.close()
+                    self._report.close()
         return self.returncode
 
     def send_signal(self, number: int) -> None:
@@ -203,19 +207,8 @@ def start_on_terminal(terminal: int, *arguments: str, env: dict[str, str]) -> St
     if not _needs_real_start(env):
         return Process(arguments, env, streams, on_terminal=True)
 
-    def take_terminal() -> None:
-        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-    command = [*COMMAND, *arguments]
-    return subprocess.Popen(
-        command,
-        env=env,
-        start_new_session=True,
-        preexec_fn=take_terminal,
-        stdin=terminal,
-        stdout=terminal,
-        stderr=terminal,
-    )
+    command = ["setsid", "--ctty", *COMMAND, *arguments]
+    return subprocess.Popen(command, env=env, stdin=terminal, stdout=terminal, stderr=terminal)
 
 
 def run(

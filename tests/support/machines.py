@@ -1,20 +1,17 @@
 """Hosts of a fleet: separate homes on this machine, with a `codex` on their PATH."""
 
-import fcntl
 import itertools
 import json
 import os
-import pty
 import select
-import struct
 import subprocess
 import sys
-import termios
 import time
 from pathlib import Path
 from typing import Any
 
 from tests.support.fleet import BASE_ENVIRONMENT, Fleet
+from tests.support.terminal import set_size, spawn
 
 CDX = Path(__file__).parents[2] / "cdxsync" / "wrapper" / "cdx"
 _numbers = itertools.count()
@@ -142,9 +139,7 @@ class Terminal:
     """A program on a pseudo-terminal, of which it is the foreground job."""
 
     def __init__(self, machine: Machine, *arguments: str, **env: str) -> None:
-        self.pid, self.descriptor = pty.fork()
-        if self.pid == 0:
-            os.execve(machine.cdx, [str(machine.cdx), *(arguments or ("exec",))], machine.env | env)
+        self.pid, self.descriptor = spawn([str(machine.cdx), *(arguments or ("exec",))], machine.env | env)
         self.seen = ""
 
     def read_until(self, text: str) -> None:
@@ -160,7 +155,7 @@ class Terminal:
 
     def resize(self, columns: int, lines: int) -> None:
         """Give the window another size."""
-        fcntl.ioctl(self.descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        set_size(self.descriptor, columns, lines)
 
     def type(self, text: bytes) -> None:
         """Type on the keyboard."""

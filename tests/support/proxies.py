@@ -93,10 +93,11 @@ class Proxy:
 
         def collect() -> None:
             assert process.stdout is not None
-            for line in process.stdout:
-                self.output.append(line)
-                if re.search(_READY[self.program], line):
-                    settled.set()
+            with process.stdout:
+                for line in process.stdout:
+                    self.output.append(line)
+                    if re.search(_READY[self.program], line):
+                        settled.set()
             settled.set()
 
         self._reader = threading.Thread(target=collect, daemon=True)

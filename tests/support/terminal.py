@@ -24,7 +24,7 @@ def on_terminal(
 ) -> tuple[str, int]:
     """Run a command on a terminal; returns all that it shows, and its exit code."""
     descriptor, side = pty.openpty()
-    fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    set_size(descriptor, columns, 24)
     environment = fleet.env | {"TERM": "xterm-256color"} | (env or {})
     process = forkserver.start_on_terminal(side, "--home", str(fleet.home), *arguments, env=environment)
     os.close(side)
@@ -38,6 +38,20 @@ def on_terminal(
     status = process.wait(60)
     os.close(descriptor)
     return shown.decode().replace("\r\n", "\n"), status
+
+
+def spawn(command: list[str], env: dict[str, str], columns: int = 80, lines: int = 24) -> tuple[int, int]:
+    """Start a program with a terminal of its own, of which it is the foreground job.
+
+    Returns its process, and our end of the terminal. A fork would do as well, were there no threads here.
+    """
+    descriptor, side = pty.openpty()
+    set_size(descriptor, columns, lines)
+    streams = [(os.POSIX_SPAWN_DUP2, side, stream) for stream in (0, 1, 2)]
+    try:
+        return os.posix_spawnp("setsid", ["setsid", "--ctty", *command], env, file_actions=streams), descriptor
+    finally:
+        os.close(side)
 
 
 def plain(text: str) -> str:
@@ -63,13 +77,10 @@ class Watched:
         self.screen = pyte.Screen(columns, lines)
         self.stream = pyte.ByteStream(self.screen)
         self.raw = b""
-        self.pid, self.descriptor = pty.fork()
-        if self.pid == 0:
-            set_size(0, columns, lines)
-            command = [sys.executable, "-m", "cdxsync", "--home", str(fleet.home), *arguments]
-            # Where these are set, as xdist does, they count instead of the window.
-            env = {key: value for key, value in fleet.env.items() if key not in ("COLUMNS", "LINES")}
-            os.execve(sys.executable, command, env | {"TERM": "xterm-256color"})
+        command = [sys.executable, "-m", "cdxsync", "--home", str(fleet.home), *arguments]
+        # Where these are set, as xdist does, they count instead of the window.
+        env = {key: value for key, value in fleet.env.items() if key not in ("COLUMNS", "LINES")}
+        self.pid, self.descriptor = spawn(command, env | {"TERM": "xterm-256color"}, columns, lines)
 
     def wait_for(self, *texts: str, absent: str | None = None) -> list[str]:
         """Follow the screen until it shows all `texts`, and not `absent`; returns its lines."""

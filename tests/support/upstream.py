@@ -32,7 +32,7 @@ class Upstream:
     def stop(self) -> None:
         """End it."""
         self.process.terminate()
-        self.process.wait(30)
+        self.process.communicate(timeout=30)
 
     def count(self, path: str) -> int:
         """How many times a path was called."""

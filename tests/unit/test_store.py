@@ -1,9 +1,11 @@
 """The schema and the sealing of what lies in it."""
 
+import contextlib
 import re
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import peewee
@@ -17,9 +19,10 @@ from tests.support.fleet import run_cli
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> sqlite3.Connection:
+def database(tmp_path: Path) -> Iterator[sqlite3.Connection]:
     run_cli("--home", str(tmp_path / "home"), "init")
-    return sqlite3.connect(tmp_path / "home" / "cdxsync.db")
+    with contextlib.closing(sqlite3.connect(tmp_path / "home" / "cdxsync.db")) as opened:
+        yield opened
 
 
 def test_migrations_make_what_the_models_say(database: sqlite3.Connection) -> None:
@@ -72,7 +75,7 @@ def test_migrations_run_once_when_many_start_at_once(tmp_path: Path) -> None:
     processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(6)]
     outcomes = [(process.communicate(timeout=60)[1], process.returncode) for process in processes]
     assert [code for _, code in outcomes] == [0] * 6, outcomes
-    with sqlite3.connect(home / "cdxsync.db") as made:
+    with contextlib.closing(sqlite3.connect(home / "cdxsync.db")) as made, made:
         ran = [row[0] for row in made.execute("SELECT name FROM schema_migrations ORDER BY name")]
     assert ran == migrations.known()
 
