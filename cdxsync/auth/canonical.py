@@ -1,6 +1,6 @@
-"""The canonical document: loading the one that the fleet has, and replacing it.
+"""The canonical document: loading and replacing it.
 
-A payload row never changes, so each is opened, checked and kept in memory once per process.
+A payload row never changes, so a process opens, checks and caches each once.
 """
 
 import functools
@@ -34,9 +34,9 @@ NONE_YET = "The fleet has no auth.json yet. Log in on one host with `cdx login`,
 
 
 def current(fleet: Fleet) -> tuple[int, AuthDocument] | None:
-    """The canonical payload's id and document, or None when the fleet has none that is valid.
+    """The canonical payload's id and document, or None without a valid one.
 
-    A stored document that no longer passes (altered, or under rules that were tightened since) counts as none; an
+    A stored document that no longer passes (altered, or by stricter rules) counts as none; an
     audit row `auth.canonical_invalid` says so, once per process (`docs/protocol.md 3.7`). Raises `UnknownKey` when this
     server lacks the key for it.
     """
@@ -48,7 +48,7 @@ def current(fleet: Fleet) -> tuple[int, AuthDocument] | None:
 
 
 class Pointed(NamedTuple):
-    """Which payload is the canonical one."""
+    """Which payload is canonical."""
 
     id: int
     sha256: str
@@ -72,7 +72,7 @@ def _load(fleet: Fleet, payload_id: int, sha256: str) -> AuthDocument | None:
     try:
         return open_payload(fleet, AuthPayload.get_by_id(payload_id))
     except UnknownKey:
-        raise  # there is one: without it, what is older would be taken for the newest
+        raise  # there is one: without it an older document would count as the newest
     except CdxsyncError as error:
         audit.record(
             "auth.canonical_invalid", actor="server", payload_id=payload_id, sha256=sha256, reason=error.explain()
@@ -86,7 +86,7 @@ def open_payload(fleet: Fleet, row: AuthPayload) -> AuthDocument:
     Raises `Failed` when it cannot be opened, `Invalid` when it does not pass or its digest is not the row's.
     """
     content = jsontext.decode(fleet.keyring.open(row.body, sealed_values.payload_body(row.id)))
-    # Its date was fine when it came; a clock that was set back since must not make it invalid.
+    # Its date was valid when stored; a clock that was set back must not make it invalid.
     accepted = clock.read_stamp(row.created_at) + timedelta(seconds=1)
     document = documents.canonicalise(content, at=accepted, token_min_length=fleet.settings.token_min_length)
     if document.digest != row.sha256:
@@ -95,9 +95,9 @@ def open_payload(fleet: Fleet, row: AuthPayload) -> AuthDocument:
 
 
 def replace(fleet: Fleet, document: AuthDocument, *, source: str, host: Host | None) -> int:
-    """Keep `document` as a new payload and point at it; within the caller's write transaction. Returns its id.
+    """Store `document` as a new payload and make it canonical; within the caller's write transaction. Returns its id.
 
-    Payloads beyond `payload_history` are dropped, oldest first.
+    Payloads beyond `payload_history` are deleted, oldest first.
     """
     at = clock.stamp(clock.now())
     payload_id = insert(fleet, document, source=source, source_host=host.id if host is not None else None, at=at)
@@ -117,7 +117,7 @@ def insert(
     at: str,
     payload_id: int | None = None,
 ) -> int:
-    """Keep `document`, as of `at`, with its entries, sealed; within a write transaction. Returns its id.
+    """Store `document`, as of `at`, with its entries, sealed; within a write transaction. Returns its id.
 
     With `payload_id` it gets that id.
     """
@@ -153,9 +153,9 @@ def insert(
 
 
 def drop_old(history: int) -> int:
-    """Drop payloads beyond the newest `history`, but never the canonical one; within a write transaction.
+    """Delete payloads beyond the newest `history`, except the canonical one; within a write transaction.
 
-    Returns how many were dropped.
+    Returns their number.
     """
     pointed = pointed_payload()
     kept = [row.id for row in AuthPayload.select(AuthPayload.id).order_by(AuthPayload.id.desc()).limit(history)]
@@ -179,7 +179,7 @@ def _source(row: AuthPayload) -> str:
 def show(fleet: Fleet, *, include_body: bool, actor: str) -> CanonicalShown:
     """What the canonical document is, for admins. Raises `NotFound` when the fleet has none.
 
-    With `include_body` its secrets too, and an audit row that says who has seen them.
+    With `include_body` its secrets too, and an audit row with the reader.
     """
     found = write(lambda: current(fleet))
     if found is None:

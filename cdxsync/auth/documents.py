@@ -30,7 +30,7 @@ _CONSUMED = frozenset(["token", "token_type", "type", *(name for names in _ALIAS
 class AuthDocument:
     """A valid auth document in canonical form.
 
-    `body` is its compact JSON as hosts get it; `digest` the one that goes over the wire; `digests` all those under
+    `body` is its compact JSON as hosts get it; `digest` the one of the protocol; `digests` all those under
     which a host may hold this same document: also as Python re-serialises it, and without a synthesised `auths`,
     which Codex drops when it rewrites its file.
     """
@@ -167,7 +167,7 @@ def _text(value: object) -> str:
 
 
 def token_problem(token: str, token_min_length: int) -> str | None:
-    """What is wrong with a token, checked in the order of `docs/protocol.md 3.2`; None when nothing is."""
+    """What is wrong with a token, in the order of `docs/protocol.md 3.2`; None for a valid one."""
     octets = token.encode()
     minimum = max(8, token_min_length)
     if not token:

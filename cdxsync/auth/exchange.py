@@ -1,4 +1,4 @@
-"""`POST /auth` and the admin's upload: the sync rule with its reading and writing around it (`docs/protocol.md 4`)."""
+"""`POST /auth` and the admin's upload: the sync rule, with reading and writing (`docs/protocol.md 4`)."""
 
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -57,8 +57,8 @@ class Reported:
 def run(fleet: Fleet, caller: Caller, given: Mapping[str, Any], reported: Reported) -> AuthAnswer:
     """Carry out the `command` of a `POST /auth` body.
 
-    Raises `Invalid`, `Refused` when the host may not store, or `RowChanged` as `Caller.row` does. A call whose command
-    is acceptable counts and reports its versions even when it then fails.
+    Raises `Invalid`, `Refused` when the host may not store, or `RowChanged` as `Caller.row` does. A call with a valid
+    command counts and reports its versions even if it then fails.
     """
     command = read_command(given.get("command"))
     at = clock.now()
@@ -107,7 +107,7 @@ def _count(caller: Caller, reported: Reported, at: datetime) -> Host:
     before, client, wrapper = host.client_version, reported.client_version, reported.wrapper_version
     _COUNT.execute(host=host.id, client_version=client, wrapper_version=wrapper, stamp=stamp)
     versions.note_reported(before, client)
-    # Nobody else can have changed the row: to read it again would find just this.
+    # The write transaction excludes others: reading the row again would find the same.
     host.api_calls += 1
     host.client_version, host.wrapper_version = client, wrapper
     host.last_seen_at = host.updated_at = stamp
@@ -162,7 +162,7 @@ def _wrapper_sha256(fleet: Fleet, caller: Caller, fqdn: str) -> str:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """The decision, with the canonical document after it."""
+    """The decision, and the canonical document after it."""
 
     status: str
     payload_id: int | None
@@ -244,13 +244,13 @@ def _record(
 
 
 def _note_host_state(host: Host, request: RetrieveBody | AuthDocument, outcome: _Outcome, at: datetime) -> None:
-    """Keep what the host is known to hold: the canonical document, or what it sent while it is behind or ahead."""
+    """Record what the host holds: the canonical document, or what it sent while it is behind or ahead."""
     if isinstance(request, AuthDocument):
         registry.note_digest(host, request.digest, refresh=True)
     document = outcome.document
     if document is None:
         return
-    if host.auth_digest != document.digest:  # else it was noted with that
+    if host.auth_digest != document.digest:  # otherwise it was recorded with that
         registry.note_digest(host, document.digest, refresh=False)
     in_sync = outcome.status in sync.HOLDS_CANONICAL
     held = (document.last_refresh, document.digest) if in_sync else (request.last_refresh, request.digest)
@@ -265,8 +265,8 @@ def _note_host_state(host: Host, request: RetrieveBody | AuthDocument, outcome: 
 def upload(fleet: Fleet, document: object, *, host: Host | None, actor: str, force: bool = False) -> AuthAnswer:
     """Store an admin's document, for the fleet or in a host's name (`docs/protocol.md 11.5`).
 
-    Newest wins here too, unless forced: a document that is not newer is then stored with the present as its date, as
-    hosts that hold a later one would send that back otherwise. Raises `Invalid`.
+    Newest wins here too, unless forced: then a document that is not newer gets the present as its date, because hosts
+    with a later one would send that back. Raises `Invalid`.
     """
     at = clock.now()
     incoming = _read_document(fleet, document, at)

@@ -1,4 +1,4 @@
-"""The documents that the fleet has had: listing them, comparing two, and making an old one canonical again."""
+"""The fleet's documents: listing them, comparing two, and making an old one canonical again."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
@@ -108,9 +108,9 @@ def candidate(payload_id: int | None) -> AuthPayload:
 def rollback(fleet: Fleet, payload_id: int | None, *, actor: str) -> RolledBack:
     """Make a kept document canonical again; None takes the one stored before the canonical one.
 
-    Hosts hold the document that is given up, and its later date would win when they call. So a copy is stored, with
-    everything as it was but `last_refresh`, which becomes the present: later than anything the fleet has kept or a
-    host was seen with. Every host pulls it at its next run and none can undo it but by a newer login or refresh.
+    Hosts hold the replaced document, and its later date would win when they call. So a copy is stored, the same except
+    for `last_refresh`, which becomes the present: later than all stored documents and than those of all hosts. Every
+    host pulls it at its next run, and only a newer login or refresh replaces it.
 
     Raises `NotFound`, `Conflict`, and `Failed` or `Invalid` when the document cannot be opened.
     """
@@ -135,7 +135,7 @@ def rollback(fleet: Fleet, payload_id: int | None, *, actor: str) -> RolledBack:
 
 
 def redated(fleet: Fleet, document: AuthDocument) -> AuthDocument:
-    """A copy of `document` that beats every other one known; within a write transaction. Raises `Conflict`."""
+    """A copy of `document` that is newer than every other one; within a write transaction. Raises `Conflict`."""
     at = clock.now()
     latest = max(Instant.of(at), Instant(_latest_known().microseconds + 1))
     last_refresh = clock.rfc3339(latest)
@@ -144,7 +144,7 @@ def redated(fleet: Fleet, document: AuthDocument) -> AuthDocument:
     except ValueError:
         raise Conflict(
             f"The fleet holds a document dated {last_refresh}, ahead of this server's clock ({clock.stamp(at)})."
-            " Nothing was changed; set the clock first",
+            " Nothing was changed. Set the clock first",
             code="clock_behind",
         ) from None
     content = {**document.content, "last_refresh": last_refresh}

@@ -1,8 +1,8 @@
 """Refreshing the canonical document by the server: when, and the intent that is written ahead of it.
 
-A provider that rotates refresh tokens takes each once. So one process of the fleet of servers refreshes at a time
-(it holds the runner's lease), and writes an intent before Codex may spend the token. The intent is closed in the
-transaction that stores what came of it; one that stays open tells that a server was cut off in between.
+A provider that rotates refresh tokens takes each once. So one process of all servers refreshes at a time (it holds the
+runner's lease), and writes an intent before Codex may use up the token. The intent is closed in the transaction that
+stores the outcome; one that stays open is from a killed server.
 """
 
 import base64
@@ -23,20 +23,20 @@ _EPOCH_END = 253402300799  # 9999-12-31T23:59:59Z
 
 
 class IntentOutcome(StrEnum):
-    """What became of an intent."""
+    """The outcome of an intent."""
 
     STORED = "stored"
     """A new document is canonical."""
     SUPERSEDED = "superseded"
-    """A host had stored a newer document meanwhile; that one stays."""
+    """A host stored a newer document meanwhile; that one stays."""
     NONE = "none"
     """Codex did not refresh."""
     FAILED = "failed"
-    """What Codex wrote could not be taken."""
+    """What Codex wrote was not valid."""
     RECOVERED = "recovered"
-    """The server was cut off; what Codex had written was found and stored afterwards."""
+    """The server was killed; Codex's document was found and stored later."""
     LOST = "lost"
-    """The server was cut off; the provider may have answered, and the answer is not to be found."""
+    """The server was killed; the provider may have answered, but the answer was not found."""
 
 
 _UNSETTLED = RefreshIntent.outcome.is_null() | (RefreshIntent.outcome == IntentOutcome.LOST.value)
@@ -95,7 +95,7 @@ def due_at(document: AuthDocument, ahead_seconds: int) -> datetime | None:
 def with_expired_token(content: Mapping[str, Any]) -> dict[str, Any]:
     """A copy whose access token says that it has expired, so that Codex refreshes before it makes a request.
 
-    Codex refreshes by `exp` alone (it cannot check the signature). The token is of no other use: no provider takes it.
+    Codex refreshes by `exp` alone (it cannot check the signature). The token has no other use: no provider accepts it.
     """
     tokens = dict(tokens_of(content))
     header, _, rest = str(tokens["access_token"]).partition(".")
@@ -106,13 +106,13 @@ def with_expired_token(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def intend(digest: str, owner: str) -> int:
-    """Write ahead that the refresh token of the document `digest` may be spent now; returns the intent's id."""
+    """Write the intent: the refresh token of the document `digest` may be used up from now on; returns its id."""
     stamp = clock.stamp(clock.now())
     return write(lambda: int(RefreshIntent.insert(digest=digest, owner=owner, started_at=stamp).execute()))
 
 
 def close(intent_id: int, outcome: IntentOutcome, error: str | None = None) -> None:
-    """Close an unsettled intent, within the write transaction that stores what came of it."""
+    """Close an open intent, within the write transaction that stores the outcome."""
     changes = {"finished_at": clock.stamp(clock.now()), "outcome": outcome.value, "error": error}
     RefreshIntent.update(changes).where((RefreshIntent.id == intent_id) & _UNSETTLED).execute()
 
@@ -123,23 +123,23 @@ def open_intents() -> list[RefreshIntent]:
 
 
 def is_unsettled(intent_id: int) -> bool:
-    """Whether it is not known what became of an intent: it is open, or was given up as lost."""
+    """Whether the outcome of an intent is unknown: it is open, or lost."""
     return bool(RefreshIntent.select().where((RefreshIntent.id == intent_id) & _UNSETTLED).exists())
 
 
 def give_up() -> None:
-    """Close as lost what others left open, for the holder of the runner's lease."""
+    """Close as lost the intents that others left open, for the holder of the runner's lease."""
 
     def work() -> None:
         for intent in open_intents():
-            close(intent.id, IntentOutcome.LOST, "the server was cut off while Codex refreshed")
+            close(intent.id, IntentOutcome.LOST, "the server was killed while Codex refreshed")
             audit.record("auth.refresh_lost", actor="server", intent=intent.id, digest=intent.digest)
 
     write(work)
 
 
 def lost_for(digest: str) -> RefreshIntent | None:
-    """The newest intent for the document `digest` that was lost, or None: its refresh token may be spent."""
+    """The newest lost intent for the document `digest`, or None: its refresh token may be used up."""
     lost = (RefreshIntent.outcome == IntentOutcome.LOST.value) & (RefreshIntent.digest == digest)
     found: RefreshIntent | None = RefreshIntent.select().where(lost).order_by(RefreshIntent.id.desc()).first()
     return found

@@ -1,7 +1,7 @@
-"""The runner's rules: which backend checks the canonical document, and what follows from a check.
+"""The runner's rules: which backend checks the canonical document, and what a check leads to.
 
-A check makes a real request with the document, as a dead login looks healthy to everything else. How the backends
-do it stands in `cdxsync.background` and `cdxsync.services`.
+A check makes a real request with the document: only that shows a dead login. The backends are in `cdxsync.background`
+and `cdxsync.services`.
 """
 
 import shutil
@@ -59,7 +59,7 @@ def backend(settings: Settings) -> tuple[Backend, str]:
         return Backend.LOCAL, ""
     return (
         Backend.OFF,
-        f"there is no {settings.runner_codex!r} on this server: install Codex, or set runner_codex or auth_runner_url",
+        f"no program {settings.runner_codex!r} on this server. Install Codex, or set runner_codex or auth_runner_url",
     )
 
 
@@ -76,7 +76,7 @@ class Verdict:
 
 
 class Applied(StrEnum):
-    """What became of a document that a check brought back."""
+    """The outcome for a document that a check returned."""
 
     APPLIED = "applied"
     SKIPPED = "skipped"
@@ -91,9 +91,9 @@ def note_day(at: datetime) -> None:
 def keep_verdict(
     fleet: Fleet, used: Backend, cause: str, checked: AuthDocument, verdict: Verdict, intent_id: int | None
 ) -> Applied | None:
-    """Keep a verdict on the document `checked`, and store what Codex refreshed in it under the newest-wins rule.
+    """Store a verdict on the document `checked`, and what Codex refreshed in it by the newest-wins rule.
 
-    In one transaction, which also closes the intent. Returns what became of a returned document, None without one.
+    In one transaction, which also closes the intent. Returns the outcome for a returned document, None without one.
     """
     incoming, problem = None, None
     if verdict.updated_auth is not None:
@@ -105,7 +105,7 @@ def keep_verdict(
             problem = error.explain()
 
     def work() -> Applied | None:
-        # Codex has made its request with the document that it refreshed, when it did.
+        # After a refresh Codex made its request with the refreshed document.
         _note(VALIDATE, used, cause, verdict.status, verdict.reason, incoming or checked, verdict.latency_ms)
         applied, reason = _apply(fleet, checked, incoming, problem)
         if applied is not None:
@@ -127,7 +127,7 @@ _INTENT: dict[Applied | None, IntentOutcome] = {
 
 
 def recover(fleet: Fleet, intent_id: int, document: object) -> Applied:
-    """Store the document that Codex had written when the server was cut off, and close the intent."""
+    """Store the document that Codex wrote before the server was killed, and close the intent."""
     incoming, problem = None, None
     try:
         incoming = documents.canonicalise(document, at=clock.now(), token_min_length=fleet.settings.token_min_length)
@@ -236,7 +236,7 @@ def validation_of(settings: Settings, document: AuthDocument) -> Validation | Un
 
 
 def last_stored_id() -> int:
-    """The id of the newest document that a run has made canonical, 0 before the first."""
+    """The id of the newest document that a run made canonical, 0 before the first."""
     applied = (RunnerEvent.action == STORE) & (RunnerEvent.status == Applied.APPLIED.value)
     row = RunnerEvent.select(RunnerEvent.id).where(applied).order_by(RunnerEvent.id.desc()).first()
     return 0 if row is None else int(row.id)

@@ -28,7 +28,7 @@ class StoreStatus(StrEnum):
     UNCHANGED = "unchanged"
     """It was already."""
     OUTDATED = "outdated"
-    """It was not taken; the canonical one is returned."""
+    """It was not accepted; the canonical one is returned."""
 
 
 def decide_retrieve(instant: Instant, digest: str, canonical: AuthDocument | None) -> RetrieveStatus:
@@ -45,9 +45,9 @@ def decide_retrieve(instant: Instant, digest: str, canonical: AuthDocument | Non
 def decide_store(incoming: AuthDocument, canonical: AuthDocument | None, *, force: bool = False) -> StoreStatus:
     """Newest wins: a strictly later document replaces the canonical one.
 
-    Of two documents with the same date the first to be acknowledged stays. A second one with other content is
-    `outdated`, as `retrieve` says of it too, and not `unchanged`: its sender must learn that it was not taken.
-    `force` (admins only) takes any document that differs.
+    Of two documents with the same date the first acknowledged one stays. A second one with other content is `outdated`,
+    as `retrieve` says too, and not `unchanged`: its sender must learn that it was not accepted. `force` (admins only)
+    accepts any document that differs.
     """
     if canonical is None:
         return StoreStatus.UPDATED
@@ -59,7 +59,7 @@ def decide_store(incoming: AuthDocument, canonical: AuthDocument | None, *, forc
 
 
 HOLDS_CANONICAL: Set[str] = {RetrieveStatus.VALID, StoreStatus.UPDATED, StoreStatus.UNCHANGED}
-"""Answers after which the host is known to hold the canonical document."""
+"""Answers after which the host holds the canonical document."""
 
 RETURNS_DOCUMENT: Set[str] = {RetrieveStatus.OUTDATED, StoreStatus.UPDATED, StoreStatus.OUTDATED}
 """Answers that carry the canonical document and the host's summary (`docs/protocol.md 4.4`)."""

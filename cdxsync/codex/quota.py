@@ -1,6 +1,6 @@
 """The ChatGPT account's quota: reading an answer of `/wham/usage`, keeping it, and what answers say of it.
 
-Every attempt adds a row (`docs/protocol.md 12.2`). A failed one stands beside the last good snapshot, never over it.
+Every attempt adds a row (`docs/protocol.md 12.2`). A failed one never replaces the last good snapshot.
 """
 
 import json
@@ -91,11 +91,11 @@ def keep(
     reason: str | None = None,
     http_status: int | None = None,
 ) -> None:
-    """Keep the outcome of an attempt with the login of the document `digest`: the answer's `body`, or an `error`
+    """Store the outcome of an attempt with the login of the document `digest`: the answer's `body`, or an `error`
     with the `reason` for the audit log.
 
     A 401 marks that document as suspect; a good answer clears the mark. Raw answers beyond the newest
-    `chatgpt_raw_history` are dropped.
+    `chatgpt_raw_history` are deleted.
     """
     at = clock.now()
     stamp = clock.stamp(at)
@@ -139,7 +139,7 @@ def columns(reading: QuotaReading) -> dict[str, Any]:
 
 
 def suspect_digest() -> str | None:
-    """The digest of the document whose login ChatGPT has refused, or None."""
+    """The digest of the document whose login ChatGPT refused, or None."""
     return named_values.get(_SUSPECT)
 
 
@@ -188,8 +188,8 @@ _for_hosts: TimedCache[tuple[QuotaSummary | None, str | None]] = TimedCache(
 def for_host(settings: Settings, at: datetime) -> QuotaSummary | UnsetType:
     """What a host's answer says of the quota: nothing while there is no good snapshot.
 
-    Within the caller's write transaction. When the cool-down is over it asks for a new reading, once however many
-    hosts call; the host gets what is there. A process looks into the database once a second.
+    Within the caller's write transaction. When the cool-down is over it asks for a new reading, once, however many
+    hosts call; the host gets the stored one. A process looks into the database once a second.
     """
     known, eligible = _for_hosts.get()
     if settings.chatgpt_base_url and not schedule.is_ahead(eligible, at):
@@ -198,7 +198,7 @@ def for_host(settings: Settings, at: datetime) -> QuotaSummary | UnsetType:
 
 
 def is_stale(settings: Settings, at: datetime) -> bool:
-    """Whether the quota should be read: the cool-down is over, and no reading is asked for or under way."""
+    """Whether the quota should be read: the cool-down is over, and no reading is requested or running."""
     return bool(settings.chatgpt_base_url) and schedule.may_mark(lease.row_of(JOB), at)
 
 

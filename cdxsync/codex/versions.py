@@ -35,7 +35,7 @@ def normalise(text: str) -> str | None:
 
 
 def sort_key(text: str) -> tuple[int, Any]:
-    """A key that orders versions component-wise; texts that are no versions come before all others."""
+    """A key that orders versions component-wise; other texts come first."""
     try:
         return (1, Version(text))
     except InvalidVersion:
@@ -94,7 +94,7 @@ def etag() -> str | None:
 
 
 def keep_release(version: str, etag: str | None) -> None:
-    """Keep the newest release as fetched now."""
+    """Store the newest release as fetched now."""
 
     def work() -> None:
         named_values.put(_AVAILABLE, version)
@@ -107,7 +107,7 @@ def keep_release(version: str, etag: str | None) -> None:
 
 
 def keep_unchanged() -> None:
-    """Keep that the known release was found to be the newest now."""
+    """Record that the known release is still the newest."""
 
     def work() -> None:
         known = named_values.get(_AVAILABLE)

@@ -57,7 +57,7 @@ class Memory:
         return Caller(host.id, host.fqdn, api_key, fingerprint, address, memory=self, recalled=True)
 
     def remember(self, caller: "Caller") -> None:
-        """Let the next call of a host, whose row has just admitted it, be recalled."""
+        """Remember a host that its row has just admitted, for its next call."""
         if len(self._hosts) >= _MAX_REMEMBERED:
             self._hosts.clear()
         self._hosts[caller.api_key_sha256] = _Remembered(caller.id, caller.fqdn, caller.address)
@@ -95,7 +95,7 @@ class Caller:
                     self.memory.remember(self)
             elif not host.ip or not host.allow_roaming_ips:  # without an address it is to be bound first
                 raise _elsewhere()
-            else:  # another process, or a call at the same time, has bound the address that the host roamed to
+            else:  # another process, or a concurrent call, bound the address that the host roamed to
                 _bind(host, self.address, force=False)
                 host.ip = self.address
         except (Unauthenticated, Refused) as error:
@@ -165,7 +165,7 @@ def _elsewhere() -> Refused:
 def _with_key(host_id: int, api_key_sha256: str) -> Host:
     """The host as it is now, within a write transaction, when the key that was authenticated is still its key.
 
-    A rotation may have come in between; what it ended must neither bind an address nor store anything any more.
+    A rotation may have come in between; its old key must neither bind an address nor store anything.
     Raises `Unauthenticated`.
     """
     host: Host | None = _BY_KEY.model(fingerprint=api_key_sha256)
@@ -200,7 +200,7 @@ def permit_refusal(host: Host, permit: str) -> Refused | None:
 
 
 def note_blocked(host: Host) -> None:
-    """Keep that an active host was refused for its address; a write a minute, whatever comes in."""
+    """Record that an active host was refused for its address; at most one write a minute."""
     at = clock.now()
     if host.status == ACTIVE and (blocked_at(host) or "") <= clock.stamp(at - _BLOCKED_PAUSE):
         write(lambda: Host.update(blocked_at=clock.stamp(at)).where(Host.id == host.id).execute())

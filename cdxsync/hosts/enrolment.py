@@ -15,7 +15,7 @@ MAX_NAMES = 100_000
 def read_names(text: str) -> list[str]:
     """The host names of a list: one a line, blank lines and what follows a `#` left out, each name once.
 
-    Raises `Invalid` with every wrong line, so that nothing is registered of a list that is not good as a whole.
+    Raises `Invalid` with every wrong line, so that nothing of a faulty list is registered.
     """
     names: dict[str, None] = {}
     errors: dict[str, list[str]] = {}
@@ -28,7 +28,7 @@ def read_names(text: str) -> list[str]:
         except ValueError as error:
             errors[f"line {number}"] = [str(error)]
     if errors:
-        raise Invalid(errors, "Nothing was registered; these lines are wrong")
+        raise Invalid(errors, "Nothing was registered: these lines are wrong")
     if not names:
         raise Invalid({"file": ["has no host names: one a line"]}, "Nothing was registered")
     if len(names) > MAX_NAMES:
@@ -38,7 +38,7 @@ def read_names(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Enrolled:
-    """What became of one name: a registration, or the host whose key was left alone because it is in use."""
+    """The outcome for one name: a registration, or the host that keeps its key because it is in use."""
 
     name: str
     registration: Registration | None
@@ -48,8 +48,8 @@ class Enrolled:
 def enrol(fleet: Fleet, names: list[str], *, actor: str, rotate: bool) -> Iterator[Enrolled]:
     """Register the names one by one, each in a transaction of its own.
 
-    A host that is in use keeps its key, unless `rotate`: a list that was cut off in the middle can be run again
-    without cutting off the hosts that have been installed meanwhile.
+    A host that is in use keeps its key, unless `rotate`: an interrupted list can be run again without cutting off the
+    hosts that were installed meanwhile.
     """
     for name in names:
         registration = installers.register(fleet, name, actor=actor, spare_in_use=not rotate)

@@ -28,7 +28,7 @@ _PREVIEWERS = re.compile(r"mozilla/|bot\b|bot/|crawl|spider|preview|facebookexte
 
 @dataclass(frozen=True)
 class Registration:
-    """What became of registering a host: whether it is new, and the answer with its key and installer."""
+    """The outcome of registering a host: whether it is new, and the answer with its key and installer."""
 
     created: bool
     answer: Registered
@@ -41,14 +41,14 @@ def register(fleet: Fleet, fqdn: object, *, actor: str, spare_in_use: bool) -> R
 def register(fleet: Fleet, fqdn: object, *, actor: str, spare_in_use: bool = False) -> Registration | None:
     """Register a host, or rotate the key of a registered one, and mint its installer, in one transaction.
 
-    Older installers of the host die with it. With `spare_in_use` a registered host that may be working with its key
+    Older installers of the host become invalid. With `spare_in_use` a registered host that may be working with its key
     keeps it, and the result is None. Raises `Invalid` on `fqdn`, `Failed` without a `public_url`.
     """
     name = registry.checked_fqdn(fqdn)
     settings = fleet.settings
     if not settings.public_url:
         raise Failed(
-            "public_url is not set: hosts would not know where to call; set it in config.toml",
+            "public_url is not set, so hosts would not know where to call. Set it in config.toml",
             code="public_url_missing",
         )
     token = apikeys.mint_installer_token()
@@ -106,7 +106,7 @@ def command(url: str, ca_pem: str) -> str:
 
 
 def is_preview(headers: Mapping[str, str]) -> bool:
-    """Whether a GET comes from a browser or a link preview, which must not use the installer up.
+    """Whether a GET comes from a browser or a link preview, which must not consume the installer.
 
     `headers` by lower-case name. Such programs say so: they ask for HTML, send fetch metadata or a known name.
     """
@@ -142,12 +142,12 @@ class Script:
 
 
 def consume(fleet: Fleet, token: str) -> Script:
-    """The script of an installer, which is used up by this. Raises `NotFound` or `Gone`.
+    """The script of an installer; consumes it. Raises `NotFound` or `Gone`.
 
-    One conditional update decides among callers at the same time: exactly one gets the script.
+    One conditional update decides among concurrent callers: exactly one gets the script.
     """
     row = check(token, clock.now())
-    # Everything that can fail comes before the token is spent.
+    # Everything that can fail comes before the token is consumed.
     sealed_key = fleet.keyring.open(row.api_key, sealed_values.installer_key(row.token_sha256)) if row.api_key else b""
     script = Script(body=_render(fleet, row, sealed_key.decode()), expires_at=row.expires_at)
 

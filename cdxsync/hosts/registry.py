@@ -81,7 +81,7 @@ def in_use(host: Host) -> bool:
 
 @dataclass(frozen=True)
 class MintedKey:
-    """A host with its new API key, the only time that it can be seen."""
+    """A host with its new API key, which is shown only once."""
 
     host: Host
     api_key: str = field(repr=False)
@@ -91,7 +91,7 @@ class MintedKey:
 def mint_key(fqdn: str, actor: str) -> MintedKey:
     """Register `fqdn`, or rotate its key when it is registered; within the caller's write transaction.
 
-    Rotation ends the old key and the address binding at once; the host's id, status, roaming and sync state stay.
+    Rotation revokes the old key and the address binding at once; the host's id, status, roaming and sync state stay.
     """
     api_key = apikeys.mint()
     at = clock.stamp(clock.now())
@@ -144,7 +144,7 @@ def set_roaming(host: Host, allow: bool, *, actor: str) -> Host:
 
 
 def set_active(host: Host, active: bool, *, actor: str) -> Host:
-    """Refuse all calls of a host, or take them again; its key stays."""
+    """Refuse all calls of a host, or accept them again; its key stays."""
     action = "admin.host.enable" if active else "admin.host.disable"
     return change(host, actor=actor, action=action, status=ACTIVE if active else DISABLED)
 
@@ -156,14 +156,14 @@ def set_permits(host: Host, wanted: PermitBody, *, actor: str) -> Host:
 
 
 def unbind(host: Host, *, actor: str) -> Host:
-    """Forget a host's address; its next call binds anew."""
+    """Unbind a host from its address; its next call binds the one that it comes from."""
     return change(host, actor=actor, action="admin.host.unbind", ip=None)
 
 
 def clear(host: Host, *, actor: str) -> HostCleared:
-    """Forget which document a host was known to hold, with its recent digests (`docs/protocol.md 11.4`).
+    """Delete the record of a host's document, with its recent digests (`docs/protocol.md 11.4`).
 
-    Its key, its address and the fleet's canonical document stay; the host's next call tells anew what it holds.
+    Its key, its address and the fleet's canonical document stay; the host's next call reports its document again.
     """
 
     def work() -> HostCleared:
@@ -202,7 +202,7 @@ def note_digest(host: Host, digest: str, *, refresh: bool) -> None:
         return
     mine = HostAuthDigest.host == host.id
     newest = HostAuthDigest.select(fn.MAX(HostAuthDigest.last_seen)).where(mine).scalar()
-    # What is seen now is the newest, also after the clock was set back: else it would be dropped at once.
+    # The present digest is the newest, also after the clock was set back: otherwise it would be deleted at once.
     at = max(clock.stamp(clock.now()), str(newest or ""))
     if listed:
         HostAuthDigest.update(last_seen=at).where(mine & (HostAuthDigest.digest == digest)).execute()

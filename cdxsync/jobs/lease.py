@@ -24,11 +24,11 @@ from cdxsync.store.database import write
 from cdxsync.store.tables import Job
 
 wake = threading.Event()
-"""Set in this process when a job was asked for, so that its scheduler looks at once and not at its next round."""
+"""Set in this process when a job is requested, so that its scheduler looks at once."""
 
 
 def all_rows() -> dict[str, Job]:
-    """The rows of all jobs that have ever been asked for or run, by name."""
+    """The rows of all jobs that were ever requested or run, by name."""
     return {row.name: row for row in Job.select()}
 
 
@@ -80,7 +80,7 @@ def finished_since(name: str, runs: int) -> bool:
 def claim(spec: Spec, owner: str, *, even_if_not_due: bool = False) -> Job | None:
     """Take the lease; returns the row as it was before, or None when the job is not to be run now.
 
-    `even_if_not_due` is for an admin's own run; a lease held by others and a service's wish to wait still count.
+    `even_if_not_due` is for an admin's own run; a lease of others and a service's request to wait still count.
     """
 
     def work() -> Job | None:
@@ -105,7 +105,7 @@ def claim(spec: Spec, owner: str, *, even_if_not_due: bool = False) -> Job | Non
 def finish(spec: Spec, owner: str, outcome: Outcome, duration: float) -> str | None:
     """Give the lease back with the outcome of the run; `duration` in seconds. Returns when the job runs next.
 
-    None, and nothing is changed, when the lease is another's by now.
+    None, without a change, if another process has the lease now.
     """
 
     def work() -> str | None:

@@ -34,12 +34,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Spec:
-    """A job: what there is to know of it, and what it does.
+    """A job: its description and its work.
 
     `interval` in seconds; None runs only when asked for. `time_limit` in seconds is how long a run may take; a lease
     lasts a little longer. `off` says why the settings switch it off, or is empty. With `outlives` a program that a run
-    has started may go on after the run was broken off; the lease then runs out, and is not given back. `run` does the
-    work, given the fleet, why it runs (`scheduled`, `manual`, or what it was marked with), and the owner of its lease.
+    started may go on after the run was stopped; the lease then expires, and is not given back. `run` does the work,
+    given the fleet, why it runs (`scheduled`, `manual`, or what it was marked with), and the owner of its lease.
     """
 
     name: str
@@ -58,14 +58,14 @@ class State(StrEnum):
     RUNNING = "running"
     DUE = "due"
     HELD = "held"
-    """Asked for or due, but a service has asked us to wait."""
+    """Requested or due, but a service asked us to wait."""
     IDLE = "idle"
 
 
 def is_ahead(moment: str | None, at: datetime, most: int = MOST_AHEAD_SECONDS) -> bool:
-    """Whether a stamp lies ahead of `at`, but by no more than `most` seconds.
+    """Whether a stamp is ahead of `at`, but by no more than `most` seconds.
 
-    One that lies further ahead was written before the clock was set back, and must not stop a job for so long.
+    One further ahead was written before the clock was set back, and must not block a job for so long.
     """
     return moment is not None and clock.stamp(at) < moment <= clock.stamp(at + timedelta(seconds=most))
 
@@ -97,7 +97,7 @@ def next_delay(spec: Spec, outcome: Outcome, failures: int, spread: float) -> fl
 
 
 def may_mark(row: Job | None, at: datetime) -> bool:
-    """Whether a request should ask for the job: its data is no longer fresh, and nobody has asked or is at it."""
+    """Whether a request should ask for the job: its data is stale, and no run is requested or running."""
     if row is None:
         return True
     asked = row.wanted is not None or is_ahead(row.lease_until, at, LONGEST_LEASE_SECONDS)
@@ -113,7 +113,7 @@ def named(specs: Iterable[Spec], name: str) -> Spec:
 
 
 def runnable(specs: Iterable[Spec], name: str) -> Spec:
-    """The spec of a job that is to run. Raises `NotFound`, `Unavailable` when it is switched off."""
+    """The spec of a job to run. Raises `NotFound`, `Unavailable` when it is switched off."""
     spec = named(specs, name)
     if spec.off:
         raise Unavailable(f"The job {name} is off: {spec.off}", code="job_off")

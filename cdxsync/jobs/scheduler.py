@@ -1,6 +1,6 @@
 """Running the background jobs: each in a thread of its own, under its lease, until the server is told to stop.
 
-A job that throws has failed; one that hangs is given up when its time is over. Neither stops the others.
+A job that raises has failed; one that hangs is given up at its time limit. Neither stops the others.
 """
 
 import logging
@@ -25,7 +25,7 @@ LOOK_SECONDS = 1.0
 TROUBLE_SECONDS = 10.0
 STOP_SECONDS = 10.0
 MAX_GIVEN_UP = 3
-"""Threads of a job that hang; with more of them it is not started again in this process."""
+"""Limit of hanging threads of a job; above it the job does not start again in this process."""
 _log = logging.getLogger("cdxsync.jobs")
 
 
@@ -37,8 +37,7 @@ def new_owner() -> str:
 def perform(fleet: Fleet, spec: Spec, owner: str, *, by_admin: bool = False) -> Outcome | None:
     """Run a job under its lease, in the calling thread; None when it is not to be run now (see `jobs.claim`).
 
-    In the scope of the fleet's database. Whatever it raises becomes an outcome, but for KeyboardInterrupt and its
-    like, which are raised.
+    In the scope of the fleet's database. Exceptions become an outcome, except KeyboardInterrupt and the like.
     """
     before = lease.claim(spec, owner, even_if_not_due=by_admin)
     if before is None:
@@ -68,9 +67,9 @@ def _outcome_of(fleet: Fleet, spec: Spec, cause: str, owner: str) -> Outcome:
         return Outcome("failed", error=error.message, wait=error.wait)
     except CdxsyncError as error:
         return Outcome("failed", error=error.explain())
-    except Exception as error:
+    except Exception:
         _log.exception("job %s failed", spec.name)
-        return Outcome("failed", error=f"unexpected: {type(error).__name__}; the server's log has more")
+        return Outcome("failed", error="unexpected error; see the server's log")
 
 
 @dataclass
@@ -88,7 +87,7 @@ class Scheduler:
     def __init__(
         self, fleet: Fleet, specs: Callable[[Settings], Iterable[Spec]], recover: Callable[[Fleet], None]
     ) -> None:
-        """`specs` gives the jobs there are; `recover` runs once, before the first of them."""
+        """`specs` returns the jobs; `recover` runs once, before the first of them."""
         self._fleet = fleet
         self._specs = specs
         self._recover = recover
@@ -97,7 +96,7 @@ class Scheduler:
         self._thread = threading.Thread(target=self._loop, name="jobs", daemon=True)
 
     def use(self, fleet: Fleet) -> None:
-        """Run what begins from now on with the settings of `fleet`."""
+        """Use the settings of `fleet` for runs that begin from now on."""
         self._fleet = fleet
 
     def start(self) -> None:
@@ -105,9 +104,9 @@ class Scheduler:
         self._thread.start()
 
     def stop(self) -> None:
-        """Start no more, and wait a while for those that run.
+        """Start no more jobs, and wait a while for running ones.
 
-        The lease of one that does not end is left to run out: its Codex may still be at work.
+        The lease of one that does not end expires: its Codex may still be at work.
         """
         self._stop.set()
         lease.wake.set()
@@ -122,17 +121,17 @@ class Scheduler:
             with self._fleet.database.scope():
                 self._recover(self._fleet)
         except Exception:
-            _log.exception("what a server that was cut off has left cannot be looked through")
+            _log.exception("what a killed server left cannot be examined")
         while not self._stop.is_set():
             pause = LOOK_SECONDS
             try:
                 with self._fleet.database.scope():
                     self._round()
             except CdxsyncError as error:
-                _log.error("jobs cannot be looked up: %s", error.explain())
+                _log.error("jobs cannot be read: %s", error.explain())
                 pause = TROUBLE_SECONDS
             except Exception:
-                _log.exception("jobs cannot be looked up")
+                _log.exception("jobs cannot be read")
                 pause = TROUBLE_SECONDS
             lease.wake.wait(pause)
             lease.wake.clear()
@@ -143,7 +142,7 @@ class Scheduler:
         for run in self._runs:
             if not run.given_up and time.monotonic() > run.until:
                 run.given_up = True
-                _log.error("job %s hangs; it is given up", run.spec.name)
+                _log.error("job %s hangs and is given up", run.spec.name)
                 error = f"did not end within {run.spec.time_limit} s"
                 lease.finish(run.spec, run.owner, Outcome("given up", error=error), run.spec.time_limit)
         rows, at = lease.all_rows(), clock.now()
@@ -165,8 +164,8 @@ class Scheduler:
             with fleet.database.scope():
                 perform(fleet, spec, owner)
         except CdxsyncError as error:
-            _log.error("job %s: its outcome cannot be kept: %s", spec.name, error.explain())
+            _log.error("job %s: its outcome cannot be stored: %s", spec.name, error.explain())
         except Exception:
-            _log.exception("job %s: its outcome cannot be kept", spec.name)
+            _log.exception("job %s: its outcome cannot be stored", spec.name)
         finally:
             fleet.database.disconnect()

@@ -80,7 +80,7 @@ def read_prompt(body: Mapping[str, Any], max_bytes: int) -> PromptBody:
 def front_matter(text: str) -> dict[str, str]:
     """`description` and `argument_hint` of a prompt's YAML front matter, cleaned.
 
-    A value that is no YAML text counts as written: Codex's own prompts say `argument-hint: [FILE] [--all]`, which
+    A value that is not a YAML text counts as written: Codex's own prompts have `argument-hint: [FILE] [--all]`, which
     YAML refuses. No front matter, or one that is not closed, has neither.
     """
     normal = text.replace("\r\n", "\n").replace("\r", "\n")
@@ -126,7 +126,7 @@ def list_all() -> PromptList:
 
 
 def note_listed(host: audit.HostLike, count: int) -> None:
-    """The audit row of a list that a host was sent."""
+    """The audit row for a list sent to a host."""
     write(lambda: audit.record("slash.list", actor=audit.host_actor(host), host=host, count=count))
 
 

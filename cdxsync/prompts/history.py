@@ -1,15 +1,15 @@
-"""What prompts said before they were changed or deleted."""
+"""Earlier texts of prompts that were changed or deleted."""
 
 from cdxsync.base.errors import NotFound
 from cdxsync.prompts.schemas import PromptHistory, PromptVersion, PromptVersionWhole
 from cdxsync.store.tables import SlashCommand, SlashCommandVersion
 
 MAX_VERSIONS = 50
-"""Earlier texts of a name that are kept."""
+"""Number of earlier texts to keep per name."""
 
 
 def keep(row: SlashCommand) -> None:
-    """Keep the text that a prompt has now, within the caller's write transaction, before another takes its place."""
+    """Store the present text of a prompt, within the caller's write transaction, before another replaces it."""
     mine = SlashCommandVersion.filename_key == row.filename_key
     SlashCommandVersion.insert(
         filename=row.filename,
@@ -25,7 +25,7 @@ def keep(row: SlashCommand) -> None:
 
 
 def list_versions(filename: str) -> PromptHistory:
-    """The earlier texts of a name, newest first, also of a prompt that was deleted since.
+    """The earlier texts of a name, newest first, also of a deleted prompt.
 
     Raises `NotFound` for a name that no prompt ever had.
     """

@@ -103,7 +103,7 @@ def create(directory: Path, names: Sequence[str]) -> None:
     """Make a CA, a server certificate for `names` (DNS names and IP addresses), an admin's certificate, an empty CRL.
 
     Raises `Conflict` when there is a CA already. Where only the CA's certificate is missing, as after a try that was
-    cut off, it keeps the CA's key and what that has signed: hosts may trust it, and the list may revoke somebody.
+    cut off, it keeps the CA's key and what that has signed: hosts may trust it, and the list may have revocations.
     """
     _make_private(directory)
     with _locked(directory):

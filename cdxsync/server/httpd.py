@@ -204,7 +204,7 @@ class Server(HTTPServer):
 
     ConnectionClass = Connection
     max_request_header_size = framing.MAX_HEADER_BYTES
-    # Cheroot's limit of 10 counts silent connections too: ten of them would end keep-alive for everybody.
+    # Cheroot's limit of 10 counts silent connections too: ten of them would end keep-alive for all.
     keep_alive_conn_limit = None  # type: ignore[assignment]
 
     def __init__(

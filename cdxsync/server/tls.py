@@ -156,7 +156,7 @@ def shake_hands(sock: ssl.SSLSocket, peer: str) -> dict[str, Any]:
     """Go on with a handshake as far as the client's bytes reach; returns what it adds to the WSGI environment.
 
     The socket must not block. Raises `ssl.SSLWantReadError` when the client must send more first: to wait for that
-    is the selector's work, as a worker that waited could be held by anybody who sends half a message. Another OSError
+    is the selector's work, or any client could block a worker with half a message. Another OSError
     when it has failed: a client's mistake, not worth more than a line for debugging. One who spoke plain HTTP is told.
     """
     try:

@@ -1,4 +1,4 @@
-"""Usage entries as `POST /usage` takes them: validation, and numbers out of Codex's printed line.
+"""Usage entries of `POST /usage`: validation, and numbers from Codex's printed line.
 
 The rules: `docs/protocol.md 6.1 and 6.2`.
 """
@@ -14,8 +14,8 @@ from cdxsync.usage.schemas import Entry, UsageBody
 
 MAX_ENTRIES = 1000
 MAX_TOKENS = 10**10
-"""The most that an entry may count: more than any run does, and so little that no host, calling as often as it may with
-as many entries as fit, gets a day's totals beyond 2**63, where they would fail, or be inexact, for all others."""
+"""The limit of an entry: more than any run counts, and so low that no host, at its highest rate and with full calls,
+brings a day's totals beyond 2**63, where they would fail or be inexact for all hosts."""
 MAX_MODEL_LENGTH = 128
 MAX_LINE_BYTES = 65535
 NUMBERS = ("total", "input", "output", "cached", "reasoning")
@@ -106,7 +106,7 @@ def _read_text(value: object) -> str:
 def parse_line(line: str) -> dict[str, int]:
     """The counts in a line that Codex prints, `Token usage: total=4,880 input=4,200 (+ 120 cached) output=560 …`.
 
-    Empty for any other line: it is kept as it is. A count beyond `MAX_TOKENS` does not count.
+    Empty for any other line, which is stored unchanged. A count beyond `MAX_TOKENS` does not count.
     """
     if "token usage" not in line.lower():
         return {}

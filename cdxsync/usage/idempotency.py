@@ -1,4 +1,4 @@
-"""Retries that are safe: a call with an `Idempotency-Key` that was answered gets that answer again."""
+"""Safe retries: a repeated call with the same `Idempotency-Key` gets the same answer."""
 
 import hashlib
 from collections.abc import Callable
@@ -25,9 +25,9 @@ def check_key(value: str | None) -> str | None:
 
 
 def once(host: Host, key: str | None, body: bytes, work: Callable[[], Recorded]) -> Recorded:
-    """The result of `work`, or the remembered one of an earlier call of the host with the same key and body.
+    """The result of `work`, or the stored answer to an earlier call of the host with the same key and body.
 
-    Within the caller's write transaction, so that of two calls at once the second finds the first's answer.
+    Within the caller's write transaction, so that the second of two concurrent calls finds the first's answer.
     Raises `Invalid` when the key was used for another body.
     """
     if key is None:

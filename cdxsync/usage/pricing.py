@@ -54,8 +54,8 @@ class Price:
     def cost(self, tokens: Tokens) -> Decimal:
         """What `tokens` cost, not rounded.
 
-        By `docs/protocol.md 12.6` cached tokens are added at their own price and not taken out of the input; reasoning
-        tokens are not charged, as they are part of the output.
+        By `docs/protocol.md 12.6` cached tokens are added at their own price and not subtracted from the input;
+        reasoning tokens are not charged, as they are part of the output.
         """
         return sum((getattr(self, name) * getattr(tokens, name) / 1000 for name in _PRICES), Decimal(0))
 
@@ -63,8 +63,7 @@ class Price:
 def parse(body: object, default_currency: str) -> list[Price]:
     """The prices in an answer of `PRICING_URL`: an object that maps a model to its entry.
 
-    Entries that are no objects, lack a price, or are free of charge in all are left out. Raises ValueError when
-    nothing usable is left.
+    Entries that are not objects, lack a price, or are free of charge are skipped. Raises ValueError when none is left.
     """
     if not isinstance(body, dict):
         raise ValueError("the answer is not a JSON object of models")
@@ -93,7 +92,7 @@ def _entry(model: str, entry: object, default_currency: str) -> Price | None:
 
 
 def keep(settings: Settings, prices: Iterable[Price]) -> None:
-    """Keep what `PRICING_URL` answered, as one batch of rows with one time."""
+    """Store the answer of `PRICING_URL`, as one batch of rows with one time."""
     stamp = clock.stamp(clock.now())
 
     def work() -> None:

@@ -75,7 +75,7 @@ _ADD = {
         ).where(UsageLine.line_sha256 == line_sha256)
     ),
 }
-"""By table: adds sums to the row of a place."""
+"""By table: adds sums to the row of a key."""
 
 
 def record(caller: Caller, body: Mapping[str, Any], raw_body: bytes, key: str | None) -> Recorded:
@@ -111,7 +111,7 @@ def _store(host: Host, entries: list[Entry]) -> Recorded:
 
 
 def roll_up(host_id: int | None, at: datetime, entries: list[Entry]) -> None:
-    """Add entries of one host, or of one that is gone, and one day to all totals that they belong to.
+    """Add entries of one host, or of a deleted one, and one day to all their totals.
 
     In the transaction that stores them.
     """
@@ -135,7 +135,7 @@ def _grouped(entries: list[Entry], name_of: Any) -> list[tuple[str, list[Entry]]
 def _add(
     table: type[Counters], place: dict[str, Any], entries: list[Entry], values: dict[str, Any] | None = None
 ) -> None:
-    """Add `entries` to the row at `place`, which is made when it is not there; `values` are set either way."""
+    """Add `entries` to the row at `place`, which is created if needed; `values` are set either way."""
     sums = {name: sum(getattr(entry, name) or 0 for entry in entries) for name in COLUMNS} | {"events": len(entries)}
     if not _ADD[table].changed(**place, **(values or {}), **sums):
         table.insert(**place, **(values or {}), **{_COUNTERS[name]: count for name, count in sums.items()}).execute()

@@ -26,7 +26,7 @@ def list_all() -> HostList:
 
 
 def show(host: Host) -> HostShown:
-    """One host as it stands in the list. Raises `NotFound` when it was deleted meanwhile."""
+    """One host, as in the list. Raises `NotFound` when it was deleted meanwhile."""
     items = _items(host)
     if not items:
         registry.by_id(host.id)
@@ -63,8 +63,7 @@ def credentials(fleet: Fleet, host: Host, *, include_body: bool, actor: str) -> 
     """The credentials of a host beside the fleet's, as `GET /admin/hosts/{id}/auth` shows them.
 
     `canonical_*` and `auth` are of the fleet's canonical document, which the host holds when `in_sync`; `host` says
-    what it held when it last called. With `include_body` the document's secrets too, and an audit row that says who
-    has seen them.
+    what it held when it last called. With `include_body` the document's secrets too, and an audit row with the reader.
     """
 
     def work() -> HostCredentials:

@@ -21,7 +21,7 @@ from cdxsync.wrapper import baking
 
 
 def build(fleet: Fleet, mtls: ClientCertificate | None) -> Overview:
-    """All of it, with what is known of the world outside.
+    """The whole overview, with what services outside said.
 
     The number of queries does not depend on the number of hosts or usage rows. `mtls` is the client certificate of
     the caller, None for a caller without one.

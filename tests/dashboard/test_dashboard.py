@@ -120,7 +120,7 @@ def test_from_registering_to_deleting(used: Fleet, tab: browser.Watcher, tmp_pat
     row.get_by_role("link", name="new.example.net").click()
     expect(page.locator("h1")).to_have_text("new.example.net")
     tab.settle()
-    expect(page.locator("main")).to_contain_text("It has reported no usage this month.")
+    expect(page.locator("main")).to_contain_text("No usage reported this month.")
 
     key = next(line for line in machine.cdx.read_text().splitlines() if line.startswith("CODEX_SYNC_API_KEY="))
     with used.client(key.split('"')[1]) as host:

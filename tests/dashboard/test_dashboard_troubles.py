@@ -117,7 +117,7 @@ def test_what_was_written_is_replaced_only_after_a_question(tab: browser.Watcher
     editor.fill("An hour's work.\n")
     page.get_by_role("button", name="View").last.click()
     page.get_by_role("button", name="Put it into the editor").click()
-    expect(page.get_by_role("dialog")).to_contain_text("not saved is lost")
+    expect(page.get_by_role("dialog")).to_contain_text("unsaved text will be lost")
     page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
     assert editor.input_value() == "An hour's work.\n"
     page.locator("#prompt-file").set_input_files({"name": "a.md", "mimeType": "text/plain", "buffer": b"Of a file.\n"})

@@ -178,7 +178,7 @@ def test_codex_that_is_not_there(local: Local) -> None:
     local.upload(make_auth())
     done = local.run()
     assert done.returncode == 1
-    assert "there is no" in str(local.status()["off_reason"])
+    assert "no program" in str(local.status()["off_reason"])
     write_program(local.codex, "not a program")
     done = local.run()
     assert (done.returncode, "cannot be started" in done.stderr) == (1, True)

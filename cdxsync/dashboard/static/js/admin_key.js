@@ -31,7 +31,7 @@ function ask(resolve, reason) {
     title: "Admin key",
     dismissable: false,
     body: [
-      h("p", null, "This server wants its admin key (DASHBOARD_ADMIN_KEY) beside your certificate."),
+      h("p", null, "This server needs its admin key (DASHBOARD_ADMIN_KEY) besides your certificate."),
       reason ? h("p", { class: "bad", role: "alert" }, reason) : null,
       h(
         "div",

@@ -11,6 +11,6 @@ export async function textOf(file, field) {
   try {
     return new TextDecoder("utf-8", { fatal: true }).decode(content);
   } catch {
-    throw Object.assign(new Error(`${file.name} was not taken.`), { fields: { [field]: ["must be text in UTF-8"] } });
+    throw Object.assign(new Error(`${file.name} was not read.`), { fields: { [field]: ["must be text in UTF-8"] } });
   }
 }

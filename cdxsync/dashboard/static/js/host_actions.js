@@ -54,7 +54,7 @@ export function registerDialog({ fqdn, isKnown = () => false, done }) {
         h(
           "span",
           { class: "hint" },
-          "The full name (FQDN). A name that is registered already gets a new key, and its old one ends at once.",
+          "The full name (FQDN). A name that is registered already gets a new key, and its old key is revoked at once.",
         ),
       );
   openDialog({
@@ -76,7 +76,7 @@ const whatRotatingDoes = (fqdn) =>
     "p",
     null,
     h("strong", null, fqdn),
-    " gets a new key and a new installer. The old key, installers that were not used, and the address that the host is bound to end at once: its calls are refused until the new installer has run on it.",
+    " gets a new key and a new installer. Its old key, unused installers and address binding are revoked at once: its calls are refused until the new installer has run on it.",
   );
 
 /** The one view of the command; nothing of it stays when the dialog is closed. */
@@ -203,7 +203,7 @@ export function clear(host, done) {
     ),
     run: async () => {
       const { cleared } = await post(`hosts/${host.id}/clear`);
-      tell(`What was known of ${host.fqdn} was cleared: ${cleared.digests} digests`);
+      tell(`Cleared the record of ${host.fqdn}: ${cleared.digests} digests`);
     },
     done,
   });

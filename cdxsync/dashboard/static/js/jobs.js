@@ -14,7 +14,7 @@ export function versionsButton(refresh) {
       else
         tell(
           answer.pending
-            ? "The check goes on; it takes longer than usual"
+            ? "The check is still running; it takes longer than usual"
             : `The newest Codex is ${answer.available_client.version}`,
         );
       await refresh();

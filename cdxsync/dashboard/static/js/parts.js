@@ -111,7 +111,7 @@ export function jobBadge(job) {
 
 const LEVELS = { ok: ["OK", "good"], warn: ["Warning", "warn"], fail: ["Failed", "bad"] };
 
-/** What `doctor` has found: a level, the text, and what mends it. */
+/** What `doctor` has found: a level, the text, and the remedy (`mend`). */
 export function findingsList(findings, none) {
   if (!findings.length) return empty(none);
   return h(

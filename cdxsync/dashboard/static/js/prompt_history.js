@@ -13,7 +13,7 @@ import { table } from "./table.js";
 export const promptPath = (name) => `slash-commands/${encodeURIComponent(name)}`;
 
 /** Who stored a text, where that is known. */
-const by = (row) => (row.source ? actorText(row.source) : "somebody");
+const by = (row) => (row.source ? actorText(row.source) : "unknown");
 
 /** The list; `put` puts a text into the editor. */
 export function historyCard(name, now, history, put) {

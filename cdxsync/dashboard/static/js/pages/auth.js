@@ -81,7 +81,7 @@ function canonicalCard(document) {
 function askToShow() {
   openDialog({
     title: "Show the content?",
-    body: h("p", null, "It holds the tokens of the whole fleet. That you have seen them is written to the log."),
+    body: h("p", null, "It holds the tokens of the whole fleet. The audit log records that you saw them."),
     actions: [
       { label: "Cancel" },
       {
@@ -237,7 +237,7 @@ function uploadDialog(load) {
           const answer = await post("auth/upload", { auth: await textOf(file, "auth"), force: force.checked });
           const said = {
             updated: `${file.name} is canonical now`,
-            unchanged: `${file.name} is what the fleet has already`,
+            unchanged: `${file.name} is the fleet's document already`,
             outdated: `${file.name} is older than the fleet's document, which stays`,
           };
           dialog.close();

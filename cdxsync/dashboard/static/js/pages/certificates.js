@@ -48,20 +48,20 @@ export async function certificatesPage({ body, signal }) {
     h(
       "div",
       { class: "stack" },
-      card("Made by this server", {
+      card("Issued by this server", {
         flush: true,
         body: table({
           label: "Certificates",
           columns,
           rows: certificates,
           order: { column: 3, descending: false },
-          none: "The server has made none; it uses those of the settings.",
+          none: "The server issued none; it uses those of the settings.",
         }),
       }),
       h(
         "p",
         { class: "muted small" },
-        "Made, renewed and revoked on the server: ",
+        "Issue, renew and revoke them on the server: ",
         h("code", null, "cdxsync pki issue NAME"),
         ", ",
         h("code", null, "pki renew"),

@@ -124,7 +124,7 @@ function digestsCard(host, auth) {
       label: "Recent digests, the newest first",
       columns,
       rows: host.recent_digests,
-      none: "The host has told of none.",
+      none: "The host has reported none.",
     }),
     footer: ["The fleet's: ", shortDigest(fleet)],
   });
@@ -163,21 +163,21 @@ function permitsCard(host, load) {
       box(
         "roaming",
         "Call from any address",
-        "Without this its key works only from the address that it is bound to.",
+        "Otherwise its key works only from the address that it is bound to.",
         host.allow_roaming_ips,
         (on) => actions.setRoaming(host, on),
       ),
       box(
         "auth",
         "Store credentials for the fleet",
-        "Without this it only receives; a login on it stays on it.",
+        "Otherwise it only receives them; a login on it stays on it.",
         host.allow_store_auth,
         (on) => actions.setPermit(host, "store_auth", on),
       ),
       box(
         "prompts",
         "Store prompts for the fleet",
-        "Without this it only receives them.",
+        "Otherwise it only receives them.",
         host.allow_store_prompts,
         (on) => actions.setPermit(host, "store_prompts", on),
       ),
@@ -190,7 +190,7 @@ function usageCards(month, summary, { usages }, signal) {
   const cost = summary.totals.cost === null ? "" : ` · ${money(summary.totals.cost, summary.currency)}`;
   const chart = summary.days.length
     ? tokenChart(month, days, summary.days, signal)
-    : empty("It has reported no usage this month.");
+    : empty("No usage reported this month.");
   return [
     card(`Usage in ${monthName(month)}: ${count(summary.totals.total)} tokens${cost}`, { body: chart }),
     card("Newest reports", {

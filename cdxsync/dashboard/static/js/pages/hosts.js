@@ -187,7 +187,7 @@ export async function hostsPage({ head, body, query, signal }) {
   };
   const reload = async () => {
     await reread();
-    tell(`The list was read again: ${counted(hosts.length, "host")}`);
+    tell(`List refreshed: ${counted(hosts.length, "host")}`);
   };
   const register = () => registerDialog({ isKnown: (name) => hosts.some((host) => host.fqdn === name), done: reread });
   const reread = await keepFresh(head, EVERY_SECONDS, load, signal, () => hosts.length <= MOST_TO_REPEAT);

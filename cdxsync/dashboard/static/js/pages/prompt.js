@@ -144,7 +144,7 @@ function makeEditor(stored, fixedName, guard, saved) {
   guard(isDirty);
   changed();
 
-  /** Put a text into the editor; what somebody has written there and not saved goes only after a question. */
+  /** Put a text into the editor; it asks before it replaces unsaved text. */
   function put(content, then = () => {}) {
     const run = () => {
       text.value = content;
@@ -152,7 +152,7 @@ function makeEditor(stored, fixedName, guard, saved) {
       changed();
     };
     if (!isWritten()) return run();
-    const lost = h("p", null, "What you have written here and not saved is lost.");
+    const lost = h("p", null, "Your unsaved text will be lost.");
     return confirm({ title: "Replace your text?", label: "Replace", danger: true, body: lost, run });
   }
 
@@ -167,7 +167,7 @@ function makeEditor(stored, fixedName, guard, saved) {
       known = { filename, prompt: sent, sha256: answer.sha256 };
       changed();
       tell(
-        `${answer.filename} was ${answer.status === "unchanged" ? "the same already" : answer.status}; hosts get it at their next run`,
+        `${answer.filename} was ${answer.status === "unchanged" ? "not changed" : answer.status}; hosts get it at their next run`,
       );
       if (fixedName && stored) await saved();
       else openStored(answer.filename);
@@ -178,14 +178,14 @@ function makeEditor(stored, fixedName, guard, saved) {
   return { element: card(stored ? "Edit" : "Write", { body: form }), put };
 }
 
-/** Whether somebody has stored another text since `known` was read; then it asks what to do, and `overwrite` goes on. */
+/** Whether another text was stored since `known` was read; then it asks what to do, and `overwrite` goes on. */
 async function othersHaveChanged(filename, known, overwrite) {
   const there = await find(filename);
   if ((there?.sha256 ?? null) === (known?.sha256 ?? null)) return false;
   const what = !there
     ? `${filename} was deleted meanwhile.`
     : known
-      ? `${filename} was changed by somebody else meanwhile.`
+      ? `${filename} was changed by another admin or host meanwhile.`
       : `There is a prompt ${filename} already.`;
   openDialog({
     title: "Overwrite?",

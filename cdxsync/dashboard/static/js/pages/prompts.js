@@ -59,7 +59,7 @@ export async function promptsPage({ head, body, signal }) {
           columns: COLUMNS,
           rows: commands,
           order: { column: 0, descending: false },
-          none: "No prompt is stored. Hosts can send theirs, and you can write one here.",
+          none: "No prompt is stored. Hosts can store theirs, and you can write one here.",
         }),
       }),
       gone.length
