@@ -145,7 +145,7 @@ def test_what_was_done_is_not_asked_for_again_when_the_page_cannot_be_read(used:
     page.route("**/admin/hosts/*/auth", fail)
     page.get_by_role("dialog").get_by_role("button", name="Clear", exact=True).click()
     alert(page, "The disk is on fire")
-    expect(page.locator("#notices-polite")).to_contain_text("was cleared")
+    expect(page.locator("#notices-polite")).to_contain_text("Cleared the record")
     expect(page.get_by_role("dialog")).to_have_count(0)
 
 
