@@ -3,7 +3,7 @@
 import contextlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,7 +12,7 @@ from cdxsync.cli.command import UsageError, actor, confirm, state_of
 from cdxsync.cli.options import AsJson, Yes, is_stdin, read_bytes, read_password
 
 if TYPE_CHECKING:
-    from cdxsync.ops.consistency import Report
+    from cdxsync.ops.schemas import Backup, ConsistencyReport, Export, Import, Migrated, ReferenceImport, Restored
     from cdxsync.store.fleet import Fleet
 
 app = typer.Typer(help="Migrate, check, back up, restore, export and import the database.", no_args_is_help=True)
@@ -27,16 +27,17 @@ WITH_KEYS = "It holds the fleet's credentials and the keys to them: keep it as s
 def migrate(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Bring the schema up to date. The server does it too, when it starts."""
     from cdxsync.ops import homes
+    from cdxsync.ops.schemas import Migrated
 
     state = state_of(ctx)
 
-    def show(data: dict[str, list[str]]) -> None:
-        for name in data["applied"]:
+    def show(data: "Migrated") -> None:
+        for name in data.applied:
             output.line(name)
-        if not data["applied"]:
+        if not data.applied:
             state.note("Nothing to do: the schema is up to date")
 
-    state.answer({"applied": homes.migrate(state.settings())}, show)
+    state.answer(Migrated(applied=homes.migrate(state.settings())), show)
 
 
 @app.command()
@@ -44,6 +45,7 @@ def check(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Look for damage: structure, digests, seals, totals. Prints a line for each finding; exit code 1 with any."""
     from cdxsync.base.errors import DatabaseAway
     from cdxsync.ops import consistency, homes
+    from cdxsync.ops.schemas import Checked, ConsistencyReport, Damage
 
     state = state_of(ctx)
     try:
@@ -51,18 +53,21 @@ def check(ctx: typer.Context, as_json: AsJson = False) -> None:
         with contextlib.closing(fleet.database), fleet.database.scope():
             report = consistency.check(fleet)
     except DatabaseAway as error:
-        report = consistency.Report((consistency.Finding("structure", error.message),), {})
+        damage = Damage(check="structure", problem=error.message)
+        report = ConsistencyReport(ok=False, findings=[damage], checked=Checked())
 
-    def show(report: "Report") -> None:
+    def show(report: "ConsistencyReport") -> None:
         for finding in report.findings:
             output.line(f"{finding.check}: {finding.problem}")
-        shown = ", ".join(f"{report.checked.get(name, 0)} {name}" for name in ("documents", "installers", "prompts"))
-        days = f"{report.checked.get('usage_days', 0)} days of usage"
+        shown = ", ".join(
+            f"{getattr(report.checked, name) or 0} {name}" for name in ("documents", "installers", "prompts")
+        )
+        days = f"{report.checked.usage_days or 0} days of usage"
         state.note(f"Checked {shown}, {days}: {len(report.findings) or 'no'} findings")
         if report.findings:
             state.note("Rows cannot be repaired in place. Restore a good backup: cdxsync db restore FILE --force")
 
-    state.answer(report, show, data=lambda report: report.data())
+    state.answer(report, show)
     if report.findings:
         raise typer.Exit(1)
 
@@ -94,10 +99,10 @@ def backup(
         actor=actor(),
     )
 
-    def show(data: dict[str, Any]) -> None:
-        state.note(f"Wrote {file} ({data['size_bytes']} bytes)")
-        if not data["keyring"]:
-            state.note(f"Only these keys of the keyring open it: {', '.join(data['key_ids']) or 'none'}")
+    def show(data: "Backup") -> None:
+        state.note(f"Wrote {file} ({data.size_bytes} bytes)")
+        if not data.keyring:
+            state.note(f"Only these keys of the keyring open it: {', '.join(data.key_ids) or 'none'}")
         elif password is None:
             state.note(WITH_KEYS)
 
@@ -145,10 +150,10 @@ def restore(
     except OSError as error:
         raise Failed(f"{error.filename or file}: {error.strerror}", code="file_unusable") from None
 
-    def show(data: dict[str, Any]) -> None:
-        state.note(f"Restored {home} to the state of {data['created_at']}")
-        if data["kept"]:
-            state.note(f"What was there is in {data['kept']} now; delete it when the server works")
+    def show(data: "Restored") -> None:
+        state.note(f"Restored {home} to the state of {data.created_at}")
+        if data.kept:
+            state.note(f"What was there is in {data.kept} now; delete it when the server works")
         state.note("Hosts registered since must be registered again. Next: cdxsync serve")
 
     state.answer(data, show)
@@ -173,14 +178,14 @@ def export(
     if not is_stdin(file) and file.exists() and not force:
         raise Conflict(f"{file} exists already. Name another file, or replace it with --force", code="file_exists")
 
-    def call(fleet: "Fleet") -> dict[str, Any]:
+    def call(fleet: "Fleet") -> "Export":
         try:
             with (
                 state.progress("Exporting") as on_progress,
                 contextlib.nullcontext(sys.stdout.buffer) if is_stdin(file) else replacing(file, 0o600) as target,
             ):
                 data = exporting.export(
-                    fleet, target, with_keyring=with_keyring, actor=actor(), on_progress=on_progress
+                    fleet, target, str(file), with_keyring=with_keyring, actor=actor(), on_progress=on_progress
                 )
                 target.flush()
                 return data
@@ -189,16 +194,16 @@ def export(
         except OSError as error:
             raise Failed(f"{file}: {error.strerror}. Nothing was exported", code="file_unusable") from None
 
-    def show(data: dict[str, Any]) -> None:
-        state.note(f"Exported {sum(data['rows'].values())} rows")
+    def show(data: "Export") -> None:
+        state.note(f"Exported {sum(data.rows.values())} rows")
         if with_keyring:
             state.note(WITH_KEYS)
-        elif data["key_ids"]:
-            state.note(f"Only these keys of the keyring open it: {', '.join(data['key_ids'])}")
+        elif data.key_ids:
+            state.note(f"Only these keys of the keyring open it: {', '.join(data.key_ids)}")
 
     if is_stdin(file):
         state.json = False  # standard output holds the export, and nothing else
-    state.run(call, show, data=lambda data: {"file": str(file), **data})
+    state.run(call, show)
 
 
 @app.command("import")
@@ -221,11 +226,11 @@ def import_(
     except OSError as error:
         raise Failed(f"{error.filename or file}: {error.strerror}", code="file_unusable") from None
 
-    def show(data: dict[str, Any]) -> None:
-        state.note(f"Imported {data['total']} rows into {settings.home}")
+    def show(data: "Import") -> None:
+        state.note(f"Imported {data.total} rows into {settings.home}")
         state.note("An export holds no settings and no certificates: see docs/migration.md. Next: cdxsync serve")
 
-    state.answer({"home": str(settings.home), **data}, show)
+    state.answer(data, show)
 
 
 @app.command("import-reference")
@@ -286,15 +291,15 @@ def import_reference(
     except OSError as error:
         raise Failed(f"{error.filename or name}: {error.strerror}", code="file_unusable") from None
 
-    def show(data: dict[str, Any]) -> None:
-        output.table(("Table", "Imported"), data["imported"].items(), numbers=("Imported",))
-        for skipped in data["skipped"]:
-            shown = ", ".join(skipped["examples"]) + (", …" if skipped["count"] > len(skipped["examples"]) else "")
-            state.note(f"Left out {skipped['count']} of {skipped['table']}: {skipped['reason']}: {shown}")
-        for text in data["notes"]:
+    def show(data: "ReferenceImport") -> None:
+        output.table(("Table", "Imported"), data.imported.items(), numbers=("Imported",))
+        for skipped in data.skipped:
+            shown = ", ".join(skipped.examples) + (", …" if skipped.count > len(skipped.examples) else "")
+            state.note(f"Left out {skipped.count} of {skipped.table}: {skipped.reason}: {shown}")
+        for text in data.notes:
             state.note(f"Note: {text}")
-        if data["other_tables"]:
-            state.note(f"Not read: {', '.join(data['other_tables'])}")
+        if data.other_tables:
+            state.note(f"Not read: {', '.join(data.other_tables)}")
         state.note("Nothing was changed" if dry_run else "Imported. Next: docs/migration.md, cdxsync serve")
 
     state.answer(data, show)

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,7 +11,7 @@ from cdxsync.cli.command import actor, confirm, state_of
 from cdxsync.cli.options import AsJson, Yes, is_stdin
 
 if TYPE_CHECKING:
-    from cdxsync.ops.keys import Rotation
+    from cdxsync.ops.schemas import KeyList, KeyRetired, KeyringExport, Rotation
     from cdxsync.store.fleet import Fleet
     from cdxsync.store.keyring_file import Content
 
@@ -25,16 +25,16 @@ def list_keys(ctx: typer.Context, as_json: AsJson = False) -> None:
 
     state = state_of(ctx)
 
-    def show(data: dict[str, Any]) -> None:
+    def show(data: "KeyList") -> None:
         output.table(
             ("Key", "State", "Created", "Sealed values"),
-            ((key["id"], key["state"], key["created_at"] or "-", sum(key["sealed"].values())) for key in data["keys"]),
+            ((key.id, key.state, key.created_at or "-", sum(key.sealed.values())) for key in data.keys),
         )
-        state.note(f"From {data['source']}")
-        if data["resealing"]:
+        state.note(f"From {data.source}")
+        if data.resealing:
             state.note("A rotation was interrupted, or runs elsewhere. To finish it: cdxsync keys rotate")
 
-    state.run(keys.overview, show)
+    state.run(keys.list_all, show)
 
 
 @app.command()
@@ -53,10 +53,10 @@ def rotate(ctx: typer.Context, as_json: AsJson = False) -> None:
 
     def show(rotation: "Rotation") -> None:
         began = "Made key" if rotation.added else "Continued with key"
-        state.note(f"{began} {rotation.key_id}; resealed {rotation.resealed} values with it")
+        state.note(f"{began} {rotation.active}; resealed {rotation.resealed} values with it")
         state.note(f"Back up the keyring ({keyring}). To remove an old key: cdxsync keys retire KEY")
 
-    rotation = state.run(call, show, data=lambda rotation: rotation.data())
+    rotation = state.run(call, show)
     if rotation.unreadable:
         state.note("These could not be opened and stay as they are:")
         for problem in rotation.unreadable:
@@ -77,6 +77,7 @@ def export(
     """Write the keyring with its secret keys to a file. The keyring in use does not change."""
     from cdxsync.base.errors import Conflict
     from cdxsync.ops import keys
+    from cdxsync.ops.schemas import KeyringExport
     from cdxsync.store import keyring_file
 
     state = state_of(ctx)
@@ -95,8 +96,8 @@ def export(
     def show(content: "Content") -> None:
         state.note(f"Wrote {file}: {len(content.keys)} keys, active is {content.active}. Keep it secret")
 
-    def data(content: "Content") -> dict[str, Any]:
-        return {"file": str(file), "active": content.active, "keys": list(content.keys)}
+    def data(content: "Content") -> "KeyringExport":
+        return KeyringExport(file=str(file), active=content.active, keys=list(content.keys))
 
     if to_stdout:
         with state.opened() as fleet:
@@ -114,12 +115,13 @@ def retire(
 ) -> None:
     """Remove a key that seals nothing any more. Older copies of the database still need it."""
     from cdxsync.ops import keys
+    from cdxsync.ops.schemas import KeyRetired
 
     state = state_of(ctx)
 
-    def call(fleet: "Fleet") -> dict[str, str]:
+    def call(fleet: "Fleet") -> "KeyRetired":
         confirm(f"Remove key {key} for good? Database copies from before the rotation need it.", yes)
         keys.retire(fleet, key, actor=actor())
-        return {"retired": key}
+        return KeyRetired(retired=key)
 
     state.run(call, lambda _: state.note(f"Removed key {key}"))

@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import peewee
@@ -11,6 +11,7 @@ from peewee import SQL, fn
 
 from cdxsync.auth import canonical
 from cdxsync.base.errors import CdxsyncError
+from cdxsync.ops.schemas import Checked, ConsistencyReport, Damage
 from cdxsync.store import named_values, sealed_values
 from cdxsync.store.database import current, is_writing, snapshot
 from cdxsync.store.fleet import Fleet
@@ -29,52 +30,31 @@ _TOTALS = ("total", "input_tokens", "output_tokens", "cached_tokens", "reasoning
 _NOTHING = (0,) * len(_TOTALS)
 
 
-@dataclass(frozen=True)
-class Finding:
-    """A finding: the check, and the problem, without secrets."""
-
-    check: str
-    problem: str
-
-
-@dataclass(frozen=True)
-class Report:
-    """All findings, and the number of checked items by name."""
-
-    findings: tuple[Finding, ...]
-    checked: dict[str, Any]
-
-    def data(self) -> dict[str, Any]:
-        """For `--json`."""
-        findings = [{"check": finding.check, "problem": finding.problem} for finding in self.findings]
-        return {"ok": not findings, "findings": findings, "checked": self.checked}
-
-
-def check(fleet: Fleet) -> Report:
+def check(fleet: Fleet) -> ConsistencyReport:
     """Check everything, in one state of the database; changes nothing. Secrets are opened, and not shown."""
-    findings: list[Finding] = []
-    checked: dict[str, Any] = {}
+    findings: list[Damage] = []
+    checked = Checked()
     # Data that earlier, looser rules accepted is no damage.
     fleet = replace(fleet, settings=replace(fleet.settings, token_min_length=8))
     with snapshot():
         for name, run in CHECKS.items():
             try:
-                findings += [Finding(name, problem) for problem in run(fleet, checked)]
+                findings += [Damage(check=name, problem=problem) for problem in run(fleet, checked)]
             except (peewee.DatabaseError, CdxsyncError) as error:
-                findings.append(Finding(name, f"the check failed: {error}"))
-    return Report(tuple(findings), checked)
+                findings.append(Damage(check=name, problem=f"the check failed: {error}"))
+    return ConsistencyReport(ok=not findings, findings=findings, checked=checked)
 
 
-def _structure(fleet: Fleet, checked: dict[str, Any]) -> Iterator[str]:
+def _structure(fleet: Fleet, checked: Checked) -> Iterator[str]:
     # Within write work (an import) no other connection may look at the tables.
     database = current()
     yield from database.engine.damage(database.peewee, quick=is_writing())
 
 
-def _documents(fleet: Fleet, checked: dict[str, Any]) -> Iterator[str]:
+def _documents(fleet: Fleet, checked: Checked) -> Iterator[str]:
     """Each document opens and matches its digest, and its entries hold its tokens."""
     ids = [row.id for row in AuthPayload.select(AuthPayload.id).order_by(AuthPayload.id)]
-    checked["documents"] = len(ids)
+    checked.documents = len(ids)
     for payload_id in ids:
         row = AuthPayload.get_by_id(payload_id)
         try:
@@ -101,7 +81,7 @@ def _unless_named(error: CdxsyncError, name: str) -> str:
     return text if text.startswith("auth_") else f"{name}: {text}"
 
 
-def _pointer(fleet: Fleet, checked: dict[str, Any]) -> Iterator[str]:
+def _pointer(fleet: Fleet, checked: Checked) -> Iterator[str]:
     pointer = named_values.get(canonical.POINTER)
     if pointer is None:
         if AuthPayload.select().exists():
@@ -110,11 +90,11 @@ def _pointer(fleet: Fleet, checked: dict[str, Any]) -> Iterator[str]:
         yield f"the canonical document {pointer!r} is missing"
 
 
-def _installers(fleet: Fleet, checked: dict[str, Any]) -> Iterator[str]:
+def _installers(fleet: Fleet, checked: Checked) -> Iterator[str]:
     rows = InstallToken.select().where(InstallToken.api_key.is_null(False))
-    checked["installers"] = 0
+    checked.installers = 0
     for row in rows:
-        checked["installers"] += 1
+        checked.installers += 1
         try:
             fleet.keyring.open(str(row.api_key), sealed_values.installer_key(row.token_sha256))
         except UnknownKey as error:
@@ -123,10 +103,10 @@ def _installers(fleet: Fleet, checked: dict[str, Any]) -> Iterator[str]:
             yield f"installer of {row.fqdn}: its API key cannot be opened"
 
 
-def _prompts(fleet: Fleet, checked: dict[str, Any]) -> Iterator[str]:
-    checked["prompts"] = 0
+def _prompts(fleet: Fleet, checked: Checked) -> Iterator[str]:
+    checked.prompts = 0
     for row in SlashCommand.select(SlashCommand.filename, SlashCommand.prompt, SlashCommand.sha256).iterator():
-        checked["prompts"] += 1
+        checked.prompts += 1
         if hashlib.sha256(row.prompt.encode()).hexdigest() != row.sha256:
             yield f"prompt {row.filename}: its text does not match its digest"
     columns = (SlashCommandVersion.id, SlashCommandVersion.filename, SlashCommandVersion.prompt)
@@ -135,7 +115,7 @@ def _prompts(fleet: Fleet, checked: dict[str, Any]) -> Iterator[str]:
             yield f"prompt {row.filename}, earlier text {row.id}: it does not match its digest"
 
 
-def _totals(fleet: Fleet, checked: dict[str, Any]) -> Iterator[str]:
+def _totals(fleet: Fleet, checked: Checked) -> Iterator[str]:
     """Daily totals are the sums of their rows.
 
     Pruning deletes the oldest rows and leaves the totals. So days before the oldest row are not checked, and on its
@@ -143,15 +123,15 @@ def _totals(fleet: Fleet, checked: dict[str, Any]) -> Iterator[str]:
     """
     oldest = TokenUsage.select(fn.MIN(TokenUsage.created_at)).scalar()
     first_day = str(oldest)[:10] if oldest is not None else None
-    checked["usage_days_since"] = first_day
-    checked["usage_days"] = 0
+    checked.usage_days_since = first_day
+    checked.usage_days = 0
     if first_day is None:
         return
     row_day = fn.SUBSTR(TokenUsage.created_at, 1, 10)
     listed = _first_column(TokenUsage.select(row_day).distinct())
     listed |= _first_column(UsageDay.select(UsageDay.day).where(UsageDay.day >= first_day).distinct())
     for day in sorted(listed):
-        checked["usage_days"] += 1
+        checked.usage_days += 1
         pruned = day == first_day
         relation = "is less than" if pruned else "is not"
         rows, totals = _sums_of_rows(day), _sums_of_totals(day)
@@ -187,7 +167,7 @@ def _sums_of_totals(day: str) -> _Sums:
     return {(row[0], row[1]): tuple(row[2:]) for row in query.group_by(UsageDay.host, UsageDay.model).tuples()}
 
 
-CHECKS: dict[str, Callable[[Fleet, dict[str, Any]], Iterator[str]]] = {
+CHECKS: dict[str, Callable[[Fleet, Checked], Iterator[str]]] = {
     "structure": _structure,
     "documents": _documents,
     "canonical": _pointer,

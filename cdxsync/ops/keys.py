@@ -2,10 +2,10 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 from cdxsync.base.errors import CdxsyncError, Conflict, NotFound
+from cdxsync.ops.schemas import KeyItem, KeyList, Rotation
 from cdxsync.store import audit, database, keyring_file, named_values
 from cdxsync.store.caches import GenerationCache
 from cdxsync.store.database import write
@@ -49,21 +49,25 @@ def usage() -> dict[str, Counter[str]]:
     return counts
 
 
-def overview(fleet: Fleet) -> dict[str, Any]:
-    """The keys with their state (`active`, `old`, or `missing` from the keyring) and what each sealed."""
+def list_all(fleet: Fleet) -> KeyList:
+    """The keys with their state, and what each has sealed."""
     content = fleet.keyring.content()
     counts = usage()
-    names = list(dict.fromkeys([*content.keys, *sorted(counts.keys() - {""})]))
-    keys = [
-        {
-            "id": name,
-            "state": "active" if name == content.active else "old" if name in content.keys else "missing",
-            "created_at": content.created.get(name),
-            "sealed": dict(counts.get(name, {})),
-        }
-        for name in names
-    ]
-    return {"source": fleet.keyring.where, "keys": keys, "resealing": content.resealing}
+    names = dict.fromkeys([*content.keys, *sorted(counts.keys() - {""})])
+    return KeyList(
+        source=fleet.keyring.where,
+        keys=[_item(content, name, counts.get(name, Counter())) for name in names],
+        resealing=content.resealing,
+    )
+
+
+def _item(content: Content, name: str, counts: Counter[str]) -> KeyItem:
+    return KeyItem(
+        id=name,
+        state="active" if name == content.active else "old" if name in content.keys else "missing",
+        created_at=content.created.get(name),
+        sealed=dict(counts),
+    )
 
 
 def check(keyring: KeyringFile | Keyring, name: str = "the keyring") -> None:
@@ -98,25 +102,6 @@ def check(keyring: KeyringFile | Keyring, name: str = "the keyring") -> None:
 def describe_counts(counts: Counter[str]) -> str:
     """Such as `20 auth_payloads.body, 3 install_tokens.api_key`."""
     return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
-
-
-@dataclass(frozen=True)
-class Rotation:
-    """What `rotate` did. `added` is false when it continued an interrupted rotation."""
-
-    key_id: str
-    added: bool
-    resealed: int
-    unreadable: tuple[str, ...]
-
-    def data(self) -> dict[str, Any]:
-        """For `--json`."""
-        return {
-            "active": self.key_id,
-            "added": self.added,
-            "resealed": self.resealed,
-            "unreadable": list(self.unreadable),
-        }
 
 
 def rotate(fleet: Fleet, *, actor: str, on_progress: Callable[[int, int], None]) -> Rotation:
@@ -166,7 +151,7 @@ def rotate(fleet: Fleet, *, actor: str, on_progress: Callable[[int, int], None])
             unreadable += failed
             on_progress(min(resealed + len(unreadable), total), total)
     write(lambda: _finish(fleet, key_id, resealed, unreadable, actor))
-    return Rotation(key_id, added, resealed, tuple(unreadable))
+    return Rotation(active=key_id, added=added, resealed=resealed, unreadable=unreadable)
 
 
 def _refuse_without_work(ring: KeyringFile, active: str) -> None:

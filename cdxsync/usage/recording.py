@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from msgspec import structs
-
 from cdxsync.base import clock
 from cdxsync.hosts.admission import Caller
 from cdxsync.store import audit
@@ -99,10 +97,11 @@ def _store(host: Host, entries: list[Entry]) -> Recorded:
     newest = None
     rows = []
     for entry in entries:
-        given = structs.asdict(entry)
-        newest = _INSERT.insert(host=host.id, created_at=stamp, **given)
-        details = {name: value for name, value in given.items() if value is not None}
-        audit.record("token.usage", actor=audit.host_actor(host), host=host, **details)
+        numbers = entry.numbers()
+        newest = _INSERT.insert(host=host.id, model=entry.model, line=entry.line, created_at=stamp, **numbers)
+        details = {"line": entry.line, **numbers, "model": entry.model}
+        given = {name: value for name, value in details.items() if value is not None}
+        audit.record("token.usage", actor=audit.host_actor(host), host=host, **given)
         rows.append(RecordedEntry.of(entry, stamp))
     roll_up(host.id, at, entries)
     used = sum(entry.total or 0 for entry in entries)

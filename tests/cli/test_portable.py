@@ -260,7 +260,7 @@ def peak(work):
     tracemalloc.start(); work(); found = tracemalloc.get_traced_memory()[1]; tracemalloc.stop(); return found
 def write():
     with out.open("wb") as file, fleet.database.scope():
-        exporting.export(fleet, file, with_keyring=True, actor="t", on_progress=lambda done, total: None)
+        exporting.export(fleet, file, "x", with_keyring=True, actor="t", on_progress=lambda done, total: None)
 def read():
     with out.open("rb") as file:
         importing.load(settings.load(target), file, "x", on_progress=lambda done, total: None)

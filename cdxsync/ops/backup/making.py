@@ -5,7 +5,6 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import cdxsync
 from cdxsync.base import clock
@@ -15,6 +14,7 @@ from cdxsync.base.settings import CONFIG_NAME, Settings
 from cdxsync.ops import home_lock, keys
 from cdxsync.ops.backup import archive, encryption
 from cdxsync.ops.homes import KEYRING_NAME, PKI_NAME, is_initialised, open_database
+from cdxsync.ops.schemas import Backup
 from cdxsync.store import audit, keyring_external, keyring_file, sqlite_files
 from cdxsync.store.engines import engine_of
 from cdxsync.store.keyring_file import Content
@@ -29,7 +29,7 @@ def make(
     force: bool = False,
     password: bytes | None = None,
     actor: str,
-) -> dict[str, Any]:
+) -> Backup:
     """Write a backup to `target`, mode 0600; `config` is the settings file when it is not the home's own.
 
     The database is not migrated: a backup can be made before an upgrade. A damaged database is not backed up: that
@@ -67,17 +67,17 @@ def make(
             audit.note("admin.db.backup", actor=actor, contents=manifest.contents, encrypted=password is not None)
     finally:
         database.close()
-    return {
-        "file": str(target),
-        "size_bytes": size,
-        "created_at": manifest.created_at,
-        "contents": manifest.contents,
-        "encrypted": password is not None,
-        "schema": manifest.schema,
-        "key_ids": manifest.key_ids,
-        "files": sorted(manifest.files),
-        "keyring": manifest.contents == "full" and keyring_external.find(settings.keyring, os.environ) is None,
-    }
+    return Backup(
+        file=str(target),
+        size_bytes=size,
+        created_at=manifest.created_at,
+        contents=manifest.contents,
+        encrypted=password is not None,
+        schema=manifest.schema,
+        key_ids=manifest.key_ids,
+        files=sorted(manifest.files),
+        keyring=manifest.contents == "full" and keyring_external.find(settings.keyring, os.environ) is None,
+    )
 
 
 def sqlite_file(settings: Settings) -> Path:

@@ -7,7 +7,7 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from cdxsync.base import clock, settings
 from cdxsync.base.errors import Conflict, Failed, Refused
@@ -17,6 +17,7 @@ from cdxsync.ops import home_lock, keys
 from cdxsync.ops.backup import archive, encryption
 from cdxsync.ops.backup.making import sqlite_file
 from cdxsync.ops.homes import KEYRING_NAME, PKI_NAME, make_home
+from cdxsync.ops.schemas import Restored
 from cdxsync.store import audit, keyring_external, keyring_file, migrations, sqlite_files
 from cdxsync.store.sealing import Keyring
 
@@ -43,7 +44,7 @@ def restore(
     force: bool = False,
     password: bytes | None = None,
     actor: str,
-) -> dict[str, Any]:
+) -> Restored:
     """Restore the backup `source` into `home`; replaced files move to a folder in the home.
 
     `config` is the settings file when it is not the home's own. Raises `Conflict` when the home is in use, or not
@@ -72,14 +73,14 @@ def restore(
             with contextlib.suppress(OSError):
                 home.rmdir()
         raise
-    return {
-        "home": str(home),
-        "created_at": manifest.created_at,
-        "contents": manifest.contents,
-        "program_version": manifest.program_version,
-        "files": sorted(manifest.files),
-        "kept": str(kept) if kept is not None else None,
-    }
+    return Restored(
+        home=str(home),
+        created_at=manifest.created_at,
+        contents=manifest.contents,
+        program_version=manifest.program_version,
+        files=sorted(manifest.files),
+        kept=str(kept) if kept is not None else None,
+    )
 
 
 def _unpack(source: BinaryIO, work: Path, staged: Path, password: bytes | None) -> archive.Manifest:

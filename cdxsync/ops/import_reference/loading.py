@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO, Protocol
 
 from cdxsync.base.errors import Conflict, Failed
 from cdxsync.base.settings import Settings
@@ -14,6 +14,7 @@ from cdxsync.ops.import_reference.dump import Dump, Row
 from cdxsync.ops.import_reference.secretbox import SecretBox
 from cdxsync.ops.import_reference.stage import KEYS, Report, Stage
 from cdxsync.ops.import_reference.tokens import Tokens
+from cdxsync.ops.schemas import ReferenceImport
 from cdxsync.ops.transfer import schema
 from cdxsync.ops.transfer.importing import empty_home, refuse_rows
 from cdxsync.store import audit, migrations
@@ -56,8 +57,8 @@ def load(
     dry_run: bool,
     actor: str,
     on_progress: Progress,
-) -> dict[str, Any]:
-    """Import `source`, `name` for messages, whose values `key` opens; returns what `Report.data` does.
+) -> ReferenceImport:
+    """Import `source`, `name` for messages, whose values `key` opens.
 
     With `dry_run` it imports into a temporary home. Raises `Failed` for what cannot be read, with its place,
     and `Conflict` when the home has hosts; then nothing has changed.
@@ -75,7 +76,13 @@ def load(
                 report = _put(elsewhere, stage, box, actor, on_progress)
     finally:
         stage.close()
-    return {"dry_run": dry_run, **report.data(), "other_tables": sorted(skipped)}
+    return ReferenceImport(
+        dry_run=dry_run,
+        imported={table: report.imported[table] for table in KEYS},
+        skipped=report.skipped,
+        notes=report.notes,
+        other_tables=sorted(skipped),
+    )
 
 
 def _read(stage: Stage, source: Source, name: str, on_progress: Progress) -> set[str]:

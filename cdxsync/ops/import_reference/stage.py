@@ -5,9 +5,9 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from cdxsync.ops.import_reference.dump import Row
+from cdxsync.ops.schemas import Skipped
 
 KEYS = {
     "hosts": "id",
@@ -102,13 +102,10 @@ class Report:
             examples.append(f"{name} (line {row.line})" if name else f"line {row.line}")
         self._skipped[row.table, reason] = (count + 1, examples)
 
-    def data(self) -> dict[str, Any]:
-        """For `--json`."""
-        return {
-            "imported": {table: self.imported[table] for table in KEYS},
-            "skipped": [
-                {"table": table, "reason": reason, "count": count, "examples": examples}
-                for (table, reason), (count, examples) in self._skipped.items()
-            ],
-            "notes": self.notes,
-        }
+    @property
+    def skipped(self) -> list[Skipped]:
+        """What was left out, by table and reason."""
+        return [
+            Skipped(table=table, reason=reason, count=count, examples=examples)
+            for (table, reason), (count, examples) in self._skipped.items()
+        ]

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import cdxsync
 from cdxsync.ops import keys
+from cdxsync.ops.schemas import Export
 from cdxsync.ops.transfer import schema
 from cdxsync.ops.transfer.lines import FORMAT, Header, Keys, Row, Writer
 from cdxsync.store import audit
@@ -14,9 +15,15 @@ from cdxsync.store.fleet import Fleet
 
 
 def export(
-    fleet: Fleet, target: BinaryIO, *, with_keyring: bool, actor: str, on_progress: Callable[[int, int], None]
-) -> dict[str, Any]:
-    """Write all tables to `target`, and the keys `with_keyring`; returns what was written.
+    fleet: Fleet,
+    target: BinaryIO,
+    name: str,
+    *,
+    with_keyring: bool,
+    actor: str,
+    on_progress: Callable[[int, int], None],
+) -> Export:
+    """Write all tables to `target`, the file `name`, and the keys `with_keyring`.
 
     `on_progress` gets the number of written rows, and of all. Raises `Failed`, `Conflict`, `DatabaseAway`.
     """
@@ -44,4 +51,4 @@ def export(
                     on_progress(done, total)
     writer.end()
     audit.note("admin.db.export", actor=actor, rows=total, with_keyring=with_keyring)
-    return {"schema": header.schema, "key_ids": header.key_ids, "with_keyring": with_keyring, "rows": counts}
+    return Export(file=name, schema=header.schema, key_ids=header.key_ids, with_keyring=with_keyring, rows=counts)

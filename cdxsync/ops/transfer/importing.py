@@ -13,6 +13,7 @@ import peewee
 from cdxsync.base.errors import CdxsyncError, Conflict, Failed
 from cdxsync.base.settings import Settings
 from cdxsync.ops import consistency, home_lock, homes, keys
+from cdxsync.ops.schemas import Import
 from cdxsync.ops.transfer import schema
 from cdxsync.ops.transfer.lines import Header, Keys, Reader, Row
 from cdxsync.store import database, keyring_file, migrations
@@ -91,8 +92,8 @@ def _remove_all_but(home: Path, before: set[Path] | None) -> None:
         home.rmdir()
 
 
-def load(settings: Settings, source: BinaryIO, name: str, *, on_progress: Progress) -> dict[str, Any]:
-    """Import `source`; `name` is for messages. Returns what was imported.
+def load(settings: Settings, source: BinaryIO, name: str, *, on_progress: Progress) -> Import:
+    """Import `source`; `name` is for messages.
 
     Before the commit all values are checked by type, references and checksum, all sealed values are opened, and `db
     check` must find nothing. No audit row is added: the copy equals the original. Raises `Failed` and `Conflict`;
@@ -125,7 +126,13 @@ def load(settings: Settings, source: BinaryIO, name: str, *, on_progress: Progre
             return count
 
         rows = database.write(work)
-    return {"rows": header.rows, "total": rows, "schema": header.schema, "with_keyring": ring is not None}
+    return Import(
+        home=str(settings.home),
+        rows=header.rows,
+        total=rows,
+        schema=header.schema,
+        with_keyring=ring is not None,
+    )
 
 
 def _ring_with(
