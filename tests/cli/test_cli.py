@@ -141,7 +141,7 @@ def test_registering_prints_one_line_for_scripts(fleet: Fleet) -> None:
 def test_names_that_are_no_host_names(fleet: Fleet, name: str) -> None:
     done = fleet.cli("hosts", "register", "--", name, check=False)
     assert done.returncode == 2
-    assert "cdxsync: fqdn must be a host name" in done.stderr
+    assert done.stderr.startswith(("cdxsync: fqdn must be ", "cdxsync: fqdn is required"))
     with fleet.client(certificate="admin") as client:
         response = client.call("POST", "/admin/hosts/register", json={"fqdn": name})
     assert response.status_code == 422
