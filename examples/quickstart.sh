@@ -84,7 +84,7 @@ for host in alpha beta; do
     rm "$folder/$host/install"
 done
 
-say "Log in anew on alpha; a run of cdx there shares it"
+say "Log in again on alpha; a run of cdx there shares it"
 login 2026-01-02T00:00:00Z >"$folder/alpha/.codex/auth.json"
 on_host alpha "$folder/alpha/.local/bin/cdx" login status
 

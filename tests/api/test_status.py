@@ -143,7 +143,7 @@ def test_metrics(fresh_fleet: Fleet) -> None:
     requests = found["cdxsync_requests_total"]
     assert requests["POST", "/auth", "200"] == 1
     assert requests["GET", "/wrapper", "200"] == 2
-    assert requests["GET", "unmatched", "404"] == 2, "paths that nobody knows are one"
+    assert requests["GET", "unmatched", "404"] == 2, "unknown paths are one"
     assert requests["GET", "/install/{token}", "404"] == 1
     assert requests["other", "unmatched", "405"] == 1
     assert found["cdxsync_request_seconds_count"]["/auth",] == 1
@@ -287,7 +287,7 @@ def test_a_log_that_nobody_reads_stops_no_request(form: str) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
-        assert process.stdout.readline() == b"done\n", "although nobody reads"
+        assert process.stdout.readline() == b"done\n", "although the reader has stopped"
         process.stdin.close()
         lines = process.stderr.read().decode().splitlines()
     left_out = sum(int(found[1]) for line in lines if (found := re.match(r"log: (\d+) lines dropped", line)))

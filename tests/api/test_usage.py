@@ -182,7 +182,7 @@ def test_a_retry_with_the_same_key_is_counted_once(fleet: Fleet) -> None:
         for bad in ("\xe9", "x" * 256):
             response = client.call("POST", "/usage", json={"total": 8}, headers={"Idempotency-Key": bad})
             assert response.status_code == 422
-        # A refused call may be mended and sent again under its key.
+        # A refused call may be corrected and sent again under its key.
         assert client.call("POST", "/usage", json={"total": -1}, headers={"Idempotency-Key": "k"}).status_code == 422
         assert report(client, {"total": 1}, **{"Idempotency-Key": "k"})["recorded"] == 1
 

@@ -175,7 +175,7 @@ def refused(machine: Machine, **env: str) -> str:
     done = machine.run_cdx("exec", **env)
     assert (done.returncode, done.stdout) == (1, "")
     assert machine.auth_file.read_bytes() == before
-    # A broken login can still be mended.
+    # A broken login can still be repaired.
     assert machine.run_cdx("login", **env).returncode == 0
     return done.stderr
 

@@ -1,4 +1,4 @@
-"""`cdxsync doctor`: real things are broken, and it says what mends them."""
+"""`cdxsync doctor`: real things are broken, and it names the remedies."""
 
 import base64
 import contextlib

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.fleet import Fleet, children
 
-FEW_WAIT = "from cdxsync import log_lines; log_lines.MAX_WAITING = 20; from cdxsync.cli.main import run; run()"
+FEW_WAIT = "from cdxsync.base import logs; logs.MAX_WAITING = 20; from cdxsync.cli.main import run; run()"
 
 
 def start(fleet: Fleet, pipe: int) -> subprocess.Popen[bytes]:

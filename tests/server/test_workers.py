@@ -154,7 +154,7 @@ def test_what_prevents_the_start_is_said_once(tmp_path: Path, workers: Fleet) ->
 
 
 def test_a_worker_that_cannot_start_leaves_its_clients_to_the_others(tmp_path: Path) -> None:
-    """Its pauses grow; it is back when what prevents it is mended."""
+    """Its pauses grow; it is back when its cause is removed."""
     with running_fleet(tmp_path / "home", serve_args=WORKERS) as fleet:
         context, keyring = trusting(fleet), fleet.home / "keyring.json"
         (server,) = fleet.processes
