@@ -14,6 +14,7 @@ import peewee
 from cdxsync.base.errors import DatabaseAway
 from cdxsync.store.driver_errors import translated
 from cdxsync.store.engines import Engine, engine_of
+from cdxsync.store.engines.pool import Pooled
 from cdxsync.store.scope import current as current
 from cdxsync.store.scope import entered
 from cdxsync.store.writer import Writer
@@ -85,9 +86,11 @@ class Database:
             writer.stop()
 
     def close(self) -> None:
-        """Stop the writer, and close this thread's connection."""
+        """Stop the writer, and close this thread's connection and those that are idle."""
         self.stop_writer()
         self.disconnect()
+        if isinstance(self.peewee, Pooled):
+            self.peewee.close_idle()
 
     def writer(self) -> Writer:
         """The writer, started if it is not running."""

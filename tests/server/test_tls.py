@@ -91,8 +91,11 @@ def test_wrong_certificates_are_refused(
     else:
         pair = expired_pair(pki_folder, monkeypatch)
     # With TLS 1.3 the client learns of it only after its own part of the handshake. It is told why, not just cut off.
-    with pytest.raises(ssl.SSLError, match="alert"):
-        ask(open_tls(tls_server, trusting(pki_folder, *pair)))
+    with (
+        pytest.raises(ssl.SSLError, match="alert"),
+        open_tls(tls_server, trusting(pki_folder, *pair)) as connection,
+    ):
+        ask(connection)
     assert tls_server.app.paths == []
     with open_tls(tls_server, trusting(pki_folder)) as connection:
         ask(connection)

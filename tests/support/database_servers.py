@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from tests.support import memory
 from tests.support.together import until
 
 PASSWORD = "p@ss:w/rd%23 1?"
@@ -61,7 +62,7 @@ class DatabaseServer:
     def __init__(self, *, durable: bool = False) -> None:
         self.durable = durable
         self.port = _free_port()
-        self.folder = Path(tempfile.mkdtemp(prefix="cdxsync-db-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="cdxsync-db-", dir=None if durable else memory.folder()))
         if os.geteuid() == 0:
             shutil.chown(self.folder, "nobody")
         self.log = self.folder / "log"

@@ -88,18 +88,16 @@ class Process:
         return status
 
     def _end(self, timeout: float | None) -> int | None:
-        while self.returncode is None:
-            try:
-                if not select.select([self._report], [], [], timeout)[0]:
-                    break
-            except ValueError:  # another thread has just read the status, and closed it
-                continue
+        while self.returncode is None and select.select([self._report], [], [], timeout)[0]:
             with self._reading:
                 if self.returncode is None:
                     self.returncode = self._read()
-                    self._lines.close()
-                    self._report.close()
         return self.returncode
+
+    def __del__(self) -> None:
+        # Not before: another thread may be waiting for it.
+        self._lines.close()
+        self._report.close()
 
     def send_signal(self, number: int) -> None:
         """Send a signal, unless the process has ended."""
