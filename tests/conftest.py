@@ -24,6 +24,7 @@ REQUIRE_ALL = "TEST_REQUIRES_ALL"
 MOST_WORKERS = 16
 """Processes that `-n auto` starts at most."""
 
+
 @pytest.fixture(scope="session")
 def database_servers() -> Iterator[engines.Servers]:
     """The private PostgreSQL and MariaDB of this test process."""

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tests.support import memory
+from tests.support.ports import free_port
 from tests.support.together import until
 
 PASSWORD = "p@ss:w/rd%23 1?"
@@ -29,12 +30,6 @@ _numbers = itertools.count(1)
 
 class NotInstalled(Exception):
     """A program that is needed is not there; the text says which package has it."""
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _program(name: str, package: str) -> str:
@@ -61,7 +56,7 @@ class DatabaseServer:
 
     def __init__(self, *, durable: bool = False) -> None:
         self.durable = durable
-        self.port = _free_port()
+        self.port = free_port()
         self.folder = Path(tempfile.mkdtemp(prefix="cdxsync-db-", dir=None if durable else memory.folder()))
         if os.geteuid() == 0:
             shutil.chown(self.folder, "nobody")
@@ -71,7 +66,7 @@ class DatabaseServer:
         try:
             self.start()
         except RuntimeError:  # another process has taken the port meanwhile
-            self.port = _free_port()
+            self.port = free_port()
             self.start()
         self._create_user()
 

@@ -5,7 +5,6 @@ import functools
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ from cryptography import x509
 
 from tests.support import engines, forkserver
 from tests.support.forkserver import Started
+from tests.support.ports import free_port as free_port
 
 PKI_NAMES = ["cdx.example.net", "localhost", "127.0.0.1", "::1"]
 
@@ -30,13 +30,6 @@ BASE_ENVIRONMENT = {
     and not name.startswith(("AUTH_RUNNER_", "CHATGPT_", "PRICING_", "GPT51_"))
     and name not in {"PUBLIC_BASE_URL", "DASHBOARD_ADMIN_KEY", "TOKEN_MIN_LENGTH", "GITHUB_API_URL"}
 } | {"GITHUB_API_URL": "", "CHATGPT_BASE_URL": "", "CDXSYNC_RUNNER": "off"}  # tests call nobody by themselves
-
-
-def free_port() -> int:
-    """A TCP port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Fleet:

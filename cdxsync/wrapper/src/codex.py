@@ -160,6 +160,10 @@ class Codex:
     def run(self, started: Callable[[int], None]) -> int:
         """Run to the end; returns the wait status. `started` is called with the process's number."""
         self._take_signals()
+        told, telling = os.pipe()
+        os.set_blocking(telling, False)
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        signal.set_wakeup_fd(telling, warn_on_full_buffer=False)
         ends = [(self.taps.child_end(descriptor), descriptor) for descriptor in (1, 2)]
         # What Python ignores for itself is not ignored for Codex.
         child = os.posix_spawn(
@@ -172,18 +176,22 @@ class Codex:
         self.child = child
         self.taps.start()
         started(child)
-        status = self._wait(child)
+        status = self._wait(child, told)
         self.taps.finish()
         return status
 
-    def _wait(self, child: int) -> int:
+    def _wait(self, child: int, told: int) -> int:
+        """Follow Codex to its end. Each signal writes into `told`: one that comes just before we wait is not lost."""
         while True:
-            _, status = os.waitpid(child, os.WUNTRACED)
-            if not os.WIFSTOPPED(status):
+            found, status = os.waitpid(child, os.WUNTRACED | os.WNOHANG)
+            if not found:
+                os.read(told, 512)
+            elif os.WIFSTOPPED(status):
+                os.kill(os.getpid(), signal.SIGSTOP)
+                os.kill(child, signal.SIGCONT)
+            else:
                 self.child = None  # its number may soon be another's
                 return status
-            os.kill(os.getpid(), signal.SIGSTOP)
-            os.kill(child, signal.SIGCONT)
 
 
 def leave(status: int) -> NoReturn:
