@@ -344,8 +344,6 @@ def test_clock_jumps(tmp_path: Path) -> None:
         assert newest == sorted(newest, reverse=True)
 
 
-# When a client has gone, `SSLContext.wrap_socket` raises and leaves its half-made socket to the count of references.
-@pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")
 def test_a_thousand_connections_opened_and_dropped(tls_server: Running, pki_folder: Path) -> None:
     for number in range(1000):
         with tls_server.connect() as connection:
