@@ -1,23 +1,34 @@
 """TCP ports of loopback for servers that are about to start."""
 
 import contextlib
+import itertools
+import os
 import secrets
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 _FIRST = 10240
 _RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
-def free_port() -> int:
-    """A port that nothing listens on, and that no client is given before the server has it.
-
-    The kernel gives clients ports of a range of its own: this one is below. Two processes that ask at the same time are
-    unlikely to be given the same.
-    """
+def _own_ports() -> Iterator[int]:
+    """Ports below those that the kernel gives to clients, in turns; each process of a test run has others."""
     last = int(_RANGE.read_text().split()[0]) if _RANGE.exists() else 0
-    while last - _FIRST > 1000:
-        port = _FIRST + secrets.randbelow(last - _FIRST)
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ports = range(_FIRST + number, last, processes)
+    if len(ports) > 1000:
+        begin = secrets.randbelow(len(ports))
+        yield from itertools.cycle([*ports[begin:], *ports[:begin]])
+
+
+_ports = _own_ports()
+
+
+def free_port() -> int:
+    """A port that nothing listens on, and that neither a client nor another test is given before the server has it."""
+    for port in _ports:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
