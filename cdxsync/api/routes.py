@@ -9,6 +9,8 @@ from bottle import Bottle, HTTPResponse
 
 from cdxsync.api import access, bodies, dashboard, envelope
 from cdxsync.api.job_runs import JobRuns
+from cdxsync.auth.giving import Repeats
+from cdxsync.background.refresh_waits import RefreshWaits
 from cdxsync.store.fleet import Fleet
 
 JSON = "application/json"
@@ -55,6 +57,8 @@ class Context:
     admins: access.AdminGate
     is_draining: Callable[[], bool]
     jobs: JobRuns
+    refreshes: RefreshWaits
+    repeats: Repeats
     dashboard: Mapping[str, dashboard.File]
 
     @property
