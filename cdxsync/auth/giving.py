@@ -4,7 +4,7 @@ import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
 
 from cdxsync.auth import canonical, grants, login, refresh
 from cdxsync.auth.grants import Holds
@@ -12,6 +12,7 @@ from cdxsync.auth.login import Asked, Dead, Step
 from cdxsync.base import clock
 from cdxsync.base.errors import Unauthenticated, Unavailable
 from cdxsync.hosts.admission import Caller
+from cdxsync.jobs import lease, schedule
 from cdxsync.store import audit
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.tables import Host
@@ -73,7 +74,7 @@ def answer(fleet: Fleet, caller: Caller, grant: str, reason: str, *, waited: boo
         life=life,
         newer=grants.given(host.id) != payload_id,
         refused=reason == REFUSED,
-        settled=waited or login.is_settled(at),
+        settled=waited or (login.is_settled(at) and not _is_refreshing(at)),
         dead=dead is not None,
         can_refresh=fleet.settings.server_refreshes and refresh.has_refresh_token(document.content) and not waited,
     )
@@ -86,7 +87,13 @@ def answer(fleet: Fleet, caller: Caller, grant: str, reason: str, *, waited: boo
     return Answer(step, payload_id, tokens={**given, "refresh_token": grant})
 
 
-def _note(host: Host, payload_id: int, reason: str, at: Any) -> None:
+def _is_refreshing(at: datetime) -> bool:
+    """Whether a server is at it, or was when it was cut off: what comes of it is to be waited for."""
+    row = lease.row_of(canonical.REFRESH_JOB)
+    return row.owner is not None and schedule.is_ahead(row.lease_until, at, schedule.LONGEST_LEASE_SECONDS)
+
+
+def _note(host: Host, payload_id: int, reason: str, at: datetime) -> None:
     stamp = clock.stamp(at)
     Host.update(api_calls=Host.api_calls + 1, last_seen_at=stamp, updated_at=stamp).where(Host.id == host.id).execute()
     grants.note(host, None, Holds.GRANT, payload_id, at)

@@ -103,7 +103,7 @@ def authenticate(grant: object) -> Host:
         if host is not None and hmac.compare_digest(str(host.api_key_sha256), str(row[1])):
             return host
     raise Unauthenticated(
-        "This refresh token is no grant of a host of this fleet, or the grant has ended. Run cdx, which fetches another",
+        "This refresh token is no grant of a host of this fleet, or it has ended. Run cdx, which fetches another",
         code="grant_invalid",
     )
 

@@ -100,7 +100,7 @@ class Asked:
     refused: bool
     """Whether an API has refused the token that the host has (`unauthorized_recovery`)."""
     settled: bool
-    """Whether a refresh was begun within the last minute."""
+    """Whether a refresh was made within the last minute."""
     dead: bool
     can_refresh: bool
     """Whether the server may refresh, and has not just been waited for."""
