@@ -11,6 +11,10 @@ from cdxsync.store.database import write
 from cdxsync.store.fleet import Fleet
 
 JOB = canonical.REFRESH_JOB
+LOOK_SECONDS = 3600
+"""At least so often the job looks whether a refresh is due."""
+LIMIT_SECONDS = 40
+"""For the call, and committing what came of it. After a crash the lease lasts so long."""
 EXPIRING = "expiring"
 REFUSED = "refused"
 """Why a host asks for a run: its token has not long to go, or an API has refused it."""

@@ -283,7 +283,7 @@ class RetrieveBody(Struct, frozen=True, kw_only=True):
     """Of the document that the host has."""
     digest: Digest
     """SHA-256 of the compact document that the host has."""
-    accepts: list[str] = []
+    accepts: tuple[str, ...] = ()
     """`grant`, when the host can live with one in place of the refresh token."""
     client_version: str | None = None
     """The Codex that the host runs."""
@@ -301,7 +301,7 @@ class StoreBody(Secret, frozen=True, kw_only=True):
 
     command: Literal["store"]
     auth: GivenDocument
-    accepts: list[str] = []
+    accepts: tuple[str, ...] = ()
     """`grant`, when the host can live with one in place of the refresh token."""
     client_version: str | None = None
     """The Codex that the host runs."""

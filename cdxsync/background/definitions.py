@@ -19,10 +19,6 @@ _log = logging.getLogger("cdxsync.jobs")
 RETENTION_JOB = "retention"
 DAY = 86400
 _SLACK_SECONDS = 30
-REFRESH_LOOK_SECONDS = 3600
-"""At least so often the job `refresh` looks whether one is due."""
-REFRESH_LIMIT_SECONDS = 40
-"""For the call, and committing what came of it. After a crash the lease lasts so long."""
 
 
 def _limit(*timeouts: float) -> int:
@@ -119,8 +115,8 @@ def specs(settings: Settings) -> tuple[Spec, ...]:
         Spec(
             rotation.JOB,
             "Refresh the canonical login ahead of expiry, and when a host asks.",
-            interval=REFRESH_LOOK_SECONDS,
-            time_limit=REFRESH_LIMIT_SECONDS,
+            interval=rotation.LOOK_SECONDS,
+            time_limit=rotation.LIMIT_SECONDS,
             run=_refresh_canonical,
             off=_no_refresh(settings),
         ),

@@ -13,7 +13,6 @@ from datetime import datetime
 from cdxsync.auth import canonical, login, refresh, rotation
 from cdxsync.auth.documents import AuthDocument
 from cdxsync.auth.refresh import IntentOutcome
-from cdxsync.background.definitions import REFRESH_LOOK_SECONDS
 from cdxsync.base import clock
 from cdxsync.base.errors import CdxsyncError, DatabaseAway, Failed, ServiceError
 from cdxsync.jobs import lease, schedule
@@ -32,14 +31,14 @@ def refresh_canonical(fleet: Fleet, cause: str, owner: str) -> Outcome:
     """Refresh the canonical document if `cause` or its age say so; plans the next look."""
     found = write(lambda: canonical.current(fleet))
     if found is None:
-        return Outcome("no document yet", next_in=REFRESH_LOOK_SECONDS)
+        return Outcome("no document yet", next_in=rotation.LOOK_SECONDS)
     document, at = found[1], clock.now()
     due = login.due_at(document, fleet.settings.refresh_ahead_seconds)
     if due is None:
-        return Outcome("the canonical document has no refresh token", next_in=REFRESH_LOOK_SECONDS)
+        return Outcome("the canonical document has no refresh token", next_in=rotation.LOOK_SECONDS)
     ended = login.dead(document.content)
     if ended is not None and cause != schedule.MANUAL:
-        return Outcome(login.message_of(ended), next_in=REFRESH_LOOK_SECONDS)
+        return Outcome(login.message_of(ended), next_in=rotation.LOOK_SECONDS)
     if not _is_wanted(document, cause, due, at):
         return _until_due(fleet, f"not due until {clock.stamp(due)}", document, at)
     return _spend(fleet, cause, owner, document)
@@ -56,8 +55,8 @@ def _is_wanted(document: AuthDocument, cause: str, due: datetime, at: datetime) 
 
 def _until_due(fleet: Fleet, result: str, document: AuthDocument, at: datetime) -> Outcome:
     due = login.due_at(document, fleet.settings.refresh_ahead_seconds)
-    left = (due - at).total_seconds() if due is not None else REFRESH_LOOK_SECONDS
-    return Outcome(result, next_in=min(max(left, 1.0), REFRESH_LOOK_SECONDS))
+    left = (due - at).total_seconds() if due is not None else rotation.LOOK_SECONDS
+    return Outcome(result, next_in=min(max(left, 1.0), rotation.LOOK_SECONDS))
 
 
 def _spend(fleet: Fleet, cause: str, owner: str, document: AuthDocument) -> Outcome:
@@ -68,7 +67,7 @@ def _spend(fleet: Fleet, cause: str, owner: str, document: AuthDocument) -> Outc
     except token_endpoint.LoginEnded as error:
         if rotation.end(intent, document, error.reason, error.message):
             _log.error("the fleet's login is dead: %s. %s", error.message, login.WHO_DOES_WHAT)
-        return Outcome(f"{error.message}. {login.WHO_DOES_WHAT}", next_in=REFRESH_LOOK_SECONDS)
+        return Outcome(f"{error.message}. {login.WHO_DOES_WHAT}", next_in=rotation.LOOK_SECONDS)
     except ServiceError as error:
         outcome = IntentOutcome.LOST if error.sent and error.status is None else IntentOutcome.FAILED
         message = error.message

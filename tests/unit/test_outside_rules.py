@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdxsync.auth import documents, refresh
+from cdxsync.auth import refresh
 from cdxsync.base import clock
 from cdxsync.codex import quota, versions
 from cdxsync.jobs import schedule
@@ -20,7 +20,7 @@ from cdxsync.store.fleet import Fleet
 from cdxsync.store.tables import Job
 from cdxsync.usage import pricing
 from cdxsync.usage.schemas import TokenTotals
-from tests.support.documents import jwt, make_auth
+from tests.support.documents import make_auth
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 JSON = st.recursive(
