@@ -4,9 +4,9 @@ import re
 
 import msgspec
 from bottle import HTTPResponse
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
-from cdxsync.api.schemas import Failure, Success
+from cdxsync.api.schemas import Failure, ProviderError, Success
 from cdxsync.base.errors import CdxsyncError, Invalid, TooManyRequests
 
 _NON_ASCII = re.compile(r"[^\x00-\x7f]")

@@ -90,6 +90,8 @@ class Route:
     answer: Any
     content: str
     errors: tuple[int, ...]
+    bare: bool
+    """The answer is the Struct itself, without the envelope."""
 
     @property
     def statuses(self) -> list[int]:
@@ -143,6 +145,7 @@ class Routes:
         answer: Any = None,
         content: str = JSON,
         errors: tuple[int, ...] = (),
+        bare: bool = False,
         caller: Caller | None = None,
     ) -> Callable[[Handler], Handler]:
         """Declare a route. The type of `data` is what the handler returns, where `answer` does not say it."""
@@ -163,6 +166,7 @@ class Routes:
                     answer=data,
                     content=content,
                     errors=errors,
+                    bare=bare,
                 )
             )
             return handler

@@ -97,9 +97,7 @@ def open_payload(fleet: Fleet, row: AuthPayload) -> AuthDocument:
     return document
 
 
-def replace(
-    fleet: Fleet, document: AuthDocument, *, source: str, host: Host | None, at: datetime | None = None
-) -> int:
+def replace(fleet: Fleet, document: AuthDocument, *, source: str, host: Host | None, at: datetime | None = None) -> int:
     """Store `document` as a new payload, as of `at`, and make it canonical; within the caller's write transaction.
 
     Payloads beyond `payload_history` are deleted, oldest first. Returns its id. Raises `Invalid` for a document with a

@@ -6,9 +6,12 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import datetime
 
+from msgspec import UNSET
+
 from cdxsync.auth import canonical, grants, login, refresh
 from cdxsync.auth.grants import Holds
 from cdxsync.auth.login import Asked, Dead, Step
+from cdxsync.auth.schemas import TokenAnswer
 from cdxsync.base import clock
 from cdxsync.base.errors import Unauthenticated, Unavailable
 from cdxsync.hosts.admission import Caller
@@ -30,7 +33,7 @@ class Answer:
 
     step: Step
     payload_id: int
-    tokens: dict[str, str] | None = None
+    tokens: TokenAnswer | None = None
     dead: Dead | None = None
 
 
@@ -83,8 +86,13 @@ def answer(fleet: Fleet, caller: Caller, grant: str, reason: str, *, waited: boo
         return Answer(step, payload_id, dead=dead)
     _note(host, payload_id, reason, at)
     tokens = refresh.tokens_of(document.content)
-    given = {name: tokens[name] for name in ("id_token", "access_token") if isinstance(tokens.get(name), str)}
-    return Answer(step, payload_id, tokens={**given, "refresh_token": grant})
+    id_token = tokens.get("id_token")
+    given = TokenAnswer(
+        access_token=str(tokens["access_token"]),
+        id_token=id_token if isinstance(id_token, str) else UNSET,
+        refresh_token=grant,
+    )
+    return Answer(step, payload_id, tokens=given)
 
 
 def _is_refreshing(at: datetime) -> bool:

@@ -30,6 +30,9 @@ def canonical(content: dict[str, Any]) -> AuthDocument:
     return documents.canonicalise(content, at=NOW, token_min_length=24)
 
 
+NOT_LISTED: list[Any] = [None, 1, {}, [], ["Grant"], [["grant"]]]
+
+
 def test_a_grant_is_of_its_key() -> None:
     one, two = grants.derive("cdx_" + "a" * 64), grants.derive("cdx_" + "b" * 64)
     assert one == grants.derive("cdx_" + "a" * 64) != two
@@ -69,7 +72,7 @@ def test_variants_in_memory_are_bounded() -> None:
 @pytest.mark.parametrize(
     ("body", "accepts"),
     [({"accepts": ["grant"]}, True), ({"accepts": ["more", "grant"]}, True), ({}, False), ({"accepts": "grant"}, False)]
-    + [({"accepts": value}, False) for value in (None, 1, {}, [], ["Grant"], [["grant"]])],
+    + [({"accepts": value}, False) for value in NOT_LISTED],
 )
 def test_who_accepts_a_grant(body: dict[str, Any], accepts: bool) -> None:
     assert grants.accepted(body) is accepts

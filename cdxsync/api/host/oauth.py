@@ -11,30 +11,39 @@ from bottle import HTTPResponse, request
 from cdxsync.api import envelope
 from cdxsync.api.observing import REQUEST_ID
 from cdxsync.api.routes import Caller, Context, Group, Routes
+from cdxsync.api.schemas import ProviderError
 from cdxsync.auth import giving, grants, rotation
 from cdxsync.auth.giving import Answer
 from cdxsync.auth.login import Step, message_of
+from cdxsync.auth.schemas import RevokeBody, Revoked, TokenAnswer, TokenBody
 from cdxsync.background import refresh_waits
 from cdxsync.base.errors import CdxsyncError, Invalid, Refused, TooManyRequests, Unauthenticated, Unavailable
 from cdxsync.hosts import admission
 from cdxsync.store import audit
 from cdxsync.store.database import write
 
-ROUTES = Routes(Group.HOSTS, Caller.HOST)
+ROUTES = Routes(Group.HOSTS, Caller.ANYONE)
 ENDED = "refresh_token_invalidated"
 """The code that makes Codex say that the login has ended."""
 
 
-@ROUTES.post("/oauth/token", "Fetch a fresh access token for a grant", errors=(422,))
+@ROUTES.post(
+    "/oauth/token",
+    "Fetch a fresh access token for a grant",
+    body=TokenBody,
+    answer=TokenAnswer,
+    bare=True,
+    errors=(401, 429, 422),
+)
 def token(context: Context) -> HTTPResponse:
     """Answers Codex's refresh with the canonical access token, once that is fresh."""
     try:
-        return _json(_token(context, context.body()))
+        return envelope.bare(_token(context, context.body()))
     except CdxsyncError as error:
         return _failure(error)
 
 
-def _token(context: Context, body: dict[str, Any]) -> dict[str, str]:
+def _token(context: Context, body: dict[str, Any]) -> TokenAnswer:
     if body.get("grant_type") not in (None, "refresh_token"):
         raise Invalid({"grant_type": ["must be refresh_token"]})
     grant, reason = _text(body.get("refresh_token")), _text(body.get("refresh_reason"))
@@ -62,7 +71,14 @@ def _ask(context: Context, caller: admission.Caller, grant: str, reason: str, *,
         raise changed.answer from None
 
 
-@ROUTES.post("/oauth/revoke", "Note that a host has logged out; ends nothing of the provider's", errors=(422,))
+@ROUTES.post(
+    "/oauth/revoke",
+    "Note that a host has logged out; ends nothing of the provider's",
+    body=RevokeBody,
+    answer=Revoked,
+    bare=True,
+    errors=(401, 429),
+)
 def revoke(context: Context) -> HTTPResponse:
     """Takes what Codex sends when it logs out. No token ends: the login is the fleet's."""
     try:
@@ -72,7 +88,7 @@ def revoke(context: Context) -> HTTPResponse:
             audit.note("oauth.revoke", actor=audit.host_actor(caller), fqdn=caller.fqdn)
         else:
             context.guard.refused("A token that is no grant was to be revoked; it was not", None)
-        return _json({})
+        return envelope.bare(Revoked())
     except CdxsyncError as error:
         return _failure(error)
 
@@ -81,18 +97,17 @@ def _text(value: object) -> str:
     return value.strip() if isinstance(value, str) else ""
 
 
-def _json(data: dict[str, str]) -> HTTPResponse:
-    return HTTPResponse(envelope.encode(data), 200, envelope.HEADERS)
-
-
 def _failure(error: CdxsyncError) -> HTTPResponse:
     """The error with Codex's member; what refuses the host is 401 here, as Codex tries everything else again."""
     final = isinstance(error, Unauthenticated | Refused)
-    members: dict[str, Any] = {"error": {"code": ENDED if final else error.code, "message": error.message}}
-    if isinstance(error, Invalid):
-        members["errors"] = error.errors
-    status = 401 if final else error.http_status
-    response = envelope.failure(status, error.code, error.message, request.environ[REQUEST_ID], **members)
+    response = envelope.failure(
+        401 if final else error.http_status,
+        error.code,
+        error.message,
+        request.environ[REQUEST_ID],
+        errors=error.errors if isinstance(error, Invalid) else None,
+        error=ProviderError(code=ENDED if final else error.code, message=error.message),
+    )
     if isinstance(error, TooManyRequests):
         response.set_header("Retry-After", str(error.retry_after))
     elif error.code == "refresh_pending":
