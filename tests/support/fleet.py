@@ -33,7 +33,7 @@ BASE_ENVIRONMENT = {
     "GITHUB_API_URL": "",
     "CHATGPT_BASE_URL": "",
     "CDXSYNC_RUNNER": "off",
-    "CDXSYNC_TOKEN_URL": "",
+    "CDXSYNC_REFRESH": "hosts",
 }  # tests call nobody by themselves
 
 
