@@ -3,7 +3,7 @@
 Everything here answers from the database; only jobs call services.
 """
 
-from cdxsync.auth import canonical, login, refresh, rotation, runner
+from cdxsync.auth import canonical, grants, login, refresh, rotation, runner
 from cdxsync.background import definitions
 from cdxsync.background.schemas import BackgroundReport, Notice
 from cdxsync.base import clock
@@ -80,6 +80,14 @@ def warnings(fleet: Fleet, jobs: list[JobStatus]) -> list[Notice]:
     ended = login.dead(found[1].content) if found is not None else None
     if ended is not None:
         warn("login_dead", login.message_of(ended))
+    if found is not None and fleet.settings.server_refreshes and grants.applies_to(found[1]):
+        holding = grants.counts()["login"]
+        if holding:
+            hosts = "1 host holds" if holding == 1 else f"{holding} hosts hold"
+            warn(
+                "login_held",
+                f"{hosts} the real refresh token, and can end the fleet's login; a run of a new cdx ends that",
+            )
     if fleet.settings.refresh == "server" and not fleet.settings.token_url:
         warn("refresh_off", "refresh is server, but token_url is empty: hosts refresh, and can lose the login")
     for job in jobs:

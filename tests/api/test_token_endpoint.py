@@ -12,7 +12,7 @@ import pytest
 from tests.support.calls import OLD, ZERO, logs
 from tests.support.documents import plain_digest, with_auths
 from tests.support.engines import Engine
-from tests.support.fleet import Client, Fleet, running_fleet
+from tests.support.fleet import Client, Fleet, run_cli, running_fleet
 from tests.support.provider import Provider, running_provider
 from tests.support.together import until
 from tests.support.upstream import job
@@ -352,3 +352,35 @@ def test_what_is_wrong_in_a_request(served: Fleet) -> None:
         for body in ({}, {"refresh_token": 7}, {"refresh_token": "cdxr_" + "é" * 400}):
             answer = codex.call("POST", "/oauth/token", json=body)
             assert (answer.status_code, answer.json()["code"]) == (401, "grant_invalid")
+
+
+def test_hosts_that_hold_the_real_token_are_counted(served: Fleet, provider: Provider) -> None:
+    login = provider.login()
+    served.upload(login)
+
+    def held() -> list[str]:
+        warnings = served.admin_call("GET", "/admin/overview")["warnings"]
+        return [warning["message"] for warning in warnings if warning["code"] == "login_held"]
+
+    with served.client(served.key("a.example.net")) as host, served.client(certificate="admin") as admin:
+        assert held() == []
+        host.auth(last_refresh=OLD, digest=ZERO)
+        assert host.auth(last_refresh=OLD, digest=plain_digest(with_auths(login))).json()["data"]["status"] == "valid"
+        assert held()[0].startswith("1 host holds")
+        assert fetch(host)["status"] == "outdated"
+        assert held() == []
+        metrics = admin.call("GET", "/metrics").text
+    assert 'cdxsync_login_holders{holds="grant"} 1.0' in metrics
+    assert "cdxsync_login_dead 0.0" in metrics
+
+
+def test_doctor_tries_the_way_to_the_provider(served: Fleet, provider: Provider) -> None:
+    def found(**env: str) -> dict[str, Any]:
+        done = run_cli("--home", str(served.home), "--json", "doctor", check=False, env=served.env | env)
+        return next(one for one in json.loads(done.stdout)["checks"] if one["check"] == "token-endpoint")
+
+    assert found()["level"] == "ok"
+    assert provider.refreshes == 0
+    away = found(CDXSYNC_TOKEN_URL="http://127.0.0.1:9/oauth/token")
+    assert (away["level"], 'refresh = "hosts"' in away["mend"]) == ("fail", True)
+    assert "hosts refresh" in found(CDXSYNC_REFRESH="hosts")["text"]

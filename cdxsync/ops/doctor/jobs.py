@@ -13,6 +13,7 @@ _MENDS = {
     "runner_failed": "cdxsync runner run   to check again; if that fails, on a host: cdx login",
     "refresh_lost": "cdx login   on a host, if the next refresh fails",
     "login_dead": "cdx login   on a host",
+    "login_held": "run cdx on the hosts: it updates itself",
     "refresh_off": "set token_url, or refresh to hosts; see cdxsync.toml(5)",
     "refresh_open": "cdxsync jobs run refresh",
     "job_failed": "cdxsync jobs list",
