@@ -159,7 +159,9 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
 
 def _operation(route: Route) -> dict[str, Any]:
     content: dict[str, Any] = {route.content: {"schema": {"type": "string"}}}
-    if route.content == JSON:
+    if route.bare:
+        content = {JSON: {"schema": reference_to(route.answer)}}
+    elif route.content == JSON:
         envelope = {"status": {"const": "ok"}, "data": reference_to(route.answer)}
         content = {JSON: {"schema": {"type": "object", "properties": envelope, "required": ["status", "data"]}}}
     responses: dict[str, Any] = {"200": {"description": "Done.", "content": content}}
@@ -297,7 +299,14 @@ def _section(route: Route) -> list[str]:
     lines += [f"Needs {CALLERS[route.caller][0]}. Errors: {', '.join(map(str, route.statuses))}.", ""]
     lines += _parameter_rows("Query", route.query) + _parameter_rows("Headers", route.headers)
     lines += _part("Body", route.body) if route.body is not None else []
-    return [*lines, *(_part("`data`", route.answer) if route.content == JSON else [f"Answer: {route.content}.", ""])]
+    return [
+        *lines,
+        *(
+            _part("Answer" if route.bare else "`data`", route.answer)
+            if route.content == JSON
+            else [f"Answer: {route.content}.", ""]
+        ),
+    ]
 
 
 USED_ONCE = _used_once()

@@ -9,6 +9,7 @@ from bottle import request
 
 from cdxsync.api import access_log, bodies, dashboard, same_origin
 from cdxsync.api.observing import ACTOR
+from cdxsync.auth import grants
 from cdxsync.base import texts
 from cdxsync.base.errors import CdxsyncError, NotFound, Refused, TooManyRequests, Unauthenticated
 from cdxsync.hosts import admission
@@ -18,6 +19,7 @@ from cdxsync.security.revocation import Revocations
 from cdxsync.security.throttle import Throttle, source_of
 from cdxsync.store import audit
 from cdxsync.store.fleet import Fleet
+from cdxsync.store.tables import Host
 from cdxsync.views.schemas import ClientCertificate
 
 Answer = TypeVar("Answer")
@@ -134,13 +136,24 @@ class HostGate:
 
         Raises `Unauthenticated`, `Refused` or `TooManyRequests`.
         """
-        guard = self._guard
-        address = client_address(guard.fleet)
         try:
             key = api_key()
             host = admission.authenticate(key)
         except Unauthenticated as error:
-            raise guard.failed(error) from None
+            raise self._guard.failed(error) from None
+        return self._admit(host, str(key), force=force, memory=self._memory)
+
+    def admit_grant(self, grant: str) -> Caller:
+        """The host that calls with its grant, by the rules of `admit`; it has shown no key. Raises as that does."""
+        try:
+            host = grants.authenticate(grant)
+        except Unauthenticated as error:
+            raise self._guard.failed(error) from None
+        return self._admit(host, "", force=False, memory=None)
+
+    def _admit(self, host: Host, key: str, *, force: bool, memory: admission.Memory | None) -> Caller:
+        guard = self._guard
+        address = client_address(guard.fleet)
         request.environ[ACTOR] = audit.host_actor(host)
         wait = guard.throttle.called(host.id)
         if wait is not None:
@@ -153,7 +166,7 @@ class HostGate:
             guard.refused(error.message, host)
             admission.note_blocked(host)
             raise
-        return Caller(host.id, host.fqdn, str(key), host.api_key_sha256, str(address), self._memory)
+        return Caller(host.id, host.fqdn, key, host.api_key_sha256, str(address), memory)
 
     def run(self, work: Callable[[Caller, bytes], Answer]) -> Answer:
         """Let the host pass, read the body, and do `work`, which writes and begins that with `Caller.row`.

@@ -18,6 +18,8 @@ from cdxsync.api import (
 )
 from cdxsync.api.job_runs import JobRuns
 from cdxsync.api.observing import ACTOR, REQUEST_ID, Observed
+from cdxsync.auth.giving import Repeats
+from cdxsync.background.refresh_waits import RefreshWaits
 from cdxsync.base.errors import CdxsyncError, code_of_status
 from cdxsync.security.revocation import Revocations
 from cdxsync.security.throttle import Throttle
@@ -63,6 +65,8 @@ def assemble(fleet: Fleet, revocations: Revocations | None, is_draining: Callabl
         admins=gate,
         is_draining=is_draining,
         jobs=JobRuns(settings),
+        refreshes=RefreshWaits(settings),
+        repeats=Repeats(),
         dashboard=dashboard.read_files(),
     )
     for route in ROUTES:

@@ -4,14 +4,14 @@ import re
 
 import msgspec
 from bottle import HTTPResponse
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
-from cdxsync.api.schemas import Failure, Success
+from cdxsync.api.schemas import Failure, ProviderError, Success
 from cdxsync.base.errors import CdxsyncError, Invalid, TooManyRequests
 
 _NON_ASCII = re.compile(r"[^\x00-\x7f]")
 _ENCODER = msgspec.json.Encoder()
-_HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 def encode(value: object) -> bytes:
@@ -28,16 +28,26 @@ def _escape(match: re.Match[str]) -> str:
 
 def answer(data: object) -> HTTPResponse:
     """A success with its `data`."""
-    return HTTPResponse(encode(Success(data=data)), 200, _HEADERS)
+    return bare(Success(data=data))
+
+
+def bare(body: object) -> HTTPResponse:
+    """A success that is `body` alone, as programs of others need it."""
+    return HTTPResponse(encode(body), 200, HEADERS)
 
 
 def failure(
-    status: int, code: str, message: str, request_id: str, errors: dict[str, list[str]] | None = None
+    status: int,
+    code: str,
+    message: str,
+    request_id: str,
+    errors: dict[str, list[str]] | None = None,
+    error: ProviderError | UnsetType = UNSET,
 ) -> HTTPResponse:
     """An error with its code for programs, its message for people, and the request's id."""
     wrong = UNSET if errors is None else errors
-    body = Failure(code=code, message=message, errors=wrong, request_id=request_id)
-    headers = dict(_HEADERS)
+    body = Failure(code=code, message=message, errors=wrong, error=error, request_id=request_id)
+    headers = dict(HEADERS)
     if status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="cdxsync"'
     if status == 503:

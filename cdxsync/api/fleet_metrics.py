@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cdxsync.auth import canonical
+from cdxsync.auth import canonical, grants, login
 from cdxsync.background import definitions
 from cdxsync.base import clock, metrics
 from cdxsync.base.errors import CdxsyncError, DatabaseAway
@@ -14,6 +14,7 @@ from cdxsync.jobs import lease
 from cdxsync.ops import homes
 from cdxsync.security import pki
 from cdxsync.store import driver_errors
+from cdxsync.store.database import write
 from cdxsync.store.driver_errors import translated
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.tables import Job
@@ -51,7 +52,7 @@ class _Fleet:
         up = 1
         try:
             with translated():
-                yield from [*self._hosts(), *self._canonical(), *self._jobs()]
+                yield from [*self._hosts(), *self._canonical(), *self._login(), *self._jobs()]
         except (DatabaseAway, *driver_errors.known) as error:  # type: ignore[misc]  # mypy does not see a tuple of types
             _log.error("the fleet's metrics cannot be read: %s", error)
             up = 0
@@ -78,6 +79,17 @@ class _Fleet:
             yield GaugeMetricFamily(
                 "cdxsync_canonical_age_seconds", "Time since the canonical document was refreshed.", age.total_seconds()
             )
+
+    def _login(self) -> Iterator["Metric"]:
+        from prometheus_client.core import GaugeMetricFamily
+
+        found = write(lambda: canonical.current(self._fleet))
+        dead = found is not None and login.dead(found[1].content) is not None
+        yield GaugeMetricFamily("cdxsync_login_dead", "Whether the provider has ended the login.", value=int(dead))
+        holders = GaugeMetricFamily("cdxsync_login_holders", "Active hosts by what they hold.", labels=["holds"])
+        for holds, count in grants.counts().items():
+            holders.add_metric([holds], count)
+        yield holders
 
     def _jobs(self) -> Iterator["Metric"]:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily

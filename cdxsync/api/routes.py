@@ -9,6 +9,8 @@ from bottle import Bottle, HTTPResponse
 
 from cdxsync.api import access, bodies, dashboard, envelope
 from cdxsync.api.job_runs import JobRuns
+from cdxsync.auth.giving import Repeats
+from cdxsync.background.refresh_waits import RefreshWaits
 from cdxsync.store.fleet import Fleet
 
 JSON = "application/json"
@@ -55,6 +57,8 @@ class Context:
     admins: access.AdminGate
     is_draining: Callable[[], bool]
     jobs: JobRuns
+    refreshes: RefreshWaits
+    repeats: Repeats
     dashboard: Mapping[str, dashboard.File]
 
     @property
@@ -86,6 +90,8 @@ class Route:
     answer: Any
     content: str
     errors: tuple[int, ...]
+    bare: bool
+    """The answer is the Struct itself, without the envelope."""
 
     @property
     def statuses(self) -> list[int]:
@@ -139,6 +145,7 @@ class Routes:
         answer: Any = None,
         content: str = JSON,
         errors: tuple[int, ...] = (),
+        bare: bool = False,
         caller: Caller | None = None,
     ) -> Callable[[Handler], Handler]:
         """Declare a route. The type of `data` is what the handler returns, where `answer` does not say it."""
@@ -159,6 +166,7 @@ class Routes:
                     answer=data,
                     content=content,
                     errors=errors,
+                    bare=bare,
                 )
             )
             return handler

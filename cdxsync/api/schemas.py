@@ -12,6 +12,13 @@ class Success(Struct, frozen=True, kw_only=True):
     data: Any
 
 
+class ProviderError(Struct, frozen=True, kw_only=True):
+    """An error as OpenAI's token endpoint has it."""
+
+    code: str
+    message: str
+
+
 class Failure(Struct, frozen=True, kw_only=True):
     """An answer to what was not done."""
 
@@ -22,6 +29,8 @@ class Failure(Struct, frozen=True, kw_only=True):
     """For people."""
     errors: dict[str, list[str]] | UnsetType = UNSET
     """What is wrong with each field; with 422 only."""
+    error: ProviderError | UnsetType = UNSET
+    """For Codex; of `/oauth/token` and `/oauth/revoke` only."""
     request_id: str
 
 

@@ -5,12 +5,12 @@ A payload row never changes, so a process opens, checks and caches each once.
 
 import functools
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import msgspec
 
-from cdxsync.auth import documents
+from cdxsync.auth import documents, grants
 from cdxsync.auth.documents import AuthDocument
 from cdxsync.auth.schemas import Canonical, CanonicalShown
 from cdxsync.base import clock, jsontext
@@ -25,6 +25,9 @@ from cdxsync.store.sealing import UnknownKey
 from cdxsync.store.tables import AuthEntry, AuthPayload, Host
 
 POINTER = "canonical_payload_id"
+REFRESH_JOB = "refresh"
+"""The job that refreshes the canonical document, where the server does that."""
+REFRESH_SOURCE = "refresh"
 RUNNER_JOB = "runner"
 """The job that checks a new document; it runs in the background, after the answer."""
 _IDENTITY = Prepared(
@@ -94,16 +97,21 @@ def open_payload(fleet: Fleet, row: AuthPayload) -> AuthDocument:
     return document
 
 
-def replace(fleet: Fleet, document: AuthDocument, *, source: str, host: Host | None) -> int:
-    """Store `document` as a new payload and make it canonical; within the caller's write transaction. Returns its id.
+def replace(fleet: Fleet, document: AuthDocument, *, source: str, host: Host | None, at: datetime | None = None) -> int:
+    """Store `document` as a new payload, as of `at`, and make it canonical; within the caller's write transaction.
 
-    Payloads beyond `payload_history` are deleted, oldest first.
+    Payloads beyond `payload_history` are deleted, oldest first. Returns its id. Raises `Invalid` for a document with a
+    grant for its refresh token: what the fleet lives on must never be replaced by that.
     """
-    at = clock.stamp(clock.now())
-    payload_id = insert(fleet, document, source=source, source_host=host.id if host is not None else None, at=at)
+    if grants.in_document(document.content) is not None:
+        raise Invalid(grants.FIELD_PROBLEM)
+    stamp = clock.stamp(at or clock.now())
+    payload_id = insert(fleet, document, source=source, source_host=host.id if host is not None else None, at=stamp)
     named_values.put(POINTER, str(payload_id))
     if source != "runner":
         lease.mark(RUNNER_JOB, "new_document")
+    if source != REFRESH_SOURCE and fleet.settings.server_refreshes:
+        lease.mark(REFRESH_JOB, "new_document")
     drop_old(fleet.settings.payload_history)
     return payload_id
 

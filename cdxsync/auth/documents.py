@@ -100,6 +100,19 @@ def canonicalise(document: object, *, at: datetime, token_min_length: int) -> Au
     )
 
 
+def with_refresh_token(document: AuthDocument, refresh_token: str) -> AuthDocument:
+    """The document with another `tokens.refresh_token`, in the same place; for one that has a refresh token."""
+    content = {**document.content, "tokens": {**document.content["tokens"], "refresh_token": refresh_token}}
+    return AuthDocument(
+        content=content,
+        last_refresh=document.last_refresh,
+        instant=document.instant,
+        body=jsontext.plain(content),
+        digest=digest_of(content),
+        digests=frozenset(_equivalent_digests(content, _synthesise(content))),
+    )
+
+
 def _equivalent_digests(content: dict[str, Any], synthesised: dict[str, Any] | None) -> list[str]:
     forms = [content]
     if content["auths"] == synthesised:

@@ -9,11 +9,11 @@ from typing import Any, Literal, cast
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from cdxsync.auth import canonical, documents, history, runner, sync
+from cdxsync.auth import canonical, documents, grants, history, login, runner, sync
 from cdxsync.auth.documents import AuthDocument
-from cdxsync.auth.schemas import AuthAnswer, AuthStatus, RetrieveBody
+from cdxsync.auth.schemas import AuthAnswer, AuthStatus, LoginState, RetrieveBody
 from cdxsync.base import clock, texts
-from cdxsync.base.errors import Invalid, Refused
+from cdxsync.base.errors import CdxsyncError, Invalid
 from cdxsync.base.fields import Fields
 from cdxsync.base.settings import Settings
 from cdxsync.codex import quota, versions
@@ -67,8 +67,9 @@ def run(fleet: Fleet, caller: Caller, given: Mapping[str, Any], reported: Report
     except Invalid:
         write(lambda: _count(caller, reported, at))
         raise
-    answer = write(lambda: _exchange(fleet, caller, reported, request, at))
-    if isinstance(answer, Refused):
+    accepts = grants.accepted(given)
+    answer = write(lambda: _exchange(fleet, caller, reported, request, at, accepts=accepts))
+    if isinstance(answer, CdxsyncError):
         raise answer
     return answer
 
@@ -115,10 +116,17 @@ def _count(caller: Caller, reported: Reported, at: datetime) -> Host:
 
 
 def _exchange(
-    fleet: Fleet, caller: Caller, reported: Reported, request: RetrieveBody | AuthDocument, at: datetime
-) -> AuthAnswer | Refused:
+    fleet: Fleet,
+    caller: Caller,
+    reported: Reported,
+    request: RetrieveBody | AuthDocument,
+    at: datetime,
+    *,
+    accepts: bool,
+) -> AuthAnswer | CdxsyncError:
     host = _count(caller, reported, at)
-    if isinstance(request, AuthDocument) and (refusal := admission.permit_refusal(host, "store_auth")):
+    returned = isinstance(request, AuthDocument) and grants.in_document(request.content) is not None
+    if isinstance(request, AuthDocument) and not returned and (refusal := admission.permit_refusal(host, "store_auth")):
         # Not raised: the call counts, and the audit row stays.
         canonical_id, document = canonical.current(fleet) or (None, None)
         outcome = _Outcome("refused", canonical_id, document)
@@ -126,11 +134,18 @@ def _exchange(
         _record("auth.store", outcome, request, actor=audit.host_actor(host), host=host, more=more)
         return refusal
     summary = HostSummary.of(host)
+    grant = grants.derive(caller.api_key) if accepts and fleet.settings.server_refreshes else None
     if isinstance(request, RetrieveBody):
-        outcome = _retrieve(fleet, request, host)
+        outcome = _retrieve(fleet, request, host, grant)
+    elif returned:
+        outcome = _take_back(fleet, request, host, grant, own=grants.derive(caller.api_key))
+        if outcome.document is None:
+            return Invalid(grants.FIELD_PROBLEM)
     else:
-        outcome = _store(fleet, request, host=host, source="host", actor=audit.host_actor(host), force=False)
+        actor = audit.host_actor(host)
+        outcome = _store(fleet, request, host=host, source="host", actor=actor, force=False, grant=grant)
     _note_host_state(host, request, outcome, at)
+    _note_given(host, caller, request, outcome, at)
     return outcome.answer(
         fleet.settings,
         summary,
@@ -138,6 +153,7 @@ def _exchange(
         token_usage_month=reports.host_month_totals(at, host),
         versions=versions.current(_wrapper_sha256(fleet, caller, host.fqdn)),
         chatgpt_usage=quota.for_host(fleet.settings, at),
+        login=login.describe(fleet.settings, outcome.document) if accepts else UNSET,
     )
 
 
@@ -162,11 +178,17 @@ def _wrapper_sha256(fleet: Fleet, caller: Caller, fqdn: str) -> str:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """The decision, and the canonical document after it."""
+    """The decision, with the canonical document after it, and the grant that its host gets in it, if any."""
 
     status: str
     payload_id: int | None
     document: AuthDocument | None
+    grant: str | None = None
+
+    @property
+    def shown(self) -> AuthDocument | None:
+        """The canonical document as the host gets it."""
+        return _as_shown(self.payload_id, self.document, self.grant)
 
     def answer(
         self,
@@ -177,16 +199,17 @@ class _Outcome:
         token_usage_month: TokenTotals | None,
         versions: Versions,
         chatgpt_usage: QuotaSummary | UnsetType = UNSET,
+        login: LoginState | UnsetType = UNSET,
     ) -> AuthAnswer:
         """The answer; what of it depends on the status, by `docs/protocol.md 4.4`."""
-        document = self.document
-        returned = document if self.status in sync.RETURNS_DOCUMENT else None
+        document, shown = self.document, self.shown
+        returned = shown if self.status in sync.RETURNS_DOCUMENT else None
         is_store = isinstance(self.status, sync.StoreStatus) and document is not None
         return AuthAnswer(
             status=cast(AuthStatus, str(self.status)),
             action="store" if self.status in sync.ASKS_TO_STORE else UNSET,
             canonical_last_refresh=document.last_refresh if document else None,
-            canonical_digest=document.digest if document else None,
+            canonical_digest=shown.digest if shown else None,
             runner_applied=False if is_store else UNSET,
             validation=runner.validation_of(settings, document) if is_store and document is not None else UNSET,
             auth=UNSET if returned is None else msgspec.Raw(returned.body),
@@ -195,24 +218,53 @@ class _Outcome:
             token_usage_month=token_usage_month,
             versions=versions,
             chatgpt_usage=chatgpt_usage,
+            login=login,
         )
 
 
-def _retrieve(fleet: Fleet, claim: RetrieveBody, host: Host) -> _Outcome:
+def _as_shown(payload_id: int | None, document: AuthDocument | None, grant: str | None) -> AuthDocument | None:
+    if grant is None or document is None or payload_id is None or not grants.applies_to(document):
+        return document
+    return grants.variant(payload_id, document, grant)
+
+
+def _retrieve(fleet: Fleet, claim: RetrieveBody, host: Host, grant: str | None) -> _Outcome:
     payload_id, document = canonical.current(fleet) or (None, None)
-    outcome = _Outcome(sync.decide_retrieve(claim.instant, claim.digest, document), payload_id, document)
+    shown = _as_shown(payload_id, document, grant)
+    status = sync.decide_retrieve(claim.instant, claim.digest, shown)
+    outcome = _Outcome(status, payload_id, document, grant)
     _record("auth.retrieve", outcome, claim, actor=audit.host_actor(host), host=host)
     return outcome
 
 
+def _take_back(fleet: Fleet, incoming: AuthDocument, host: Host, grant: str | None, *, own: str) -> _Outcome:
+    """The answer to a stored document with a grant in it, whosever: it is never taken, whatever its date."""
+    payload_id, document = canonical.current(fleet) or (None, None)
+    shown = _as_shown(payload_id, document, grant)
+    unchanged = shown is not None and incoming.instant == shown.instant and incoming.same_content(shown)
+    status = sync.StoreStatus.UNCHANGED if unchanged else sync.StoreStatus.OUTDATED
+    outcome = _Outcome(status, payload_id, document, grant)
+    whose = "own" if grants.in_document(incoming.content) == own else "foreign"
+    more = {"client_version": host.client_version, "grant": whose}
+    _record("auth.store", outcome, incoming, actor=audit.host_actor(host), host=host, more=more)
+    return outcome
+
+
 def _store(
-    fleet: Fleet, incoming: AuthDocument, *, host: Host | None, source: str, actor: str, force: bool
+    fleet: Fleet,
+    incoming: AuthDocument,
+    *,
+    host: Host | None,
+    source: str,
+    actor: str,
+    force: bool,
+    grant: str | None = None,
 ) -> _Outcome:
     payload_id, document = canonical.current(fleet) or (None, None)
     status = sync.decide_store(incoming, document, force=force)
     if status is sync.StoreStatus.UPDATED:
         payload_id, document = canonical.replace(fleet, incoming, source=source, host=host), incoming
-    outcome = _Outcome(status, payload_id, document)
+    outcome = _Outcome(status, payload_id, document, grant)
     more: dict[str, Any] = {"client_version": host.client_version if host else None}
     if force:
         more["forced"] = True
@@ -262,6 +314,23 @@ def _note_host_state(host: Host, request: RetrieveBody | AuthDocument, outcome: 
             HostAuthState.insert(host=host.id, payload=payload, seen_digest=digest, seen_at=stamp).execute()
 
 
+def _note_given(
+    host: Host, caller: Caller, request: RetrieveBody | AuthDocument, outcome: _Outcome, at: datetime
+) -> None:
+    """Keep what the host has of the canonical login after this call, where the call tells."""
+    if outcome.status not in sync.HOLDS_CANONICAL | sync.RETURNS_DOCUMENT:
+        if outcome.grant is not None:
+            grants.renew(host, caller.api_key, at)
+        return
+    held = outcome.shown
+    if outcome.status == sync.StoreStatus.UNCHANGED and isinstance(request, AuthDocument):
+        held = request
+    has_grant = held is not None and grants.in_document(held.content) is not None
+    holds = grants.Holds.GRANT if has_grant else grants.Holds.LOGIN
+    api_key = caller.api_key if outcome.grant is not None else None
+    grants.note(host, api_key, holds, outcome.payload_id, at)
+
+
 def upload(fleet: Fleet, document: object, *, host: Host | None, actor: str, force: bool = False) -> AuthAnswer:
     """Store an admin's document, for the fleet or in a host's name (`docs/protocol.md 11.5`).
 
@@ -270,6 +339,8 @@ def upload(fleet: Fleet, document: object, *, host: Host | None, actor: str, for
     """
     at = clock.now()
     incoming = _read_document(fleet, document, at)
+    if grants.in_document(incoming.content) is not None:
+        raise Invalid(grants.FIELD_PROBLEM)
 
     def work() -> AuthAnswer:
         if host is not None:

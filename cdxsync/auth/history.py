@@ -137,7 +137,7 @@ def rollback(fleet: Fleet, payload_id: int | None, *, actor: str) -> RolledBack:
 def redated(fleet: Fleet, document: AuthDocument) -> AuthDocument:
     """A copy of `document` that is newer than every other one; within a write transaction. Raises `Conflict`."""
     at = clock.now()
-    latest = max(Instant.of(at), Instant(_latest_known().microseconds + 1))
+    latest = max(Instant.of(at), Instant(latest_known().microseconds + 1))
     last_refresh = clock.rfc3339(latest)
     try:
         clock.check_document_date(last_refresh, at)
@@ -151,7 +151,8 @@ def redated(fleet: Fleet, document: AuthDocument) -> AuthDocument:
     return documents.canonicalise(content, at=at, token_min_length=fleet.settings.token_min_length)
 
 
-def _latest_known() -> Instant:
+def latest_known() -> Instant:
+    """The latest date of a document that the fleet has kept or a host was seen with."""
     kept = int(AuthPayload.select(fn.MAX(AuthPayload.last_refresh_us)).scalar() or 0)
     rows = Host.select(Host.last_refresh).where(Host.last_refresh.is_null(False)).distinct()
     instants = [clock.parse_rfc3339(str(row.last_refresh)).microseconds for row in rows] + [kept]

@@ -1,19 +1,18 @@
-"""Refreshing the canonical document by the server: when, and the intent that is written ahead of it.
+"""What tokens say of themselves, and the intents that are written before a refresh token may be spent.
 
-A provider that rotates refresh tokens takes each once. So one process of all servers refreshes at a time (it holds the
-runner's lease), and writes an intent before Codex may use up the token. The intent is closed in the transaction that
-stores the outcome; one that stays open is from a killed server.
+A provider that rotates refresh tokens takes each once. So one process of the fleet of servers refreshes at a time (it
+holds the lease of the job `refresh`, or of the runner where hosts refresh), and writes an intent first. The intent is
+closed in the transaction that stores the outcome; one that stays open is from a killed server.
 """
 
 import base64
 import binascii
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from cdxsync.auth.documents import AuthDocument
 from cdxsync.base import clock
 from cdxsync.store import audit
 from cdxsync.store.database import write
@@ -67,10 +66,18 @@ def expires_at(content: Mapping[str, Any]) -> datetime | None:
 
 def expiry_of(token: object) -> datetime | None:
     """When a JWT expires, by its claim `exp`; None for anything else, or one that does not say."""
-    expires = claims_of(token).get("exp")
-    if not isinstance(expires, int) or isinstance(expires, bool) or not 0 <= expires <= _EPOCH_END:
+    return _moment(claims_of(token).get("exp"))
+
+
+def issued_at(token: object) -> datetime | None:
+    """When a JWT was issued, by its claim `iat`; None as with `expiry_of`."""
+    return _moment(claims_of(token).get("iat"))
+
+
+def _moment(seconds: object) -> datetime | None:
+    if not isinstance(seconds, int) or isinstance(seconds, bool) or not 0 <= seconds <= _EPOCH_END:
         return None
-    return datetime.fromtimestamp(expires, UTC)
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def has_refresh_token(content: Mapping[str, Any]) -> bool:
@@ -79,36 +86,14 @@ def has_refresh_token(content: Mapping[str, Any]) -> bool:
     return isinstance(token, str) and bool(token.strip())
 
 
-def due_at(document: AuthDocument, ahead_seconds: int) -> datetime | None:
-    """When the server refreshes it: `ahead_seconds` before expiry, but not before half of its life is over.
-
-    None when it cannot be refreshed.
-    """
-    expires = expires_at(document.content)
-    if expires is None or not has_refresh_token(document.content):
-        return None
-    begun = datetime.fromtimestamp(document.instant.microseconds / 1_000_000, UTC)
-    life = max(expires - begun, timedelta(0))
-    return expires - min(timedelta(seconds=ahead_seconds), life / 2)
-
-
-def with_expired_token(content: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy whose access token says that it has expired, so that Codex refreshes before it makes a request.
-
-    Codex refreshes by `exp` alone (it cannot check the signature). The token has no other use: no provider accepts it.
-    """
-    tokens = dict(tokens_of(content))
-    header, _, rest = str(tokens["access_token"]).partition(".")
-    claims = {**claims_of(tokens["access_token"]), "exp": 1}
-    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
-    tokens["access_token"] = f"{header}.{payload}.{rest.partition('.')[2]}"
-    return {key: value for key, value in content.items() if key != "auths"} | {"tokens": tokens}
-
-
 def intend(digest: str, owner: str) -> int:
-    """Write the intent: the refresh token of the document `digest` may be used up from now on; returns its id."""
-    stamp = clock.stamp(clock.now())
-    return write(lambda: int(RefreshIntent.insert(digest=digest, owner=owner, started_at=stamp).execute()))
+    """Write ahead that the refresh token of the document `digest` may be spent now; returns the intent's id."""
+    return write(lambda: insert_intent(digest, owner, clock.now()))
+
+
+def insert_intent(digest: str, owner: str, at: datetime) -> int:
+    """`intend` within the caller's write transaction."""
+    return int(RefreshIntent.insert(digest=digest, owner=owner, started_at=clock.stamp(at)).execute())
 
 
 def close(intent_id: int, outcome: IntentOutcome, error: str | None = None) -> None:
@@ -128,7 +113,7 @@ def is_unsettled(intent_id: int) -> bool:
 
 
 def give_up() -> None:
-    """Close as lost the intents that others left open, for the holder of the runner's lease."""
+    """Close as lost what others left open, for the holder of the lease."""
 
     def work() -> None:
         for intent in open_intents():

@@ -8,11 +8,11 @@ import shutil
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, cast
+from typing import Any
 
 from msgspec import UNSET, UnsetType
 
-from cdxsync.auth import canonical, documents, refresh, sync
+from cdxsync.auth import canonical, documents, login, refresh, sync
 from cdxsync.auth.documents import AuthDocument
 from cdxsync.auth.refresh import IntentOutcome
 from cdxsync.auth.schemas import (
@@ -20,7 +20,6 @@ from cdxsync.auth.schemas import (
     Event,
     EventCounts,
     Intent,
-    Refresher,
     RefreshStatus,
     RunnerRun,
     RunnerStatus,
@@ -244,11 +243,11 @@ def last_stored_id() -> int:
 
 def _refresh_status(settings: Settings, document: AuthDocument | None) -> RefreshStatus:
     expires = refresh.expires_at(document.content) if document is not None else None
-    due = refresh.due_at(document, settings.refresh_ahead_seconds) if document is not None else None
+    due = login.due_at(document, settings.refresh_ahead_seconds) if document is not None else None
     return RefreshStatus(
-        by=cast(Refresher, settings.refresh),
+        by="server" if settings.server_refreshes else "hosts",
         expires_at=clock.stamp(expires) if expires is not None else None,
-        due_at=clock.stamp(due) if due is not None and settings.refresh == "server" else None,
+        due_at=clock.stamp(due) if due is not None and settings.server_refreshes else None,
         intents=[Intent.of(row) for row in refresh.last_intents()],
     )
 

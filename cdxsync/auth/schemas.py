@@ -40,6 +40,20 @@ class Validation(Struct, frozen=True, kw_only=True):
     latency_ms: int | None
 
 
+class LoginState(Struct, frozen=True, kw_only=True):
+    """The fleet's login."""
+
+    state: Literal["none", "ok", "dead"]
+    """`dead` when the provider has ended it: somebody must log in again."""
+    refresh: Refresher
+    """Who refreshes it."""
+    code: str | UnsetType = UNSET
+    """With which code the provider has ended it."""
+    since: Moment | UnsetType = UNSET
+    """When that was seen."""
+    message: str | UnsetType = UNSET
+
+
 class AuthAnswer(Secret, frozen=True, kw_only=True):
     """What a host should do, and what it needs for that; the same for an admin's upload."""
 
@@ -60,6 +74,8 @@ class AuthAnswer(Secret, frozen=True, kw_only=True):
     versions: Versions
     chatgpt_usage: QuotaSummary | UnsetType = UNSET
     """Missing as long as there is no snapshot."""
+    login: LoginState | UnsetType = UNSET
+    """For hosts that accept a grant."""
 
 
 class Canonical(Struct, frozen=True, kw_only=True):
@@ -68,7 +84,7 @@ class Canonical(Struct, frozen=True, kw_only=True):
     last_refresh: Moment
     digest: Digest
     source: str
-    """A host's name, `admin`, `runner`, or `rollback of` an id."""
+    """A host's name, `admin`, `refresh`, `runner`, or `rollback of` an id."""
     stored_at: Moment
 
 
@@ -79,7 +95,7 @@ class CanonicalShown(Secret, frozen=True, kw_only=True):
     canonical_digest: Digest
     targets: list[str]
     source: str
-    """A host's name, `admin`, `runner`, or `rollback of` an id."""
+    """A host's name, `admin`, `refresh`, `runner`, or `rollback of` an id."""
     stored_at: Moment
     auth: Document | UnsetType = UNSET
     """The document, where it was asked for."""
@@ -103,7 +119,7 @@ class PayloadItem(Payload, frozen=True, kw_only=True):
     """A document in the history."""
 
     source: str
-    """A host's name, `admin`, `runner`, or `rollback of` an id."""
+    """A host's name, `admin`, `refresh`, `runner`, or `rollback of` an id."""
     canonical: bool
 
 
@@ -267,6 +283,8 @@ class RetrieveBody(Struct, frozen=True, kw_only=True):
     """Of the document that the host has."""
     digest: Digest
     """SHA-256 of the compact document that the host has."""
+    accepts: tuple[str, ...] = ()
+    """`grant`, when the host can live with one in place of the refresh token."""
     client_version: str | None = None
     """The Codex that the host runs."""
     wrapper_version: str | None = None
@@ -283,10 +301,43 @@ class StoreBody(Secret, frozen=True, kw_only=True):
 
     command: Literal["store"]
     auth: GivenDocument
+    accepts: tuple[str, ...] = ()
+    """`grant`, when the host can live with one in place of the refresh token."""
     client_version: str | None = None
     """The Codex that the host runs."""
     wrapper_version: str | None = None
     """The `cdx` that the host runs."""
+
+
+class TokenBody(Secret, frozen=True, kw_only=True):
+    """What Codex sends to refresh its access token."""
+
+    client_id: str | None = None
+    grant_type: Literal["refresh_token"] = "refresh_token"
+    refresh_token: str
+    """The host's grant, which is the credential."""
+    refresh_reason: str | None = None
+    """`unauthorized_recovery` when an API has refused the access token."""
+
+
+class TokenAnswer(Secret, frozen=True, kw_only=True):
+    """A fresh access token, in the shape of OpenAI's token endpoint."""
+
+    access_token: str
+    id_token: str | UnsetType = UNSET
+    refresh_token: str
+    """The grant, as it was sent."""
+
+
+class RevokeBody(Secret, frozen=True, kw_only=True):
+    """What Codex sends when it logs out."""
+
+    token: str
+    token_type_hint: str | None = None
+
+
+class Revoked(Struct, frozen=True, kw_only=True):
+    """Nothing: no token ends."""
 
 
 class UploadBody(Secret, frozen=True, kw_only=True):

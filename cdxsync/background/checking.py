@@ -2,11 +2,10 @@
 
 import time
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from cdxsync.auth import canonical, refresh, runner
+from cdxsync.auth import canonical, documents, grants, refresh, runner
 from cdxsync.auth.documents import AuthDocument
 from cdxsync.auth.refresh import IntentOutcome
 from cdxsync.auth.runner import Applied, Verdict
@@ -24,8 +23,8 @@ RETRY_SECONDS = 3600
 
 
 def check_canonical(fleet: Fleet, cause: str, owner: str) -> Outcome:
-    """Check the canonical document, or refresh it when that is due; both are one job, so that Codex runs once at a
-    time in the fleet of servers. Raises `CdxsyncError` when the check could not be made.
+    """Check the canonical document. Where hosts refresh, Codex may refresh it in the check too, as on any host; where
+    the server does, Codex gets no refresh token. Raises `CdxsyncError` when the check could not be made.
 
     Each server first looks for what a killed one left on this machine.
     """
@@ -35,42 +34,41 @@ def check_canonical(fleet: Fleet, cause: str, owner: str) -> Outcome:
     recovered = recover(fleet)
     if local_runner.busy(fleet):
         raise Failed("a Codex that a stopped server started still runs; the next run tries again")
-    refresh.give_up()
+    if not fleet.settings.server_refreshes:
+        refresh.give_up()
     found = write(lambda: canonical.current(fleet))
     if found is None:
         return Outcome("no document yet")
     document, at = found[1], clock.now()
     runner.note_day(at)
-    due = refresh.due_at(document, fleet.settings.refresh_ahead_seconds)
-    mine = fleet.settings.refresh == "server" and due is not None and due <= at
-    verdict, applied = _check(fleet, used, "refresh" if mine else cause, owner, document, force_refresh=mine)
+    expires = refresh.expires_at(document.content)
+    if fleet.settings.server_refreshes and expires is not None and expires <= at:
+        return Outcome("the access token has expired; the job refresh is to replace it", next_in=RETRY_SECONDS)
+    verdict, applied = _check(fleet, used, cause, owner, document)
     result = f"{verdict.status}: {verdict.reason}" if verdict.reason else verdict.status
     if applied is not None:
         result += f"; the refreshed document was {applied.value}"
     if recovered:
         result += f"; found and stored {recovered} refreshed documents of a stopped server"
-    if mine and applied is not Applied.APPLIED and applied is not Applied.SKIPPED:
-        return Outcome(result, error=f"Codex did not refresh the document: {verdict.reason or 'it printed no reason'}")
-    return Outcome(result, next_in=_next(fleet, verdict, clock.now()))
+    return Outcome(result, next_in=DAY if verdict.status == runner.OK else RETRY_SECONDS)
 
 
 def _check(
-    fleet: Fleet, used: Backend, cause: str, owner: str, document: AuthDocument, *, force_refresh: bool
+    fleet: Fleet, used: Backend, cause: str, owner: str, document: AuthDocument
 ) -> tuple[Verdict, Applied | None]:
-    laid = dict(document.content)
-    if force_refresh:
-        laid = refresh.with_expired_token(laid)
-    if used is Backend.LOCAL and fleet.settings.runner_check == "quota" and not force_refresh:
+    served = fleet.settings.server_refreshes and grants.applies_to(document)
+    laid = dict((documents.with_refresh_token(document, grants.PLACEHOLDER) if served else document).content)
+    if used is Backend.LOCAL and fleet.settings.runner_check == "quota":
         return _by_quota(fleet, cause, document)
     expires = refresh.expires_at(laid)
     expired = expires is not None and expires <= clock.now()  # so that Codex starts with a refresh
-    intent = refresh.intend(document.digest, owner) if refresh.has_refresh_token(laid) else None
+    intent = refresh.intend(document.digest, owner) if refresh.has_refresh_token(laid) and not served else None
     try:
         if used is Backend.LOCAL:
             with local_runner.home_for(fleet, laid, intent) as home:
-                verdict = _settled(local_runner.check(fleet, home, laid), laid, expired)
+                verdict = _settled(local_runner.check(fleet, home, laid), laid, expired, served)
                 return verdict, runner.keep_verdict(fleet, used, cause, document, verdict, intent)
-        verdict = _settled(remote_runner.check(fleet, laid), laid, expired)
+        verdict = _settled(remote_runner.check(fleet, laid), laid, expired, served)
         return verdict, runner.keep_verdict(fleet, used, cause, document, verdict, intent)
     except (local_runner.CodexFailed, ServiceError) as error:
         if intent is not None:
@@ -80,15 +78,16 @@ def _check(
         raise
 
 
-def _settled(verdict: Verdict, laid: dict[str, Any], expired: bool) -> Verdict:
-    """The verdict, without its document if that has the same access token as before: nothing was refreshed.
+def _settled(verdict: Verdict, laid: dict[str, Any], expired: bool, served: bool) -> Verdict:
+    """The verdict, without its document if that has the same access token as before, or came without a
+    refresh token: nothing was refreshed.
 
     Cut off matters only where Codex was to refresh.
     """
     after = verdict.updated_auth
     token = refresh.tokens_of(laid).get("access_token")
     same = isinstance(after, dict) and refresh.tokens_of(after).get("access_token") == token
-    return replace(verdict, updated_auth=None if same else after, cut_off=verdict.cut_off and expired)
+    return replace(verdict, updated_auth=None if same or served else after, cut_off=verdict.cut_off and expired)
 
 
 def _by_quota(fleet: Fleet, cause: str, document: AuthDocument) -> tuple[Verdict, None]:
@@ -133,14 +132,3 @@ def _recover_one(fleet: Fleet, path: Path, intent_id: int) -> bool:
         write(lambda: refresh.close(intent_id, IntentOutcome.NONE))
         return False
     return runner.recover(fleet, intent_id, left) is Applied.APPLIED
-
-
-def _next(fleet: Fleet, verdict: Verdict, at: datetime) -> float:
-    """Seconds until the next check: a day, an hour after a failed one, or when the server's refresh is due."""
-    delay = float(DAY if verdict.status == runner.OK else RETRY_SECONDS)
-    if fleet.settings.refresh == "server":
-        found = write(lambda: canonical.current(fleet))
-        due = refresh.due_at(found[1], fleet.settings.refresh_ahead_seconds) if found is not None else None
-        if due is not None:
-            delay = min(delay, max((due - at).total_seconds(), 60.0))
-    return delay

@@ -5,7 +5,7 @@ The work imports the HTTP client that it needs: commands that only list jobs sta
 
 import logging
 
-from cdxsync.auth import runner
+from cdxsync.auth import rotation, runner
 from cdxsync.auth.schemas import Backend
 from cdxsync.background import retention
 from cdxsync.base import clock
@@ -55,12 +55,24 @@ def _prune(fleet: Fleet, cause: str, owner: str) -> Outcome:
     return Outcome(", ".join(f"{count} of {name}" for name, count in deleted.items()) or "nothing to delete")
 
 
+def _refresh_canonical(fleet: Fleet, cause: str, owner: str) -> Outcome:
+    from cdxsync.background import refreshing
+
+    return refreshing.refresh_canonical(fleet, cause, owner)
+
+
 def recover(fleet: Fleet) -> None:
     """Store what a killed server refreshed on this machine; another one may hold the lease now."""
     from cdxsync.background import checking
 
     if checking.recover(fleet):
         _log.warning("found and stored a document that a killed server had refreshed")
+
+
+def _no_refresh(settings: Settings) -> str:
+    if settings.refresh != "server":
+        return "the setting refresh is hosts"
+    return "" if settings.token_url else "the setting token_url is empty"
 
 
 def specs(settings: Settings) -> tuple[Spec, ...]:
@@ -93,12 +105,20 @@ def specs(settings: Settings) -> tuple[Spec, ...]:
         ),
         Spec(
             runner.JOB,
-            "Check the canonical document, and refresh it if the setting refresh is server.",
+            "Check the canonical document.",
             interval=DAY,
             time_limit=_limit(settings.auth_runner_timeout, settings.chatgpt_usage_timeout),
             run=_check_canonical,
             off=off if used is Backend.OFF else "",
             outlives=True,
+        ),
+        Spec(
+            rotation.JOB,
+            "Refresh the canonical login ahead of expiry, and when a host asks.",
+            interval=rotation.LOOK_SECONDS,
+            time_limit=rotation.LIMIT_SECONDS,
+            run=_refresh_canonical,
+            off=_no_refresh(settings),
         ),
         Spec(RETENTION_JOB, "Delete old rows.", interval=3600, time_limit=600, run=_prune),
     )

@@ -3,8 +3,7 @@
 Everything here answers from the database; only jobs call services.
 """
 
-from cdxsync.auth import canonical, refresh, runner
-from cdxsync.auth.schemas import Backend
+from cdxsync.auth import canonical, grants, login, refresh, rotation, runner
 from cdxsync.background import definitions
 from cdxsync.background.schemas import BackgroundReport, Notice
 from cdxsync.base import clock
@@ -75,11 +74,22 @@ def warnings(fleet: Fleet, jobs: list[JobStatus]) -> list[Notice]:
     if digest is not None and refresh.lost_for(digest) is not None:
         warn(
             "refresh_lost",
-            "A server was killed while Codex refreshed the canonical login, so its refresh token may be used up."
+            "A server was killed while the canonical login was refreshed, so its refresh token may be used up."
             " If the next refresh fails, log in again on one host: cdx login",
         )
-    if fleet.settings.refresh == "server" and runner.backend(fleet.settings)[0] is Backend.OFF:
-        warn("refresh_without_runner", f"refresh is server, but {runner.backend(fleet.settings)[1]}")
+    ended = login.dead(found[1].content) if found is not None else None
+    if ended is not None:
+        warn("login_dead", login.message_of(ended))
+    if found is not None and fleet.settings.server_refreshes and grants.applies_to(found[1]):
+        holding = grants.counts()["login"]
+        if holding:
+            hosts = "1 host holds" if holding == 1 else f"{holding} hosts hold"
+            warn(
+                "login_held",
+                f"{hosts} the real refresh token, and can end the fleet's login; a run of a new cdx ends that",
+            )
+    if fleet.settings.refresh == "server" and not fleet.settings.token_url:
+        warn("refresh_off", "refresh is server, but token_url is empty: hosts refresh, and can lose the login")
     for job in jobs:
         if job.failures and job.state is not schedule.State.OFF:
             runs = "run" if job.failures == 1 else f"{job.failures} runs"
@@ -90,16 +100,17 @@ def warnings(fleet: Fleet, jobs: list[JobStatus]) -> list[Notice]:
 def doctor_findings(fleet: Fleet) -> list[Notice]:
     """What `doctor` prints of services: the warnings, and refreshes that never ended.
 
-    An open intent is normal while the runner holds its lease; otherwise it is from a crash.
+    An open intent is normal while the job that refreshes holds its lease; otherwise it is from a crash.
     """
-    spec = schedule.named(definitions.specs(fleet.settings), runner.JOB)
+    name = rotation.JOB if fleet.settings.server_refreshes else runner.JOB
+    spec = schedule.named(definitions.specs(fleet.settings), name)
     running = schedule.state_of(spec, lease.row_of(spec.name), clock.now()) is schedule.State.RUNNING
     left = [] if running else refresh.open_intents()
     return warnings(fleet, list_jobs(fleet.settings)) + [
         Notice(
             code="refresh_open",
             message=f"A refresh begun at {intent.started_at} by {intent.owner} was cut off. The next run of the job"
-            f" {runner.JOB} looks for its result. Run: cdxsync jobs run {runner.JOB}",
+            f" {name} looks for its result. Run: cdxsync jobs run {name}",
         )
         for intent in left
     ]

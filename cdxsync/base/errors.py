@@ -216,6 +216,9 @@ KINDS: dict[type[CdxsyncError], Kind] = {
             "key_invalid": "No host has this API key.",
             "keys_differ": "X-API-Key and Authorization have different keys.",
             "admin_key_wrong": "The admin key is missing or wrong.",
+            "grant_invalid": "The refresh token is not a grant of a host of this fleet, or the grant has ended.",
+            "login_dead": "The provider has ended the fleet's login; somebody must log in again.",
+            "login_missing": "The fleet has no login that has an access token.",
         },
     ),
     Refused: Kind(
@@ -316,9 +319,11 @@ KINDS: dict[type[CdxsyncError], Kind] = {
         {
             "backup_unsupported": "A backup file cannot hold a database of this kind.",
             "driver_missing": "A Python package that this needs is not installed.",
+            "grant_repeated": "The host has the newest access token, and asks for another one again and again.",
             "keyring_key_missing": "The keyring lacks a key that values are sealed with.",
             "job_off": "The settings switch the job off.",
             "not_ready": "The database or the keyring cannot be used.",
+            "refresh_pending": "The access token has expired, and could not be refreshed yet.",
             "runner_off": "The settings switch the runner off.",
             "stopping": "The server is stopping.",
         },

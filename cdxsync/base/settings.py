@@ -247,10 +247,16 @@ class Settings:
         60.0, "AUTH_RUNNER_TIMEOUT", read_seconds, "Time limit of a check, in seconds."
     )
     refresh: str = _setting(
-        "hosts",
+        "server",
         "CDXSYNC_REFRESH",
-        read_choice("hosts", "server"),
-        "Who refreshes the canonical document: hosts, as Codex does, or only the server, before expiry.",
+        read_choice("server", "hosts"),
+        "Who refreshes the canonical login: only the server, as the fleet's token endpoint, or hosts, as Codex does.",
+    )
+    token_url: str = _setting(
+        "https://auth.openai.com/oauth/token",
+        "CDXSYNC_TOKEN_URL",
+        read_private_url,
+        "Token endpoint at which the server refreshes; empty is off.",
     )
     refresh_ahead_seconds: int = _setting(
         86400,
@@ -258,6 +264,11 @@ class Settings:
         read_int(60, 30 * 86400),
         "Seconds before expiry at which the server refreshes; at most half of a token's lifetime.",
     )
+
+    @property
+    def server_refreshes(self) -> bool:
+        """Whether the server alone spends the refresh token of the canonical login."""
+        return self.refresh == "server" and bool(self.token_url)
 
     @property
     def base_path(self) -> str:
@@ -342,8 +353,6 @@ def load(
     runner_host = Listen(urlsplit(settings.auth_runner_url).hostname or "localhost", 0)
     if not runner_host.is_loopback and not settings.auth_runner_secret:
         raise SettingError("auth_runner_url needs auth_runner_secret, by which the runner knows this server; set both")
-    if settings.refresh == "server" and settings.runner == "off":
-        raise SettingError("refresh is server, which needs a runner. Set runner to auto, local or remote")
     if (settings.tls_certificate is None) != (settings.tls_key is None):
         raise SettingError("tls_certificate and tls_key go together: set both or neither")
     return settings

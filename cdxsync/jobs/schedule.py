@@ -71,13 +71,17 @@ def is_ahead(moment: str | None, at: datetime, most: int = MOST_AHEAD_SECONDS) -
 
 
 def state_of(spec: Spec, row: Job, at: datetime) -> State:
-    """What the job does at the time `at`: due when it may be started now."""
+    """What the job does at the time `at`: due when it may be started now.
+
+    A lease that has run out and was not given back is of a run that was cut off; that is to be made up for.
+    """
     if spec.off:
         return State.OFF
     if is_ahead(row.lease_until, at, LONGEST_LEASE_SECONDS):
         return State.RUNNING
+    cut_off = row.owner is not None
     scheduled = spec.interval is not None and not is_ahead(row.next_run, at)
-    if row.wanted is None and not scheduled:
+    if row.wanted is None and not scheduled and not cut_off:
         return State.IDLE
     return State.HELD if is_ahead(row.not_before, at) else State.DUE
 

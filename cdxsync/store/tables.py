@@ -98,6 +98,26 @@ class HostAuthState(Table):
         table_name = "host_auth_states"
 
 
+class HostGrant(Table):
+    """A host's grant, which stands for the canonical login's refresh token, and what of that login the host has.
+
+    The grant is kept as a SHA-256 only. It is good while `api_key_sha256` is still that of the host's key.
+    """
+
+    host = ForeignKeyField(Host, primary_key=True, on_delete="CASCADE")
+    host_id: int
+    grant_sha256 = CharField(64, index=True)
+    api_key_sha256 = CharField(64)
+    holds = CharField(16)
+    """`grant`, or `login` when the host was last given the real token."""
+    payload_id = IntegerField(null=True)
+    """The document that the host was given last; the row may have been dropped since."""
+    given_at = CharField(32)
+
+    class Meta:
+        table_name = "host_grants"
+
+
 class HostAuthDigest(Table):
     """A recent digest of a host; for display."""
 

@@ -114,6 +114,11 @@ def test_answers_have_the_documented_shapes(connected: Fleet) -> None:
         assert call("POST", "/auth", fresh)["action"] == "store"
         call("POST", "/auth", {"command": "store", "auth": make_auth("2026-02-01T00:00:00Z", "two")})
         call("POST", "/auth", {"command": "store", "auth": make_auth("2026-02-01T00:00:00Z", "two")})
+        told = call("POST", "/auth", retrieve | {"accepts": ["grant"]})["login"]
+        assert told == {"state": "ok", "refresh": "hosts"}
+        refresh = {"client_id": "app_x", "grant_type": "refresh_token", "refresh_token": "cdxr_" + "a" * 64}
+        call("POST", "/oauth/token", refresh, 401, caller="anyone")
+        call("POST", "/oauth/revoke", {"token": "rt-1", "token_type_hint": "refresh_token"}, caller="anyone")
         call("POST", "/auth", {"command": "retrieve"}, 422)
         call("POST", "/auth", retrieve, 401, caller="anyone")
         call("POST", "/usage", {"total": 3, "model": "gpt-5.1", "line": "Token usage: total=3 input=1 output=2"})

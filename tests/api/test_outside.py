@@ -67,7 +67,7 @@ def test_the_overview_has_prices_cost_and_quota(connected: Fleet, well: Upstream
     assert data["chatgpt_usage"]["plan_type"] == "pro"
     assert data["chatgpt_cached"] is True
     assert data["chatgpt_next_eligible_at"] is not None
-    assert [row["name"] for row in data["jobs"]] == ["versions", "chatgpt", "pricing", "runner", "retention"]
+    assert [row["name"] for row in data["jobs"]] == ["versions", "chatgpt", "pricing", "runner", "refresh", "retention"]
 
 
 def test_a_refused_login_is_a_warning_until_it_works(connected: Fleet, well: Upstream) -> None:

@@ -80,20 +80,16 @@ def test_the_quota_is_a_cheaper_check(tmp_path: Path, upstream: Upstream) -> Non
 
 
 def test_the_server_alone_refreshes_ahead_of_expiry(tmp_path: Path, upstream: Upstream) -> None:
-    """Without being asked, and with Codex's own work; hosts pull what came of it."""
-    with running_fleet(tmp_path / "home", env=environment(upstream) | {"CDXSYNC_REFRESH": "server"}) as fleet:
-        key = fleet.key("pulls.example.net")
-        fleet.upload(login(3600))
-        until(lambda: fleet.admin_call("GET", "/admin/runner")["latest_runner_store"])
+    """Without being asked; Codex then checks what came of it, with a refresh token that is none."""
+    more = {"CDXSYNC_REFRESH": "server", "CDXSYNC_TOKEN_URL": f"{upstream.url}/oauth/token"}
+    with running_fleet(tmp_path / "home", env=environment(upstream) | more) as fleet:
+        login_of_before = login(3600) | {"last_refresh": "2026-01-01T00:00:00Z"}
+        fleet.upload(login_of_before)
+        until(lambda: upstream.count(REFRESHES) == 1)
+        until(lambda: (fleet.canonical() or {})["tokens"]["refresh_token"] != "rt-old")
+        digest = fleet.admin_call("GET", "/admin/overview")["canonical"]["digest"]
+        until(lambda: (fleet.admin_call("GET", "/admin/runner")["latest_validation"] or {}).get("digest") == digest)
         status = fleet.admin_call("GET", "/admin/runner")
-        assert status["latest_runner_store"]["status"] == "applied"
         assert status["latest_validation"]["status"] == "ok"
         assert [intent["outcome"] for intent in status["refresh"]["intents"]] == ["stored"]
-        assert upstream.count(REFRESHES) == 1
-        with fleet.client(key) as host:
-            data = host.auth(digest="0" * 64, last_refresh="2026-01-01T00:00:00Z").json()["data"]
-        assert data["status"] == "outdated"
-        assert data["auth"]["tokens"]["refresh_token"] not in ("rt-old", "")
-        assert data["auth"]["last_refresh"] == status["latest_runner_store"]["last_refresh"]
-        assert fleet.admin_call("POST", "/admin/runner/run")["applied"] is False
         assert upstream.count(REFRESHES) == 1

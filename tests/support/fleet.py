@@ -29,7 +29,12 @@ BASE_ENVIRONMENT = {
     if not name.startswith(("CDXSYNC_", "CODEX_", "OPENAI_"))
     and not name.startswith(("AUTH_RUNNER_", "CHATGPT_", "PRICING_", "GPT51_"))
     and name not in {"PUBLIC_BASE_URL", "DASHBOARD_ADMIN_KEY", "TOKEN_MIN_LENGTH", "GITHUB_API_URL"}
-} | {"GITHUB_API_URL": "", "CHATGPT_BASE_URL": "", "CDXSYNC_RUNNER": "off"}  # tests call nobody by themselves
+} | {
+    "GITHUB_API_URL": "",
+    "CHATGPT_BASE_URL": "",
+    "CDXSYNC_RUNNER": "off",
+    "CDXSYNC_REFRESH": "hosts",
+}  # tests call nobody by themselves
 
 
 class Fleet:

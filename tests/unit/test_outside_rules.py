@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdxsync.auth import documents, refresh
+from cdxsync.auth import refresh
 from cdxsync.base import clock
 from cdxsync.codex import quota, versions
 from cdxsync.jobs import schedule
@@ -20,7 +20,7 @@ from cdxsync.store.fleet import Fleet
 from cdxsync.store.tables import Job
 from cdxsync.usage import pricing
 from cdxsync.usage.schemas import TokenTotals
-from tests.support.documents import jwt, make_auth
+from tests.support.documents import make_auth
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 JSON = st.recursive(
@@ -231,42 +231,6 @@ def test_costs_add_up(rows: list[tuple[int, int, int]]) -> None:
     sums = tokens(*(sum(row[place] for row in rows) for place in range(3)))
     total = pricing.cost_of(usage, PRICES).totals.get("USD", Decimal(0))
     assert total == PRICES["gpt-5.1"].cost(sums)
-
-
-def document(last_refresh: str, expires: datetime) -> documents.AuthDocument:
-    content = make_auth(last_refresh)
-    content["tokens"]["access_token"] = jwt("x", int(expires.timestamp()))
-    return documents.canonicalise(content, at=NOW, token_min_length=24)
-
-
-def test_when_the_server_refreshes() -> None:
-    ten_days = document("2026-11-20T12:00:00Z", datetime(2026, 11, 30, 12, tzinfo=UTC))
-    assert refresh.due_at(ten_days, 86400) == datetime(2026, 11, 29, 12, tzinfo=UTC)
-    one_hour = document("2026-11-24T11:30:00Z", datetime(2026, 11, 24, 12, 30, tzinfo=UTC))
-    assert refresh.due_at(one_hour, 86400) == NOW
-    expired = document("2026-11-20T12:00:00Z", datetime(2026, 11, 19, tzinfo=UTC))
-    assert refresh.due_at(expired, 86400) == datetime(2026, 11, 19, tzinfo=UTC)
-
-
-def test_what_cannot_be_refreshed() -> None:
-    for change in ({"refresh_token": ""}, {"refresh_token": None}, {"access_token": "x" * 20 + "abcdefgh"}):
-        content = make_auth()
-        content["tokens"] |= change
-        assert refresh.due_at(documents.canonicalise(content, at=NOW, token_min_length=24), 60) is None
-    content = make_auth()
-    del content["tokens"]
-    content["OPENAI_API_KEY"] = "sk-abcdefghijklmnopqrstuvwxyz0123456789"
-    assert refresh.due_at(documents.canonicalise(content, at=NOW, token_min_length=24), 60) is None
-
-
-def test_an_expired_copy_differs_in_its_date_only() -> None:
-    content = document("2026-11-20T12:00:00Z", datetime(2026, 11, 30, tzinfo=UTC)).content
-    laid = refresh.with_expired_token(content)
-    assert refresh.expires_at(laid) == datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)
-    before, after = (refresh.claims_of(refresh.tokens_of(one)["access_token"]) for one in (content, laid))
-    assert {**after, "exp": before["exp"]} == before
-    assert "auths" not in laid
-    assert refresh.tokens_of(laid)["refresh_token"] == refresh.tokens_of(content)["refresh_token"]
 
 
 @given(st.text(max_size=60))

@@ -3,7 +3,15 @@
 Each module declares its routes in `ROUTES`; what serves them gets the `routes.Context`.
 """
 
-from cdxsync.api.host import auth, install, prompts, usage, versions, wrapper
+from cdxsync.api.host import auth, install, oauth, prompts, usage, versions, wrapper
 
-ROUTES = (*auth.ROUTES, *usage.ROUTES, *wrapper.ROUTES, *prompts.ROUTES, *versions.ROUTES, *install.ROUTES)
+ROUTES = (
+    *auth.ROUTES,
+    *oauth.ROUTES,
+    *usage.ROUTES,
+    *wrapper.ROUTES,
+    *prompts.ROUTES,
+    *versions.ROUTES,
+    *install.ROUTES,
+)
 __all__ = ["ROUTES"]

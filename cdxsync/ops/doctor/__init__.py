@@ -24,14 +24,15 @@ CHECKS: Sequence[Check] = (
     Check("clock", home.clock_of_files, ("home",)),
     Check("clock-database", storage.clock_of_rows, ("migrations",)),
     Check("public-url", network.public_url, ("settings", "home")),
+    Check("token-endpoint", network.token_endpoint, ("settings",)),
     Check("canonical", documents.canonical_document, ("keyring",)),
     Check("access-token", documents.access_token, ("canonical",)),
     Check("jobs", jobs.jobs, ("keyring",)),
     Check("hosts", hosts.silent, ("migrations",)),
     Check("installers", hosts.expired_installers, ("migrations",)),
 )
-NOT_IN_A_SERVER = ("database", "public-url")
-"""Checks that a running server skips: one opens the database again and reads all of it, one calls the server."""
+NOT_IN_A_SERVER = ("database", "public-url", "token-endpoint")
+"""Checks that a running server skips: one opens the database again and reads all of it, two call servers."""
 
 
 def names() -> list[str]:

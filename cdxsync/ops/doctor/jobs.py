@@ -12,8 +12,10 @@ _MENDS = {
     "canonical_suspect": "cdx login   on a host",
     "runner_failed": "cdxsync runner run   to check again; if that fails, on a host: cdx login",
     "refresh_lost": "cdx login   on a host, if the next refresh fails",
-    "refresh_without_runner": "set refresh to hosts, or install codex on the server; see cdxsync.toml(5)",
-    "refresh_open": "cdxsync jobs run runner",
+    "login_dead": "cdx login   on a host",
+    "login_held": "run cdx on the hosts: it updates itself",
+    "refresh_off": "set token_url, or refresh to hosts; see cdxsync.toml(5)",
+    "refresh_open": "cdxsync jobs run refresh",
     "job_failed": "cdxsync jobs list",
 }
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from cdxsync.base.settings import Settings
 from cdxsync.ops import homes
 from cdxsync.ops.doctor.model import Finding, Subject, fail, ok
+from cdxsync.services import probe
 
 TIMEOUT_SECONDS = 5.0
 _SKIP = "   (--skip public-url, if this machine cannot call that URL)"
@@ -47,6 +48,19 @@ def public_url(subject: Subject) -> Iterator[Finding]:
             yield ok(f"{url} answers" + (", with a certificate that hosts trust" if url.startswith("https:") else ""))
         else:
             yield fail(f"{url}/versions answers {status}: not a cdxsync server", f"check what listens there{_SKIP}")
+
+
+def token_endpoint(subject: Subject) -> Iterator[Finding]:
+    """Something that speaks HTTP answers at `token_url`; a request without a token spends nothing."""
+    settings = subject.settings
+    if settings.refresh != "server" or not settings.token_url:
+        yield ok("not used: hosts refresh, and can lose the login when two do at once")
+        return
+    problem = probe.problem(settings.token_url)
+    if problem is None:
+        yield ok(f"{settings.token_url} can be reached")
+    else:
+        yield fail(problem, 'see firewall and proxies; a server that must not reach it needs refresh = "hosts"')
 
 
 def _get(settings: Settings) -> tuple[int, bytes]:

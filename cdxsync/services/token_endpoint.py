@@ -1,0 +1,95 @@
+"""The provider's token endpoint: spending the canonical login's refresh token, as Codex does."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from cdxsync.auth import refresh
+from cdxsync.base import jsontext
+from cdxsync.base.errors import Malformed, ServiceError
+from cdxsync.base.settings import Settings
+from cdxsync.services import client
+
+TIMEOUT_SECONDS = 20.0
+CLIENT_ID = "app_EMoamEEZ73f0CkXaXp7hrann"
+"""Codex's own."""
+REFUSALS = frozenset(
+    [
+        "refresh_token_expired",
+        "refresh_token_reused",
+        "refresh_token_invalidated",
+        "refresh_token_revoked",
+        "invalid_grant",
+    ]
+)
+"""Codes with which the provider says that a refresh token, and so the login, has ended."""
+_CLIENT_ID = re.compile(r"app_[A-Za-z0-9]{8,64}")
+_CODE = re.compile(r"[a-z0-9_.-]{1,64}")
+
+
+class LoginEnded(ServiceError):
+    """The provider does not take the refresh token any more; `reason` is its code."""
+
+    def __init__(self, message: str, *, status: int, reason: str) -> None:
+        super().__init__(message, status=status)
+        self.reason = reason
+
+
+def client_id(content: Mapping[str, Any]) -> str:
+    """The client that the document's tokens were made for; Codex's, where they do not say."""
+    tokens = refresh.tokens_of(content)
+    audience = refresh.claims_of(tokens.get("id_token")).get("aud")
+    named = [refresh.claims_of(tokens.get("access_token")).get("client_id"), *_listed(audience)]
+    return next((one for one in named if isinstance(one, str) and _CLIENT_ID.fullmatch(one)), CLIENT_ID)
+
+
+def _listed(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value]
+
+
+def exchange(settings: Settings, content: Mapping[str, Any], reason: str) -> dict[str, str]:
+    """Spend the refresh token of a document; returns the tokens that came for it, `access_token` at least.
+
+    `reason` is what Codex calls `refresh_reason`. The call is made once. Raises `LoginEnded`, or `ServiceError`: the
+    token may be spent then when the request was `sent` and there is no `status`.
+    """
+    body = {
+        "client_id": client_id(content),
+        "grant_type": "refresh_token",
+        "refresh_token": str(refresh.tokens_of(content)["refresh_token"]).strip(),
+        "refresh_reason": reason,
+    }
+    answer = client.post_json(settings.token_url, body, timeout=TIMEOUT_SECONDS, headers={})
+    where = client.place(settings.token_url)
+    given = _object(answer.body)
+    if 200 <= answer.status < 300:
+        tokens = {name: given.get(name) for name in ("id_token", "access_token", "refresh_token")}
+        found = {name: token for name, token in tokens.items() if isinstance(token, str) and token.strip()}
+        if "access_token" not in found:
+            raise ServiceError(f"{where} answered without an access token")
+        return found
+    code = _code(given)
+    if 400 <= answer.status < 500 and code in REFUSALS:
+        raise LoginEnded(f"{where} has ended the login: {code}", status=answer.status, reason=code)
+    told = f" ({code})" if code else ""
+    raise ServiceError(
+        f"{where} answered HTTP {answer.status}{told}",
+        status=answer.status,
+        wait=client.wait_of(answer.status, answer.headers),
+    )
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        value = jsontext.decode(body)
+    except Malformed:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _code(given: Mapping[str, Any]) -> str:
+    """The code of an error as OpenAI (`error.code`) or OAuth (`error`) has it; nothing that could be a secret."""
+    error = given.get("error")
+    named = error.get("code") if isinstance(error, dict) else error
+    code = named if isinstance(named, str) else given.get("code")
+    return code if isinstance(code, str) and _CODE.fullmatch(code) else ""

@@ -1,0 +1,386 @@
+"""The fleet's token endpoint over real TLS: grants, what hosts get for them, and what the provider sees."""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.calls import OLD, ZERO, logs
+from tests.support.documents import plain_digest, with_auths
+from tests.support.engines import Engine
+from tests.support.fleet import Client, Fleet, run_cli, running_fleet
+from tests.support.provider import Provider, running_provider
+from tests.support.together import until
+from tests.support.upstream import job
+
+GRANT = {"accepts": ["grant"]}
+REFUSED = "unauthorized_recovery"
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    with running_provider() as started:
+        yield started
+
+
+@pytest.fixture
+def served(tmp_path: Path, provider: Provider, engine: Engine) -> Iterator[Fleet]:
+    """A server that refreshes at the provider; no document yet."""
+    with running_fleet(tmp_path / "home", env=engine.environment() | provider.environment()) as started:
+        yield started
+
+
+def fetch(client: Client, **more: Any) -> dict[str, Any]:
+    """What a host without a file gets, which can live with a grant."""
+    data: dict[str, Any] = client.auth(**{"last_refresh": OLD, "digest": ZERO, **GRANT, **more}).json()["data"]
+    return data
+
+
+def ask(client: Client, grant: str, reason: str = "proactive_expiry") -> Any:
+    body = {"client_id": "app_x", "grant_type": "refresh_token", "refresh_token": grant, "refresh_reason": reason}
+    return client.call("POST", "/oauth/token", json=body)
+
+
+def grant_of(data: dict[str, Any]) -> str:
+    return str(data["auth"]["tokens"]["refresh_token"])
+
+
+def settle(fleet: Fleet) -> None:
+    """Wait until the job has looked at the newest document."""
+    until(lambda: job(fleet, "refresh")["wanted"] is None and job(fleet, "refresh")["state"] == "idle")
+
+
+def access(document: dict[str, Any]) -> str:
+    return str(document["tokens"]["access_token"])
+
+
+@pytest.mark.every_engine
+def test_a_host_that_accepts_a_grant_gets_one_in_place_of_the_login(served: Fleet, provider: Provider) -> None:
+    login = provider.login()
+    served.upload(login)
+    key, other = served.key("a.example.net"), served.key("b.example.net")
+    with served.client(key) as host, served.client(other) as second, served.client(key) as old:
+        data = fetch(host)
+        grant = grant_of(data)
+        assert data["status"] == "outdated"
+        assert grant.startswith("cdxr_")
+        assert len(grant) == 69
+        assert data["auth"] == with_auths({**login, "tokens": {**login["tokens"], "refresh_token": grant}})
+        assert data["login"] == {"state": "ok", "refresh": "server"}
+        assert grant_of(fetch(second)) != grant
+        # Digests are of what the host was given, in each form that it may hold it.
+        assert data["canonical_digest"] == plain_digest(data["auth"])
+        for held in (data["auth"], {name: value for name, value in data["auth"].items() if name != "auths"}):
+            answer = fetch(host, last_refresh=login["last_refresh"], digest=plain_digest(held))
+            assert answer["status"] == "valid"
+        # Who does not accept grants gets the document as ever; who held that and accepts one gets the other form.
+        plain = old.auth(last_refresh=OLD, digest=ZERO).json()["data"]
+        assert plain["auth"] == with_auths(login)
+        assert "login" not in plain
+        answer = fetch(host, last_refresh=login["last_refresh"], digest=plain_digest(with_auths(login)))
+        assert (answer["status"], grant_of(answer)) == ("outdated", grant)
+    # The database does not give it away.
+    kept = json.dumps(served.rows("SELECT * FROM host_grants"))
+    assert grant not in kept
+    assert hashlib.sha256(grant.encode()).hexdigest() in kept
+    assert served.canonical() == with_auths(login)
+
+
+@pytest.mark.every_engine
+def test_a_returned_grant_never_replaces_the_login(served: Fleet, provider: Provider) -> None:
+    login = provider.login()
+    served.upload(login)
+    with served.client(served.key("a.example.net")) as host:
+        mine = fetch(host)["auth"]
+        store = {"command": "store", **GRANT}
+        assert host.auth(auth=mine, **store).json()["data"]["status"] == "unchanged"
+        later = {**mine, "last_refresh": "2026-11-29T17:00:00Z"}
+        for document in (
+            {name: value for name, value in later.items() if name != "auths"},
+            {**later, "tokens": {**mine["tokens"], "access_token": "another-access-token-0123456789"}, "auths": {}},
+            {**later, "tokens": {**mine["tokens"], "refresh_token": "cdxr_" + "ab" * 32}},
+        ):
+            document["last_refresh"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 60))
+            data = host.auth(auth=document, **store).json()["data"]
+            assert data["status"] == "outdated"
+            assert data["auth"] == mine
+            # An older cdx gets the real document back, as it could not live with the other.
+            assert host.auth(auth=document, command="store").json()["data"]["auth"] == with_auths(login)
+        assert served.canonical() == with_auths(login)
+        assert [row["grant"] for row in logs(served, "auth.store") if "grant" in row] == [
+            "own",
+            "own",
+            "own",
+            "own",
+            "own",
+            "foreign",
+            "foreign",
+        ]
+    with served.client(certificate="admin") as admin:
+        answer = admin.call("POST", "/admin/auth/upload", json={"auth": mine})
+    assert (answer.status_code, list(answer.json()["errors"])) == (422, ["auth.tokens.refresh_token"])
+
+
+def test_a_grant_does_not_make_a_first_document(served: Fleet, provider: Provider) -> None:
+    document = provider.login()
+    document["tokens"]["refresh_token"] = "cdxr_" + "ab" * 32
+    with served.client(served.key("a.example.net")) as host:
+        answer = host.auth(command="store", auth=document, **GRANT)
+    assert (answer.status_code, list(answer.json()["errors"])) == (422, ["auth.tokens.refresh_token"])
+    assert served.canonical() is None
+
+
+@pytest.mark.every_engine
+def test_a_grant_gets_the_fresh_token(served: Fleet, provider: Provider) -> None:
+    login = provider.login()
+    served.upload(login)
+    settle(served)
+    with served.client(served.key("a.example.net")) as host, served.client() as codex:
+        grant = grant_of(fetch(host))
+        answer = ask(codex, grant)
+        assert answer.status_code == 200, answer.text
+        assert answer.json() == {
+            "id_token": login["tokens"]["id_token"],
+            "access_token": access(login),
+            "refresh_token": grant,
+        }
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert provider.refreshes == 0
+
+
+@pytest.mark.every_engine
+def test_a_token_that_expires_is_refreshed_once_and_kept(served: Fleet, provider: Provider) -> None:
+    """Also without being asked: the job sees that half of its life is over."""
+    login = provider.login(life=1, last_refresh="2026-01-01T00:00:00Z")
+    with served.client(served.key("a.example.net")) as host, served.client() as codex:
+        served.upload(login)
+        until(lambda: provider.refreshes == 1)
+        until(lambda: access(served.canonical() or login) != access(login))
+        document = served.canonical()
+        assert document is not None
+        assert provider.is_alive(document["tokens"]["refresh_token"])
+        assert document["auths"]["api.openai.com"]["token"] == access(document)
+        grant = grant_of(fetch(host))
+        assert ask(codex, grant).json()["access_token"] == access(document)
+        assert provider.refreshes == 1
+        assert provider.asked[0]["client_id"] == "app_EMoamEEZ73f0CkXaXp7hrann"
+    text = "".join(served.output)
+    assert not any(
+        secret in text
+        for secret in (*login["tokens"].values(), document["tokens"]["refresh_token"])
+        if secret != "acc-1"
+    )
+
+
+def test_a_refused_token_is_replaced_at_most_once_a_minute(served: Fleet, provider: Provider) -> None:
+    served.upload(provider.login())
+    settle(served)
+    keys = [served.key(f"{name}.example.net") for name in "abc"]
+    with served.client() as codex:
+        grants = []
+        for key in keys:
+            with served.client(key) as host:
+                grants.append(grant_of(fetch(host)))
+        given = [ask(codex, grant, REFUSED).json()["access_token"] for grant in grants]
+        assert provider.refreshes == 1
+        assert len(set(given)) == 1
+        # It is refused again: there is nothing newer, and the minute is not over.
+        assert ask(codex, grants[0], REFUSED).json()["access_token"] == given[0]
+        assert provider.refreshes == 1
+        assert provider.asked[0]["refresh_reason"] == REFUSED
+        served.execute("UPDATE versions SET version = '2026-01-01T00:00:00+00:00' WHERE name = 'refresh_begun'")
+        assert ask(codex, grants[0], REFUSED).json()["access_token"] != given[0]
+        assert provider.refreshes == 2
+
+
+def test_who_asks_without_end_is_told_to_wait(served: Fleet, provider: Provider) -> None:
+    served.upload(provider.login())
+    with served.client(served.key("a.example.net")) as host, served.client() as codex:
+        grant = grant_of(fetch(host))
+        statuses = [ask(codex, grant).status_code for _ in range(12)]
+        assert statuses == [200] * 10 + [503] * 2
+        answer = ask(codex, grant)
+    assert (answer.json()["code"], answer.headers["Retry-After"]) == ("grant_repeated", "60")
+
+
+def test_while_the_provider_is_away_hosts_get_the_token_while_it_lives(served: Fleet, provider: Provider) -> None:
+    provider.plan(status=500, times=1000)
+    served.upload(provider.login(life=400))
+    with served.client(served.key("a.example.net")) as host, served.client() as codex:
+        data = fetch(host)
+        answer = ask(codex, grant_of(data))
+        assert (answer.status_code, answer.json()["access_token"]) == (200, access(data["auth"]))
+        # One that Codex would refresh at once is never given.
+        served.upload(provider.login(life=1))
+        grant = grant_of(fetch(host))
+        until(lambda: job(served, "refresh")["failures"] >= 1)
+        answer = ask(codex, grant)
+        assert answer.status_code == 503
+        assert int(answer.headers["Retry-After"]) >= 5
+        assert (answer.json()["code"], answer.json()["error"]["code"]) == ("refresh_pending", "refresh_pending")
+        provider._plans.clear()
+        served.execute("UPDATE jobs SET not_before = NULL WHERE name = 'refresh'")
+        assert ask(codex, grant).status_code == 200
+    assert provider.refreshes == 1
+
+
+@pytest.mark.parametrize("code", ["refresh_token_reused", "refresh_token_invalidated", "refresh_token_expired"])
+def test_a_login_that_the_provider_has_ended_is_dead_everywhere(served: Fleet, provider: Provider, code: str) -> None:
+    key = served.key("a.example.net")
+    body = json.dumps({"error": {"code": code, "message": "secret words"}})
+    provider.plan(status=401, body=body)
+    login = provider.login(life=1)
+    served.upload(login)
+    with served.client(key) as host, served.client() as codex:
+        until(lambda: fetch(host)["login"]["state"] == "dead")
+        data = fetch(host)
+        assert data["login"]["code"] == code
+        assert "cdx login" in data["login"]["message"]
+        answer = ask(codex, grant_of(data))
+        assert (answer.status_code, answer.json()["code"]) == (401, "login_dead")
+        assert answer.json()["error"]["code"] == "refresh_token_invalidated"
+        assert "cdx login" in answer.json()["message"]
+        warnings = served.admin_call("GET", "/admin/overview")["warnings"]
+        assert "login_dead" in [warning["code"] for warning in warnings]
+        assert served.canonical() == with_auths(login)
+        assert len(provider.asked) == 0
+        [row] = logs(served, "auth.login_dead")
+        assert row["code"] == code
+        served.wait_for("login is dead")
+        # A new login ends that; so does nothing else.
+        again = provider.login()
+        assert host.auth(command="store", auth=again, **GRANT).json()["data"]["status"] == "updated"
+        assert fetch(host)["login"]["state"] == "ok"
+        assert ask(codex, grant_of(fetch(host))).json()["access_token"] == access(again)
+
+
+def test_what_ends_a_grant(served: Fleet, provider: Provider) -> None:
+    served.upload(provider.login())
+    with served.client() as codex:
+        with served.client(served.key("a.example.net")) as host:
+            grant = grant_of(fetch(host))
+        assert ask(codex, grant).status_code == 200
+        served.cli("hosts", "disable", "a.example.net")
+        answer = ask(codex, grant)
+        assert (answer.status_code, answer.json()["code"]) == (401, "host_disabled")
+        served.cli("hosts", "enable", "a.example.net")
+        assert ask(codex, grant).status_code == 200
+        key = served.key("a.example.net")  # rotates
+        answer = ask(codex, grant)
+        assert (answer.status_code, answer.json()["code"]) == (401, "grant_invalid")
+        assert answer.json()["error"]["code"] == "refresh_token_invalidated"
+        with served.client(key) as host:
+            other = grant_of(fetch(host))
+        assert other != grant
+        assert ask(codex, other).status_code == 200
+        served.cli("hosts", "delete", "a.example.net", "--yes")
+        assert ask(codex, other).json()["code"] == "grant_invalid"
+
+
+def test_a_grant_admits_from_the_bound_address_only(served: Fleet, provider: Provider) -> None:
+    served.upload(provider.login())
+    with served.client(served.key("a.example.net")) as host, served.client() as codex:
+        grant = grant_of(fetch(host))
+        served.execute("UPDATE hosts SET ip = '192.0.2.7'")
+        answer = ask(codex, grant)
+        assert (answer.status_code, answer.json()["code"]) == (401, "address_not_bound")
+        served.cli("hosts", "unbind", "a.example.net")
+        assert ask(codex, grant).status_code == 200
+        assert served.host("a.example.net")["ip"] == "127.0.0.1"
+
+
+def test_guessing_is_throttled(tmp_path: Path, provider: Provider) -> None:
+    env = provider.environment() | {"CDXSYNC_FAILURES_PER_MINUTE": "3"}
+    with running_fleet(tmp_path / "home", env=env) as fleet, fleet.client() as codex:
+        answers = [ask(codex, f"cdxr_{number:064}") for number in range(5)]
+        assert [answer.status_code for answer in answers] == [401, 401, 401, 429, 429]
+        assert int(answers[-1].headers["Retry-After"]) > 0
+        assert ask(codex, "rt-of-a-provider").status_code == 429
+
+
+def test_revoking_ends_nothing(served: Fleet, provider: Provider) -> None:
+    login = provider.login()
+    served.upload(login)
+    with served.client(served.key("a.example.net")) as host, served.client() as codex:
+        grant = grant_of(fetch(host))
+        for token in (grant, login["tokens"]["refresh_token"]):
+            answer = codex.call(
+                "POST", "/oauth/revoke", json={"token": token, "token_type_hint": "refresh_token", "client_id": "x"}
+            )
+            assert (answer.status_code, answer.json()) == (200, {})
+        assert ask(codex, grant).status_code == 200
+    assert provider.revoked == []
+    assert provider.is_alive(login["tokens"]["refresh_token"])
+    assert [row["fqdn"] for row in logs(served, "oauth.revoke")] == ["a.example.net"]
+    assert login["tokens"]["refresh_token"] not in "".join(served.output)
+
+
+def test_a_fleet_whose_hosts_refresh_gives_no_grants(tmp_path: Path, provider: Provider) -> None:
+    login = provider.login()
+    with running_fleet(tmp_path / "home", env=provider.environment() | {"CDXSYNC_REFRESH": "hosts"}) as fleet:
+        fleet.upload(login)
+        with fleet.client(fleet.key("a.example.net")) as host:
+            data = fetch(host)
+    assert data["auth"] == with_auths(login)
+    assert data["login"] == {"state": "ok", "refresh": "hosts"}
+    assert provider.asked == []
+
+
+def test_a_login_without_a_refresh_token_is_shared_as_it_is(served: Fleet) -> None:
+    key = {"auth_mode": "apikey", "OPENAI_API_KEY": "sk-abcdefghijklmnopqrstuvwxyz", "last_refresh": OLD}
+    served.upload(key)
+    with served.client(served.key("a.example.net")) as host:
+        assert fetch(host, last_refresh="2025-01-01T00:00:00Z")["auth"]["OPENAI_API_KEY"] == key["OPENAI_API_KEY"]
+
+
+def test_the_provider_may_keep_its_refresh_token(served: Fleet, provider: Provider) -> None:
+    provider.rotates = False
+    login = provider.login(life=1)
+    served.upload(login)
+    until(lambda: access(served.canonical() or login) != access(login))
+    assert (served.canonical() or {})["tokens"]["refresh_token"] == login["tokens"]["refresh_token"]
+
+
+def test_what_is_wrong_in_a_request(served: Fleet) -> None:
+    with served.client() as codex:
+        assert codex.call("POST", "/oauth/token", json={"grant_type": "password"}).status_code == 422
+        assert codex.call("POST", "/oauth/token", data=b"{").status_code == 400
+        for body in ({}, {"refresh_token": 7}, {"refresh_token": "cdxr_" + "é" * 400}):
+            answer = codex.call("POST", "/oauth/token", json=body)
+            assert (answer.status_code, answer.json()["code"]) == (401, "grant_invalid")
+
+
+def test_hosts_that_hold_the_real_token_are_counted(served: Fleet, provider: Provider) -> None:
+    login = provider.login()
+    served.upload(login)
+
+    def held() -> list[str]:
+        warnings = served.admin_call("GET", "/admin/overview")["warnings"]
+        return [warning["message"] for warning in warnings if warning["code"] == "login_held"]
+
+    with served.client(served.key("a.example.net")) as host, served.client(certificate="admin") as admin:
+        assert held() == []
+        host.auth(last_refresh=OLD, digest=ZERO)
+        assert host.auth(last_refresh=OLD, digest=plain_digest(with_auths(login))).json()["data"]["status"] == "valid"
+        assert held()[0].startswith("1 host holds")
+        assert fetch(host)["status"] == "outdated"
+        assert held() == []
+        metrics = admin.call("GET", "/metrics").text
+    assert 'cdxsync_login_holders{holds="grant"} 1.0' in metrics
+    assert "cdxsync_login_dead 0.0" in metrics
+
+
+def test_doctor_tries_the_way_to_the_provider(served: Fleet, provider: Provider) -> None:
+    def found(**env: str) -> dict[str, Any]:
+        done = run_cli("--home", str(served.home), "--json", "doctor", check=False, env=served.env | env)
+        return next(one for one in json.loads(done.stdout)["checks"] if one["check"] == "token-endpoint")
+
+    assert found()["level"] == "ok"
+    assert provider.refreshes == 0
+    away = found(CDXSYNC_TOKEN_URL="http://127.0.0.1:9/oauth/token")
+    assert (away["level"], 'refresh = "hosts"' in away["mend"]) == ("fail", True)
+    assert "hosts refresh" in found(CDXSYNC_REFRESH="hosts")["text"]

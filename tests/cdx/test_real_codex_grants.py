@@ -1,0 +1,169 @@
+"""The real Codex with grants for refresh tokens, and this server as its token endpoint."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.calls import OLD, ZERO, logs
+from tests.support.documents import jwt
+from tests.support.fleet import Fleet, running_fleet
+from tests.support.provider import Provider, running_provider
+from tests.support.real_codex import CODEX, needs_codex
+
+pytestmark = needs_codex
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    with running_provider() as started:
+        yield started
+
+
+@pytest.fixture
+def served(tmp_path: Path, provider: Provider) -> Iterator[Fleet]:
+    with running_fleet(tmp_path / "home", env=provider.environment()) as started:
+        yield started
+
+
+class Host:
+    """A home of Codex with a document as the server gives it to a host that accepts a grant."""
+
+    def __init__(self, fleet: Fleet, provider: Provider, root: Path, fqdn: str) -> None:
+        self.fleet, self.fqdn, self.root = fleet, fqdn, root
+        self.home = root / ".codex"
+        self.home.mkdir(parents=True)
+        (self.home / "config.toml").write_text(
+            f"""model = "gpt-5.1"
+model_provider = "fake"
+check_for_update_on_startup = false
+chatgpt_base_url = "{provider.url}/backend-api/"
+[analytics]
+enabled = false
+[model_providers.fake]
+name = "fake"
+base_url = "{provider.url}/v1"
+wire_api = "responses"
+requires_openai_auth = true
+"""
+        )
+        self.auth_file = self.home / "auth.json"
+        with fleet.client(fleet.key(fqdn)) as host:
+            data = host.auth(last_refresh=OLD, digest=ZERO, accepts=["grant"]).json()["data"]
+        self.given: dict[str, Any] = data["auth"]
+        self.write(self.given)
+
+    def write(self, document: dict[str, Any]) -> None:
+        self.auth_file.write_text(json.dumps(document))
+        self.auth_file.chmod(0o600)
+
+    def expire(self) -> None:
+        """As after a token life: the host has an access token that is over."""
+        tokens = {**self.given["tokens"], "access_token": jwt("expired", expires=1_700_000_000)}
+        self.write({name: value for name, value in self.given.items() if name != "auths"} | {"tokens": tokens})
+
+    def auth(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.auth_file.read_text())
+        return document
+
+    def codex(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = {
+            "PATH": f"{CODEX}:{os.environ['PATH']}",
+            "HOME": str(self.root),
+            "CODEX_HOME": str(self.home),
+            "CODEX_REFRESH_TOKEN_URL_OVERRIDE": f"{self.fleet.url}/oauth/token",
+            "CODEX_CA_CERTIFICATE": str(self.fleet.ca_file),
+            "NO_PROXY": "*",
+        }
+        return subprocess.run(
+            ["codex", *arguments],
+            env=environment,
+            cwd=self.root,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    def say_hi(self) -> subprocess.CompletedProcess[str]:
+        return self.codex("exec", "--skip-git-repo-check", "say hi")
+
+
+def hosts(fleet: Fleet, provider: Provider, folder: Path, count: int) -> list[Host]:
+    return [Host(fleet, provider, folder / f"host{n}", f"host{n}.example.net") for n in range(count)]
+
+
+def test_three_hosts_with_expired_tokens_at_once(served: Fleet, provider: Provider, tmp_path: Path) -> None:
+    served.upload(provider.login(life=2))
+    machines = hosts(served, provider, tmp_path, 3)
+    for machine in machines:
+        machine.expire()
+    with ThreadPoolExecutor(3) as threads:
+        runs = list(threads.map(Host.say_hi, machines))
+    assert [(run.returncode, run.stdout) for run in runs] == [(0, "hi there\n")] * 3, [run.stderr for run in runs]
+    assert provider.refreshes == 1
+    assert provider.refused_requests == 0
+    canonical = served.canonical() or {}
+    assert provider.is_alive(canonical["tokens"]["refresh_token"])
+    for machine in machines:
+        tokens = machine.auth()["tokens"]
+        assert tokens["access_token"] == canonical["tokens"]["access_token"]
+        assert tokens["refresh_token"] == machine.given["tokens"]["refresh_token"]
+        # What Codex has written comes back: it is answered with the host's form of the canonical document.
+        assert "auths" not in machine.auth()
+
+
+def test_codex_logs_out_and_nothing_ends(served: Fleet, provider: Provider, tmp_path: Path) -> None:
+    login = provider.login()
+    served.upload(login)
+    one, two = hosts(served, provider, tmp_path, 2)
+    done = one.codex("logout")
+    assert done.returncode == 0, done.stderr
+    assert not one.auth_file.exists()
+    assert provider.revoked == []
+    assert [row["fqdn"] for row in logs(served, "oauth.revoke")] == ["host0.example.net"]
+    assert two.say_hi().returncode == 0
+    assert provider.is_alive(login["tokens"]["refresh_token"])
+
+
+def test_a_refused_token_is_replaced_once(served: Fleet, provider: Provider, tmp_path: Path) -> None:
+    """Every request is refused: Codex asks again and again, and the provider sees one refresh."""
+    served.upload(provider.login())
+    [one] = hosts(served, provider, tmp_path, 1)
+    provider.refuse_requests = True
+    assert one.say_hi().returncode != 0
+    assert provider.refreshes == 1
+    provider.refuse_requests = False
+    done = one.say_hi()
+    assert (done.returncode, done.stdout) == (0, "hi there\n"), done.stderr
+    assert provider.refreshes == 1
+
+
+@pytest.mark.parametrize("what", ["disabled", "rotated", "dead", "address"])
+def test_what_codex_makes_of_a_refusal(served: Fleet, provider: Provider, tmp_path: Path, what: str) -> None:
+    """It ends soon, and says that one is to log in; the file stays."""
+    served.upload(provider.login())
+    [one] = hosts(served, provider, tmp_path, 1)
+    one.expire()
+    before = one.auth()
+    if what == "disabled":
+        served.cli("hosts", "disable", one.fqdn)
+    elif what == "rotated":
+        served.key(one.fqdn)
+    elif what == "address":
+        served.execute("UPDATE hosts SET ip = '192.0.2.7'")
+    else:
+        login = provider.login(life=1)
+        provider.revoke(login["tokens"]["refresh_token"])
+        served.upload(login)
+    done = one.say_hi()
+    print(what, done.returncode, done.stderr[-1500:])
+    assert done.returncode != 0
+    assert one.auth() == before
+    asked = [line for line in served.output if "POST /oauth/token" in line]
+    assert len(asked) <= 4, asked

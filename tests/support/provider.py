@@ -1,0 +1,253 @@
+"""A strict provider of logins, in this process: a refresh token that is used twice ends its login for good.
+
+    provider = Provider(life=3600)
+    login = provider.login()            # a document as `codex login` writes it
+    provider.refreshes                  # how many refresh tokens were taken
+
+`/oauth/token` and `/oauth/revoke` as OpenAI has them, and `/v1/responses` with one short message for a live access
+token. What the next calls of the token endpoint get is planned with `plan`.
+"""
+
+import base64
+import contextlib
+import http.server
+import itertools
+import json
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from cdxsync.base import clock
+
+CLIENT_ID = "app_EMoamEEZ73f0CkXaXp7hrann"
+_MESSAGE = {"type": "message", "role": "assistant", "id": "m", "content": [{"type": "output_text", "text": "hi there"}]}
+_USAGE = {"input_tokens": 10, "output_tokens": 2, "total_tokens": 12}
+
+
+@dataclass
+class Plan:
+    """What a call gets instead of an answer, or before it.
+
+    `taken` spends the token first. With `hold` it waits until `release` is set. `status` None hangs up.
+    """
+
+    status: int | None = 500
+    body: str = '{"error": {"message": "planned"}}'
+    headers: dict[str, str] = field(default_factory=dict)
+    taken: bool = False
+    passes: bool = False
+    hold: bool = False
+    times: int = 1
+
+
+class Provider:
+    """The provider; `stop` ends it."""
+
+    def __init__(self, life: int = 3600) -> None:
+        self.life = life
+        self.refreshes = 0
+        self.asked: list[dict[str, Any]] = []
+        self.revoked: list[str] = []
+        self.requests = 0
+        self.refused_requests = 0
+        self.refuse_requests = False
+        self.rotates = True
+        self.entered, self.released = threading.Event(), threading.Event()
+        self._numbers = itertools.count(1)
+        self._logins: dict[str, int] = {}
+        self._live: dict[int, str] = {}
+        self._ended: dict[int, str] = {}
+        self._access: dict[str, int] = {}
+        self._plans: list[Plan] = []
+        self._lock = threading.Lock()
+        handler = type("Handler", (_Handler,), {"provider": self})
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.token_url = f"{self.url}/oauth/token"
+
+    def stop(self) -> None:
+        """End it."""
+        self.released.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def environment(self) -> dict[str, str]:
+        """The settings of a server that refreshes here."""
+        return {"CDXSYNC_REFRESH": "server", "CDXSYNC_TOKEN_URL": self.token_url}
+
+    def login(self, *, life: int | None = None, last_refresh: str = "") -> dict[str, Any]:
+        """A new login, as `codex login` writes it; its access token lives `life` seconds from now."""
+        with self._lock:
+            number = next(self._numbers)
+            tokens = self._issue(number, life)
+        return {
+            "auth_mode": "chatgpt",
+            "OPENAI_API_KEY": None,
+            "tokens": {**tokens, "account_id": "acc-1"},
+            "last_refresh": last_refresh or clock.rfc3339(clock.Instant.of(clock.now())),
+        }
+
+    def plan(self, **plan: Any) -> None:
+        """Plan what the next calls of the token endpoint get (`Plan`)."""
+        self.entered.clear()
+        self.released.clear()
+        with self._lock:
+            self._plans.append(Plan(**plan))
+
+    def is_alive(self, refresh_token: str) -> bool:
+        """Whether a refresh token is good."""
+        with self._lock:
+            return refresh_token in self._live.values() and self._logins[refresh_token] not in self._ended
+
+    def _issue(self, number: int, life: int | None = None) -> dict[str, str]:
+        seed = next(self._numbers)
+        tokens = {
+            "id_token": self._jwt(f"id{seed}", life),
+            "access_token": self._jwt(f"access{seed}", life),
+            "refresh_token": f"rt-{number}-{seed}",
+        }
+        self._logins[tokens["refresh_token"]] = number
+        self._live[number] = tokens["refresh_token"]
+        self._access[tokens["access_token"]] = number
+        return tokens
+
+    def _jwt(self, seed: str, life: int | None) -> str:
+        def part(value: object) -> str:
+            return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+
+        now = int(time.time())
+        account = {"chatgpt_plan_type": "pro", "chatgpt_account_id": "acc-1", "chatgpt_user_id": "u1"}
+        claims = {
+            "iat": now,
+            "exp": now + (self.life if life is None else life),
+            "jti": seed,
+            "client_id": CLIENT_ID,
+            "email": "a@example.net",
+            "https://api.openai.com/auth": account,
+        }
+        return f"{part({'alg': 'none'})}.{part(claims)}.c2ln"
+
+    def take_plan(self) -> Plan | None:
+        """The next plan, if there is one."""
+        with self._lock:
+            if not self._plans:
+                return None
+            plan = self._plans[0]
+            plan.times -= 1
+            if plan.times <= 0:
+                self._plans.pop(0)
+            return plan
+
+    def exchange(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """Take a refresh token; the status and the body of the answer."""
+        token = str(body.get("refresh_token"))
+        with self._lock:
+            self.asked.append(body)
+            if body.get("client_id") != CLIENT_ID or body.get("grant_type") != "refresh_token":
+                return 400, {"error": {"code": "invalid_request", "message": "not as Codex asks"}}
+            number = self._logins.get(token)
+            if number is None:
+                return 401, {"error": {"code": "refresh_token_invalidated", "message": f"unknown {token}"}}
+            if number in self._ended:
+                return 401, {"error": {"code": self._ended[number], "message": "has ended"}}
+            if self._live[number] != token:
+                self._ended[number] = "refresh_token_invalidated"
+                return 401, {"error": {"code": "refresh_token_reused", "message": f"{token} was used"}}
+            self.refreshes += 1
+            tokens = self._issue(number)
+            if not self.rotates:
+                tokens.pop("refresh_token")
+                self._live[number] = token
+            return 200, tokens
+
+    def revoke(self, token: str) -> None:
+        """End the login of a token."""
+        with self._lock:
+            self.revoked.append(token)
+            if token in self._logins:
+                self._ended[self._logins[token]] = "refresh_token_invalidated"
+
+    def takes(self, authorization: str) -> bool:
+        """Whether a request with this header is answered."""
+        with self._lock:
+            self.requests += 1
+            good = not self.refuse_requests and authorization.removeprefix("Bearer ") in self._access
+            self.refused_requests += not good
+            return good
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    provider: Provider
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+    def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        with contextlib.suppress(OSError):
+            self.send_response(status)
+            for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        self._send(404, b'{"error": {"message": "not here"}}')
+
+    def do_POST(self) -> None:
+        raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = json.loads(raw or b"{}")
+        if self.path == "/oauth/token":
+            self._token(body)
+        elif self.path == "/oauth/revoke":
+            self.provider.revoke(str(body.get("token")))
+            self._send(200, b"{}")
+        elif self.path == "/v1/responses":
+            self._respond()
+        else:
+            self._send(404, b'{"error": {"message": "not here"}}')
+
+    def _token(self, body: dict[str, Any]) -> None:
+        plan = self.provider.take_plan()
+        answer = None
+        if plan is None or plan.taken or plan.passes:
+            answer = self.provider.exchange(body)
+        if plan is not None:
+            self.provider.entered.set()
+            if plan.hold:
+                self.provider.released.wait(60)
+            if not plan.passes:
+                if plan.status is None:
+                    self.close_connection = True
+                    return
+                self._send(plan.status, plan.body.encode(), plan.headers)
+                return
+        assert answer is not None
+        self._send(answer[0], json.dumps(answer[1]).encode())
+
+    def _respond(self) -> None:
+        if not self.provider.takes(self.headers.get("Authorization", "")):
+            self._send(401, b'{"error": {"message": "not taken", "code": "token_expired"}}')
+            return
+        events: list[dict[str, Any]] = [
+            {"type": "response.created", "response": {"id": "r"}},
+            {"type": "response.output_item.done", "item": _MESSAGE},
+            {"type": "response.completed", "response": {"id": "r", "usage": _USAGE}},
+        ]
+        text = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events)
+        self._send(200, text.encode(), {"Content-Type": "text/event-stream"})
+
+
+@contextlib.contextmanager
+def running_provider(life: int = 3600) -> Iterator[Provider]:
+    """A provider, stopped at the end."""
+    provider = Provider(life)
+    try:
+        yield provider
+    finally:
+        provider.stop()
