@@ -247,9 +247,9 @@ class Settings:
         60.0, "AUTH_RUNNER_TIMEOUT", read_seconds, "Time limit of a check, in seconds."
     )
     refresh: str = _setting(
-        "server",
+        "hosts",
         "CDXSYNC_REFRESH",
-        read_choice("server", "hosts"),
+        read_choice("hosts", "server"),
         "Who refreshes the canonical login: only the server, as the fleet's token endpoint, or hosts, as Codex does.",
     )
     token_url: str = _setting(
