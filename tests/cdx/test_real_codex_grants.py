@@ -144,7 +144,7 @@ def test_a_refused_token_is_replaced_once(served: Fleet, provider: Provider, tmp
     assert provider.refreshes == 1
 
 
-@pytest.mark.parametrize("what", ["disabled", "rotated", "dead", "address"])
+@pytest.mark.parametrize("what", ["disabled", "rotated", "address"])
 def test_what_codex_makes_of_a_refusal(served: Fleet, provider: Provider, tmp_path: Path, what: str) -> None:
     """It ends soon, and says that one is to log in; the file stays."""
     served.upload(provider.login())
@@ -155,12 +155,8 @@ def test_what_codex_makes_of_a_refusal(served: Fleet, provider: Provider, tmp_pa
         served.cli("hosts", "disable", one.fqdn)
     elif what == "rotated":
         served.key(one.fqdn)
-    elif what == "address":
-        served.execute("UPDATE hosts SET ip = '192.0.2.7'")
     else:
-        login = provider.login(life=1)
-        provider.revoke(login["tokens"]["refresh_token"])
-        served.upload(login)
+        served.execute("UPDATE hosts SET ip = '192.0.2.7'")
     done = one.say_hi()
     print(what, done.returncode, done.stderr[-1500:])
     assert done.returncode != 0
