@@ -18,9 +18,10 @@ def _own_ports() -> Iterator[int]:
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     ports = range(_FIRST + number, last, processes)
-    if len(ports) > 1000:
-        begin = secrets.randbelow(len(ports))
-        yield from itertools.cycle([*ports[begin:], *ports[:begin]])
+    if len(ports) < 1000:
+        return iter(())
+    begin = secrets.randbelow(len(ports))
+    return itertools.cycle([*ports[begin:], *ports[:begin]])
 
 
 _ports = _own_ports()
