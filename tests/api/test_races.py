@@ -11,6 +11,8 @@ from tests.support.documents import make_auth, with_auths
 from tests.support.fleet import Fleet
 from tests.support.together import at_once
 
+pytestmark = pytest.mark.slow
+
 ROUNDS = 12
 THREADS = 16
 

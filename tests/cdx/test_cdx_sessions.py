@@ -136,6 +136,7 @@ def test_a_logout_during_a_run_stays(synced: Fleet, tmp_path: Path, stub: StubSe
     assert not machine.auth_file.exists()
 
 
+@pytest.mark.slow
 def test_a_server_that_is_away_is_tried_again(synced: Fleet, tmp_path: Path) -> None:
     run = Running(host(synced, tmp_path, codex=CODEX))
     synced.stop()

@@ -284,6 +284,7 @@ class _Other(BaseHTTPRequestHandler):
         pass
 
 
+@pytest.mark.slow
 def test_public_urls_that_do_not_answer(healthy: Fleet, home: Path) -> None:
     def finding(url: str) -> tuple[str, str]:
         level, text, mend = examine(home, env={"PUBLIC_BASE_URL": url})[1]["public-url"][0]

@@ -100,6 +100,7 @@ def test_exit_statuses_are_documented() -> None:
     assert used | {"0"} == set(MANUAL["exit_status"])
 
 
+@pytest.mark.slow
 def test_examples_work(tmp_path: Path) -> None:
     """All of them, in a shell, in the order of the file; the server's are only parsed."""
     home = tmp_path / "user"

@@ -246,6 +246,7 @@ def test_no_damage_goes_unseen(exported: Exported, data: st.DataObject) -> None:
         read()
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_rows(exported: Exported, tmp_path: Path) -> None:
     """Ten times as many rows take no more memory, out and in."""
     code = """

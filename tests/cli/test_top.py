@@ -79,6 +79,7 @@ def test_control_z_gives_the_terminal_back_until_it_goes_on(lively: Fleet) -> No
     assert watched.end() == 0
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_is_said_and_goes_on(lively: Fleet) -> None:
     watched = Watched(lively, "top", "--interval", "0.2")
     watched.wait_for("Hosts", "q quits")

@@ -21,6 +21,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.support import browser, lived_in
 
+pytestmark = pytest.mark.slow
+
 ADDRESSES = [
     "",
     "hosts",

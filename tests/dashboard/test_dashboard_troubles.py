@@ -14,6 +14,8 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.support import browser, lived_in
 
+pytestmark = pytest.mark.slow
+
 HOST = lived_in.name("web1")
 
 

@@ -14,7 +14,7 @@ from tests.support.engines import Engine
 from tests.support.fleet import Fleet
 from tests.support.several import Load, Site, site
 
-pytestmark = pytest.mark.every_engine
+pytestmark = [pytest.mark.every_engine, pytest.mark.slow]
 NEXT = f"m{len(migrations.known()) + 1:04}_of_a_newer_version"
 MORE = """STATEMENTS = (
     "ALTER TABLE hosts ADD COLUMN colour VARCHAR(32)",

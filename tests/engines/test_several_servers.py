@@ -30,6 +30,8 @@ from tests.support.several import LONG_AGO, Load, Site, site
 from tests.support.together import at_once, until
 from tests.support.upstream import PRICES, RELEASES, VERIFY, Upstream, job
 
+pytestmark = pytest.mark.slow
+
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "6"))
 HOSTS = 4
 ALL_DOCUMENTS = {"CDXSYNC_PAYLOAD_HISTORY": "10000"}

@@ -63,6 +63,7 @@ def test_a_log_file_is_rotated_while_the_server_writes(tmp_path: Path) -> None:
     assert log.read_text() == "after\n"
 
 
+@pytest.mark.slow
 def test_the_quickstart_ends_with_two_synced_hosts(tmp_path: Path) -> None:
     """With a `codex` that does nothing, so that the installer fetches none."""
     write_program(tmp_path / "bin" / "codex", STUB_CODEX)

@@ -13,6 +13,8 @@ from tests.support.example_units import CDXSYNC, EXAMPLES, UNITS, unit, verify
 from tests.support.fleet import BASE_ENVIRONMENT, Fleet, run_cli
 from tests.support.machines import Machine, write_program
 
+pytestmark = pytest.mark.slow
+
 ROTATE = EXAMPLES / "rotate-hosts.sh"
 
 

@@ -153,6 +153,7 @@ def works(program: Path, folder: Path) -> None:
     starts_and_stops([program, "--home", folder / "home", "serve", *options], BASE_ENVIRONMENT)
 
 
+@pytest.mark.slow
 def test_it_installs_with_pipx(wheel: Path, house: Path, tmp_path: Path) -> None:
     """That is pip in a new environment."""
     pytest.importorskip("pipx", reason="pipx is not installed")
@@ -163,6 +164,7 @@ def test_it_installs_with_pipx(wheel: Path, house: Path, tmp_path: Path) -> None
     assert (tmp_path / "PIPX_MAN_DIR" / "man1" / "cdxsync.1").exists()
 
 
+@pytest.mark.slow
 def test_it_installs_as_a_tool_of_uv(wheel: Path, house: Path, tmp_path: Path) -> None:
     pytest.importorskip("uv", reason="uv is not installed")
     env = {"UV_TOOL_DIR": str(tmp_path / "tools"), "UV_TOOL_BIN_DIR": str(tmp_path / "bin")}
@@ -182,6 +184,7 @@ def python(minor: int) -> Path:
 
 
 @pytest.mark.parametrize("minor", [minor for minor in (11, 12, 13) if minor != sys.version_info.minor])
+@pytest.mark.slow
 def test_it_works_with_another_python(wheel: Path, tmp_path: Path, minor: int) -> None:
     """Every module loads, also those that few commands need; and the server starts."""
     pytest.importorskip("uv", reason="uv is not installed")

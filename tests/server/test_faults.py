@@ -29,6 +29,8 @@ from tests.support.fleet import Fleet, children, running_fleet
 from tests.support.running import RESET, Running, ask, open_tls, read_all, running, trusting
 from tests.support.together import at_once, until
 
+pytestmark = pytest.mark.slow
+
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "5"))
 HOSTS = 4
 FIRST_DAY = datetime(2024, 1, 1)

@@ -50,6 +50,7 @@ def lost(fleet: Fleet) -> float:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.slow
 def test_a_log_reader_that_hangs_stops_nothing(workers: int, tmp_path: Path) -> None:
     """Requests are answered, a killed worker is replaced, a reload is done, and SIGTERM ends the server."""
     fleet = Fleet(tmp_path / "home", serve_args=("--workers", str(workers)))

@@ -17,6 +17,8 @@ from tests.support.kept_connections import health, speak, trusting
 from tests.support.running import answer, read_all
 from tests.support.together import until
 
+pytestmark = pytest.mark.slow
+
 WORKERS = ("--workers", "2")
 
 
