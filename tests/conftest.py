@@ -1,6 +1,5 @@
 """What tests are given: fleets, services outside, certificates and engines; and the rule about skipped tests."""
 
-import collections
 import os
 import signal
 from collections.abc import Iterator
@@ -156,21 +155,13 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if (folder := memory.folder()) is not None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(folder))
-    config.option.loadscopereorder = False  # xdist deals files out in our order: see below
+    config.option.loadscopereorder = False  # xdist deals files out in their order
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """With `-n auto`, two processes for each processor: tests wait for others half of their time."""
     return min(2 * len(os.sched_getaffinity(0)), MOST_WORKERS)
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """In a process of several, put the files that take longest first, so that none of them is the last to end."""
-    if hasattr(config, "workerinput"):
-        slow = collections.Counter(item.path for item in items if item.get_closest_marker("slow"))
-        items.sort(key=lambda item: -slow[item.path])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
