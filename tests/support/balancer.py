@@ -13,7 +13,9 @@ _CHUNK = 65536
 class Balancer:
     """Hands each connection to the next of `ports` that takes it; bytes go as they are."""
 
-    def __init__(self, ports: list[int]) -> None:
+    def __init__(self, ports: list[int], source: str = "127.0.0.1") -> None:
+        self.source = source
+        """The address from which servers see its clients come."""
         self.taken = dict.fromkeys(ports, 0)
         """How many connections each has got."""
         self._turns = itertools.cycle(range(len(ports)))
@@ -56,7 +58,7 @@ class Balancer:
             first = next(self._turns)
         for port in ports[first:] + ports[:first]:
             with contextlib.suppress(OSError):
-                server = socket.create_connection(("127.0.0.1", port), timeout=30)
+                server = socket.create_connection(("127.0.0.1", port), timeout=30, source_address=(self.source, 0))
                 with self._lock:
                     self.taken[port] += 1
                 return server

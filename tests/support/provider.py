@@ -4,8 +4,8 @@
     login = provider.login()            # a document as `codex login` writes it
     provider.refreshes                  # how many refresh tokens were taken
 
-`/oauth/token` and `/oauth/revoke` as OpenAI has them, and `/v1/responses` with one short message for a live access
-token. What the next calls of the token endpoint get is planned with `plan`.
+`/oauth/token` and `/oauth/revoke` as OpenAI has them, `/login` in place of its pages, and `/v1/responses` with one
+short message for a live access token. What the next calls of the token endpoint get is planned with `plan`.
 """
 
 import base64
@@ -42,11 +42,43 @@ class Plan:
     times: int = 1
 
 
-class Provider:
-    """The provider; `stop` ends it."""
+@dataclass(frozen=True)
+class Refresh:
+    """A refresh token that was taken: of which login, why, and how long its access token had to go, in seconds."""
 
-    def __init__(self, life: int = 3600) -> None:
+    login: int
+    reason: str
+    left: float
+    life: float
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A login that has ended for good, and how."""
+
+    login: int
+    account: str
+    how: str
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+
+class Provider:
+    """The provider; `stop` ends it.
+
+    With `grace`, in seconds, an access token that expired longer ago is refused. Without, expiry does not count.
+    """
+
+    def __init__(self, life: int = 3600, *, grace: float | None = None) -> None:
         self.life = life
+        self.grace = grace
+        self.taken: list[Refresh] = []
+        self.ended: list[Ended] = []
+        self.dead_requests: list[str] = []
+        """What came with a token of a login that has ended: `login N: path`."""
         self.refreshes = 0
         self.asked: list[dict[str, Any]] = []
         self.revoked: list[str] = []
@@ -59,12 +91,13 @@ class Provider:
         self._logins: dict[str, int] = {}
         self._live: dict[int, str] = {}
         self._ended: dict[int, str] = {}
-        self._access: dict[str, int] = {}
+        self._accounts: dict[int, str] = {}
+        self._expires: dict[int, tuple[float, float]] = {}
+        self._access: dict[str, tuple[int, float]] = {}
         self._plans: list[Plan] = []
         self._lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"provider": self})
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), handler)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self.token_url = f"{self.url}/oauth/token"
@@ -79,15 +112,16 @@ class Provider:
         """The settings of a server that refreshes here."""
         return {"CDXSYNC_REFRESH": "server", "CDXSYNC_TOKEN_URL": self.token_url}
 
-    def login(self, *, life: int | None = None, last_refresh: str = "") -> dict[str, Any]:
+    def login(self, *, life: int | None = None, last_refresh: str = "", account: str = "acc-1") -> dict[str, Any]:
         """A new login, as `codex login` writes it; its access token lives `life` seconds from now."""
         with self._lock:
             number = next(self._numbers)
+            self._accounts[number] = account
             tokens = self._issue(number, life)
         return {
             "auth_mode": "chatgpt",
             "OPENAI_API_KEY": None,
-            "tokens": {**tokens, "account_id": "acc-1"},
+            "tokens": {**tokens, "account_id": account},
             "last_refresh": last_refresh or clock.rfc3339(clock.Instant.of(clock.now())),
         }
 
@@ -103,27 +137,40 @@ class Provider:
         with self._lock:
             return refresh_token in self._live.values() and self._logins[refresh_token] not in self._ended
 
+    def left(self, access_token: str) -> float:
+        """How many seconds an access token has to go."""
+        with self._lock:
+            return self._access[access_token][1] - time.time()
+
     def _issue(self, number: int, life: int | None = None) -> dict[str, str]:
-        seed = next(self._numbers)
+        seed, account = next(self._numbers), self._accounts[number]
+        seconds = self.life if life is None else life
+        begun = int(time.time())
         tokens = {
-            "id_token": self._jwt(f"id{seed}", life),
-            "access_token": self._jwt(f"access{seed}", life),
+            "id_token": self._jwt(f"id{seed}", account, begun, seconds),
+            "access_token": self._jwt(f"access{seed}", account, begun, seconds),
             "refresh_token": f"rt-{number}-{seed}",
         }
         self._logins[tokens["refresh_token"]] = number
         self._live[number] = tokens["refresh_token"]
-        self._access[tokens["access_token"]] = number
+        self._expires[number] = (begun + seconds, seconds)
+        self._access[tokens["access_token"]] = (number, begun + seconds)
         return tokens
 
-    def _jwt(self, seed: str, life: int | None) -> str:
+    def _end(self, number: int, how: str) -> None:
+        if number not in self._ended:
+            self._ended[number] = "refresh_token_invalidated"
+            self.ended.append(Ended(number, self._accounts[number], how))
+
+    def _jwt(self, seed: str, account_id: str, begun: int, life: int) -> str:
         def part(value: object) -> str:
             return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
 
-        now = int(time.time())
-        account = {"chatgpt_plan_type": "pro", "chatgpt_account_id": "acc-1", "chatgpt_user_id": "u1"}
+        user = "u" + account_id.removeprefix("acc-")
+        account = {"chatgpt_plan_type": "pro", "chatgpt_account_id": account_id, "chatgpt_user_id": user}
         claims = {
-            "iat": now,
-            "exp": now + (self.life if life is None else life),
+            "iat": begun,
+            "exp": begun + life,
             "jti": seed,
             "client_id": CLIENT_ID,
             "email": "a@example.net",
@@ -153,11 +200,14 @@ class Provider:
             if number is None:
                 return 401, {"error": {"code": "refresh_token_invalidated", "message": f"unknown {token}"}}
             if number in self._ended:
+                self.dead_requests.append(f"login {number}: /oauth/token")
                 return 401, {"error": {"code": self._ended[number], "message": "has ended"}}
             if self._live[number] != token:
-                self._ended[number] = "refresh_token_invalidated"
+                self._end(number, "its refresh token was used again")
                 return 401, {"error": {"code": "refresh_token_reused", "message": f"{token} was used"}}
             self.refreshes += 1
+            expires, life = self._expires[number]
+            self.taken.append(Refresh(number, str(body.get("refresh_reason")), expires - time.time(), life))
             tokens = self._issue(number)
             if not self.rotates:
                 tokens.pop("refresh_token")
@@ -169,13 +219,17 @@ class Provider:
         with self._lock:
             self.revoked.append(token)
             if token in self._logins:
-                self._ended[self._logins[token]] = "refresh_token_invalidated"
+                self._end(self._logins[token], "it was revoked")
 
     def takes(self, authorization: str) -> bool:
         """Whether a request with this header is answered."""
         with self._lock:
             self.requests += 1
-            good = not self.refuse_requests and authorization.removeprefix("Bearer ") in self._access
+            number, expires = self._access.get(authorization.removeprefix("Bearer "), (0, 0.0))
+            if number in self._ended:
+                self.dead_requests.append(f"login {number}: /v1/responses")
+            over = self.grace is not None and time.time() > expires + self.grace
+            good = not self.refuse_requests and number != 0 and not over
             self.refused_requests += not good
             return good
 
@@ -207,6 +261,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         elif self.path == "/oauth/revoke":
             self.provider.revoke(str(body.get("token")))
             self._send(200, b"{}")
+        elif self.path == "/login":
+            account = str(body["account"])
+            self._send(200, json.dumps(self.provider.login(account=account, life=body.get("life"))).encode())
         elif self.path == "/v1/responses":
             self._respond()
         else:
@@ -244,9 +301,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def running_provider(life: int = 3600) -> Iterator[Provider]:
+def running_provider(life: int = 3600, *, grace: float | None = None) -> Iterator[Provider]:
     """A provider, stopped at the end."""
-    provider = Provider(life)
+    provider = Provider(life, grace=grace)
     try:
         yield provider
     finally:

@@ -1,0 +1,371 @@
+"""What happens in a world: each event takes hosts that nothing else has, and knows what must come of it."""
+
+import contextlib
+import functools
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+from tests.support.fleet import Fleet, children
+from tests.support.together import at_once, until
+from tests.support.world import Event, World
+from tests.support.world_hosts import GRANT, OTHER_ACCOUNT, OTHER_LIFE, WORKS, Host, Kill, Run, State
+
+OTHER_LOGIN = {"STANDIN_ACCOUNT": OTHER_ACCOUNT, "STANDIN_LIFE": str(OTHER_LIFE)}
+
+
+def one_run(world: World, chance: random.Random) -> None:
+    """A run on one host; often with several messages, so that tokens expire meanwhile."""
+    with world.free_host(chance, *WORKS) as host:
+        if host is not None:
+            synced(host, [world.note(host.exec(turns=chance.randint(1, 4), pause=chance.uniform(0, 1)))])
+
+
+def cron(world: World, chance: random.Random) -> None:
+    """All hosts that are free start at the same moment."""
+    with contextlib.ExitStack() as stack:
+        hosts = [host for host in world.hosts if host.busy.acquire(blocking=False)]
+        for host in hosts:
+            stack.callback(host.busy.release)
+        runs = at_the_same_moment(world, hosts, chance)
+        world.count("starts at the same moment")
+        for host, run in runs:
+            synced(host, [run])
+
+
+def at_the_same_moment(world: World, hosts: list[Host], chance: random.Random) -> list[tuple[Host, Run]]:
+    done: list[tuple[Host, Run]] = []
+    turns = chance.randint(1, 2)
+
+    def one(host: Host) -> None:
+        done.append((host, world.note(host.exec(turns=turns, pause=0.5))))
+
+    at_once([functools.partial(one, host) for host in hosts])
+    return done
+
+
+def two_in_one_home(world: World, chance: random.Random) -> None:
+    """Two runs of one host at the same time."""
+    with world.free_host(chance, State.SHARED) as host:
+        if host is not None and not host.must_sync:
+            at_the_same_moment(world, [host, host], chance)
+            world.count("two runs in one home")
+
+
+def killed_run(world: World, chance: random.Random) -> None:
+    """`cdx` is killed, with or without its Codex."""
+    with world.free_host(chance, State.SHARED) as host:
+        if host is not None and not host.must_sync:
+            world.note(host.exec(kill=Kill.drawn(chance, 0.6), turns=3, pause=chance.uniform(0, 0.3)))
+
+
+def killed_worker(world: World, chance: random.Random) -> None:
+    """A server with several workers loses one."""
+    server = chance.choice(world.site.servers)
+    with world.servers_alone() as alone:
+        if not alone or not server.processes:
+            return
+        with world.outage():
+            (process,) = server.processes
+            workers = children(process)
+            if len(workers) < 2:
+                return
+            victim = chance.choice(workers)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(victim, signal.SIGKILL)
+            world.count("workers killed")
+            server.wait_for(f"process {victim}\\) was ended by SIGKILL; restarting it")
+            world.back_to_work()
+
+
+def killed_server(world: World, chance: random.Random) -> None:
+    """A whole server is killed, and started again after a while."""
+    with world.servers_alone() as alone:
+        if not alone:
+            return
+        with world.outage():
+            server = chance.choice(world.site.servers)
+            time.sleep(chance.uniform(0, 0.5))
+            _restart(world, server, chance.uniform(0, 0.5))
+
+
+def killed_in_a_refresh(world: World, chance: random.Random) -> None:
+    """A server is killed when the provider has taken the refresh token, and before it has the answer."""
+    with world.servers_alone() as alone:
+        if not alone:
+            return
+        with world.outage():
+            world.provider.plan(passes=True, hold=True)
+            if not world.provider.entered.wait(30):
+                world.saw("no server has refreshed for 30 seconds")
+                return
+            killed = chance.sample(world.site.servers, chance.randint(1, len(world.site.servers)))
+            for server in killed:
+                world.kill_server(server)
+            world.provider.released.set()
+            world.count("servers killed in a refresh")
+            for server in killed:
+                server.start()
+            world.back_to_work()
+
+
+def _restart(world: World, server: Fleet, pause: float) -> None:
+    world.kill_server(server)
+    world.count("servers killed")
+    time.sleep(pause)
+    server.start()
+    world.back_to_work()
+
+
+def provider_away(world: World, chance: random.Random) -> None:
+    """The provider answers with an error for a while, before it takes anything."""
+    with world.servers_alone() as alone:
+        if alone:
+            with world.outage():
+                world.provider.plan(status=chance.choice([500, 503, 429]), times=1)
+                world.count("the provider was away")
+                world.back_to_work()
+
+
+def log_in(world: World, chance: random.Random) -> None:
+    """Somebody logs in under `cdx`, with the fleet's account; from logged out, or although all is well."""
+    with world.free_host(chance, State.LOGGED_OUT, State.SHARED, State.OWN) as host:
+        if host is not None and not host.must_sync:
+            logs_in(world, host)
+
+
+def logs_in(world: World, host: Host) -> None:
+    run = world.note(host.cdx("login"))
+    world.count("logins")
+    host.must_sync = True
+    synced(host, [run])
+    if run.status == 0:
+        host.state, host.private = State.SHARED, None
+    if run.status == 0 and not world.was_away(run) and not host.holds_grant():
+        world.saw(f"after its login {host.name} holds no grant:\n{run.output}")
+
+
+def given_up_login(world: World, chance: random.Random) -> None:
+    """A login that comes to nothing; sometimes `cdx` is killed in it. What was there comes back, at the latest now."""
+    with world.free_host(chance, *WORKS) as host:
+        if host is None or host.must_sync:
+            return
+        kill = Kill.drawn(chance, 0.8) if chance.random() < 0.4 else None
+        run = host.cdx("login", kill=kill, must_work=False, env={"STANDIN_GIVES_UP": "1", "STANDIN_PAUSE": "0.3"})
+        world.note(run)
+        world.count("logins given up")
+        if run.status == 0:
+            world.saw(f"a login that was given up ended with 0: {run}")
+        if not run.killed and host.auth() is None:
+            world.saw(f"a login that was given up took the credentials: {run}")
+        synced(host, [world.note(host.exec())])
+        if host.state is State.OWN:
+            still_private(world, host)
+
+
+def log_out(world: World, chance: random.Random) -> None:
+    """`cdx logout`, a run that must not work, and a way back."""
+    with world.free_host(chance, State.SHARED) as host:
+        if host is None or host.must_sync:
+            return
+        run = world.note(host.cdx("logout"))
+        world.count("logouts")
+        if run.status != 0:
+            return
+        host.state = State.LOGGED_OUT
+        refused = world.note(host.exec())
+        if refused.status == 0 or host.auth() is not None:
+            world.saw(f"{host.name} has logged out, and yet: {refused}; the file is there: {host.auth() is not None}")
+        if chance.random() < 0.5:
+            comes_back(world, host)
+
+
+def comes_back(world: World, host: Host) -> None:
+    """From logged out, by `cdx --wrapper-sync`."""
+    run = world.note(host.cdx("--wrapper-sync"))
+    if run.status == 0:
+        host.state = State.SHARED
+
+
+def plain_run(world: World, chance: random.Random) -> None:
+    """Codex without `cdx`: it may fail with a token of yesterday, and does no harm."""
+    with world.free_host(chance, State.SHARED) as host:
+        if host is not None and not host.must_sync:
+            world.note(host.codex("exec"))
+            world.count("runs without cdx")
+
+
+def plain_log_out(world: World, chance: random.Random) -> None:
+    """`codex logout` without `cdx`: it revokes what it finds, which is a grant."""
+    with world.free_host(chance, State.SHARED) as host:
+        if host is not None and not host.must_sync and host.holds_grant():
+            world.note(host.codex("logout", must_work=True))
+            world.count("logouts without cdx")
+            world.note(host.exec())
+
+
+def plain_log_in(world: World, chance: random.Random) -> None:
+    """`codex login` without `cdx`, with the fleet's account; the next run brings it to the fleet."""
+    with world.free_host(chance, State.SHARED) as host:
+        if host is not None and not host.must_sync and host.holds_grant():
+            run = world.note(host.codex("login", must_work=True))
+            world.count("logins without cdx")
+            host.must_sync = run.status == 0
+            synced(host, [world.note(host.exec())])
+
+
+def private_log_in(world: World, chance: random.Random) -> None:
+    """A login of another account: under `cdx` or without, it stays on its host, and works there."""
+    with world.free_host(chance, State.SHARED) as host:
+        if host is None or host.must_sync:
+            return
+        if chance.random() < 0.5:
+            run = world.note(host.cdx("login", env=OTHER_LOGIN))
+        else:
+            run = world.note(host.codex("login", must_work=True, env=OTHER_LOGIN))
+        if run.status != 0:
+            return
+        world.count("private logins")
+        host.state, host.private = State.OWN, host.auth()
+        if host.tokens().get("account_id") != OTHER_ACCOUNT:
+            world.saw(f"the private login of {host.name} is not in its file: {run}")
+        world.note(host.exec())
+        still_private(world, host)
+
+
+def still_private(world: World, host: Host) -> None:
+    """The private login must be in the file yet."""
+    kept = (host.private or {}).get("tokens")
+    if host.tokens() != kept:
+        world.saw(f"the private login of {host.name} is gone from its file")
+
+
+def private_log_out(world: World, chance: random.Random) -> None:
+    """Back from a private login to the fleet's: `cdx logout`, and a sync."""
+    with world.free_host(chance, State.OWN) as host:
+        if host is not None:
+            gives_private_up(world, host)
+
+
+def gives_private_up(world: World, host: Host) -> None:
+    still_private(world, host)
+    run = world.note(host.cdx("logout"))
+    if run.status == 0:
+        host.state, host.private = State.LOGGED_OUT, None
+        comes_back(world, host)
+
+
+def moved(world: World, chance: random.Random) -> None:
+    """A host calls from another address: it is refused until an admin unbinds it."""
+    with world.free_host(chance, State.SHARED) as host:
+        if host is None or host.must_sync:
+            return
+        host.move()
+        with _refused(world, host, State.MOVED):
+            world.count("addresses changed")
+        world.admin("POST", f"/admin/hosts/{host.id}/unbind")
+        world.note(host.exec())
+
+
+def disabled(world: World, chance: random.Random) -> None:
+    """A host is disabled, and enabled again."""
+    with world.free_host(chance, State.SHARED) as host:
+        if host is None or host.must_sync:
+            return
+        world.admin("POST", f"/admin/hosts/{host.id}/disable")
+        with _refused(world, host, State.DISABLED):
+            world.count("hosts disabled")
+        world.admin("POST", f"/admin/hosts/{host.id}/enable")
+        world.note(host.exec())
+
+
+@contextlib.contextmanager
+def _refused(world: World, host: Host, state: State) -> Iterator[None]:
+    """A run of a host that the server refuses."""
+    host.state = state
+    try:
+        run = world.note(host.exec())
+        if run.status == 0 and not world.was_away(run):
+            world.saw(f"{host.name} is {state}, and yet: {run}")
+        yield
+    finally:
+        host.state = State.SHARED
+
+
+def synced(host: Host, runs: list[Run]) -> None:
+    """After a run that has ended well nothing is left on the host that the fleet has, too."""
+    if host.must_sync and all(run.status == 0 and not run.killed for run in runs) and host.holds_grant():
+        host.must_sync = False
+
+
+RUNS: list[tuple[Event, float]] = [(one_run, 8), (cron, 3), (two_in_one_home, 2)]
+"""Only runs, on which nothing befalls."""
+HARMLESS: list[tuple[Event, float]] = [
+    *RUNS,
+    (killed_run, 3),
+    (log_in, 1),
+    (given_up_login, 1),
+    (log_out, 1),
+    (plain_run, 1),
+    (plain_log_out, 0.5),
+    (plain_log_in, 0.5),
+    (private_log_in, 0.5),
+    (private_log_out, 0.5),
+    (moved, 0.5),
+    (disabled, 0.5),
+]
+"""What happens on hosts."""
+ALL: list[tuple[Event, float]] = [
+    *HARMLESS,
+    (killed_worker, 0.4),
+    (killed_server, 0.4),
+    (killed_in_a_refresh, 0.2),
+    (provider_away, 0.3),
+]
+
+
+def settle(world: World) -> None:
+    """Bring every host back, and look at what it then has: the canonical access token, and a grant of its own."""
+    world.provider.life = 3600
+    until(lambda: _is_long(world))
+    for host in world.hosts:
+        if host.state is State.OWN:
+            gives_private_up(world, host)
+        elif host.state is State.LOGGED_OUT:
+            comes_back(world, host)
+    at_once([functools.partial(_last_run, world, host) for host in world.hosts])
+    canonical = world.canonical_tokens()
+    if not world.provider.is_alive(str(canonical["refresh_token"])):
+        world.saw("the canonical refresh token is not good")
+    for host in world.hosts:
+        if host.tokens().get("access_token") != canonical["access_token"]:
+            world.saw(f"{host.name} is not in sync")
+    grants = {str(host.tokens().get("refresh_token")) for host in world.hosts}
+    if len(grants) != len(world.hosts) or not all(grant.startswith(GRANT) for grant in grants):
+        world.saw("not every host has a grant of its own")
+
+
+def _is_long(world: World) -> bool:
+    return bool(world.lost) or world.provider.left(str(world.canonical_tokens()["access_token"])) > 600
+
+
+def _last_run(world: World, host: Host) -> None:
+    world.note(host.exec())
+    world.note(host.cdx("--wrapper-sync"))
+
+
+def lay_private_login(world: World, host: Host) -> Callable[[], None]:
+    """Before its first sync: a login of another account, fresher than the fleet's. Returns what looks for it later."""
+    document = world.provider.login(account=OTHER_ACCOUNT, life=OTHER_LIFE)
+    host.machine.put_auth(document)
+    kept = host.machine.auth_file.with_name("auth.json.before-cdx")
+
+    def look() -> None:
+        found = json.loads(kept.read_text()) if kept.exists() else None
+        if found != document or kept.stat().st_mode & 0o77:
+            world.saw(f"what {host.name} had before its first sync is not kept beside its file")
+
+    return look
