@@ -81,6 +81,14 @@ def due_at(document: AuthDocument, ahead_seconds: int) -> datetime | None:
     return life.expires - min(timedelta(seconds=ahead_seconds), life.half)
 
 
+def spend_again_at(life: Life) -> datetime:
+    """When a refresh token may be spent again that another machine may have spent, and whose answer it may still bring:
+    when the access token is no longer fresh. Until then nothing is lost by waiting; a token that is spent twice ends
+    the login.
+    """
+    return life.expires - min(FRESH, life.half)
+
+
 class Step(StrEnum):
     """What to do for a host that asks for an access token."""
 

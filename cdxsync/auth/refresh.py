@@ -33,7 +33,7 @@ class IntentOutcome(StrEnum):
     FAILED = "failed"
     """What Codex wrote was not valid."""
     RECOVERED = "recovered"
-    """The server was killed; Codex's document was found and stored later."""
+    """The server was killed; what came of the refresh was found and stored later."""
     LOST = "lost"
     """The server was killed; the provider may have answered, but the answer was not found."""
 
@@ -105,6 +105,12 @@ def close(intent_id: int, outcome: IntentOutcome, error: str | None = None) -> N
 def open_intents() -> list[RefreshIntent]:
     """The intents that are not closed."""
     return list(RefreshIntent.select().where(RefreshIntent.outcome.is_null()).order_by(RefreshIntent.id))
+
+
+def find(intent_id: int) -> RefreshIntent | None:
+    """An intent by id, or None when it has been deleted."""
+    found: RefreshIntent | None = RefreshIntent.get_or_none(RefreshIntent.id == intent_id)
+    return found
 
 
 def is_unsettled(intent_id: int) -> bool:

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from cdxsync.auth import canonical, documents, history, login, refresh
+from cdxsync.auth import answers, canonical, documents, history, login, refresh
+from cdxsync.auth.answers import Note
 from cdxsync.auth.documents import AuthDocument
+from cdxsync.auth.refresh import IntentOutcome
 from cdxsync.base import clock
 from cdxsync.store import audit
 from cdxsync.store.database import write
@@ -13,36 +15,47 @@ from cdxsync.store.fleet import Fleet
 JOB = canonical.REFRESH_JOB
 LOOK_SECONDS = 3600
 """At least so often the job looks whether a refresh is due."""
-LIMIT_SECONDS = 40
-"""For the call, and committing what came of it. After a crash the lease lasts so long."""
+LIMIT_SECONDS = 50
+"""For the call, and committing what came of it. After a crash the lease lasts so long, or until that is stored."""
 EXPIRING = "expiring"
 REFUSED = "refused"
 """Why a host asks for a run: its token has not long to go, or an API has refused it."""
 
 
-def begin(document: AuthDocument, owner: str) -> int:
-    """Write ahead that the document's refresh token may be spent now; returns the intent's id.
+def begin(fleet: Fleet, document: AuthDocument, owner: str) -> tuple[Note, bytes]:
+    """Write ahead that the document's refresh token may be spent now; returns a note of the call, and the answer's key.
 
-    What others have left open is given up first: the caller holds the lease, so they were cut off.
+    What others have left open is given up first: nothing of it is in this home, and the token has to be spent now.
     """
+    key = answers.new_key()
 
-    def work() -> int:
+    def work() -> Note:
         at = clock.now()
         for intent in refresh.open_intents():
-            refresh.close(intent.id, refresh.IntentOutcome.LOST, "the server was cut off while it refreshed")
-            audit.record("auth.refresh_lost", actor="server", intent=intent.id, digest=intent.digest)
+            lose(intent.id, intent.digest, "the server was cut off while it refreshed")
         login.note_begun(at)
-        return refresh.insert_intent(document.digest, owner, at)
+        intent_id = refresh.insert_intent(document.digest, owner, at)
+        sealed = answers.seal_key(fleet, key, intent_id)
+        return Note(intent=intent_id, spent=login.fingerprint(document.content), key=sealed)
 
-    return write(work)
+    return write(work), key
 
 
-def end(intent_id: int, document: AuthDocument, code: str, message: str) -> bool:
-    """Keep that the provider has ended the document's login, and close the intent; whether that is news."""
+def lose(intent_id: int, digest: str, why: str) -> None:
+    """Close an open intent whose answer will not come, within a write transaction."""
+    refresh.close(intent_id, IntentOutcome.LOST, why)
+    audit.record("auth.refresh_lost", actor="server", intent=intent_id, digest=digest)
+
+
+def end(fleet: Fleet, note: Note, code: str, message: str) -> bool:
+    """Keep that the provider has ended the login of the call, and close the intent; whether that is news."""
 
     def work() -> bool:
-        refresh.close(intent_id, refresh.IntentOutcome.FAILED, message)
-        return login.mark_dead(document, code)
+        refresh.close(note.intent, IntentOutcome.FAILED, message)
+        found = canonical.current(fleet)
+        if found is None or login.fingerprint(found[1].content) != note.spent:
+            return False
+        return login.mark_dead(found[1], code)
 
     return write(work)
 
@@ -72,17 +85,26 @@ def refreshed(
     return made, stored_at
 
 
-def keep(fleet: Fleet, intent_id: int, spent: AuthDocument, tokens: Mapping[str, str]) -> bool:
-    """Store what came of a refresh of `spent`, and close its intent, in one write transaction.
+def keep(fleet: Fleet, note: Note, tokens: Mapping[str, str], outcome: IntentOutcome) -> bool:
+    """Store what came of a call, and close its intent with `outcome`; within a write transaction.
 
-    Returns False when the fleet has another login by now, which stays.
+    Returns False when the fleet has another login by now, which stays. Raises `Invalid` when no document can be made
+    of it.
     """
     found = canonical.current(fleet)
-    if found is None or login.fingerprint(found[1].content) != login.fingerprint(spent.content):
-        refresh.close(intent_id, refresh.IntentOutcome.SUPERSEDED)
+    if found is None or login.fingerprint(found[1].content) != note.spent or _is_older(tokens, found[1]):
+        refresh.close(note.intent, IntentOutcome.SUPERSEDED)
         return False
     document, stored_at = refreshed(fleet, found[1], tokens, clock.now())
     canonical.replace(fleet, document, source=canonical.REFRESH_SOURCE, host=None, at=stored_at)
-    refresh.close(intent_id, refresh.IntentOutcome.STORED)
-    audit.record("auth.refreshed", actor="server", intent=intent_id, digest=document.digest)
+    refresh.close(note.intent, outcome)
+    audit.record("auth.refreshed", actor="server", intent=note.intent, digest=document.digest)
     return True
+
+
+def _is_older(tokens: Mapping[str, str], document: AuthDocument) -> bool:
+    """Whether the answer is from before a later refresh: of a provider that leaves the refresh token as it was."""
+    if "refresh_token" in tokens and tokens["refresh_token"] != refresh.tokens_of(document.content)["refresh_token"]:
+        return False
+    life, expires = login.life_of(document), refresh.expiry_of(tokens["access_token"])
+    return life is not None and expires is not None and expires < life.expires

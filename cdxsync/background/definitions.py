@@ -63,10 +63,11 @@ def _refresh_canonical(fleet: Fleet, cause: str, owner: str) -> Outcome:
 
 def recover(fleet: Fleet) -> None:
     """Store what a killed server refreshed on this machine; another one may hold the lease now."""
-    from cdxsync.background import checking
+    from cdxsync.background import checking, refreshing
 
     if checking.recover(fleet):
         _log.warning("found and stored a document that a killed server had refreshed")
+    refreshing.take_up_at_start(fleet)
 
 
 def _no_refresh(settings: Settings) -> str:
@@ -119,6 +120,7 @@ def specs(settings: Settings) -> tuple[Spec, ...]:
             time_limit=rotation.LIMIT_SECONDS,
             run=_refresh_canonical,
             off=_no_refresh(settings),
+            outlives=True,
         ),
         Spec(RETENTION_JOB, "Delete old rows.", interval=3600, time_limit=600, run=_prune),
     )

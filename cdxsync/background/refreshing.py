@@ -1,34 +1,43 @@
 """The job `refresh`: the server alone spends the canonical login's refresh token, ahead of expiry and when a host asks.
 
-The job's lease lets one process of all servers at it. An intent is written before the token is spent, and what comes
-of it is committed before anybody sees it. Of a server that is cut off in between an open intent is left: the next run
-tries the same token once more, as the provider may not have taken it.
+The job's lease lets one process of all servers at it. An intent is written before the token is spent; the call is made
+by a process that a killed server leaves behind, with the answer on disk; and what comes of it is committed before
+anybody sees it. So each run, and each start, first takes up what was left on this machine. An open intent of another
+machine is waited for as long as the access token allows: that machine may still bring the answer.
 """
 
 import functools
 import logging
+import threading
 import time
 from datetime import datetime
 
-from cdxsync.auth import canonical, login, refresh, rotation
+from cdxsync.auth import answers, canonical, login, refresh, rotation
+from cdxsync.auth.answers import Call, Note
 from cdxsync.auth.documents import AuthDocument
 from cdxsync.auth.refresh import IntentOutcome
 from cdxsync.base import clock
-from cdxsync.base.errors import CdxsyncError, DatabaseAway, Failed, ServiceError
+from cdxsync.base.errors import DatabaseAway, Failed, Invalid, ServiceError
 from cdxsync.jobs import lease, schedule
 from cdxsync.jobs.schedule import Outcome
-from cdxsync.services import token_endpoint
+from cdxsync.services import token_call, token_endpoint
 from cdxsync.store.database import write
 from cdxsync.store.fleet import Fleet
 
 _FIRST_WAIT_SECONDS = 5.0
 _LONGEST_WAIT_SECONDS = 300.0
 _COMMIT_SECONDS = 15.0
+_CALLING_SECONDS = 2.0
+"""After this the job looks again whether a call that is under way has ended."""
+_CUT_OFF = "cut_off"
 _log = logging.getLogger("cdxsync.refresh")
 
 
 def refresh_canonical(fleet: Fleet, cause: str, owner: str) -> Outcome:
     """Refresh the canonical document if `cause` or its age say so; plans the next look."""
+    left = take_up(fleet)
+    if left is not None:
+        return left
     found = write(lambda: canonical.current(fleet))
     if found is None:
         return Outcome("no document yet", next_in=rotation.LOOK_SECONDS)
@@ -41,6 +50,9 @@ def refresh_canonical(fleet: Fleet, cause: str, owner: str) -> Outcome:
         return Outcome(login.message_of(ended), next_in=rotation.LOOK_SECONDS)
     if not _is_wanted(document, cause, due, at):
         return _until_due(fleet, f"not due until {clock.stamp(due)}", document, at)
+    waiting = _elsewhere(document, at)
+    if waiting is not None and cause != schedule.MANUAL:
+        return waiting
     return _spend(fleet, cause, owner, document)
 
 
@@ -53,6 +65,21 @@ def _is_wanted(document: AuthDocument, cause: str, due: datetime, at: datetime) 
     return cause == rotation.REFUSED and not login.is_settled(at)
 
 
+def _elsewhere(document: AuthDocument, at: datetime) -> Outcome | None:
+    """What to say while an open intent is waited for: `take_up` has closed those of this machine."""
+    intents, life = refresh.open_intents(), login.life_of(document)
+    if not intents or life is None:
+        return None
+    until = login.spend_again_at(life)
+    if until <= at:
+        return None
+    return Outcome(
+        f"{intents[-1].owner} began a refresh and may still bring its answer; the token is spent again at"
+        f" {clock.stamp(until)}",
+        next_in=min((until - at).total_seconds(), rotation.LOOK_SECONDS),
+    )
+
+
 def _until_due(fleet: Fleet, result: str, document: AuthDocument, at: datetime) -> Outcome:
     due = login.due_at(document, fleet.settings.refresh_ahead_seconds)
     left = (due - at).total_seconds() if due is not None else rotation.LOOK_SECONDS
@@ -60,38 +87,126 @@ def _until_due(fleet: Fleet, result: str, document: AuthDocument, at: datetime) 
 
 
 def _spend(fleet: Fleet, cause: str, owner: str, document: AuthDocument) -> Outcome:
-    intent = rotation.begin(document, owner)
     reason = "unauthorized_recovery" if cause == rotation.REFUSED else "proactive_expiry"
+    with answers.folder_for(fleet.settings.home, owner) as call:
+        note, key = rotation.begin(fleet, document, owner)
+        body = token_endpoint.request(document.content, reason)
+        try:
+            call.begin(note)
+            token_call.make(fleet.settings.token_url, body, call, note, key)
+        except token_call.StillCalling as error:
+            return Outcome(error.message, next_in=_CALLING_SECONDS)
+        except (Failed, OSError) as error:
+            message = error.message if isinstance(error, Failed) else f"{call.path}: {error.strerror}"
+            write(lambda: refresh.close(note.intent, IntentOutcome.FAILED, message))
+            call.drop()
+            raise Failed(message) from None
+        return _settle(fleet, call, note, IntentOutcome.STORED)
+
+
+def _settle(fleet: Fleet, call: Call, note: Note, outcome: IntentOutcome) -> Outcome:
+    """Store what came of a call that has ended; its folder stays when that cannot be stored now."""
     try:
-        tokens = token_endpoint.exchange(fleet.settings, document.content, reason)
-    except token_endpoint.LoginEnded as error:
-        if rotation.end(intent, document, error.reason, error.message):
-            _log.error("the fleet's login is dead: %s. %s", error.message, login.WHO_DOES_WHAT)
-        return Outcome(f"{error.message}. {login.WHO_DOES_WHAT}", next_in=rotation.LOOK_SECONDS)
+        result = _stored(fleet, call, note, outcome)
     except ServiceError as error:
-        outcome = IntentOutcome.LOST if error.sent and error.status is None else IntentOutcome.FAILED
-        message = error.message
-        write(lambda: refresh.close(intent, outcome, message))
+        _close(note, error)
         failures = lease.row_of(rotation.JOB).failures
         wait = error.wait or min(_FIRST_WAIT_SECONDS * 2.0 ** min(failures, 10), _LONGEST_WAIT_SECONDS)
-        return Outcome("failed", error=message, wait=wait)
-    kept = _keep(fleet, intent, document, tokens)
-    found = write(lambda: canonical.current(fleet))
-    result = "refreshed" if kept else "a newer login has come meanwhile, which stays"
-    return _until_due(fleet, result, found[1] if found is not None else document, clock.now())
+        result = Outcome("failed", error=error.message, wait=wait)
+    call.drop()
+    return result
 
 
-def _keep(fleet: Fleet, intent: int, document: AuthDocument, tokens: dict[str, str]) -> bool:
-    """Commit the tokens. They are the only ones there are now, so a database that is away is waited for."""
+def _close(note: Note, error: ServiceError) -> None:
+    """Close the intent of a call that brought nothing; its token may be spent when nothing was answered at all."""
+
+    def work() -> None:
+        intent = refresh.find(note.intent)
+        if not error.sent or error.status is not None:
+            refresh.close(note.intent, IntentOutcome.FAILED, error.message)
+        elif intent is not None and intent.outcome is None:
+            rotation.lose(intent.id, intent.digest, error.message)
+
+    write(work)
+
+
+def _stored(fleet: Fleet, call: Call, note: Note, outcome: IntentOutcome) -> Outcome:
+    """Commit the answer. There is no other copy, so a database that is away is waited for. Raises `ServiceError`."""
+    try:
+        tokens = token_endpoint.tokens_in(fleet.settings.token_url, call.answer(fleet, note))
+    except token_endpoint.LoginEnded as error:
+        if rotation.end(fleet, note, error.reason, error.message):
+            _log.error("the fleet's login is dead: %s. %s", error.message, login.WHO_DOES_WHAT)
+        return Outcome(f"{error.message}. {login.WHO_DOES_WHAT}", next_in=rotation.LOOK_SECONDS)
+    except answers.Missing as error:
+        raise ServiceError(error.message) from None
     until = time.monotonic() + _COMMIT_SECONDS
     while True:
         try:
-            return write(lambda: rotation.keep(fleet, intent, document, tokens))
+            kept = write(lambda: rotation.keep(fleet, note, tokens, outcome))
+            break
         except DatabaseAway as error:
             if time.monotonic() > until:
-                _log.critical("what the provider has answered cannot be stored: %s", error.message)
+                _log.critical("what the provider has answered waits in %s: %s", call.path, error.message)
                 raise
             time.sleep(0.5)
-        except CdxsyncError as error:
-            write(functools.partial(refresh.close, intent, IntentOutcome.FAILED, error.explain()))
-            raise Failed(f"what the provider has answered cannot be taken: {error.explain()}") from None
+        except Invalid as error:
+            raise ServiceError(
+                f"what the provider has answered cannot be taken: {error.explain()}", status=200
+            ) from None
+    found = write(lambda: canonical.current(fleet))
+    result = "refreshed" if kept else "a newer login has come meanwhile, which stays"
+    if found is None:
+        return Outcome(result, next_in=rotation.LOOK_SECONDS)
+    return _until_due(fleet, result, found[1], clock.now())
+
+
+def take_up(fleet: Fleet) -> Outcome | None:
+    """Store the answers that killed servers left on this machine; another machine's server may hold the lease now.
+
+    Returns what a run is to end with: when a call is still under way, or the provider has asked to wait.
+    """
+    end: Outcome | None = None
+    for call in answers.leftovers(fleet.settings.home):
+        if call is None:
+            end = Outcome("the answer to an earlier call has not come yet", next_in=_CALLING_SECONDS)
+            continue
+        note = call.note()
+        if note is None:
+            _close_unbegun(call)
+            continue
+        intent = refresh.find(note.intent)
+        outcome = _settle(fleet, call, note, IntentOutcome.RECOVERED)
+        if intent is not None:
+            lease.take_over(rotation.JOB, intent.owner, _CUT_OFF)
+        _log.warning("a server was cut off while it refreshed; its call: %s", outcome.error or outcome.result)
+        if outcome.wait:
+            end = outcome
+    return end
+
+
+def _close_unbegun(call: Call) -> None:
+    """The server was killed before the call: nothing was spent."""
+    for intent in refresh.open_intents():
+        if call.is_of(intent.owner):
+            write(functools.partial(refresh.close, intent.id, IntentOutcome.NONE))
+            lease.take_over(rotation.JOB, intent.owner, _CUT_OFF)
+    call.drop()
+
+
+def take_up_at_start(fleet: Fleet) -> None:
+    """`take_up`; for calls that are still under way in a thread that waits for them."""
+    if take_up(fleet) is not None:
+        threading.Thread(target=_keep_looking, args=(fleet,), name="refresh answers", daemon=True).start()
+
+
+def _keep_looking(fleet: Fleet) -> None:
+    until = time.monotonic() + rotation.LIMIT_SECONDS
+    try:
+        with fleet.database.scope():
+            while time.monotonic() < until and take_up(fleet) is not None:
+                time.sleep(0.2)
+    except Exception:
+        _log.exception("what a killed server left cannot be stored; the next run of the job tries again")
+    finally:
+        fleet.database.disconnect()

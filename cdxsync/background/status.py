@@ -4,6 +4,7 @@ Everything here answers from the database; only jobs call services.
 """
 
 from cdxsync.auth import canonical, grants, login, refresh, rotation, runner
+from cdxsync.auth.documents import AuthDocument
 from cdxsync.background import definitions
 from cdxsync.background.schemas import BackgroundReport, Notice
 from cdxsync.base import clock
@@ -77,6 +78,9 @@ def warnings(fleet: Fleet, jobs: list[JobStatus]) -> list[Notice]:
             "A server was killed while the canonical login was refreshed, so its refresh token may be used up."
             " If the next refresh fails, log in again on one host: cdx login",
         )
+    waited_for = _awaited(fleet, found[1]) if found is not None else None
+    if waited_for is not None:
+        warn("refresh_elsewhere", waited_for)
     ended = login.dead(found[1].content) if found is not None else None
     if ended is not None:
         warn("login_dead", login.message_of(ended))
@@ -97,16 +101,36 @@ def warnings(fleet: Fleet, jobs: list[JobStatus]) -> list[Notice]:
     return listed
 
 
+def _awaited(fleet: Fleet, document: AuthDocument) -> str | None:
+    """What to do about a refresh that a server of another machine has begun, and that was cut off there."""
+    life, at = login.life_of(document), clock.now()
+    if not fleet.settings.server_refreshes or life is None or _is_running(fleet, rotation.JOB):
+        return None
+    intents, until = refresh.open_intents(), login.spend_again_at(life)
+    if not intents or until <= at:
+        return None
+    return (
+        f"A refresh begun at {intents[-1].started_at} by {intents[-1].owner} was cut off. Start cdxsync there, which"
+        f" finds its answer; without that the refresh token is spent again at {clock.stamp(until)}, which ends the"
+        " login if it is spent already"
+    )
+
+
+def _is_running(fleet: Fleet, name: str) -> bool:
+    spec = schedule.named(definitions.specs(fleet.settings), name)
+    return schedule.state_of(spec, lease.row_of(name), clock.now()) is schedule.State.RUNNING
+
+
 def doctor_findings(fleet: Fleet) -> list[Notice]:
     """What `doctor` prints of services: the warnings, and refreshes that never ended.
 
     An open intent is normal while the job that refreshes holds its lease; otherwise it is from a crash.
     """
     name = rotation.JOB if fleet.settings.server_refreshes else runner.JOB
-    spec = schedule.named(definitions.specs(fleet.settings), name)
-    running = schedule.state_of(spec, lease.row_of(spec.name), clock.now()) is schedule.State.RUNNING
-    left = [] if running else refresh.open_intents()
-    return warnings(fleet, list_jobs(fleet.settings)) + [
+    found = warnings(fleet, list_jobs(fleet.settings))
+    told = any(notice.code == "refresh_elsewhere" for notice in found)
+    left = [] if told or _is_running(fleet, name) else refresh.open_intents()
+    return found + [
         Notice(
             code="refresh_open",
             message=f"A refresh begun at {intent.started_at} by {intent.owner} was cut off. The next run of the job"

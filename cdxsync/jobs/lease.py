@@ -134,3 +134,14 @@ def finish(spec: Spec, owner: str, outcome: Outcome, duration: float) -> str | N
         return next_run
 
     return write(work)
+
+
+def take_over(name: str, owner: str, reason: str) -> None:
+    """Free a job from the lease of a holder that is gone, where that has it still, and ask for a run in its place."""
+
+    def work() -> None:
+        freed = {"owner": None, "lease_until": None}
+        if Job.update(freed).where((Job.name == name) & (Job.owner == owner)).execute():
+            Job.update(wanted=reason).where((Job.name == name) & Job.wanted.is_null()).execute()
+
+    write(work)

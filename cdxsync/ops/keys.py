@@ -3,7 +3,9 @@
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 
+from cdxsync.auth import answers
 from cdxsync.base.errors import CdxsyncError, Conflict, NotFound
 from cdxsync.ops.schemas import KeyItem, KeyList, Rotation
 from cdxsync.store import audit, database, keyring_file, named_values
@@ -207,7 +209,7 @@ def retire(fleet: Fleet, key_id: str, *, actor: str) -> None:
 
     def work() -> None:
         content = fleet.keyring.content()
-        _refuse_needed(content, key_id)
+        _refuse_needed(fleet.settings.home, content, key_id)
         if fleet.keyring.external is not None:
             raise Conflict(
                 f"Key {key_id} is no longer needed, but the keyring comes from {fleet.keyring.where}, which cdxsync"
@@ -223,13 +225,19 @@ def retire(fleet: Fleet, key_id: str, *, actor: str) -> None:
     write(work)
 
 
-def _refuse_needed(content: Content, key_id: str) -> None:
+def _refuse_needed(home: Path, content: Content, key_id: str) -> None:
     """Raise `NotFound` for an unknown key, `Conflict` for one that is still needed."""
     if key_id not in content.keys:
         raise NotFound(f"No key {key_id!r} in the keyring. See: cdxsync keys list", code="keyring_key_not_found")
     if key_id in (content.active, sealing_key.get()):
         raise Conflict(
             f"Key {key_id} is the active one. Add a new key first: cdxsync keys rotate", code="keyring_key_in_use"
+        )
+    if key_id in answers.keys_in_use(home):
+        raise Conflict(
+            f"Key {key_id} is needed for the answer to a refresh that was cut off. Store that first: cdxsync jobs run"
+            " refresh",
+            code="keyring_key_in_use",
         )
     used = usage().get(key_id)
     if used:
@@ -248,7 +256,7 @@ def export(fleet: Fleet, *, new_key: bool = False, without: str | None = None, a
     def work() -> Content:
         content = fleet.keyring.content()
         if without is not None:
-            _refuse_needed(content, without)
+            _refuse_needed(fleet.settings.home, content, without)
             content = content.without(without)
         if new_key:
             content = content.with_new_key()

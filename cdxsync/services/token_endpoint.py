@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from cdxsync.auth import refresh
+from cdxsync.auth.answers import Given
 from cdxsync.base import jsontext
 from cdxsync.base.errors import Malformed, ServiceError
-from cdxsync.base.settings import Settings
 from cdxsync.services import client
 
-TIMEOUT_SECONDS = 20.0
 CLIENT_ID = "app_EMoamEEZ73f0CkXaXp7hrann"
 """Codex's own."""
 REFUSALS = frozenset(
@@ -47,35 +46,40 @@ def _listed(value: object) -> list[object]:
     return value if isinstance(value, list) else [value]
 
 
-def exchange(settings: Settings, content: Mapping[str, Any], reason: str) -> dict[str, str]:
-    """Spend the refresh token of a document; returns the tokens that came for it, `access_token` at least.
-
-    `reason` is what Codex calls `refresh_reason`. The call is made once. Raises `LoginEnded`, or `ServiceError`: the
-    token may be spent then when the request was `sent` and there is no `status`.
-    """
-    body = {
+def request(content: Mapping[str, Any], reason: str) -> dict[str, str]:
+    """The body of a call that spends the refresh token of a document; `reason` is what Codex calls `refresh_reason`."""
+    return {
         "client_id": client_id(content),
         "grant_type": "refresh_token",
         "refresh_token": str(refresh.tokens_of(content)["refresh_token"]).strip(),
         "refresh_reason": reason,
     }
-    answer = client.post_json(settings.token_url, body, timeout=TIMEOUT_SECONDS, headers={})
-    where = client.place(settings.token_url)
-    given = _object(answer.body)
-    if 200 <= answer.status < 300:
-        tokens = {name: given.get(name) for name in ("id_token", "access_token", "refresh_token")}
+
+
+def tokens_in(url: str, given: Given) -> dict[str, str]:
+    """The tokens that came for a refresh token, `access_token` at least.
+
+    Raises `LoginEnded`, or `ServiceError`: the refresh token may be spent when the request was `sent` and there is no
+    `status`.
+    """
+    if given.problem or given.status is None:
+        raise ServiceError(given.problem, status=given.status, sent=given.sent)
+    where = client.place(url)
+    body = _object(given.body)
+    if 200 <= given.status < 300:
+        tokens = {name: body.get(name) for name in ("id_token", "access_token", "refresh_token")}
         found = {name: token for name, token in tokens.items() if isinstance(token, str) and token.strip()}
         if "access_token" not in found:
             raise ServiceError(f"{where} answered without an access token")
         return found
-    code = _code(given)
-    if 400 <= answer.status < 500 and code in REFUSALS:
-        raise LoginEnded(f"{where} has ended the login: {code}", status=answer.status, reason=code)
+    code = _code(body)
+    if 400 <= given.status < 500 and code in REFUSALS:
+        raise LoginEnded(f"{where} has ended the login: {code}", status=given.status, reason=code)
     told = f" ({code})" if code else ""
     raise ServiceError(
-        f"{where} answered HTTP {answer.status}{told}",
-        status=answer.status,
-        wait=client.wait_of(answer.status, answer.headers),
+        f"{where} answered HTTP {given.status}{told}",
+        status=given.status,
+        wait=client.wait_of(given.status, client.dict_of(given.headers)),
     )
 
 

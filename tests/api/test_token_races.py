@@ -1,8 +1,15 @@
 """Refreshes at the same time, over two servers, and servers that are killed in the middle of one."""
 
+import contextlib
 import functools
+import os
+import random
+import shutil
+import signal
+import stat
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +18,7 @@ import requests
 
 from tests.support.calls import OLD, ZERO
 from tests.support.engines import Engine
-from tests.support.fleet import Fleet, running_fleet
+from tests.support.fleet import Fleet, children, running_fleet
 from tests.support.provider import Provider, running_provider
 from tests.support.together import at_once, until
 from tests.support.upstream import job
@@ -117,36 +124,90 @@ def test_who_asks_while_the_provider_thinks_waits_for_it(served: Fleet, provider
         other.stop()
 
 
-def kill_while_refreshing(fleet: Fleet, provider: Provider, *, taken: bool) -> None:
-    """Kill the server when the provider has the token, and has taken it or not."""
-    provider.plan(status=None, hold=True, taken=taken)
+def kill(fleet: Fleet) -> None:
+    """Kill the server as the kernel does, all its processes; what it has begun in sessions of their own goes on."""
+    process = fleet.processes.pop()
+    session = os.getsid(process.pid)
+    own = [child for child in children(process) if os.getsid(child) == session]
+    for number in [process.pid, *own]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
+    process.wait(30)
+
+
+def kill_while_refreshing(fleet: Fleet, provider: Provider, **plan: Any) -> None:
+    """Kill the server when the provider has the request."""
+    provider.plan(hold=True, **plan)
     fleet.upload(provider.login(life=1, last_refresh="2026-01-01T00:00:00Z"))
     assert provider.entered.wait(60)
-    process = fleet.processes.pop()
-    process.kill()
-    process.wait(30)
+    kill(fleet)
     provider.released.set()
-    fleet.execute("UPDATE jobs SET lease_until = '2026-01-01T00:00:00+00:00'")  # it has run out
 
 
-def test_a_server_killed_before_the_provider_took_the_token(served: Fleet, provider: Provider) -> None:
-    kill_while_refreshing(served, provider, taken=False)
+def outcomes(fleet: Fleet) -> list[str | None]:
+    return [outcome for (outcome,) in fleet.rows("SELECT outcome FROM refresh_intents ORDER BY id")]
+
+
+def is_good(fleet: Fleet, provider: Provider) -> bool:
+    return provider.is_alive((fleet.canonical() or {})["tokens"]["refresh_token"])
+
+
+def secrets_in(home: Path, words: list[str]) -> list[str]:
+    """The files of a home that have one of these words in clear."""
+    files = [path for path in home.rglob("*") if path.is_file()]
+    return [path.name for path in files if any(word.encode() in path.read_bytes() for word in words)]
+
+
+def test_a_killed_server_leaves_the_answer_to_the_next(served: Fleet, provider: Provider) -> None:
+    """The provider has taken the token, and the server is killed before it has the answer: another process has it."""
+    kill_while_refreshing(served, provider, passes=True)
+    folder = served.home / "refresh"
+    until(lambda: [path.name for path in folder.glob("*/answer")])
+    [answer] = folder.glob("*/answer")
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (folder, answer.parent, answer)] == [0o700, 0o700, 0o600]
+    assert secrets_in(served.home, list(provider.logins)) == []
     served.start()
-    until(lambda: provider.refreshes == 1)
-    until(lambda: provider.is_alive((served.canonical() or {})["tokens"]["refresh_token"]))
-    outcomes = [outcome for (outcome,) in served.rows("SELECT outcome FROM refresh_intents ORDER BY id")]
-    assert outcomes == ["lost", "stored"]
+    until(lambda: outcomes(served) == ["recovered"])
+    until(lambda: list(folder.iterdir()) == [])
+    assert is_good(served, provider)
+    assert provider.refreshes == 1
+    served.wait_for("a server was cut off while it refreshed; its call: refreshed")
+    # The lease of the killed one is over, too: the next refresh does not wait for its end.
+    until(lambda: job(served, "refresh")["state"] == "idle")
     token = grant(served, "a.example.net")
     assert ask(served, served.port, token).json()["access_token"] == access_of(served)
 
 
-def test_a_server_killed_between_answer_and_commit(served: Fleet, provider: Provider) -> None:
-    """The provider has spent the token, and what it gave is lost: nothing can save that login, and all are told."""
-    kill_while_refreshing(served, provider, taken=True)
+def test_a_server_that_starts_while_the_call_is_under_way_waits_for_it(served: Fleet, provider: Provider) -> None:
+    provider.plan(hold=True, passes=True)
+    served.upload(provider.login(life=1, last_refresh="2026-01-01T00:00:00Z"))
+    assert provider.entered.wait(60)
+    kill(served)
+    served.start()
+    token = grant(served, "a.example.net")
+    asking = ThreadPoolExecutor(1).submit(ask, served, served.port, token)
+    provider.released.set()
+    until(lambda: outcomes(served) == ["recovered"])
+    assert asking.result().json()["access_token"] == access_of(served)
+    assert (provider.refreshes, is_good(served, provider)) == (1, True)
+
+
+def test_a_server_killed_before_the_provider_took_the_token(served: Fleet, provider: Provider) -> None:
+    kill_while_refreshing(served, provider, status=None)
+    served.start()
+    until(lambda: provider.refreshes == 1)
+    until(lambda: is_good(served, provider))
+    assert outcomes(served) == ["lost", "stored"]
+    token = grant(served, "a.example.net")
+    assert ask(served, served.port, token).json()["access_token"] == access_of(served)
+
+
+def test_an_answer_that_never_came_is_told_to_all(served: Fleet, provider: Provider) -> None:
+    """The provider has spent the token and hung up: nothing can save that login."""
+    kill_while_refreshing(served, provider, status=None, taken=True)
     served.start()
     until(lambda: any(row["code"] == "login_dead" for row in served.admin_call("GET", "/admin/overview")["warnings"]))
-    outcomes = [outcome for (outcome,) in served.rows("SELECT outcome FROM refresh_intents ORDER BY id")]
-    assert outcomes == ["lost", "failed"]
+    assert outcomes(served) == ["lost", "failed"]
     assert provider.refreshes == 1
     token = grant(served, "a.example.net")
     answer = ask(served, served.port, token)
@@ -156,6 +217,74 @@ def test_a_server_killed_between_answer_and_commit(served: Fleet, provider: Prov
     until(lambda: job(served, "refresh")["state"] == "idle")
     assert ask(served, served.port, token).status_code == 401
     assert len(provider.asked) == asked
+
+
+def test_another_machine_waits_for_the_answer_of_the_first(
+    served: Fleet, provider: Provider, engine: Engine, tmp_path: Path
+) -> None:
+    """Two homes with one database and one keyring: the second knows of the call, and has nothing of its answer."""
+    if not engine.environment():
+        pytest.skip("SQLite is one machine's")
+    served.stop()
+    shutil.copytree(served.home, tmp_path / "second")
+    served.start()
+    other = Fleet(tmp_path / "second", env=served.env)
+    login = far_from_due(served, provider)
+    token = grant(served, "a.example.net")
+    provider.plan(hold=True, passes=True)
+    with contextlib.suppress(requests.RequestException), ThreadPoolExecutor(1) as threads:
+        threads.submit(ask, served, served.port, token, "unauthorized_recovery")
+        assert provider.entered.wait(60)
+        kill(served)
+    provider.released.set()
+    until(lambda: list(served.home.glob("refresh/*/answer")))
+    served.execute("UPDATE jobs SET lease_until = '2026-01-01T00:00:00+00:00'")
+    served.execute("UPDATE versions SET version = '2026-01-01T00:00:00+00:00' WHERE name = 'refresh_begun'")
+    other.start()
+    try:
+        answer = ask(other, other.port, token, "unauthorized_recovery")
+        assert answer.json()["access_token"] == login["tokens"]["access_token"]
+        assert "may still bring its answer" in str(job(other, "refresh")["last_result"])
+        warnings = other.admin_call("GET", "/admin/overview")["warnings"]
+        assert "refresh_elsewhere" in [warning["code"] for warning in warnings]
+        assert (len(provider.asked), outcomes(other)) == (1, [None])
+        served.start()
+        until(lambda: outcomes(other) == ["recovered"])
+        assert ask(other, other.port, token).json()["access_token"] == access_of(served)
+        assert (len(provider.asked), is_good(served, provider)) == (1, True)
+    finally:
+        other.stop()
+
+
+@pytest.mark.parametrize("turns", [int(os.environ.get("TEST_KILLS") or 4)])
+def test_a_server_killed_at_any_point_of_a_refresh_loses_no_login(
+    served: Fleet, provider: Provider, turns: int
+) -> None:
+    """At random points, from before the call to after its answer is stored."""
+    served.upload(provider.login())
+    token = grant(served, "a.example.net")
+    points = random.Random(17)
+    for _ in range(turns):
+        served.execute("UPDATE versions SET version = '2026-01-01T00:00:00+00:00' WHERE name = 'refresh_begun'")
+        until(lambda: job(served, "refresh")["state"] == "idle")
+        provider.delay = points.uniform(0, 0.3)
+        asking = threading.Thread(target=lambda: _ask_what_may_die(served, token), daemon=True)
+        asking.start()
+        threading.Event().wait(points.uniform(0, 1.2))
+        kill(served)
+        asking.join(60)
+        served.start()
+    until(lambda: None not in outcomes(served))
+    until(lambda: is_good(served, provider))
+    warnings = served.admin_call("GET", "/admin/overview")["warnings"]
+    assert "login_dead" not in [warning["code"] for warning in warnings]
+    assert ask(served, served.port, token).json()["access_token"] == access_of(served)
+    assert len(provider.asked) == provider.refreshes
+
+
+def _ask_what_may_die(fleet: Fleet, token: str) -> None:
+    with contextlib.suppress(requests.RequestException):
+        ask(fleet, fleet.port, token, "unauthorized_recovery")
 
 
 def test_a_newer_login_that_comes_meanwhile_stays(served: Fleet, provider: Provider) -> None:

@@ -86,6 +86,7 @@ class Provider:
         self.refused_requests = 0
         self.refuse_requests = False
         self.rotates = True
+        self.delay = 0.0
         self.entered, self.released = threading.Event(), threading.Event()
         self._numbers = itertools.count(1)
         self._logins: dict[str, int] = {}
@@ -131,6 +132,12 @@ class Provider:
         self.released.clear()
         with self._lock:
             self._plans.append(Plan(**plan))
+
+    @property
+    def logins(self) -> list[str]:
+        """All refresh tokens that were ever given."""
+        with self._lock:
+            return list(self._logins)
 
     def is_alive(self, refresh_token: str) -> bool:
         """Whether a refresh token is good."""
@@ -285,6 +292,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self._send(plan.status, plan.body.encode(), plan.headers)
                 return
         assert answer is not None
+        time.sleep(self.provider.delay)
         self._send(answer[0], json.dumps(answer[1]).encode())
 
     def _respond(self) -> None:

@@ -15,6 +15,7 @@ _MENDS = {
     "login_dead": "cdx login   on a host",
     "login_held": "run cdx on the hosts: it updates itself",
     "refresh_off": "set token_url, or refresh to hosts; see cdxsync.toml(5)",
+    "refresh_elsewhere": "start cdxsync on that machine; if it is gone for good: cdxsync jobs run refresh",
     "refresh_open": "cdxsync jobs run refresh",
     "job_failed": "cdxsync jobs list",
 }
