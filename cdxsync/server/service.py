@@ -167,6 +167,7 @@ class Process:
             except OSError as error:
                 raise processes.cannot_listen(settings.listen, error) from None
             self._jobs.start()
+            self._collect_garbage()
             try:
                 self._reporting.ready(url_of(settings, host, port))
                 httpd.serve_until_stopped(server, on_hangup=self._on_hangup, on_stopping=self._on_stopping)
@@ -223,9 +224,20 @@ class Process:
         self._apply(settings)
         self._server.wsgi_app = application
         self._jobs.use(fleet)
-        gc.collect()  # the former application refers to itself, and would stay for long
+        self._collect_garbage()  # the former application refers to itself, and would stay for long
         _log.info("settings and certificates reloaded")
         return True
+
+    def _collect_garbage(self) -> None:
+        """Collect garbage, and leave what is left out of later collections, which stop all threads.
+
+        A worker has shared pages with what its supervisor froze; it must not touch them.
+        """
+        if self._is_alone:
+            gc.unfreeze()
+        gc.collect()
+        if self._is_alone:
+            gc.freeze()
 
     def _on_refusal(self, client: str, status: int, request_id: str) -> None:
         """Count and log an answer that the application had no part in: the request could not be read."""
