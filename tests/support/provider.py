@@ -65,6 +65,9 @@ class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients that are killed are no news."""
+
 
 class Provider:
     """The provider; `stop` ends it.

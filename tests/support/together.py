@@ -18,9 +18,9 @@ def at_once(functions: Iterable[Callable[[], None]]) -> None:
         one.result()
 
 
-def until(condition: Callable[[], object]) -> None:
-    """Wait until a condition holds; after a minute it fails."""
+def until(condition: Callable[[], object], *, every: float = 0.02) -> None:
+    """Wait until a condition holds, looking so often, in seconds; after a minute it fails."""
     end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
+        time.sleep(every)

@@ -153,13 +153,21 @@ class World:
     def back_to_work(self) -> None:
         """Wait until a server that was killed has taken up what it left, and the login is refreshed again.
 
-        The lease of the dead server need not be waited for once nothing is open.
+        Once nothing is open, neither the lease of a dead server need be waited for, nor the pause after a failure.
         """
         until(lambda: self.fleet.rows("SELECT count(*) FROM refresh_intents WHERE outcome IS NULL")[0][0] == 0)
         refreshes = self.provider.refreshes
         past = "2026-01-01T00:00:00+00:00"
-        self.fleet.execute("UPDATE jobs SET lease_until = ? WHERE name = 'refresh' AND owner IS NOT NULL", past)
-        until(lambda: self.provider.refreshes > refreshes or self.provider.ended)
+        [(owner,)] = self.fleet.rows("SELECT owner FROM jobs WHERE name = 'refresh'")
+        if owner is not None and not Path(f"/proc/{owner.split(':')[-2]}").exists():
+            statement = "UPDATE jobs SET lease_until = ? WHERE name = 'refresh' AND owner = ?"
+            self.fleet.execute(statement, past, owner)
+
+        def has_refreshed() -> bool:
+            self.fleet.execute("UPDATE jobs SET next_run = ?, not_before = NULL WHERE name = 'refresh'", past)
+            return self.provider.refreshes > refreshes or bool(self.provider.ended)
+
+        until(has_refreshed, every=0.2)
 
     def live(self, lives: int, events: Sequence[tuple[Event, float]], most_at_once: int = 4) -> None:
         """Let events come, by their weights, until so many access tokens were refreshed, or the login is lost."""

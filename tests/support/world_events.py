@@ -125,9 +125,10 @@ def provider_away(world: World, chance: random.Random) -> None:
     with world.servers_alone() as alone:
         if alone:
             with world.outage():
-                world.provider.plan(status=chance.choice([500, 503, 429]), times=1)
-                world.count("the provider was away")
-                world.back_to_work()
+                world.provider.plan(status=chance.choice([503, 429]), headers={"Retry-After": "1"})
+                if world.provider.entered.wait(30):
+                    world.count("the provider was away")
+                    world.back_to_work()
 
 
 def log_in(world: World, chance: random.Random) -> None:
