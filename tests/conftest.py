@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from cdxsync.security import pki
 from cdxsync.server import tls
-from tests.support import engines, memory
+from tests.support import engines, memory, real_codex
 from tests.support.documents import make_auth
 from tests.support.engines import Engine
 from tests.support.fleet import PKI_NAMES, Fleet, running_fleet
+from tests.support.real_codex import RealCodex
 from tests.support.running import Running, running
 from tests.support.stub_server import StubServer
 from tests.support.upstream import JOBS, Upstream, run_job
@@ -22,6 +24,11 @@ REQUIRE_ALL = "TEST_REQUIRES_ALL"
 
 MOST_WORKERS = 16
 """Processes that `-n auto` starts at most."""
+
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +57,16 @@ def fresh_fleet(tmp_path: Path, engine: Engine) -> Iterator[Fleet]:
     """A server for one test: no document yet, no host."""
     with running_fleet(tmp_path / "home", env=engine.environment()) as started:
         yield started
+
+
+@pytest.fixture
+def codex(request: pytest.FixtureRequest) -> RealCodex:
+    """The real Codex: the newest, or each in turn in tests marked `every_codex`; skips the test where there is none."""
+    name = getattr(request, "param", "newest")
+    found = real_codex.find(name)
+    if found is None:
+        pytest.skip(real_codex.missing(name))
+    return found
 
 
 @pytest.fixture
@@ -142,7 +159,12 @@ def plain_server() -> Iterator[Running]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what is marked `every_engine` and uses a database on each, but for what is marked `sqlite_only` in it."""
+    """Run what is marked `every_engine` and uses a database on each, but for what is marked `sqlite_only` in it.
+
+    Likewise what is marked `every_codex` with each Codex.
+    """
+    if metafunc.definition.get_closest_marker("every_codex") is not None:
+        metafunc.parametrize("codex", real_codex.NAMES, indirect=True)
     if "engine" not in metafunc.fixturenames or metafunc.definition.get_closest_marker("every_engine") is None:
         return
     names = ("sqlite",) if metafunc.definition.get_closest_marker("sqlite_only") else engines.NAMES

@@ -19,11 +19,13 @@ from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.storage import Storage
 from limits.strategies import FixedWindowRateLimiter
 
+from cdxsync.base.sqlite import EndOfThread, use_wal
 from cdxsync.security.addresses import Address
 
 MAX_PENDING = 50
 """Calls of a host that a process counts on its own; at most a twentieth of the limit. A single process is exact."""
 _MAX_WINDOWS = 20_000
+_BUSY_TIMEOUT_SECONDS = 5.0
 AUDIT_ROWS_PER_MINUTE = 60
 """About refused calls, from all sources together; each source has one row a minute."""
 
@@ -49,16 +51,26 @@ class _FileStorage(Storage):
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            self._path.touch(mode=0o600, exist_ok=True)
-            connection = sqlite3.connect(self._path, timeout=5, isolation_level=None)
-            connection.execute("PRAGMA journal_mode = wal")
+            connection = self._open()
+            self._local.connection, self._local.end = connection, EndOfThread(connection)
+        return connection
+
+    def _open(self) -> sqlite3.Connection:
+        self._path.touch(mode=0o600, exist_ok=True)
+        connection = sqlite3.connect(
+            self._path, timeout=_BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        try:
+            use_wal(connection, _BUSY_TIMEOUT_SECONDS)
             connection.execute("PRAGMA synchronous = off")
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS counters"
                 " (name TEXT PRIMARY KEY, amount INTEGER NOT NULL, expires REAL NOT NULL) WITHOUT ROWID"
             )
             connection.execute("CREATE INDEX IF NOT EXISTS counters_expires ON counters (expires)")
-            self._local.connection = connection
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:

@@ -37,9 +37,25 @@ class ClientCertificate:
     fingerprint: str
 
 
+class _Accepted(ssl.SSLSocket):
+    """The TLS socket of a client that was accepted; if it has gone since, the handshake says so.
+
+    Python asks for the client's address to see whether a socket is connected. When the client has gone, what it does
+    then depends on its version: it fails, without closing the socket, or goes on without TLS.
+    """
+
+    def getpeername(self) -> Any:
+        """The client's address; of one that has gone, none."""
+        try:
+            return super().getpeername()
+        except OSError:
+            return None
+
+
 class ServerContext(ssl.SSLContext):
     """A context that remembers of which kind its certificate's key is."""
 
+    sslsocket_class = _Accepted
     key_kind: type | None = None
 
 

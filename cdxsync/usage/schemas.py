@@ -1,6 +1,6 @@
 """What answers say of token usage, and what bodies about it hold (`docs/protocol.md 6`)."""
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, structs
 
 from cdxsync.base.schema import Anything, Day, Moment, Month
 from cdxsync.store.tables import TokenUsage
@@ -62,16 +62,7 @@ class RecordedEntry(Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, entry: Entry, recorded_at: str) -> "RecordedEntry":
         """An entry that was stored at a time."""
-        return cls(
-            recorded_at=recorded_at,
-            line=entry.line,
-            total=entry.total,
-            input=entry.input,
-            output=entry.output,
-            cached=entry.cached,
-            reasoning=entry.reasoning,
-            model=entry.model,
-        )
+        return cls(recorded_at=recorded_at, **structs.asdict(entry))
 
 
 class Recorded(Struct, frozen=True, kw_only=True):
@@ -96,19 +87,7 @@ class Recorded(Struct, frozen=True, kw_only=True):
         if len(rows) != 1:
             return cls(host_id=host_id, recorded=len(rows), usages=rows)
         (row,) = rows
-        return cls(
-            host_id=host_id,
-            recorded=1,
-            usages=rows,
-            recorded_at=row.recorded_at,
-            line=row.line,
-            total=row.total,
-            input=row.input,
-            output=row.output,
-            cached=row.cached,
-            reasoning=row.reasoning,
-            model=row.model,
-        )
+        return cls(host_id=host_id, recorded=1, usages=rows, **structs.asdict(row))
 
 
 class LatestUsage(Struct, frozen=True, kw_only=True):
@@ -157,19 +136,8 @@ class UsageRow(Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, row: TokenUsage) -> "UsageRow":
         """A row, selected with its host."""
-        return cls(
-            id=row.id,
-            host_id=row.host_id,
-            fqdn=getattr(row.host, "fqdn", None),
-            total=row.total,
-            input=row.input_tokens,
-            output=row.output_tokens,
-            cached=row.cached_tokens,
-            reasoning=row.reasoning_tokens,
-            model=row.model,
-            line=row.line,
-            created_at=row.created_at,
-        )
+        entry = structs.asdict(LatestUsage.of(row))
+        return cls(id=row.id, host_id=row.host_id, fqdn=getattr(row.host, "fqdn", None), **entry)
 
 
 class UsagePage(Struct, frozen=True, kw_only=True):

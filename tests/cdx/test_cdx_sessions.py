@@ -20,23 +20,28 @@ from tests.support.stub_server import StubServer
 from tests.support.together import until
 
 OLD, NEW, NEWEST = "2026-01-01T00:00:00Z", "2026-03-01T00:00:00Z", "2026-04-01T00:00:00Z"
-# Runs until its standard input ends; "auth PATH" writes auth.json in place, as Codex does.
+# Runs until its standard input ends, a terminal's never; "auth PATH" writes auth.json in place, as Codex does. A thread
+# takes signals, and ends it at once: Python's own handlers run late, or not at all, where one comes just before a read.
 CODEX = f"""#!{sys.executable}
-import os, signal, sys
+import os, signal, sys, threading
 if sys.argv[1:] == ["--version"]:
     print("codex-cli 0.169.0"); sys.exit()
-def stop(number=None, frame=None):
-    os._exit(7)  # at once: a signal at the end of Python's own way out would be fatal
-signal.signal(signal.SIGTERM, stop)
-signal.signal(signal.SIGHUP, stop)
-signal.signal(signal.SIGINT, stop)
+signals = {{signal.SIGTERM, signal.SIGHUP, signal.SIGINT}}
+def stop():
+    signal.sigwait(signals)
+    os._exit(7)
+signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+threading.Thread(target=stop, daemon=True).start()
 home = os.environ.get("CODEX_HOME") or os.path.expanduser("~/.codex")
+is_terminal = sys.stdin.isatty()
 print("ready", flush=True)
 def lines():
     try:
         yield from sys.stdin
-    except OSError:  # the terminal is gone
-        stop()
+    except OSError:
+        pass
+    if is_terminal:  # which is gone: cdx says so
+        threading.Event().wait(60)
 for line in lines():
     word, _, rest = line.strip().partition(" ")
     if word == "auth":
@@ -158,6 +163,25 @@ def test_after_a_signal_all_is_sent(synced: Fleet, tmp_path: Path, name: str) ->
     assert synced.canonical() == with_auths(make_auth(NEW, name))
     assert "new.md" in synced.cli("--json", "prompts", "list").stdout
     run.process.communicate()
+
+
+EARLY = """
+import os, signal, sys
+from cdxsync.wrapper.src.codex import Codex
+from cdxsync.wrapper.src.taps import Taps
+spawn = os.posix_spawn
+def spawn_slowly(*arguments, **options):
+    child = spawn(*arguments, **options)
+    os.kill(os.getpid(), signal.SIGTERM)
+    return child
+os.posix_spawn = spawn_slowly
+status = Codex("/bin/sleep", ["60"], Taps([], [])).run(lambda child: None)
+sys.exit(0 if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGTERM else 1)
+"""
+
+
+def test_a_signal_while_codex_is_being_started_reaches_it() -> None:
+    assert subprocess.run([sys.executable, "-c", EARLY], timeout=30, start_new_session=True).returncode == 0
 
 
 def test_a_closed_terminal_ends_the_run_well(synced: Fleet, tmp_path: Path) -> None:

@@ -5,13 +5,15 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.documents import jwt, make_auth, with_auths
 from tests.support.fleet import Fleet
 from tests.support.machines import Machine
-from tests.support.real_codex import install, needs_codex
+from tests.support.real_codex import RealCodex, install
 from tests.support.upstream import Upstream
 
-pytestmark = needs_codex
+pytestmark = [pytest.mark.codex, pytest.mark.every_codex]
 
 
 def say_hi(machine: Machine) -> subprocess.CompletedProcess[str]:
@@ -33,10 +35,12 @@ def expired_login() -> dict[str, Any]:
     return document
 
 
-def test_a_refresh_on_one_host_is_seen_by_the_other(fresh_fleet: Fleet, upstream: Upstream, tmp_path: Path) -> None:
+def test_a_refresh_on_one_host_is_seen_by_the_other(
+    codex: RealCodex, fresh_fleet: Fleet, upstream: Upstream, tmp_path: Path
+) -> None:
     fresh_fleet.upload(expired_login())
-    one = install(fresh_fleet, upstream, tmp_path / "one", "one.example.net")
-    two = install(fresh_fleet, upstream, tmp_path / "two", "two.example.net")
+    one = install(codex, fresh_fleet, upstream, tmp_path / "one", "one.example.net")
+    two = install(codex, fresh_fleet, upstream, tmp_path / "two", "two.example.net")
     assert one.auth() == two.auth() == with_auths(expired_login())
 
     # Codex finds the token expired, fetches a new one, and rewrites its file without `auths`.
@@ -62,10 +66,12 @@ def test_a_refresh_on_one_host_is_seen_by_the_other(fresh_fleet: Fleet, upstream
     assert upstream.count("/v1/responses") == 5
 
 
-def test_the_first_login_of_a_fleet_is_shared(fresh_fleet: Fleet, upstream: Upstream, tmp_path: Path) -> None:
+def test_the_first_login_of_a_fleet_is_shared(
+    codex: RealCodex, fresh_fleet: Fleet, upstream: Upstream, tmp_path: Path
+) -> None:
     """`codex login --with-api-key` reads the key from standard input and writes a file without a date."""
-    one = install(fresh_fleet, upstream, tmp_path / "one", "one.example.net")
-    two = install(fresh_fleet, upstream, tmp_path / "two", "two.example.net")
+    one = install(codex, fresh_fleet, upstream, tmp_path / "one", "one.example.net")
+    two = install(codex, fresh_fleet, upstream, tmp_path / "two", "two.example.net")
     done = subprocess.run(
         [str(one.cdx), "login", "--with-api-key"],
         env=one.env,

@@ -14,9 +14,9 @@ from tests.support.calls import OLD, ZERO, logs
 from tests.support.documents import jwt
 from tests.support.fleet import Fleet, running_fleet
 from tests.support.provider import Provider, running_provider
-from tests.support.real_codex import CODEX, needs_codex
+from tests.support.real_codex import RealCodex
 
-pytestmark = needs_codex
+pytestmark = pytest.mark.codex
 
 
 @pytest.fixture
@@ -34,7 +34,8 @@ def served(tmp_path: Path, provider: Provider) -> Iterator[Fleet]:
 class Host:
     """A home of Codex with a document as the server gives it to a host that accepts a grant."""
 
-    def __init__(self, fleet: Fleet, provider: Provider, root: Path, fqdn: str) -> None:
+    def __init__(self, codex: RealCodex, fleet: Fleet, provider: Provider, root: Path, fqdn: str) -> None:
+        self.real = codex
         self.fleet, self.fqdn, self.root = fleet, fqdn, root
         self.home = root / ".codex"
         self.home.mkdir(parents=True)
@@ -73,7 +74,7 @@ requires_openai_auth = true
 
     def codex(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         environment = {
-            "PATH": f"{CODEX}:{os.environ['PATH']}",
+            "PATH": self.real.path(os.environ["PATH"]),
             "HOME": str(self.root),
             "CODEX_HOME": str(self.home),
             "CODEX_REFRESH_TOKEN_URL_OVERRIDE": f"{self.fleet.url}/oauth/token",
@@ -94,13 +95,16 @@ requires_openai_auth = true
         return self.codex("exec", "--skip-git-repo-check", "say hi")
 
 
-def hosts(fleet: Fleet, provider: Provider, folder: Path, count: int) -> list[Host]:
-    return [Host(fleet, provider, folder / f"host{n}", f"host{n}.example.net") for n in range(count)]
+def hosts(codex: RealCodex, fleet: Fleet, provider: Provider, folder: Path, count: int) -> list[Host]:
+    return [Host(codex, fleet, provider, folder / f"host{n}", f"host{n}.example.net") for n in range(count)]
 
 
-def test_three_hosts_with_expired_tokens_at_once(served: Fleet, provider: Provider, tmp_path: Path) -> None:
+@pytest.mark.every_codex
+def test_three_hosts_with_expired_tokens_at_once(
+    codex: RealCodex, served: Fleet, provider: Provider, tmp_path: Path
+) -> None:
     served.upload(provider.login(life=2))
-    machines = hosts(served, provider, tmp_path, 3)
+    machines = hosts(codex, served, provider, tmp_path, 3)
     for machine in machines:
         machine.expire()
     with ThreadPoolExecutor(3) as threads:
@@ -118,10 +122,10 @@ def test_three_hosts_with_expired_tokens_at_once(served: Fleet, provider: Provid
         assert "auths" not in machine.auth()
 
 
-def test_codex_logs_out_and_nothing_ends(served: Fleet, provider: Provider, tmp_path: Path) -> None:
+def test_codex_logs_out_and_nothing_ends(codex: RealCodex, served: Fleet, provider: Provider, tmp_path: Path) -> None:
     login = provider.login()
     served.upload(login)
-    one, two = hosts(served, provider, tmp_path, 2)
+    one, two = hosts(codex, served, provider, tmp_path, 2)
     done = one.codex("logout")
     assert done.returncode == 0, done.stderr
     assert not one.auth_file.exists()
@@ -131,10 +135,10 @@ def test_codex_logs_out_and_nothing_ends(served: Fleet, provider: Provider, tmp_
     assert provider.is_alive(login["tokens"]["refresh_token"])
 
 
-def test_a_refused_token_is_replaced_once(served: Fleet, provider: Provider, tmp_path: Path) -> None:
+def test_a_refused_token_is_replaced_once(codex: RealCodex, served: Fleet, provider: Provider, tmp_path: Path) -> None:
     """Every request is refused: Codex asks again and again, and the provider sees one refresh."""
     served.upload(provider.login())
-    [one] = hosts(served, provider, tmp_path, 1)
+    [one] = hosts(codex, served, provider, tmp_path, 1)
     provider.refuse_requests = True
     assert one.say_hi().returncode != 0
     assert provider.refreshes == 1
@@ -145,10 +149,12 @@ def test_a_refused_token_is_replaced_once(served: Fleet, provider: Provider, tmp
 
 
 @pytest.mark.parametrize("what", ["disabled", "rotated", "address"])
-def test_what_codex_makes_of_a_refusal(served: Fleet, provider: Provider, tmp_path: Path, what: str) -> None:
+def test_what_codex_makes_of_a_refusal(
+    codex: RealCodex, served: Fleet, provider: Provider, tmp_path: Path, what: str
+) -> None:
     """It ends soon, and says that one is to log in; the file stays."""
     served.upload(provider.login())
-    [one] = hosts(served, provider, tmp_path, 1)
+    [one] = hosts(codex, served, provider, tmp_path, 1)
     one.expire()
     before = one.auth()
     if what == "disabled":

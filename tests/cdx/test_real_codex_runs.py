@@ -10,10 +10,10 @@ import pytest
 from tests.support.documents import jwt, make_auth, with_auths
 from tests.support.fleet import Fleet
 from tests.support.machines import Machine, Terminal
-from tests.support.real_codex import install, needs_codex
+from tests.support.real_codex import RealCodex, install
 from tests.support.upstream import Upstream
 
-pytestmark = needs_codex
+pytestmark = pytest.mark.codex
 # What the model server says of each answer, as Codex prints it: input without the cached tokens.
 ANSWER = {"total": 4880, "input": 4200, "cached": 120, "output": 560, "reasoning": 160, "model": "gpt-5.1"}
 
@@ -24,9 +24,9 @@ def usage(fleet: Fleet) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def machine(fresh_fleet: Fleet, upstream: Upstream, tmp_path: Path) -> Machine:
+def machine(codex: RealCodex, fresh_fleet: Fleet, upstream: Upstream, tmp_path: Path) -> Machine:
     fresh_fleet.upload(make_auth())
-    return install(fresh_fleet, upstream, tmp_path / "one", "one.example.net")
+    return install(codex, fresh_fleet, upstream, tmp_path / "one", "one.example.net")
 
 
 def run(machine: Machine, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -76,13 +76,13 @@ def test_runs_at_once_count_their_own(machine: Machine, fresh_fleet: Fleet, upst
 
 
 def test_a_refresh_is_shared_while_codex_runs(
-    machine: Machine, fresh_fleet: Fleet, upstream: Upstream, tmp_path: Path
+    codex: RealCodex, machine: Machine, fresh_fleet: Fleet, upstream: Upstream, tmp_path: Path
 ) -> None:
     expired = make_auth("2026-01-02T00:00:00Z")
     expired["tokens"]["access_token"] = jwt("expired", expires=1_700_000_000)
     expired["tokens"]["refresh_token"] = "rt-old"
     fresh_fleet.upload(expired)
-    other = install(fresh_fleet, upstream, tmp_path / "two", "two.example.net")
+    other = install(codex, fresh_fleet, upstream, tmp_path / "two", "two.example.net")
     # Codex refreshes its token, and then waits for its answer.
     upstream.fail("/v1/responses", hold=True, times=1)
     process = subprocess.Popen(

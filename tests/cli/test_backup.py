@@ -302,7 +302,7 @@ def test_a_database_elsewhere(backup: tuple[Path, str], tmp_path: Path) -> None:
     assert not (home / "cdxsync.db").exists()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_no_damage_to_an_archive_goes_unseen(backup: tuple[Path, str], data: st.DataObject) -> None:
     text = bytearray(backup[0].read_bytes())
@@ -363,7 +363,7 @@ def test_what_is_encrypted_comes_back(size: int) -> None:
         decrypted(encrypted(content), b"other")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_no_byte_of_an_encrypted_file_can_be_changed_or_lost(data: st.DataObject) -> None:
     sealed = encrypted(b"secret" * 5)

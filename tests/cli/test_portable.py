@@ -221,7 +221,7 @@ def test_a_failure_leaves_what_was_there(exported: Exported, tmp_path: Path) -> 
     assert import_(home, exported.text).returncode == 0
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_no_damage_goes_unseen(exported: Exported, data: st.DataObject) -> None:
     """Whatever byte changes, and wherever the file ends, reading fails before the end."""

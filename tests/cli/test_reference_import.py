@@ -314,7 +314,7 @@ def parse(text: bytes, step: int = 1 << 20) -> Iterator[Row]:
 VALUES = st.none() | st.integers(-(2**63), 2**64) | st.text(max_size=40)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     rows=st.lists(st.lists(VALUES, min_size=3, max_size=3), min_size=1, max_size=5),
     step=st.integers(1, 50),
@@ -331,7 +331,7 @@ def test_any_value_is_read_as_it_was_written(rows: list[list[Any]], step: int, n
     assert all(lines[row.line - 1].startswith("(") for row in found)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_damage_ends_in_rows_or_in_one_clear_error(data: st.DataObject) -> None:
     text = bytearray(old.dump({"hosts": old.rows()["hosts"]}).replace("`hosts`", "`t`").encode())

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.documents import make_auth, with_auths
-from tests.support.fleet import Fleet, running_fleet
+from tests.support.fleet import Fleet
 from tests.support.machines import Machine
 
 pytest.importorskip("playwright")
@@ -37,27 +37,11 @@ ADDRESSES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    browser.chromium()
-    with running_fleet(tmp_path_factory.mktemp("dashboard") / "home") as fleet:
-        lived_in.fill(fleet)
-        yield fleet
-
-
-@pytest.fixture(scope="module")
-def chromium(used: Fleet) -> Iterator[Browser]:
-    with browser.started(used) as started:
-        yield started
-
-
 @pytest.fixture
-def tab(used: Fleet, chromium: Browser) -> Iterator[browser.Watcher]:
+def tab(tab: browser.Watcher) -> Iterator[browser.Watcher]:
     """A tab in which nothing may go wrong."""
-    with browser.context(chromium, used) as opened:
-        watcher = browser.Watcher(opened, used.url)
-        yield watcher
-        assert watcher.problems == []
+    yield tab
+    assert tab.problems == []
 
 
 def told(page: Page, text: str) -> None:

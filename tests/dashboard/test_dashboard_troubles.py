@@ -1,7 +1,6 @@
 """The dashboard when answers come late, or not at all, and when its user goes on meanwhile; in a real Chromium."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,26 +16,6 @@ from tests.support import browser, lived_in
 pytestmark = pytest.mark.slow
 
 HOST = lived_in.name("web1")
-
-
-@pytest.fixture(scope="module")
-def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    browser.chromium()
-    with running_fleet(tmp_path_factory.mktemp("troubles") / "home") as fleet:
-        lived_in.fill(fleet)
-        yield fleet
-
-
-@pytest.fixture(scope="module")
-def chromium(used: Fleet) -> Iterator[Browser]:
-    with browser.started(used) as started:
-        yield started
-
-
-@pytest.fixture
-def tab(used: Fleet, chromium: Browser) -> Iterator[browser.Watcher]:
-    with browser.context(chromium, used) as opened:
-        yield browser.Watcher(opened, used.url)
 
 
 class Held:

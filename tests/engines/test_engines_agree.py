@@ -181,7 +181,7 @@ def looks() -> list[dict[str, Any]]:
     return calls
 
 
-@settings(deadline=None, max_examples=20, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, suppress_health_check=list(HealthCheck))
 @given(st.lists(CHANGES, min_size=5, max_size=25))
 @pytest.mark.slow
 def test_the_same_calls_get_the_same_answers(trio: Trio, changes: list[dict[str, Any]]) -> None:

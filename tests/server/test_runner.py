@@ -114,8 +114,10 @@ class Local:
 
 
 @pytest.fixture
-def local(tmp_path: Path) -> Local:
-    return Local(tmp_path)
+def local(tmp_path: Path) -> Iterator[Local]:
+    local = Local(tmp_path)
+    yield local
+    Path(f"{local.log}.go").touch()  # a stand-in that still waits ends
 
 
 def test_what_codex_is_given(local: Local) -> None:

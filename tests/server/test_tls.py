@@ -1,6 +1,7 @@
 """Handshakes, client certificates, and what TLS makes of the end of a connection."""
 
 import logging
+import select
 import socket
 import ssl
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cdxsync.base.errors import Failed
 from cdxsync.security import pki
 from cdxsync.server import tls
-from tests.support.running import LAST_REQUEST, REQUEST, Running, answer, ask, open_tls, read_all, trusting
+from tests.support.running import LAST_REQUEST, REQUEST, RESET, Running, answer, ask, open_tls, read_all, trusting
 
 BOTH_VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
 
@@ -145,6 +146,19 @@ def test_a_handshake_in_pieces(tls_server: Running, pki_folder: Path, cut: int, 
         connection.sendall(outgoing.read())
         incoming.write(read_all(connection))
     assert client.read(65536).startswith(b"HTTP/1.1 200")
+
+
+def test_a_client_that_goes_before_its_handshake(server_context: tls.ServerContext) -> None:
+    """Its socket is whole, though not connected any more, and fails at the handshake."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        client = socket.create_connection(listening.getsockname())
+        accepted, _ = listening.accept()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        client.close()
+        select.select([accepted], [], [])
+        connection, _ = tls.DeferringAdapter(server_context).wrap(accepted)
+        with connection, pytest.raises(ConnectionResetError):
+            connection.do_handshake()
 
 
 def test_plain_http_on_the_tls_port(tls_server: Running, caplog: pytest.LogCaptureFixture) -> None:

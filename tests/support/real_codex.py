@@ -1,36 +1,86 @@
-"""The real Codex binary, and the services that it calls."""
+"""The real Codex, of two versions, and the services that it calls.
 
+`.ci/run` and `just set-up-npm` install both beside this Python; the newer one may also be on PATH.
+"""
+
+import functools
+import re
 import shutil
 import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
-
-import pytest
 
 from tests.support.fleet import Fleet
 from tests.support.machines import Machine
 from tests.support.upstream import Upstream
 
-
-def real_codex() -> str | None:
-    """The folder of the real Codex on PATH."""
-    found = shutil.which("codex")
-    if found is None:
-        return None
-    printed = subprocess.run([found, "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout
-    return str(Path(found).parent) if printed.startswith("codex-cli ") else None
+NAMES = ("newest", "older")
+_PLACES = {name: Path(sys.prefix) / folder for name, folder in (("newest", "codex"), ("older", "codex-older"))}
+_OLDEST = (0, 169, 0)
+"""What tests expect of Codex was seen with this version."""
 
 
-CODEX = real_codex()
-needs_codex = [
-    pytest.mark.codex,
-    pytest.mark.skipif(CODEX is None, reason="codex is not on PATH (npm install -g @openai/codex)"),
-]
-"""Marks of tests that run it."""
+@dataclass(frozen=True)
+class RealCodex:
+    """A Codex that is installed."""
+
+    folder: str
+    version: str
+
+    @property
+    def program(self) -> str:
+        """The path of the program."""
+        return f"{self.folder}/codex"
+
+    def path(self, rest: str) -> str:
+        """PATH with it before all else."""
+        return f"{self.folder}:{rest}"
 
 
-def install(fleet: Fleet, upstream: Upstream, root: Path, name: str) -> Machine:
+@functools.cache
+def find(name: str) -> RealCodex | None:
+    """The real Codex of a name of `NAMES`, if it is here."""
+    folders = [_PLACES[name] / "node_modules" / ".bin"]
+    if name == "newest" and (on_path := shutil.which("codex")) is not None:
+        folders.append(Path(on_path).parent)
+    found = (RealCodex(str(folder), version) for folder in folders if (version := _version(folder / "codex")))
+    return next(found, None)
+
+
+def missing(name: str) -> str:
+    """Why a test is skipped."""
+    if name == "newest":
+        return "Codex is neither installed by `just set-up-npm` nor on PATH (npm install -g @openai/codex)"
+    return "no second Codex is installed by `just set-up-npm`"
+
+
+def _version(program: Path) -> str:
+    """The version of a Codex that tests can run; empty for what is none, or is too old.
+
+    Stand-ins print a version too, but have not the help of a command whose option tests use.
+    """
+    if not program.exists():
+        return ""
+    printed = re.fullmatch(r"codex-cli ((\d+)\.(\d+)\.(\d+)\S*)\n", _output(program, "--version"))
+    if printed is None or tuple(map(int, printed.groups()[1:])) < _OLDEST:
+        return ""
+    return printed[1] if "--skip-git-repo-check" in _output(program, "exec", "--help") else ""
+
+
+def _output(program: Path, *arguments: str) -> str:
+    try:
+        return subprocess.run(
+            [program, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError):
+        return ""
+
+
+def install(codex: RealCodex, fleet: Fleet, upstream: Upstream, root: Path, name: str) -> Machine:
     """Install a host by piping its installer to bash, with the real Codex on its PATH."""
     machine = Machine(root, codex=None)
+    machine.env["PATH"] = codex.path(machine.env["PATH"])
     machine.env["CODEX_REFRESH_TOKEN_URL_OVERRIDE"] = f"{upstream.url}/oauth/token"
     (machine.home / ".codex").mkdir()
     (machine.home / ".codex" / "config.toml").write_text(
@@ -45,5 +95,5 @@ requires_openai_auth = true
     )
     done = machine.shell(fleet.cli("hosts", "register", name).stdout)
     assert done.returncode == 0, done.stderr
-    assert f"Codex is already installed: {CODEX}/codex" in done.stdout
+    assert f"Codex is already installed: {codex.program}" in done.stdout
     return machine

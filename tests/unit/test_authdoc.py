@@ -68,7 +68,7 @@ while (($line = fgets(STDIN)) !== false) {
 
 
 @pytest.mark.skipif(shutil.which("php") is None, reason="php is not installed (Debian package php-cli)")
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(VALUES, min_size=30, max_size=60))
 def test_reference_form_is_what_php_writes(values: list[Any]) -> None:
     lines = [json.dumps(value) for value in values]

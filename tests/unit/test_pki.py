@@ -113,7 +113,7 @@ def test_names_cannot_leave_the_folder(name: str) -> None:
 
 
 @given(name=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}", fullmatch=True))
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_allowed_name_has_a_file_of_its_own(directory: Path, name: str) -> None:
     if name == pki.ADMIN or (directory / "issued" / f"{name}.pem").exists():
         return

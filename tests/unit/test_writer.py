@@ -45,7 +45,7 @@ def put(name: str, value: str, fail: bool = False) -> str:
     return value
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.lists(st.booleans(), max_size=6), min_size=1, max_size=6))
 def test_each_work_succeeds_or_fails_alone(folder: Path, threads: list[list[bool]]) -> None:
     write(lambda: proxy.execute_sql("DELETE FROM versions"))

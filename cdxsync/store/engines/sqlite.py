@@ -3,6 +3,7 @@
 import contextlib
 import random
 import sqlite3
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,12 +12,27 @@ from typing import Any
 import peewee
 
 from cdxsync.base.errors import Failed, SettingError
+from cdxsync.base.sqlite import EndOfThread, use_wal
 from cdxsync.store.engines.base import Engine
 
 READ_TIMEOUT_SECONDS = 15
 """How long a reader waits for a database that is locked against reading too, which is always brief."""
 _READER_CACHE_KIB, _WRITER_CACHE_KIB = 2000, 16000
 _FIRST_POLL_SECONDS, _LAST_POLL_SECONDS = 0.0005, 0.02
+
+
+class _Database(peewee.SqliteDatabase):
+    """A file with a write-ahead log; the connection of a thread that ends is closed."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._local = threading.local()
+        super().__init__(*arguments, **options)
+
+    def _connect(self) -> Any:
+        connection = super()._connect()  # type: ignore[misc]
+        self._local.end = EndOfThread(connection)
+        use_wal(connection, READ_TIMEOUT_SECONDS)
+        return connection
 
 
 class SqliteEngine(Engine):
@@ -58,8 +74,8 @@ class SqliteEngine(Engine):
             )
         # Journals take the mode of the database file, so all of them are private.
         self.path.touch(mode=0o600, exist_ok=True)
-        pragmas = {"journal_mode": "wal", "synchronous": "full", "foreign_keys": 1, "cache_size": -_READER_CACHE_KIB}
-        return peewee.SqliteDatabase(str(self.path), pragmas=pragmas, timeout=READ_TIMEOUT_SECONDS)
+        pragmas = {"synchronous": "full", "foreign_keys": 1, "cache_size": -_READER_CACHE_KIB}
+        return _Database(str(self.path), pragmas=pragmas, timeout=READ_TIMEOUT_SECONDS, check_same_thread=False)
 
     def connect_writer(self, database: Any) -> sqlite3.Connection:
         """Connect the writer thread."""

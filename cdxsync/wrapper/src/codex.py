@@ -124,6 +124,8 @@ class Codex:
         self.program = program
         self.taps = taps
         self.child: int | None = None
+        # Signals that came before Codex had a number.
+        self.early: list[int] = []
         # A terminal that hangs up tells its session's leader alone; that one tells the others, or its end does.
         self.told_by_leader = in_foreground() and os.getsid(0) != os.getpid()
 
@@ -136,9 +138,11 @@ class Codex:
         self._send(number)
 
     def _send(self, number: int) -> None:
-        if self.child is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.child, number)
+        if self.child is None:
+            self.early.append(number)
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.child, number)
 
     def _resized(self, number: int, _frame: FrameType | None) -> None:
         if self.taps.resize():
@@ -174,6 +178,8 @@ class Codex:
             setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
         )
         self.child = child
+        for number in self.early:
+            self._send(number)
         self.taps.start()
         started(child)
         status = self._wait(child, told)
