@@ -9,9 +9,10 @@ set-up:
     python3 -m venv .venv && .venv/bin/pip install -e '.[test]'
     .venv/bin/pip install -e '.[dev]'
 
-# programs of npm: the real Codex, the checker of accessibility, and the one of types in the dashboard's modules
+# programs of npm: the real Codex and an older one, the checkers of accessibility and of types in the dashboard's modules
 set-up-npm:
-    npm install --no-fund --no-audit --prefix .venv/codex @openai/codex@0.169.0 axe-core@4.14.1 typescript@7.0.2
+    npm install --no-fund --no-audit --prefix .venv/codex @openai/codex@0.171.0 axe-core@4.14.1 typescript@7.0.2
+    npm install --no-fund --no-audit --prefix .venv/codex-older @openai/codex@0.169.0
 
 # all tests, or those that are named
 test *which:
