@@ -18,6 +18,8 @@ AXE = Path(sys.prefix) / "codex" / "node_modules" / "axe-core" / "axe.min.js"
 WIDE = (1280, 800)
 PHONE = (360, 740)
 
+expect.set_options(timeout=30_000)  # a busy machine is no mistake of a page
+
 
 def chromium() -> str:
     """The path of the program; skips the test where there is none."""
@@ -109,6 +111,6 @@ class Watcher:
 
     def settle(self) -> None:
         """Wait until nothing is being loaded."""
-        expect(self.page.locator("main h1:not([data-old])")).to_be_visible(timeout=30_000)
-        expect(self.page.locator("main .loading")).to_have_count(0, timeout=30_000)
+        expect(self.page.locator("main h1:not([data-old])")).to_be_visible()
+        expect(self.page.locator("main .loading")).to_have_count(0)
         assert self.page.locator("main .panel-error").all_inner_texts() == [], self.page.url
