@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import _servers
-from cdxsync.auth import canonical, exchange
+from cdxsync.auth import exchange, history
 from cdxsync.base import clock, settings
 from cdxsync.ops import homes
 from cdxsync.prompts import catalog
@@ -52,7 +52,7 @@ def _fill(fleet: Fleet, given: argparse.Namespace) -> None:
         prompt = catalog.read_prompt({"filename": f"p{number}.md", "prompt": f"# {number}\n" + "words " * 200}, 1 << 20)
         catalog.store(prompt, actor="benchmark")
     exchange.upload(fleet, _servers.document(), host=None, actor="benchmark")
-    shown = canonical.show(fleet, include_body=False, actor="benchmark")
+    shown = history.show(fleet, include_body=False, actor="benchmark")
     print(shown.canonical_digest, *keys[: _servers.HOSTS])
 
 

@@ -5,20 +5,21 @@ A payload row never changes, so a process opens, checks and caches each once.
 
 import functools
 import json
+from dataclasses import replace as changed
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-import msgspec
+from peewee import fn
 
 from cdxsync.auth import documents, grants
 from cdxsync.auth.documents import AuthDocument
-from cdxsync.auth.schemas import Canonical, CanonicalShown
+from cdxsync.auth.schemas import Canonical
 from cdxsync.base import clock, jsontext
-from cdxsync.base.errors import CdxsyncError, Invalid, NotFound
+from cdxsync.base.clock import Instant
+from cdxsync.base.errors import CdxsyncError, Invalid
 from cdxsync.jobs import lease
 from cdxsync.store import audit, named_values, sealed_values
 from cdxsync.store.caches import GenerationCache
-from cdxsync.store.database import write
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.queries import Prepared
 from cdxsync.store.sealing import UnknownKey
@@ -32,6 +33,15 @@ RUNNER_JOB = "runner"
 """The job that checks a new document; it runs in the background, after the answer."""
 _IDENTITY = Prepared(
     lambda payload: AuthPayload.select(AuthPayload.id, AuthPayload.sha256).where(AuthPayload.id == payload)
+)
+_RANK = Prepared(
+    lambda payload: AuthPayload.select(AuthPayload.last_refresh_us, AuthPayload.created_at, AuthPayload.rank_us).where(
+        AuthPayload.id == payload
+    )
+)
+_WITH_DIGEST = Prepared(lambda sha256: AuthPayload.select(AuthPayload.id).where(AuthPayload.sha256 == sha256))
+_WITH_CREDENTIAL = Prepared(
+    lambda sha256: AuthPayload.select(AuthPayload.id).where(AuthPayload.credential_sha256 == sha256)
 )
 NONE_YET = "The fleet has no auth.json yet. Log in on one host with `cdx login`, or run: cdxsync auth upload FILE"
 
@@ -62,7 +72,7 @@ def pointed_payload() -> Pointed | None:
     pointer = named_values.get(POINTER)
     row = _IDENTITY.row(payload=int(pointer)) if pointer is not None else None
     if row is None:
-        newest_first = (AuthPayload.last_refresh_us.desc(), AuthPayload.id.desc())
+        newest_first = (fn.COALESCE(AuthPayload.rank_us, AuthPayload.last_refresh_us).desc(), AuthPayload.id.desc())
         row = AuthPayload.select(AuthPayload.id, AuthPayload.sha256).order_by(*newest_first).tuples().first()
     return None if row is None else Pointed(*row)
 
@@ -94,19 +104,46 @@ def open_payload(fleet: Fleet, row: AuthPayload) -> AuthDocument:
     document = documents.canonicalise(content, at=accepted, token_min_length=fleet.settings.token_min_length)
     if document.digest != row.sha256:
         raise Invalid({"digest": ["does not match the stored document"]})
-    return document
+    return changed(document, rank=_rank(row.last_refresh_us, row.created_at, row.rank_us))
+
+
+def _rank(last_refresh_us: int, created_at: str, rank_us: int | None) -> Instant:
+    """The rank of a stored document: as stored, or, where none was, its date, but not after it was stored."""
+    if rank_us is not None:
+        return Instant(rank_us)
+    # A stamp has whole seconds: it was stored before that second was over.
+    return min(Instant(last_refresh_us), Instant(Instant.of(clock.read_stamp(created_at)).microseconds + 999_999))
+
+
+def rank() -> Instant | None:
+    """The rank of the canonical document, which is not opened; None when the fleet has none."""
+    found = pointed_payload()
+    row = _RANK.row(payload=found.id) if found is not None else None
+    return None if row is None else _rank(*row)
+
+
+def was_replaced(pointed: int, *, digest: str, credential: str | None = None) -> bool:
+    """Whether a document, or one with its credentials, was canonical before the one of the id `pointed`."""
+    rows = _WITH_DIGEST.rows(sha256=digest)
+    if credential is not None:
+        rows += _WITH_CREDENTIAL.rows(sha256=credential)
+    return any(row[0] < pointed for row in rows)
 
 
 def replace(fleet: Fleet, document: AuthDocument, *, source: str, host: Host | None, at: datetime | None = None) -> int:
     """Store `document` as a new payload, as of `at`, and make it canonical; within the caller's write transaction.
 
-    Payloads beyond `payload_history` are deleted, oldest first. Returns its id. Raises `Invalid` for a document with a
-    grant for its refresh token: what the fleet lives on must never be replaced by that.
+    It ranks after the one that it replaces, and never later than now: what comes after it is newer. Payloads beyond
+    `payload_history` are deleted, oldest first. Returns its id. Raises `Invalid` for a document with a grant for its
+    refresh token: what the fleet lives on must never be replaced by that.
     """
     if grants.in_document(document.content) is not None:
         raise Invalid(grants.FIELD_PROBLEM)
     stamp = clock.stamp(at or clock.now())
-    payload_id = insert(fleet, document, source=source, source_host=host.id if host is not None else None, at=stamp)
+    before, now = rank(), Instant.of(clock.now())
+    ranked = min(document.rank, now) if before is None else max(min(document.rank, now), Instant(before[0] + 1))
+    source_host = host.id if host is not None else None
+    payload_id = insert(fleet, document, source=source, source_host=source_host, at=stamp, ranked=ranked)
     named_values.put(POINTER, str(payload_id))
     if source != "runner":
         lease.mark(RUNNER_JOB, "new_document")
@@ -123,11 +160,12 @@ def insert(
     source: str,
     source_host: int | None,
     at: str,
+    ranked: Instant | None = None,
     payload_id: int | None = None,
 ) -> int:
     """Store `document`, as of `at`, with its entries, sealed; within a write transaction. Returns its id.
 
-    With `payload_id` it gets that id.
+    With `payload_id` it gets that id. Without a rank it has that of its date, or of `at`.
     """
     row = {
         "last_refresh": document.last_refresh,
@@ -137,6 +175,8 @@ def insert(
         "source_host": source_host,
         "body": "",
         "created_at": at,
+        "rank_us": None if ranked is None else ranked.microseconds,
+        "credential_sha256": document.credential,
     }
     payload_id = AuthPayload.insert(row if payload_id is None else {"id": payload_id, **row}).execute()
     sealed = fleet.keyring.seal(document.body, sealed_values.payload_body(payload_id))
@@ -177,30 +217,9 @@ def pointed() -> Canonical | None:
     if found is None:
         return None
     row = AuthPayload.get_by_id(found.id)
-    return Canonical(last_refresh=row.last_refresh, digest=row.sha256, source=_source(row), stored_at=row.created_at)
+    return Canonical(last_refresh=row.last_refresh, digest=row.sha256, source=source_of(row), stored_at=row.created_at)
 
 
-def _source(row: AuthPayload) -> str:
+def source_of(row: AuthPayload) -> str:
+    """Who stored a document: a host's name, or what else there is."""
     return str(row.source_host.fqdn if row.source_host is not None else row.source)
-
-
-def show(fleet: Fleet, *, include_body: bool, actor: str) -> CanonicalShown:
-    """What the canonical document is, for admins. Raises `NotFound` when the fleet has none.
-
-    With `include_body` its secrets too, and an audit row with the reader.
-    """
-    found = write(lambda: current(fleet))
-    if found is None:
-        raise NotFound(NONE_YET, code="canonical_missing")
-    payload_id, document = found
-    row = AuthPayload.get_by_id(payload_id)
-    if include_body:
-        write(lambda: audit.record("admin.auth.show", actor=actor, digest=document.digest))
-    return CanonicalShown(
-        canonical_last_refresh=document.last_refresh,
-        canonical_digest=document.digest,
-        targets=list(document.entries),
-        source=_source(row),
-        stored_at=row.created_at,
-        auth=msgspec.Raw(document.body) if include_body else msgspec.UNSET,
-    )

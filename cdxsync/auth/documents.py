@@ -1,5 +1,6 @@
-"""The auth document: validation, canonical form and digests (`docs/protocol.md 3.1 to 3.6`)."""
+"""The auth document: validation, canonical form, digests and date (`docs/protocol.md 3.1 to 3.6`)."""
 
+import functools
 import hashlib
 import re
 from collections.abc import Mapping
@@ -7,11 +8,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from cdxsync.auth.account import Account, Kind, account_of, credential_of, kind_of
 from cdxsync.base import jsontext, texts
-from cdxsync.base.clock import Instant, check_document_date
+from cdxsync.base.clock import Instant, check_document_date, rfc3339
 from cdxsync.base.errors import Invalid
 
 DEFAULT_TARGET = "api.openai.com"
+NO_DATE = "2000-01-01T00:00:00Z"
+"""What a host claims as the date of a document that has none."""
+BEDROCK_TARGET = "bedrock-runtime.amazonaws.com"
 MAX_TARGET_LENGTH = 255
 _BLANKS = " \t\n\r\0\x0b"
 _INTEGER_KEY = re.compile(r"-?(?:0|[1-9][0-9]*)")
@@ -32,12 +37,14 @@ class AuthDocument:
 
     `body` is its compact JSON as hosts get it; `digest` the one of the protocol; `digests` all those under
     which a host may hold this same document: also as Python re-serialises it, and without a synthesised `auths`,
-    which Codex drops when it rewrites its file.
+    which Codex drops when it rewrites its file. `instant` is its date; `rank` its place in the order of documents:
+    its date, or when the server first saw it if that is earlier.
     """
 
     content: Mapping[str, Any] = field(repr=False)
     last_refresh: str
     instant: Instant
+    rank: Instant
     body: bytes = field(repr=False)
     digest: str
     digests: frozenset[str]
@@ -47,6 +54,16 @@ class AuthDocument:
         """The map target -> entry, normalised."""
         auths: Mapping[str, Mapping[str, Any]] = self.content["auths"]
         return auths
+
+    @functools.cached_property
+    def account(self) -> Account | None:
+        """Whose login it is."""
+        return account_of(self.content)
+
+    @functools.cached_property
+    def credential(self) -> str:
+        """The SHA-256 of its tokens."""
+        return credential_of(self.content)
 
     def same_content(self, other: "AuthDocument") -> bool:
         """Whether both hold the same values, whatever the order of their keys."""
@@ -62,10 +79,15 @@ def canonicalise(document: object, *, at: datetime, token_min_length: int) -> Au
     """The canonical form of `document` as decoded from JSON; `at` is the server's time.
 
     Raises `Invalid` with all wrong fields: `auth`, `auth.last_refresh`, `auth.auths`, `auth.auths.<target>`,
-    `auth.auths.<target>.token`.
+    `auth.auths.<target>.token`; for a login that cannot be shared with the code `login_not_shareable`.
     """
     if not isinstance(document, dict):
         raise Invalid({"auth": ["is required: the auth.json document, a JSON object"]})
+    if kind_of(document) is Kind.AGENT_IDENTITY:
+        raise Invalid(
+            {"auth": ["is an agent identity, which is of one machine and cannot be shared; log in another way"]},
+            code="login_not_shareable",
+        )
     errors: dict[str, list[str]] = {}
     instant = Instant(0)
     try:
@@ -79,7 +101,8 @@ def canonicalise(document: object, *, at: datetime, token_min_length: int) -> Au
     if not given or not isinstance(given, dict | list):
         if synthesised is None:
             errors["auth.auths"] = [
-                "is required, or tokens.access_token or OPENAI_API_KEY to make it from: not a logged-in auth.json"
+                "is required, or tokens.access_token, OPENAI_API_KEY, personal_access_token or bedrock_api_key to make"
+                " it from: not a logged-in auth.json"
             ]
         given = synthesised or {}
     content["auths"] = _normalise_entries(given, token_min_length, errors)
@@ -94,6 +117,7 @@ def canonicalise(document: object, *, at: datetime, token_min_length: int) -> Au
         content=content,
         last_refresh=document["last_refresh"],
         instant=instant,
+        rank=instant,
         body=body,
         digest=digest,
         digests=frozenset(_equivalent_digests(content, synthesised)),
@@ -107,9 +131,31 @@ def with_refresh_token(document: AuthDocument, refresh_token: str) -> AuthDocume
         content=content,
         last_refresh=document.last_refresh,
         instant=document.instant,
+        rank=document.rank,
         body=jsontext.plain(content),
         digest=digest_of(content),
         digests=frozenset(_equivalent_digests(content, _synthesise(content))),
+    )
+
+
+def is_undated(document: object) -> bool:
+    """Whether a document has no date, as Codex writes all logins that it does not refresh."""
+    date = document.get("last_refresh") if isinstance(document, dict) else ""
+    return date is None or (isinstance(document, dict) and isinstance(date, str) and not date.strip())
+
+
+def dated(document: Mapping[str, Any], instant: Instant) -> dict[str, Any]:
+    """A copy of a document with another date; where it has none, the date comes last."""
+    return {**document, "last_refresh": rfc3339(instant)}
+
+
+def names_of(document: Mapping[str, Any]) -> frozenset[str]:
+    """The digests by which a host may name a document as it was sent: with its date, without, or with `NO_DATE`."""
+    bare = {key: value for key, value in document.items() if key != "last_refresh"}
+    forms = [dict(document), bare, {**bare, "last_refresh": NO_DATE}, {**document, "last_refresh": NO_DATE}]
+    forms += [{key: value for key, value in form.items() if key != "auths"} for form in forms]
+    return frozenset(
+        hashlib.sha256(write(form)).hexdigest() for form in forms for write in (jsontext.reference, jsontext.plain)
     )
 
 
@@ -122,16 +168,18 @@ def _equivalent_digests(content: dict[str, Any], synthesised: dict[str, Any] | N
 
 def _synthesise(document: Mapping[str, Any]) -> dict[str, Any] | None:
     """The `auths` that a document without one stands for, or None when it has no token to make it from."""
-    tokens = document.get("tokens")
+    tokens, bedrock = document.get("tokens"), document.get("bedrock_api_key")
     candidates = [
         tokens.get("access_token") if isinstance(tokens, dict) else None,
         document.get("OPENAI_API_KEY"),
+        document.get("personal_access_token"),
     ]
     for candidate in candidates:
         token = _text(candidate)
         if token:
             return {DEFAULT_TARGET: {"token": token, "token_type": "bearer"}}
-    return None
+    token = _text(bedrock.get("api_key")) if isinstance(bedrock, dict) else ""
+    return {BEDROCK_TARGET: {"token": token, "token_type": "bearer"}} if token else None
 
 
 def _normalise_entries(

@@ -4,20 +4,20 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
-import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 
-from cdxsync.auth import canonical, documents, grants, history, login, runner, sync
+from cdxsync.auth import canonical, documents, grants, login, offers, sights, storing, sync
 from cdxsync.auth.documents import AuthDocument
-from cdxsync.auth.schemas import AuthAnswer, AuthStatus, LoginState, RetrieveBody
+from cdxsync.auth.outcome import Outcome, as_shown, record
+from cdxsync.auth.schemas import AuthAnswer, RetrieveBody
+from cdxsync.auth.storing import Given
+from cdxsync.auth.sync import RetrieveStatus
 from cdxsync.base import clock, texts
 from cdxsync.base.errors import CdxsyncError, Invalid
 from cdxsync.base.fields import Fields
-from cdxsync.base.settings import Settings
 from cdxsync.codex import quota, versions
-from cdxsync.codex.schemas import QuotaSummary, Versions
 from cdxsync.hosts import admission, registry
 from cdxsync.hosts.admission import Caller
 from cdxsync.hosts.schemas import HostSummary
@@ -27,7 +27,6 @@ from cdxsync.store.fleet import Fleet
 from cdxsync.store.queries import Prepared
 from cdxsync.store.tables import Host, HostAuthState
 from cdxsync.usage import reports
-from cdxsync.usage.schemas import TokenTotals
 from cdxsync.wrapper import baking
 
 _COUNT = Prepared(
@@ -62,10 +61,14 @@ def run(fleet: Fleet, caller: Caller, given: Mapping[str, Any], reported: Report
     """
     command = read_command(given.get("command"))
     at = clock.now()
+    request: RetrieveBody | Given
     try:
-        request = read_claim(given, at) if command == "retrieve" else _read_document(fleet, given.get("auth"), at)
+        if command == "retrieve":
+            request = read_claim(given, at)
+        else:
+            request = storing.read(fleet.settings, given.get("auth"), at, brought=given.get("brought"))
     except Invalid:
-        write(lambda: _count(caller, reported, at))
+        write(lambda: _refuse(caller, reported, given, at))
         raise
     accepts = grants.accepted(given)
     answer = write(lambda: _exchange(fleet, caller, reported, request, at, accepts=accepts))
@@ -85,20 +88,31 @@ def read_command(value: object) -> Literal["retrieve", "store"]:
 def read_claim(given: Mapping[str, Any], at: datetime) -> RetrieveBody:
     """What a `retrieve` says that the host holds, at the time `at`. Raises `Invalid` with all wrong fields."""
     fields = Fields(given)
-    aliases = (given.get(name) for name in ("digest", "auth_digest", "auth_sha"))
-    digest = next((value for value in aliases if isinstance(value, str) and value.strip()), given.get("digest"))
-    claimed = fields.read("digest", lambda _: texts.read_digest(digest), "")
+    claimed = fields.read("digest", lambda _: texts.read_digest(_digest(given)), "")
     fields.read("last_refresh", lambda value: clock.check_document_date(_trimmed(value), at), clock.Instant(0))
     fields.check()
     return RetrieveBody(last_refresh=str(given["last_refresh"]).strip(), digest=claimed)
+
+
+def _digest(given: Mapping[str, Any]) -> object:
+    aliases = (given.get(name) for name in ("digest", "auth_digest", "auth_sha"))
+    return next((value for value in aliases if isinstance(value, str) and value.strip()), given.get("digest"))
 
 
 def _trimmed(value: object) -> object:
     return value.strip() if isinstance(value, str) else value
 
 
-def _read_document(fleet: Fleet, value: object, at: datetime) -> AuthDocument:
-    return documents.canonicalise(value, at=at, token_min_length=fleet.settings.token_min_length)
+def _refuse(caller: Caller, reported: Reported, given: Mapping[str, Any], at: datetime) -> None:
+    """Count a call with wrong fields. A document that is dated too far ahead is remembered, so that it does not win
+    when that time has come."""
+    host = _count(caller, reported, at)
+    try:
+        digest, date = texts.read_digest(_digest(given)), clock.parse_rfc3339(str(given.get("last_refresh")).strip())
+    except ValueError:
+        return
+    if date > clock.Instant.of(at):
+        sights.rank_of(date, [digest], clock.Instant.of(at), host)
 
 
 def _count(caller: Caller, reported: Reported, at: datetime) -> Host:
@@ -119,33 +133,25 @@ def _exchange(
     fleet: Fleet,
     caller: Caller,
     reported: Reported,
-    request: RetrieveBody | AuthDocument,
+    request: RetrieveBody | Given,
     at: datetime,
     *,
     accepts: bool,
 ) -> AuthAnswer | CdxsyncError:
     host = _count(caller, reported, at)
-    returned = isinstance(request, AuthDocument) and grants.in_document(request.content) is not None
-    if isinstance(request, AuthDocument) and not returned and (refusal := admission.permit_refusal(host, "store_auth")):
-        # Not raised: the call counts, and the audit row stays.
-        canonical_id, document = canonical.current(fleet) or (None, None)
-        outcome = _Outcome("refused", canonical_id, document)
-        more = {"client_version": host.client_version, "reason": "not permitted"}
-        _record("auth.store", outcome, request, actor=audit.host_actor(host), host=host, more=more)
-        return refusal
     summary = HostSummary.of(host)
     grant = grants.derive(caller.api_key) if accepts and fleet.settings.server_refreshes else None
+    held: RetrieveBody | AuthDocument
     if isinstance(request, RetrieveBody):
-        outcome = _retrieve(fleet, request, host, grant)
-    elif returned:
-        outcome = _take_back(fleet, request, host, grant, own=grants.derive(caller.api_key))
-        if outcome.document is None:
-            return Invalid(grants.FIELD_PROBLEM)
+        held, outcome = request, _retrieve(fleet, request, host, grant, at)
     else:
-        actor = audit.host_actor(host)
-        outcome = _store(fleet, request, host=host, source="host", actor=actor, force=False, grant=grant)
-    _note_host_state(host, request, outcome, at)
-    _note_given(host, caller, request, outcome, at)
+        held = request.document
+        found = _store(fleet, caller, request, host, grant)
+        if isinstance(found, CdxsyncError):
+            return found
+        outcome = found
+    _note_host_state(host, held, outcome, at)
+    _note_given(host, caller, held, outcome, at)
     return outcome.answer(
         fleet.settings,
         summary,
@@ -153,8 +159,26 @@ def _exchange(
         token_usage_month=reports.host_month_totals(at, host),
         versions=versions.current(_wrapper_sha256(fleet, caller, host.fqdn)),
         chatgpt_usage=quota.for_host(fleet.settings, at),
-        login=login.describe(fleet.settings, outcome.document) if accepts else UNSET,
+        login=login.describe(fleet.settings, outcome.document, host) if accepts else UNSET,
     )
+
+
+def _store(fleet: Fleet, caller: Caller, given: Given, host: Host, grant: str | None) -> Outcome | CdxsyncError:
+    """What came of a `store`. What is refused is not raised: the call counts, and the audit row stays."""
+    incoming = given.document
+    if grants.in_document(incoming.content) is not None:
+        outcome = _take_back(fleet, incoming, host, grant, own=grants.derive(caller.api_key))
+        return Invalid(grants.FIELD_PROBLEM) if outcome.document is None else outcome
+    refusal = admission.permit_refusal(host, "store_auth")
+    if refusal is not None:
+        if given.problem is not None and not given.brought:
+            return given.problem
+        canonical_id, document = canonical.current(fleet) or (None, None)
+        outcome = Outcome("refused", canonical_id, document)
+        more = {"client_version": host.client_version, "reason": "not permitted"}
+        record("auth.store", outcome, incoming, actor=audit.host_actor(host), host=host, more=more)
+        return refusal
+    return storing.by_host(fleet, given, host, grant)
 
 
 _wrapper_hashes: OrderedDict[tuple[str, ...], str] = OrderedDict()
@@ -176,126 +200,42 @@ def _wrapper_sha256(fleet: Fleet, caller: Caller, fqdn: str) -> str:
     return known
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    """The decision, with the canonical document after it, and the grant that its host gets in it, if any."""
-
-    status: str
-    payload_id: int | None
-    document: AuthDocument | None
-    grant: str | None = None
-
-    @property
-    def shown(self) -> AuthDocument | None:
-        """The canonical document as the host gets it."""
-        return _as_shown(self.payload_id, self.document, self.grant)
-
-    def answer(
-        self,
-        settings: Settings,
-        host: HostSummary | None,
-        *,
-        api_calls: int,
-        token_usage_month: TokenTotals | None,
-        versions: Versions,
-        chatgpt_usage: QuotaSummary | UnsetType = UNSET,
-        login: LoginState | UnsetType = UNSET,
-    ) -> AuthAnswer:
-        """The answer; what of it depends on the status, by `docs/protocol.md 4.4`."""
-        document, shown = self.document, self.shown
-        returned = shown if self.status in sync.RETURNS_DOCUMENT else None
-        is_store = isinstance(self.status, sync.StoreStatus) and document is not None
-        return AuthAnswer(
-            status=cast(AuthStatus, str(self.status)),
-            action="store" if self.status in sync.ASKS_TO_STORE else UNSET,
-            canonical_last_refresh=document.last_refresh if document else None,
-            canonical_digest=shown.digest if shown else None,
-            runner_applied=False if is_store else UNSET,
-            validation=runner.validation_of(settings, document) if is_store and document is not None else UNSET,
-            auth=UNSET if returned is None else msgspec.Raw(returned.body),
-            host=UNSET if returned is None or host is None else host,
-            api_calls=api_calls,
-            token_usage_month=token_usage_month,
-            versions=versions,
-            chatgpt_usage=chatgpt_usage,
-            login=login,
-        )
-
-
-def _as_shown(payload_id: int | None, document: AuthDocument | None, grant: str | None) -> AuthDocument | None:
-    if grant is None or document is None or payload_id is None or not grants.applies_to(document):
-        return document
-    return grants.variant(payload_id, document, grant)
-
-
-def _retrieve(fleet: Fleet, claim: RetrieveBody, host: Host, grant: str | None) -> _Outcome:
+def _retrieve(fleet: Fleet, claim: RetrieveBody, host: Host, grant: str | None, at: datetime) -> Outcome:
     payload_id, document = canonical.current(fleet) or (None, None)
-    shown = _as_shown(payload_id, document, grant)
+    shown = as_shown(payload_id, document, grant)
     status = sync.decide_retrieve(claim.instant, claim.digest, shown)
-    outcome = _Outcome(status, payload_id, document, grant)
-    _record("auth.retrieve", outcome, claim, actor=audit.host_actor(host), host=host)
+    if payload_id is not None and status is not RetrieveStatus.VALID:
+        if status is RetrieveStatus.UPLOAD_REQUIRED:
+            rank = sights.rank_of(claim.instant, [claim.digest], clock.Instant.of(at), host)
+            status = sync.decide_retrieve(claim.instant, claim.digest, shown, rank=rank)
+            if status is RetrieveStatus.UPLOAD_REQUIRED and canonical.was_replaced(payload_id, digest=claim.digest):
+                status = RetrieveStatus.OUTDATED
+        # Only with a rule of its own a host is asked for a document that is not newer.
+        if (
+            status is RetrieveStatus.OUTDATED
+            and host.other_account
+            and offers.is_wanted(host, claim.digest, payload_id)
+        ):
+            status = RetrieveStatus.UPLOAD_REQUIRED
+    outcome = Outcome(status, payload_id, document, grant)
+    record("auth.retrieve", outcome, claim, actor=audit.host_actor(host), host=host)
     return outcome
 
 
-def _take_back(fleet: Fleet, incoming: AuthDocument, host: Host, grant: str | None, *, own: str) -> _Outcome:
+def _take_back(fleet: Fleet, incoming: AuthDocument, host: Host, grant: str | None, *, own: str) -> Outcome:
     """The answer to a stored document with a grant in it, whosever: it is never taken, whatever its date."""
     payload_id, document = canonical.current(fleet) or (None, None)
-    shown = _as_shown(payload_id, document, grant)
+    shown = as_shown(payload_id, document, grant)
     unchanged = shown is not None and incoming.instant == shown.instant and incoming.same_content(shown)
     status = sync.StoreStatus.UNCHANGED if unchanged else sync.StoreStatus.OUTDATED
-    outcome = _Outcome(status, payload_id, document, grant)
+    outcome = Outcome(status, payload_id, document, grant)
     whose = "own" if grants.in_document(incoming.content) == own else "foreign"
     more = {"client_version": host.client_version, "grant": whose}
-    _record("auth.store", outcome, incoming, actor=audit.host_actor(host), host=host, more=more)
+    record("auth.store", outcome, incoming, actor=audit.host_actor(host), host=host, more=more)
     return outcome
 
 
-def _store(
-    fleet: Fleet,
-    incoming: AuthDocument,
-    *,
-    host: Host | None,
-    source: str,
-    actor: str,
-    force: bool,
-    grant: str | None = None,
-) -> _Outcome:
-    payload_id, document = canonical.current(fleet) or (None, None)
-    status = sync.decide_store(incoming, document, force=force)
-    if status is sync.StoreStatus.UPDATED:
-        payload_id, document = canonical.replace(fleet, incoming, source=source, host=host), incoming
-    outcome = _Outcome(status, payload_id, document, grant)
-    more: dict[str, Any] = {"client_version": host.client_version if host else None}
-    if force:
-        more["forced"] = True
-    _record("auth.store", outcome, incoming, actor=actor, host=host, more=more)
-    return outcome
-
-
-def _record(
-    action: str,
-    outcome: _Outcome,
-    incoming: RetrieveBody | AuthDocument,
-    *,
-    actor: str,
-    host: Host | None,
-    more: dict[str, Any] | None = None,
-) -> None:
-    """The audit row of an exchange, with what came in and what is canonical after it (`docs/protocol.md 4.5`)."""
-    audit.record(
-        action,
-        actor=actor,
-        host=host,
-        status=outcome.status,
-        incoming_last_refresh=incoming.last_refresh,
-        incoming_digest=incoming.digest,
-        stored_last_refresh=outcome.document.last_refresh if outcome.document else None,
-        stored_digest=outcome.document.digest if outcome.document else None,
-        **(more or {}),
-    )
-
-
-def _note_host_state(host: Host, request: RetrieveBody | AuthDocument, outcome: _Outcome, at: datetime) -> None:
+def _note_host_state(host: Host, request: RetrieveBody | AuthDocument, outcome: Outcome, at: datetime) -> None:
     """Record what the host holds: the canonical document, or what it sent while it is behind or ahead."""
     if isinstance(request, AuthDocument):
         registry.note_digest(host, request.digest, refresh=True)
@@ -315,7 +255,7 @@ def _note_host_state(host: Host, request: RetrieveBody | AuthDocument, outcome: 
 
 
 def _note_given(
-    host: Host, caller: Caller, request: RetrieveBody | AuthDocument, outcome: _Outcome, at: datetime
+    host: Host, caller: Caller, request: RetrieveBody | AuthDocument, outcome: Outcome, at: datetime
 ) -> None:
     """Keep what the host has of the canonical login after this call, where the call tells."""
     if outcome.status not in sync.HOLDS_CANONICAL | sync.RETURNS_DOCUMENT:
@@ -332,24 +272,23 @@ def _note_given(
 
 
 def upload(fleet: Fleet, document: object, *, host: Host | None, actor: str, force: bool = False) -> AuthAnswer:
-    """Store an admin's document, for the fleet or in a host's name (`docs/protocol.md 11.5`).
+    """Store an admin's document, for the fleet or in a host's name (`docs/protocol.md 11.5`): `storing.by_admin`.
 
-    Newest wins here too, unless forced: then a document that is not newer gets the present as its date, because hosts
-    with a later one would send that back. Raises `Invalid`.
+    One without a date is dated now. Raises `Invalid`.
     """
     at = clock.now()
-    incoming = _read_document(fleet, document, at)
-    if grants.in_document(incoming.content) is not None:
-        raise Invalid(grants.FIELD_PROBLEM)
+    given, undated = storing.read(fleet.settings, document, at), documents.is_undated(document)
+    if given.problem is not None and not undated:
+        raise given.problem
+    storing.refuse_grant(given.document)
 
     def work() -> AuthAnswer:
         if host is not None:
             Host.update(api_calls=Host.api_calls + 1).where(Host.id == host.id).execute()
         named = registry.by_id(host.id) if host is not None else None
-        document = _forced(fleet, incoming) if force else incoming
-        outcome = _store(fleet, document, host=named, source="admin", actor=actor, force=force)
+        outcome, stored = storing.by_admin(fleet, given, host=named, actor=actor, force=force, undated=undated)
         if named is not None:
-            _note_host_state(named, document, outcome, at)
+            _note_host_state(named, stored, outcome, at)
         return outcome.answer(
             fleet.settings,
             HostSummary.of(named) if named is not None else None,
@@ -359,10 +298,3 @@ def upload(fleet: Fleet, document: object, *, host: Host | None, actor: str, for
         )
 
     return write(work)
-
-
-def _forced(fleet: Fleet, incoming: AuthDocument) -> AuthDocument:
-    """What to store so that `incoming` becomes canonical and stays so; within a write transaction."""
-    _, document = canonical.current(fleet) or (None, None)
-    outdated = sync.decide_store(incoming, document) is sync.StoreStatus.OUTDATED
-    return history.redated(fleet, incoming) if outdated else incoming

@@ -11,7 +11,7 @@ from msgspec import UNSET
 from cdxsync.auth import canonical, grants, login, refresh
 from cdxsync.auth.grants import Holds
 from cdxsync.auth.login import Asked, Dead, Step
-from cdxsync.auth.schemas import TokenAnswer
+from cdxsync.auth.token_schemas import TokenAnswer
 from cdxsync.base import clock
 from cdxsync.base.errors import Unauthenticated, Unavailable
 from cdxsync.hosts.admission import Caller

@@ -1,14 +1,16 @@
-"""The fleet's documents: listing them, comparing two, and making an old one canonical again."""
+"""The fleet's documents: showing and listing them, comparing two, and making an old one canonical again."""
 
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any, Literal
 
+import msgspec
 from msgspec import structs
 from peewee import JOIN, fn
 
-from cdxsync.auth import canonical, documents
+from cdxsync.auth import canonical, documents, offers
 from cdxsync.auth.documents import AuthDocument
-from cdxsync.auth.schemas import KeyChange, Payload, PayloadDiff, PayloadItem, PayloadPage, RolledBack
+from cdxsync.auth.schemas import CanonicalShown, KeyChange, Payload, PayloadDiff, PayloadItem, PayloadPage, RolledBack
 from cdxsync.base import clock
 from cdxsync.base.clock import Instant
 from cdxsync.base.errors import Conflict, NotFound
@@ -19,6 +21,30 @@ from cdxsync.store.queries import newest_first
 from cdxsync.store.tables import AuthPayload, Host
 
 MAX_LIMIT = 500
+
+
+def show(fleet: Fleet, *, include_body: bool, actor: str) -> CanonicalShown:
+    """What the canonical document is, for admins. Raises `NotFound` when the fleet has none.
+
+    With `include_body` its secrets too, and an audit row with the reader.
+    """
+    found = write(lambda: canonical.current(fleet))
+    if found is None:
+        raise NotFound(canonical.NONE_YET, code="canonical_missing")
+    payload_id, document = found
+    row = AuthPayload.get_by_id(payload_id)
+    if include_body:
+        write(lambda: audit.record("admin.auth.show", actor=actor, digest=document.digest))
+    return CanonicalShown(
+        canonical_last_refresh=document.last_refresh,
+        canonical_digest=document.digest,
+        account=document.account.label if document.account is not None else None,
+        targets=list(document.entries),
+        source=canonical.source_of(row),
+        stored_at=row.created_at,
+        offers=offers.standing(),
+        auth=msgspec.Raw(document.body) if include_body else msgspec.UNSET,
+    )
 
 
 def list_payloads(limit: int, before: int | None = None) -> PayloadPage:
@@ -149,6 +175,18 @@ def redated(fleet: Fleet, document: AuthDocument) -> AuthDocument:
         ) from None
     content = {**document.content, "last_refresh": last_refresh}
     return documents.canonicalise(content, at=at, token_min_length=fleet.settings.token_min_length)
+
+
+def as_newest(fleet: Fleet, document: AuthDocument, at: datetime) -> tuple[AuthDocument, datetime]:
+    """A copy of `document` that is newer than every other one, and when it counts as stored: not before its date.
+
+    Within a write transaction. A clock that has been set back must not lose a login.
+    """
+    instant = max(Instant.of(at), Instant(latest_known().microseconds + 1))
+    stored_at = max(at, datetime.fromtimestamp(instant.microseconds / 1_000_000, UTC))
+    content = documents.dated(document.content, instant)
+    made = documents.canonicalise(content, at=stored_at, token_min_length=fleet.settings.token_min_length)
+    return made, stored_at
 
 
 def latest_known() -> Instant:

@@ -16,6 +16,7 @@ from cdxsync.base import clock
 from cdxsync.base.settings import Settings
 from cdxsync.store import audit, named_values
 from cdxsync.store.caches import GenerationCache
+from cdxsync.store.tables import Host
 
 FRESH = timedelta(minutes=10)
 USABLE = timedelta(seconds=330)
@@ -173,8 +174,8 @@ def is_settled(at: datetime) -> bool:
     return kept is not None and timedelta(0) <= at - clock.read_stamp(kept) < FORCED_PAUSE
 
 
-def describe(settings: Settings, document: AuthDocument | None) -> LoginState:
-    """The login for hosts."""
+def describe(settings: Settings, document: AuthDocument | None, host: Host) -> LoginState:
+    """The login for a host, and what `cdx` is to do with it there."""
     found = dead(document.content) if document is not None else None
     return LoginState(
         state="none" if document is None else "dead" if found is not None else "ok",
@@ -182,6 +183,8 @@ def describe(settings: Settings, document: AuthDocument | None) -> LoginState:
         code=UNSET if found is None else found.code,
         since=UNSET if found is None else found.since,
         message=UNSET if found is None else message_of(found),
+        keep=bool(host.allow_keep_auth),
+        file_store=settings.codex_file_store,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal, cast
 
 from msgspec import UNSET, Struct, UnsetType
 
+from cdxsync.auth.account_schemas import AccountChange, LoginOffered
 from cdxsync.auth.refresh import IntentOutcome
 from cdxsync.base import clock, fields, jsontext
 from cdxsync.base.errors import Invalid, Malformed
@@ -52,6 +53,10 @@ class LoginState(Struct, frozen=True, kw_only=True):
     since: Moment | UnsetType = UNSET
     """When that was seen."""
     message: str | UnsetType = UNSET
+    keep: bool = True
+    """Whether `cdx` is to keep the credentials after the run."""
+    file_store: bool = False
+    """Whether `cdx` is to make Codex read auth.json, wherever its own settings say that credentials are."""
 
 
 class AuthAnswer(Secret, frozen=True, kw_only=True):
@@ -76,6 +81,8 @@ class AuthAnswer(Secret, frozen=True, kw_only=True):
     """Missing as long as there is no snapshot."""
     login: LoginState | UnsetType = UNSET
     """For hosts that accept a grant."""
+    account_change: AccountChange | UnsetType = UNSET
+    """Where an admin's document is of another account than the one that it replaces."""
 
 
 class Canonical(Struct, frozen=True, kw_only=True):
@@ -93,10 +100,14 @@ class CanonicalShown(Secret, frozen=True, kw_only=True):
 
     canonical_last_refresh: Moment
     canonical_digest: Digest
+    account: str | None
+    """Whose login it is, in words; null where it does not say."""
     targets: list[str]
     source: str
     """A host's name, `admin`, `refresh`, `runner`, or `rollback of` an id."""
     stored_at: Moment
+    offers: list[LoginOffered]
+    """Logins of other accounts, which hosts have."""
     auth: Document | UnsetType = UNSET
     """The document, where it was asked for."""
 
@@ -301,43 +312,14 @@ class StoreBody(Secret, frozen=True, kw_only=True):
 
     command: Literal["store"]
     auth: GivenDocument
+    brought: Literal["login"] | None = None
+    """The document comes from a login that a person has just made: it is newer than all that is known."""
     accepts: tuple[str, ...] = ()
     """`grant`, when the host can live with one in place of the refresh token."""
     client_version: str | None = None
     """The Codex that the host runs."""
     wrapper_version: str | None = None
     """The `cdx` that the host runs."""
-
-
-class TokenBody(Secret, frozen=True, kw_only=True):
-    """What Codex sends to refresh its access token."""
-
-    client_id: str | None = None
-    grant_type: Literal["refresh_token"] = "refresh_token"
-    refresh_token: str
-    """The host's grant, which is the credential."""
-    refresh_reason: str | None = None
-    """`unauthorized_recovery` when an API has refused the access token."""
-
-
-class TokenAnswer(Secret, frozen=True, kw_only=True):
-    """A fresh access token, in the shape of OpenAI's token endpoint."""
-
-    access_token: str
-    id_token: str | UnsetType = UNSET
-    refresh_token: str
-    """The grant, as it was sent."""
-
-
-class RevokeBody(Secret, frozen=True, kw_only=True):
-    """What Codex sends when it logs out."""
-
-    token: str
-    token_type_hint: str | None = None
-
-
-class Revoked(Struct, frozen=True, kw_only=True):
-    """Nothing: no token ends."""
 
 
 class UploadBody(Secret, frozen=True, kw_only=True):

@@ -31,19 +31,25 @@ class StoreStatus(StrEnum):
     """It was not accepted; the canonical one is returned."""
 
 
-def decide_retrieve(instant: Instant, digest: str, canonical: AuthDocument | None) -> RetrieveStatus:
-    """Compare what a host says it has (`instant`, `digest`) with the canonical document."""
+def decide_retrieve(
+    instant: Instant, digest: str, canonical: AuthDocument | None, *, rank: Instant | None = None
+) -> RetrieveStatus:
+    """Compare what a host says it has (`instant`, `digest`) with the canonical document.
+
+    `rank` is its place in the order of documents; without it, its date. A rank is never later than the date, so what
+    is not newer by its date needs none.
+    """
     if canonical is None:
         return RetrieveStatus.MISSING
     if digest in canonical.digests:
         return RetrieveStatus.VALID
-    if instant > canonical.instant:
+    if instant != canonical.instant and (instant if rank is None else rank) > canonical.rank:
         return RetrieveStatus.UPLOAD_REQUIRED
     return RetrieveStatus.OUTDATED
 
 
 def decide_store(incoming: AuthDocument, canonical: AuthDocument | None, *, force: bool = False) -> StoreStatus:
-    """Newest wins: a strictly later document replaces the canonical one.
+    """Newest wins: a document of a strictly later rank replaces the canonical one.
 
     Of two documents with the same date the first acknowledged one stays. A second one with other content is `outdated`,
     as `retrieve` says too, and not `unchanged`: its sender must learn that it was not accepted. `force` (admins only)
@@ -51,11 +57,26 @@ def decide_store(incoming: AuthDocument, canonical: AuthDocument | None, *, forc
     """
     if canonical is None:
         return StoreStatus.UPDATED
-    if incoming.instant == canonical.instant and incoming.same_content(canonical):
+    same_date = incoming.instant == canonical.instant
+    if same_date and incoming.same_content(canonical):
         return StoreStatus.UNCHANGED
-    if force or incoming.instant > canonical.instant:
+    if force or (not same_date and incoming.rank > canonical.rank):
         return StoreStatus.UPDATED
     return StoreStatus.OUTDATED
+
+
+def decide_login(incoming: AuthDocument, canonical: AuthDocument | None, *, replaced: bool) -> StoreStatus:
+    """A login that a person has just made is newer than all that is known, whatever its date.
+
+    Unless it is the canonical login already, or was it once and has been `replaced`: then it is sent again.
+    """
+    if canonical is None:
+        return StoreStatus.UPDATED
+    if incoming.instant == canonical.instant and incoming.same_content(canonical):
+        return StoreStatus.UNCHANGED
+    if replaced or incoming.credential == canonical.credential:
+        return StoreStatus.OUTDATED
+    return StoreStatus.UPDATED
 
 
 HOLDS_CANONICAL: Set[str] = {RetrieveStatus.VALID, StoreStatus.UPDATED, StoreStatus.UNCHANGED}

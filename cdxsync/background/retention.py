@@ -9,13 +9,15 @@ from typing import Any
 
 from peewee import Model
 
-from cdxsync.auth import canonical
+from cdxsync.auth import canonical, sights
 from cdxsync.base import clock
+from cdxsync.base.clock import Instant
 from cdxsync.base.settings import Settings
 from cdxsync.codex import quota
 from cdxsync.store.database import write
 from cdxsync.store.tables import (
     ChatGptSnapshot,
+    DocumentSight,
     IdempotencyKey,
     InstallToken,
     LogEntry,
@@ -52,6 +54,7 @@ def prune(settings: Settings, at: datetime) -> dict[str, int]:
     if settings.keep_log_days:
         long_ago = RefreshIntent.started_at < clock.stamp(at - timedelta(days=settings.keep_log_days))
         deleted["refresh_intents"] = _delete(RefreshIntent, long_ago & RefreshIntent.outcome.is_null(False))
+    deleted["document_sights"] = _delete(DocumentSight, _settled_sights(at))
     # For a while a dead installer can still say why it does not work; its key is deleted at once.
     expired = InstallToken.expires_at <= clock.stamp(at)
     write(lambda: InstallToken.update(api_key=None).where(expired & InstallToken.api_key.is_null(False)).execute())
@@ -59,6 +62,13 @@ def prune(settings: Settings, at: datetime) -> dict[str, int]:
     deleted["install_tokens"] = _delete(InstallToken, long_dead)
     deleted["auth_payloads"] = write(lambda: canonical.drop_old(settings.payload_history))
     return deleted
+
+
+def _settled_sights(at: datetime) -> Any:
+    """Sights of documents that are not newer than the canonical one even by their dates; and very old ones."""
+    long_ago = Instant.of(at - timedelta(days=sights.KEEP_DAYS))
+    ranked = canonical.rank() or Instant(0)
+    return (DocumentSight.dated_us <= ranked.microseconds) | (DocumentSight.seen_us < long_ago.microseconds)
 
 
 def _delete_all_but_newest(table: Any, before: str) -> int:

@@ -3,7 +3,7 @@
 Everything here answers from the database; only jobs call services.
 """
 
-from cdxsync.auth import canonical, grants, login, refresh, rotation, runner
+from cdxsync.auth import canonical, grants, login, offers, refresh, rotation, runner
 from cdxsync.auth.documents import AuthDocument
 from cdxsync.background import definitions
 from cdxsync.background.schemas import BackgroundReport, Notice
@@ -92,6 +92,15 @@ def warnings(fleet: Fleet, jobs: list[JobStatus]) -> list[Notice]:
                 "login_held",
                 f"{hosts} the real refresh token, and can end the fleet's login; a run of a new cdx ends that",
             )
+    waiting = [offer for offer in offers.standing() if offer.accepted == offers.ASK]
+    if waiting:
+        named = ", ".join(f"{offer.fqdn} ({offer.account})" for offer in waiting[:3])
+        more = f" and {len(waiting) - 3} more" if len(waiting) > 3 else ""
+        warn(
+            "other_account",
+            f"Logins of another account than the fleet's stay on their hosts: {named}{more}."
+            " To take one: cdxsync auth accept HOST; to hear no more of it: --never",
+        )
     if fleet.settings.refresh == "server" and not fleet.settings.token_url:
         warn("refresh_off", "refresh is server, but token_url is empty: hosts refresh, and can lose the login")
     for job in jobs:

@@ -205,6 +205,8 @@ KINDS: dict[type[CdxsyncError], Kind] = {
         {
             "validation_failed": "Fields are wrong; `errors` names all of them.",
             "idempotency_key_reused": "The Idempotency-Key was used for another body.",
+            "login_not_shareable": "The login is of one machine, and cannot be shared.",
+            "other_account": "The login is of another account than the fleet's; an admin can take it.",
         },
     ),
     Unauthenticated: Kind(
@@ -286,6 +288,7 @@ KINDS: dict[type[CdxsyncError], Kind] = {
             "home_in_use": "Another process works on the home.",
             "home_initialised": "The home is initialised already.",
             "home_not_empty": "The home or its database is not empty.",
+            "login_not_offered": "The host has offered no login of another account.",
             "keyring_ambiguous": "There are two keyrings, or two different keys of one name.",
             "keyring_key_in_use": "The key is the active one, or stored values are sealed with it.",
             "keyring_outdated": "The keyring lacks the key that the fleet seals with now.",

@@ -264,6 +264,12 @@ class Settings:
         read_int(60, 30 * 86400),
         "Seconds before expiry at which the server refreshes; at most half of a token's lifetime.",
     )
+    codex_file_store: bool = _setting(
+        False,
+        "CDXSYNC_CODEX_FILE_STORE",
+        read_bool,
+        "Whether cdx makes Codex read auth.json on every host, also where its own settings name another store.",
+    )
 
     @property
     def server_refreshes(self) -> bool:

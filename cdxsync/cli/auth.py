@@ -6,14 +6,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cdxsync.cli import output
-from cdxsync.cli.command import actor, confirm, state_of
+from cdxsync.cli.command import UsageError, actor, confirm, state_of
 from cdxsync.cli.completion import completer, host_names
-from cdxsync.cli.options import AsJson, Before, Yes, read_bytes
+from cdxsync.cli.options import AsJson, Before, HostArgument, Yes, read_bytes
 
 if TYPE_CHECKING:
+    from cdxsync.auth.account_schemas import LoginAccepted
     from cdxsync.auth.schemas import AuthAnswer, CanonicalShown, PayloadDiff, PayloadPage, RolledBack
     from cdxsync.store.fleet import Fleet
 
+WORDS = {
+    "ask": "not taken; see cdxsync auth accept",
+    "once": "is taken when the host calls",
+    "always": "is always taken",
+    "never": "is never taken",
+}
+"""The rules for logins of other accounts (`hosts.schemas.LoginRule`)."""
 app = typer.Typer(help="Show, upload and roll back the fleet's canonical auth.json.", no_args_is_help=True)
 
 
@@ -25,8 +33,10 @@ def show(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show which document is canonical."""
-    from cdxsync.auth import canonical
+    """Show which document is canonical, and logins of other accounts that hosts have."""
+    from cdxsync.auth import history
+
+    state = state_of(ctx)
 
     def show(data: "CanonicalShown") -> None:
         if include_body:
@@ -36,13 +46,16 @@ def show(
             [
                 ("Last refresh", data.canonical_last_refresh),
                 ("Digest", data.canonical_digest),
+                ("Account", data.account),
                 ("Targets", ", ".join(data.targets)),
                 ("Stored", data.stored_at),
                 ("Source", data.source),
             ]
         )
+        for offer in data.offers:
+            state.note(f"{offer.fqdn} has a login of another account: {offer.account} ({WORDS[offer.accepted]})")
 
-    state_of(ctx).run(lambda fleet: canonical.show(fleet, include_body=include_body, actor=actor()), show)
+    state.run(lambda fleet: history.show(fleet, include_body=include_body, actor=actor()), show)
 
 
 @app.command()
@@ -83,6 +96,9 @@ def upload(
         if data.status != "outdated":
             done = "is canonical now" if data.status == "updated" else "was canonical already"
             state.note(f"The document of {data.canonical_last_refresh} {done}")
+        if data.account_change:
+            change = data.account_change
+            state.note(f"The fleet's account changes: {change.now}, before: {change.before}")
 
     data = state.run(call, show)
     if data.status == "outdated":
@@ -91,6 +107,31 @@ def upload(
             " Nothing was changed; --force stores this one nevertheless",
             code="document_not_newer",
         )
+
+
+@app.command()
+def accept(
+    ctx: typer.Context,
+    host: HostArgument,
+    always: Annotated[bool, typer.Option("--always", help="Take every login of another account that it has.")] = False,
+    never: Annotated[bool, typer.Option("--never", help="Take none, and do not warn of them.")] = False,
+    ask: Annotated[bool, typer.Option("--ask", help="Take none without this command, as at first.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take the login of another account that a host has offered: it becomes the fleet's when the host calls."""
+    from cdxsync.auth import offers
+    from cdxsync.hosts import registry
+
+    if always + never + ask > 1:
+        raise UsageError("Give one of --always, --never and --ask.")
+    rule = offers.ALWAYS if always else offers.NEVER if never else offers.ASK if ask else offers.ONCE
+    state = state_of(ctx)
+
+    def show(data: "LoginAccepted") -> None:
+        whose = data.offer.account if data.offer is not None else "a login of another account"
+        state.note(f"{data.host.fqdn}: {whose} {WORDS[rule]}")
+
+    state.run(lambda fleet: offers.accept(registry.find(host), rule, actor=actor()), show)
 
 
 @app.command("history")

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from cdxsync.store.tables import Host
     from cdxsync.views.schemas import HostCredentials, HostList, HostShown
 
+OTHER_ACCOUNT = {
+    "ask": "not taken without: cdxsync auth accept",
+    "once": "the offered one is taken when the host calls",
+    "always": "always taken",
+    "never": "never taken",
+}
 app = typer.Typer(help="Register hosts; list, rotate, disable and delete them.", no_args_is_help=True)
 
 
@@ -80,6 +86,7 @@ def _show_host(data: "HostShown") -> None:
             ("Roaming", "allowed" if shown.allow_roaming_ips else "no"),
             ("May store auth", _yes_no(shown.allow_store_auth)),
             ("May store prompts", _yes_no(shown.allow_store_prompts)),
+            ("May keep auth", _yes_no(shown.allow_keep_auth)),
             ("Registered", shown.created_at),
             ("Last seen", shown.last_seen_at),
             ("API calls", shown.api_calls),
@@ -88,6 +95,8 @@ def _show_host(data: "HostShown") -> None:
             ("Credentials of", shown.last_refresh),
             ("Digest", shown.canonical_digest),
             ("Recent digests", _short_digests(shown.recent_digests)),
+            ("Other account", f"{data.offer.account}, since {data.offer.first_seen_at}" if data.offer else None),
+            ("Other accounts", OTHER_ACCOUNT[shown.other_account]),
             ("Latest usage", f"{used.total} tokens at {used.created_at}" if used else None),
         ]
     )
@@ -271,18 +280,23 @@ def permit(
         str | None,
         typer.Option(metavar="on|off", help="Whether it may store prompts for the fleet.", show_default=False),
     ] = None,
+    keep_auth: Annotated[
+        str | None,
+        typer.Option(metavar="on|off", help="Whether cdx keeps the credentials on it after a run.", show_default=False),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a host may store for the whole fleet; by default, all. It always receives both."""
+    """Say what a host may store for the whole fleet, and keep; by default, all. It always receives both."""
     from cdxsync.hosts import registry
     from cdxsync.hosts.schemas import PermitBody
 
-    given = {"store_auth": store_auth, "store_prompts": store_prompts}
+    given = {"store_auth": store_auth, "store_prompts": store_prompts, "keep_auth": keep_auth}
     _change(
         state_of(ctx),
         lambda: registry.set_permits(registry.find(host), PermitBody.read(given), actor=actor()),
         lambda changed: (
-            f"may store auth.json: {_yes_no(changed.allow_store_auth)}, prompts: {_yes_no(changed.allow_store_prompts)}"
+            f"may store auth.json: {_yes_no(changed.allow_store_auth)},"
+            f" prompts: {_yes_no(changed.allow_store_prompts)}; keeps auth.json: {_yes_no(changed.allow_keep_auth)}"
         ),
     )
 

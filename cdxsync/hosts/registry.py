@@ -19,8 +19,9 @@ from cdxsync.store.tables import Host, HostAuthDigest, HostAuthState, InstallTok
 
 ACTIVE = "active"
 DISABLED = "disabled"
-PERMITS = {"store_auth": "allow_store_auth", "store_prompts": "allow_store_prompts"}
-"""What a host may store for the whole fleet until an admin says otherwise: names in requests, with their columns."""
+PERMITS = {"store_auth": "allow_store_auth", "store_prompts": "allow_store_prompts", "keep_auth": "allow_keep_auth"}
+"""What a host may store for the whole fleet, and keep, until an admin says otherwise: names in requests, with their
+columns."""
 RECENT_DIGESTS = 3
 _HAS_DIGEST = Prepared(
     lambda host, digest: HostAuthDigest.select(HostAuthDigest.id).where(
@@ -150,7 +151,7 @@ def set_active(host: Host, active: bool, *, actor: str) -> Host:
 
 
 def set_permits(host: Host, wanted: PermitBody, *, actor: str) -> Host:
-    """Let a host store auth documents or prompts for the fleet, or not."""
+    """Let a host store auth documents or prompts for the fleet, or keep credentials after a run, or not."""
     changes = {PERMITS[name]: value for name, value in structs.asdict(wanted).items() if value is not UNSET}
     return change(host, actor=actor, action="admin.host.permit", **changes)
 

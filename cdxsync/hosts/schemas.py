@@ -12,6 +12,9 @@ from cdxsync.base.setting_values import read_bool
 from cdxsync.store.tables import Host
 
 HostStatus = Literal["active", "disabled"]
+LoginRule = Literal["ask", "once", "always", "never"]
+"""What becomes of a login of another account than the fleet's that a host stores: it is refused, and offered to admins
+(`ask`) or not (`never`); or taken, the one that was offered (`once`) or each (`always`)."""
 
 
 class HostSummary(Struct, frozen=True, kw_only=True):
@@ -55,6 +58,10 @@ class HostBrief(Struct, frozen=True, kw_only=True):
     allow_roaming_ips: bool
     allow_store_auth: bool
     allow_store_prompts: bool
+    allow_keep_auth: bool
+    """Whether `cdx` keeps the credentials there after a run."""
+    other_account: LoginRule
+    """What becomes of a login of another account that it stores."""
 
     @classmethod
     def of(cls, host: Host) -> "HostBrief":
@@ -67,6 +74,8 @@ class HostBrief(Struct, frozen=True, kw_only=True):
             allow_roaming_ips=host.allow_roaming_ips,
             allow_store_auth=bool(host.allow_store_auth),
             allow_store_prompts=bool(host.allow_store_prompts),
+            allow_keep_auth=bool(host.allow_keep_auth),
+            other_account=cast(LoginRule, host.other_account or "ask"),
         )
 
 
@@ -177,16 +186,18 @@ class RoamingBody(Struct, frozen=True, kw_only=True):
 
 
 class PermitBody(Struct, frozen=True, kw_only=True):
-    """What a host may store for the whole fleet; what is missing stays as it is."""
+    """What a host may store for the whole fleet, and keep; what is missing stays as it is."""
 
     store_auth: bool | UnsetType = UNSET
     store_prompts: bool | UnsetType = UNSET
+    keep_auth: bool | UnsetType = UNSET
+    """Whether `cdx` keeps the credentials after a run."""
 
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> "PermitBody":
         """The body `given`; a field that is null counts as missing.
 
-        Raises `Invalid` with all wrong fields, also when neither is there.
+        Raises `Invalid` with all wrong fields, also when none is there.
         """
         changes: dict[str, bool] = {}
         errors: dict[str, list[str]] = {}
@@ -199,7 +210,7 @@ class PermitBody(Struct, frozen=True, kw_only=True):
             except ValueError:
                 errors[name] = ["must be true or false (on or off)"]
         if not changes and not errors:
-            problem = "one of store_auth and store_prompts is required: true or false"
+            problem = f"one of {', '.join(cls.__struct_fields__)} is required: true or false"
             errors = {name: [problem] for name in cls.__struct_fields__}
         if errors:
             raise Invalid(errors)

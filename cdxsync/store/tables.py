@@ -46,6 +46,11 @@ class Host(Table):
     allow_store_prompts = BooleanField(default=True)
     blocked_at = CharField(32, null=True)
     """When it was last refused for its address (`hosts.admission`)."""
+    allow_keep_auth = BooleanField(default=True)
+    """Whether `cdx` keeps the credentials there after a run."""
+    other_account = CharField(8, null=True)
+    """What becomes of a login of another account that it stores: `once`, `always` or `never`; by default, it is
+    refused and offered to admins."""
 
     class Meta:
         table_name = "hosts"
@@ -57,11 +62,15 @@ class AuthPayload(Table):
     id = AutoField()
     last_refresh = TextField()
     last_refresh_us = BigIntegerField(index=True)
-    sha256 = CharField(64)
+    sha256 = CharField(64, index=True)
     source = CharField(32)
     source_host = ForeignKeyField(Host, null=True, on_delete="SET NULL")
     body = TextField()
     created_at = CharField(32, index=True)
+    rank_us = BigIntegerField(null=True)
+    """Its place in the order of documents (`auth.sights`); NULL in rows of programs that did not know it."""
+    credential_sha256 = CharField(64, null=True, index=True)
+    """Of its tokens (`auth.account.credential_of`)."""
 
     class Meta:
         table_name = "auth_payloads"
@@ -116,6 +125,39 @@ class HostGrant(Table):
 
     class Meta:
         table_name = "host_grants"
+
+
+class LoginOffer(Table):
+    """The newest login of another account that a host has offered; the document itself is not kept."""
+
+    host = ForeignKeyField(Host, primary_key=True, on_delete="CASCADE")
+    host_id: int
+    account = CharField(255)
+    """The account in words."""
+    account_sha256 = CharField(64)
+    digest = CharField(64)
+    digests = TextField()
+    """All those under which the host may name it, with blanks between."""
+    first_seen_at = CharField(32)
+    seen_at = CharField(32)
+
+    class Meta:
+        table_name = "login_offers"
+
+
+class DocumentSight(Table):
+    """When the server first saw a document that was dated ahead of its clock."""
+
+    id = AutoField()
+    sha256 = CharField(64, unique=True)
+    """A digest of the document, or of its tokens."""
+    host = ForeignKeyField(Host, null=True, on_delete="SET NULL")
+    host_id: int | None
+    dated_us = BigIntegerField()
+    seen_us = BigIntegerField()
+
+    class Meta:
+        table_name = "document_sights"
 
 
 class HostAuthDigest(Table):

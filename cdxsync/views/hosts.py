@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from peewee import JOIN
 
-from cdxsync.auth import canonical
+from cdxsync.auth import canonical, offers
 from cdxsync.hosts import registry
 from cdxsync.hosts.schemas import HostBrief
 from cdxsync.store import audit
@@ -30,7 +30,7 @@ def show(host: Host) -> HostShown:
     items = _items(host)
     if not items:
         registry.by_id(host.id)
-    return HostShown(host=items[0])
+    return HostShown(host=items[0], offer=offers.standing_of(host))
 
 
 def _items(only: Host | None) -> list[HostItem]:

@@ -4,13 +4,15 @@ from typing import cast
 
 from msgspec import UNSET, Struct, UnsetType
 
+from cdxsync.auth import offers
+from cdxsync.auth.account_schemas import LoginOffered
 from cdxsync.auth.schemas import Canonical
 from cdxsync.background.schemas import BackgroundReport
 from cdxsync.base import clock
 from cdxsync.base.schema import Digest, Document, Moment, Secret
 from cdxsync.codex.schemas import Versions
 from cdxsync.hosts import admission
-from cdxsync.hosts.schemas import HostBrief, HostStatus, HostSummary
+from cdxsync.hosts.schemas import HostBrief, HostStatus, HostSummary, LoginRule
 from cdxsync.security.pki import CertificateInfo, Kind, Status
 from cdxsync.store.schemas import LogRow
 from cdxsync.store.tables import Host
@@ -35,6 +37,10 @@ class HostItem(HostSummary, frozen=True, kw_only=True):
     created_at: Moment
     allow_store_auth: bool
     allow_store_prompts: bool
+    allow_keep_auth: bool
+    """Whether `cdx` keeps the credentials there after a run."""
+    other_account: LoginRule
+    """What becomes of a login of another account that it stores."""
 
     @classmethod
     def listed(cls, host: Host, recent_digests: list[str], token_usage: LatestUsage | None) -> "HostItem":
@@ -59,6 +65,8 @@ class HostItem(HostSummary, frozen=True, kw_only=True):
             created_at=host.created_at,
             allow_store_auth=bool(host.allow_store_auth),
             allow_store_prompts=bool(host.allow_store_prompts),
+            allow_keep_auth=bool(host.allow_keep_auth),
+            other_account=offers.rule_of(host),
         )
 
 
@@ -72,6 +80,8 @@ class HostShown(Struct, frozen=True, kw_only=True):
     """One host."""
 
     host: HostItem
+    offer: LoginOffered | None
+    """A login of another account that it has."""
 
 
 class HostHolding(HostBrief, frozen=True, kw_only=True):

@@ -57,7 +57,7 @@ def test_the_list_has_each_host_with_its_latest_usage(fleet: Fleet, client: Clie
     used = item["token_usage"]
     assert (used["total"], used["line"], used["model"], used["input"]) == (7, "x", None, None)
     assert set(used) == {"total", "input", "output", "cached", "reasoning", "model", "line", "created_at"}
-    assert get(client, f"/admin/hosts/{item['id']}") == {"host": item}
+    assert get(client, f"/admin/hosts/{item['id']}") == {"host": item, "offer": None}
     assert "api_key" not in json.dumps(listed)
 
 
@@ -87,6 +87,8 @@ def test_the_credentials_of_a_host(fresh_fleet: Fleet) -> None:
             "allow_roaming_ips": False,
             "allow_store_auth": True,
             "allow_store_prompts": True,
+            "allow_keep_auth": True,
+            "other_account": "ask",
             "last_refresh": DATE,
             "auth_digest": plain_digest(stored),
             "updated_at": "",
@@ -130,7 +132,7 @@ def test_changes_of_a_host(fleet: Fleet, client: Client) -> None:
     host_id = fleet.host(name)["id"]
     path = f"/admin/hosts/{host_id}"
     brief = {"id": host_id, "fqdn": name, "status": "active", "ip": None, "allow_roaming_ips": False}
-    brief |= {"allow_store_auth": True, "allow_store_prompts": True}
+    brief |= {"allow_store_auth": True, "allow_store_prompts": True, "allow_keep_auth": True, "other_account": "ask"}
     for allow, now in (("on", True), (0, False), (True, True), ("No", False)):
         assert post(client, f"{path}/roaming", allow=allow) == {"host": brief | {"allow_roaming_ips": now}}
     for body in ({}, {"allow": "perhaps"}, {"allow": None}, {"allow": 2}, {"allow": [True]}):

@@ -115,7 +115,7 @@ def test_answers_have_the_documented_shapes(connected: Fleet) -> None:
         call("POST", "/auth", {"command": "store", "auth": make_auth("2026-02-01T00:00:00Z", "two")})
         call("POST", "/auth", {"command": "store", "auth": make_auth("2026-02-01T00:00:00Z", "two")})
         told = call("POST", "/auth", retrieve | {"accepts": ["grant"]})["login"]
-        assert told == {"state": "ok", "refresh": "hosts"}
+        assert told == {"state": "ok", "refresh": "hosts", "keep": True, "file_store": False}
         refresh = {"client_id": "app_x", "grant_type": "refresh_token", "refresh_token": "cdxr_" + "a" * 64}
         call("POST", "/oauth/token", refresh, 401, caller="anyone")
         call("POST", "/oauth/revoke", {"token": "rt-1", "token_type_hint": "refresh_token"}, caller="anyone")
@@ -150,6 +150,7 @@ def test_answers_have_the_documented_shapes(connected: Fleet) -> None:
         call("GET", "/admin/hosts/{host_id}/auth", host_id=other_id)
         call("POST", "/admin/hosts/{host_id}/roaming", {"allow": True}, host_id=host_id)
         call("POST", "/admin/hosts/{host_id}/permit", {"store_auth": False}, host_id=other_id)
+        call("POST", "/admin/hosts/{host_id}/auth/accept", {"rule": "always"}, host_id=other_id)
         for change in ("disable", "enable", "unbind", "clear"):
             call("POST", f"/admin/hosts/{{host_id}}/{change}", host_id=other_id)
         call("DELETE", "/admin/hosts/{host_id}", host_id=other_id)

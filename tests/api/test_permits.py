@@ -65,8 +65,9 @@ def test_a_host_that_may_not_store_auth_still_receives_it(fleet: Fleet) -> None:
 @pytest.mark.parametrize(
     ("body", "fields"),
     [
-        ({}, {"store_auth", "store_prompts"}),
-        ({"store_auth": None}, {"store_auth", "store_prompts"}),
+        ({}, {"store_auth", "store_prompts", "keep_auth"}),
+        ({"store_auth": None}, {"store_auth", "store_prompts", "keep_auth"}),
+        ({"keep_auth": "perhaps"}, {"keep_auth"}),
         ({"store_auth": "perhaps", "store_prompts": 2}, {"store_auth", "store_prompts"}),
         ({"store_auth": True, "store_prompts": [True]}, {"store_prompts"}),
     ],

@@ -70,7 +70,7 @@ def test_a_host_that_accepts_a_grant_gets_one_in_place_of_the_login(served: Flee
         assert grant.startswith("cdxr_")
         assert len(grant) == 69
         assert data["auth"] == with_auths({**login, "tokens": {**login["tokens"], "refresh_token": grant}})
-        assert data["login"] == {"state": "ok", "refresh": "server"}
+        assert data["login"] == {"state": "ok", "refresh": "server", "keep": True, "file_store": False}
         assert grant_of(fetch(second)) != grant
         # Digests are of what the host was given, in each form that it may hold it.
         assert data["canonical_digest"] == plain_digest(data["auth"])
@@ -326,7 +326,7 @@ def test_a_fleet_whose_hosts_refresh_gives_no_grants(tmp_path: Path, provider: P
         with fleet.client(fleet.key("a.example.net")) as host:
             data = fetch(host)
     assert data["auth"] == with_auths(login)
-    assert data["login"] == {"state": "ok", "refresh": "hosts"}
+    assert data["login"] == {"state": "ok", "refresh": "hosts", "keep": True, "file_store": False}
     assert provider.asked == []
 
 

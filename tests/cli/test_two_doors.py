@@ -29,6 +29,7 @@ COMMAND_OF = {
     "GET /admin/hosts/<id>/auth": "hosts auth",
     "POST /admin/hosts/<id>/roaming": "hosts roaming",
     "POST /admin/hosts/<id>/permit": "hosts permit",
+    "POST /admin/hosts/<id>/auth/accept": "auth accept",
     "POST /admin/hosts/<id>/clear": "hosts clear",
     "POST /admin/hosts/<id>/unbind": "hosts unbind",
     "POST /admin/hosts/<id>/disable": "hosts disable",
@@ -170,6 +171,10 @@ def test_the_overview_is_the_same_but_for_the_caller(seeded: Fleet) -> None:
         ("/admin/hosts/1/enable", {}, ["hosts", "enable", "1"]),
         ("/admin/hosts/1/unbind", {}, ["hosts", "unbind", "1"]),
         ("/admin/hosts/1/permit", {"store_auth": False}, ["hosts", "permit", "1", "--store-auth", "off"]),
+        ("/admin/hosts/1/permit", {"keep_auth": False}, ["hosts", "permit", "1", "--keep-auth", "off"]),
+        ("/admin/hosts/1/auth/accept", {"rule": "always"}, ["auth", "accept", "1", "--always"]),
+        ("/admin/hosts/1/auth/accept", {"rule": "never"}, ["auth", "accept", "1", "--never"]),
+        ("/admin/hosts/1/auth/accept", {"rule": "ask"}, ["auth", "accept", "1", "--ask"]),
         ("/admin/api/state", {"disabled": False}, ["state", "enable"]),
     ],
 )

@@ -19,7 +19,7 @@ SECRETS = {"api_key", "auth", "token"}
 
 def structs() -> Iterator[type[msgspec.Struct]]:
     for module in pkgutil.walk_packages(cdxsync.__path__, "cdxsync."):
-        if module.name.endswith(".schemas"):
+        if module.name.endswith("schemas"):
             for value in vars(importlib.import_module(module.name)).values():
                 if isinstance(value, type) and issubclass(value, msgspec.Struct) and value.__module__ == module.name:
                     yield value

@@ -4,7 +4,7 @@ from bottle import request
 
 from cdxsync.api import access, bodies, params
 from cdxsync.api.routes import Caller, Context, Group, Parameter, Routes
-from cdxsync.auth import canonical, exchange, history
+from cdxsync.auth import exchange, history
 from cdxsync.auth.schemas import (
     AuthAnswer,
     CanonicalShown,
@@ -23,7 +23,7 @@ ROUTES = Routes(Group.CREDENTIALS, Caller.ADMIN)
 def show(context: Context) -> CanonicalShown:
     """What the canonical document is, and its content where that is asked for."""
     wanted = params.switch("include_body") and request.method != "HEAD"
-    return canonical.show(context.fleet, include_body=wanted, actor=access.actor())
+    return history.show(context.fleet, include_body=wanted, actor=access.actor())
 
 
 @ROUTES.post(

@@ -2,6 +2,8 @@
 
 from cdxsync.api import access, params
 from cdxsync.api.routes import Caller, Context, Group, Routes
+from cdxsync.auth import offers
+from cdxsync.auth.account_schemas import AcceptBody, LoginAccepted
 from cdxsync.hosts import installers, registry
 from cdxsync.hosts.schemas import (
     HostChanged,
@@ -73,14 +75,26 @@ def roaming(context: Context, host_id: int) -> HostChanged:
 
 @ROUTES.post(
     "/admin/hosts/<host_id:int>/permit",
-    "Let a host store credentials or prompts for the fleet, or not",
+    "Let a host store credentials or prompts for the fleet, or keep credentials after a run, or not",
     body=PermitBody,
     errors=(404, 422),
 )
 def permit(context: Context, host_id: int) -> HostChanged:
-    """Change what a host may store."""
+    """Change what a host may store and keep."""
     host = registry.by_id(host_id)
     return _changed(registry.set_permits(host, PermitBody.read(context.body()), actor=access.actor()))
+
+
+@ROUTES.post(
+    "/admin/hosts/<host_id:int>/auth/accept",
+    "Take a host's login of another account, or not",
+    body=AcceptBody,
+    errors=(404, 409, 422),
+)
+def accept(context: Context, host_id: int) -> LoginAccepted:
+    """Say what becomes of logins of other accounts of a host."""
+    host, rule = registry.by_id(host_id), AcceptBody.read(context.body()).rule
+    return offers.accept(host, rule, actor=access.actor())
 
 
 @ROUTES.post(

@@ -15,7 +15,7 @@ from cdxsync.api.schemas import ProviderError
 from cdxsync.auth import giving, grants, rotation
 from cdxsync.auth.giving import Answer
 from cdxsync.auth.login import Step, message_of
-from cdxsync.auth.schemas import RevokeBody, Revoked, TokenAnswer, TokenBody
+from cdxsync.auth.token_schemas import RevokeBody, Revoked, TokenAnswer, TokenBody
 from cdxsync.background import refresh_waits
 from cdxsync.base.errors import CdxsyncError, Invalid, Refused, TooManyRequests, Unauthenticated, Unavailable
 from cdxsync.hosts import admission
