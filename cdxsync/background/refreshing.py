@@ -112,7 +112,7 @@ def _settle(fleet: Fleet, call: Call, note: Note, outcome: IntentOutcome) -> Out
         _close(note, error)
         failures = lease.row_of(rotation.JOB).failures
         wait = error.wait or min(_FIRST_WAIT_SECONDS * 2.0 ** min(failures, 10), _LONGEST_WAIT_SECONDS)
-        result = Outcome("failed", error=error.message, wait=wait)
+        result = Outcome("failed", error=error.message, wait=wait, next_in=wait)
     call.drop()
     return result
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cdxsync.base import clock
 from tests.support.calls import OLD, ZERO, logs
 from tests.support.documents import plain_digest, with_auths
 from tests.support.engines import Engine
@@ -226,6 +227,64 @@ def test_while_the_provider_is_away_hosts_get_the_token_while_it_lives(served: F
         served.execute("UPDATE jobs SET not_before = NULL WHERE name = 'refresh'")
         assert ask(codex, grant).status_code == 200
     assert provider.refreshes == 1
+
+
+def seconds_until(moment: str) -> float:
+    return (clock.read_stamp(moment) - clock.now()).total_seconds()
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_provider_that_asks_to_wait_is_not_asked_before_that(served: Fleet, provider: Provider, status: int) -> None:
+    provider.plan(status=status, headers={"Retry-After": "120"}, times=1000)
+    served.upload(provider.login(life=0))
+    with served.client(served.key("a.example.net")) as host, served.client() as codex:
+        until(lambda: job(served, "refresh")["failures"] == 1)
+        found = job(served, "refresh")
+        assert 60 < seconds_until(found["not_before"]) <= 120
+        assert f"HTTP {status}" in found["last_error"]
+        grant = grant_of(fetch(host))
+        for reason in ("proactive_expiry", REFUSED):
+            answer = ask(codex, grant, reason)
+            assert (answer.status_code, answer.json()["code"]) == (503, "refresh_pending")
+            assert 60 < int(answer.headers["Retry-After"]) <= 120
+        done = served.cli("jobs", "run", "refresh", check=False)
+        assert (done.returncode, "asks not to be called before" in done.stderr) == (4, True)
+        assert provider.calls == 1
+        # It is over: the next question is answered.
+        provider._plans.clear()
+        served.execute("UPDATE jobs SET not_before = ? WHERE name = 'refresh'", "2026-01-01T00:00:00+00:00")
+        assert ask(codex, grant).status_code == 200
+        assert provider.calls == 2
+
+
+def test_a_provider_that_fails_is_asked_less_and_less(served: Fleet, provider: Provider) -> None:
+    provider.plan(status=500, times=1000)
+    served.upload(provider.login(life=0))
+    waits = []
+    for failures in range(1, 9):
+        until(lambda count=failures: job(served, "refresh")["failures"] == count)
+        found = job(served, "refresh")
+        waits.append(seconds_until(found["not_before"]))
+        assert found["next_run"] == found["not_before"]
+        served.execute("UPDATE jobs SET not_before = NULL, next_run = NULL WHERE name = 'refresh'")
+    assert [round(wait / 5) for wait in waits][:3] == [1, 2, 4]
+    assert waits == sorted(waits)
+    assert 290 < waits[-1] <= 300
+    assert provider.calls in (8, 9)
+
+
+def test_a_forced_refresh_that_fails_is_not_repeated_within_a_minute(served: Fleet, provider: Provider) -> None:
+    served.upload(provider.login())
+    settle(served)
+    provider.plan(status=500, times=1000)
+    with served.client(served.key("a.example.net")) as host, served.client() as codex:
+        data = fetch(host)
+        for _ in range(3):
+            answer = ask(codex, grant_of(data), REFUSED)
+            assert (answer.status_code, answer.json()["access_token"]) == (200, access(data["auth"]))
+            served.execute("UPDATE jobs SET not_before = NULL, next_run = NULL WHERE name = 'refresh'")
+        settle(served)
+    assert provider.calls == 1
 
 
 @pytest.mark.parametrize("code", ["refresh_token_reused", "refresh_token_invalidated", "refresh_token_expired"])

@@ -83,6 +83,8 @@ class Provider:
         self.dead_requests: list[str] = []
         """What came with a token of a login that has ended: `login N: path`."""
         self.refreshes = 0
+        self.calls = 0
+        """Of the token endpoint, whatever they got."""
         self.asked: list[dict[str, Any]] = []
         self.revoked: list[str] = []
         self.requests = 0
@@ -281,6 +283,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _token(self, body: dict[str, Any]) -> None:
         plan = self.provider.take_plan()
+        self.provider.calls += 1
         answer = None
         if plan is None or plan.taken or plan.passes:
             answer = self.provider.exchange(body)
