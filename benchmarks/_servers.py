@@ -50,7 +50,7 @@ class Running:
 def environment(database_url: str = "") -> dict[str, str]:
     """This one, without settings of cdxsync; it calls no other service, and its throttle counts but never refuses."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("CDXSYNC_", "OPENAI_"))}
-    quiet = {"GITHUB_API_URL": "", "CHATGPT_BASE_URL": "", "CDXSYNC_RUNNER": "off"}
+    quiet = {"GITHUB_API_URL": "", "CHATGPT_BASE_URL": "", "CDXSYNC_RUNNER": "off", "CDXSYNC_TOKEN_URL": ""}
     given = {"CDXSYNC_DATABASE_URL": database_url} if database_url else {}
     return kept | quiet | {"CDXSYNC_CALLS_PER_MINUTE": "1000000"} | given
 

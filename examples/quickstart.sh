@@ -24,6 +24,7 @@ if [ -n "$(ls -A "$folder")" ]; then
 fi
 listen=${CDXSYNC_LISTEN:-127.0.0.1:8443}
 export CDXSYNC_HOME="$folder/server" CDXSYNC_RUNNER=off
+export CDXSYNC_TOKEN_URL= # nothing is refreshed: the tokens are made up
 
 say() {
     printf '\n== %s\n' "$*"

@@ -247,16 +247,17 @@ class Settings:
         60.0, "AUTH_RUNNER_TIMEOUT", read_seconds, "Time limit of a check, in seconds."
     )
     refresh: str = _setting(
-        "hosts",
+        "server",
         "CDXSYNC_REFRESH",
-        read_choice("hosts", "server"),
-        "Who refreshes the canonical login: only the server, as the fleet's token endpoint, or hosts, as Codex does.",
+        read_choice("server", "hosts"),
+        "Who refreshes the canonical login: the server alone, as the fleet's token endpoint; or hosts, which can lose it"
+        " to each other, for a server that must not reach token_url.",
     )
     token_url: str = _setting(
         "https://auth.openai.com/oauth/token",
         "CDXSYNC_TOKEN_URL",
         read_private_url,
-        "Token endpoint at which the server refreshes; empty is off.",
+        "Token endpoint at which the server refreshes; empty is off: hosts refresh.",
     )
     refresh_ahead_seconds: int = _setting(
         86400,

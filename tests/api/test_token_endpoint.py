@@ -1,5 +1,6 @@
 """The fleet's token endpoint over real TLS: grants, what hosts get for them, and what the provider sees."""
 
+import functools
 import hashlib
 import json
 import time
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cdxsync.base import clock
+from cdxsync.base import clock, settings
 from tests.support.calls import OLD, ZERO, logs
 from tests.support.documents import plain_digest, with_auths
 from tests.support.engines import Engine
@@ -257,12 +258,16 @@ def test_a_provider_that_asks_to_wait_is_not_asked_before_that(served: Fleet, pr
         assert provider.calls == 2
 
 
+def has_failed(fleet: Fleet, times: int) -> bool:
+    return bool(job(fleet, "refresh")["failures"] == times)
+
+
 def test_a_provider_that_fails_is_asked_less_and_less(served: Fleet, provider: Provider) -> None:
     provider.plan(status=500, times=1000)
     served.upload(provider.login(life=0))
     waits = []
     for failures in range(1, 9):
-        until(lambda count=failures: job(served, "refresh")["failures"] == count)
+        until(functools.partial(has_failed, served, failures))
         found = job(served, "refresh")
         waits.append(seconds_until(found["not_before"]))
         assert found["next_run"] == found["not_before"]
@@ -433,13 +438,32 @@ def test_hosts_that_hold_the_real_token_are_counted(served: Fleet, provider: Pro
     assert "cdxsync_login_dead 0.0" in metrics
 
 
-def test_doctor_tries_the_way_to_the_provider(served: Fleet, provider: Provider) -> None:
-    def found(**env: str) -> dict[str, Any]:
-        done = run_cli("--home", str(served.home), "--json", "doctor", check=False, env=served.env | env)
-        return next(one for one in json.loads(done.stdout)["checks"] if one["check"] == "token-endpoint")
+@pytest.mark.parametrize(
+    ("refresh", "url", "level", "next_step"),
+    [
+        ("server", "here", "ok", None),
+        ("server", "http://127.0.0.1:9/oauth/token", "fail", 'refresh = "hosts"'),
+        ("server", "", "warn", 'refresh = "hosts"'),
+        ("hosts", "here", "warn", 'remove refresh = "hosts"'),
+        ("hosts", "http://127.0.0.1:9/oauth/token", "ok", None),
+        ("hosts", "", "ok", None),
+    ],
+)
+def test_doctor_tries_the_way_to_the_provider(
+    tmp_path: Path, provider: Provider, refresh: str, url: str, level: str, next_step: str | None
+) -> None:
+    fleet = Fleet(tmp_path / "home")
+    fleet.cli("init", "--public-url", "https://localhost:1")
+    env = fleet.env | {"CDXSYNC_REFRESH": refresh, "CDXSYNC_TOKEN_URL": provider.token_url if url == "here" else url}
+    done = run_cli("--home", str(fleet.home), "--json", "doctor", check=False, env=env)
+    [found] = [one for one in json.loads(done.stdout)["checks"] if one["check"] == "token-endpoint"]
+    assert found["level"] == level
+    assert (found["mend"] is None) == (next_step is None)
+    assert (next_step or "") in (found["mend"] or "")
+    assert (provider.calls, provider.refreshes) == (int(url == "here"), 0)
 
-    assert found()["level"] == "ok"
-    assert provider.refreshes == 0
-    away = found(CDXSYNC_TOKEN_URL="http://127.0.0.1:9/oauth/token")
-    assert (away["level"], 'refresh = "hosts"' in away["mend"]) == ("fail", True)
-    assert "hosts refresh" in found(CDXSYNC_REFRESH="hosts")["text"]
+
+def test_a_home_without_settings_refreshes_itself(tmp_path: Path) -> None:
+    assert settings.load(tmp_path, environ={}).server_refreshes
+    assert not settings.load(tmp_path, environ={"CDXSYNC_REFRESH": "hosts"}).server_refreshes
+    assert not settings.load(tmp_path, environ={"CDXSYNC_TOKEN_URL": ""}).server_refreshes

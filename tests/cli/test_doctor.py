@@ -22,11 +22,14 @@ from cdxsync.ops.doctor.model import Check, examine_with, fail, ok
 from tests.support.documents import jwt, make_auth
 from tests.support.fleet import BASE_ENVIRONMENT, Fleet, free_port, run_cli, running_fleet
 
+HOSTS_REFRESH = {"CDXSYNC_REFRESH": "hosts"}
+"""Nothing outside is needed then; `tests/api/test_token_endpoint.py` has a provider."""
+
 
 def examine(home: Path, *arguments: str, env: dict[str, str] | None = None) -> tuple[int, dict[str, list[Any]]]:
     """The exit code, and by check what it found: level, text, and mend."""
     arguments = ("--home", str(home), "--json", "doctor", *arguments)
-    done = run_cli(*arguments, check=False, env=BASE_ENVIRONMENT | (env or {}))
+    done = run_cli(*arguments, check=False, env=BASE_ENVIRONMENT | HOSTS_REFRESH | (env or {}))
     assert "Traceback" not in done.stderr
     data = json.loads(done.stdout)
     levels = [row["level"] for row in data["checks"]]
@@ -41,7 +44,7 @@ def examine(home: Path, *arguments: str, env: dict[str, str] | None = None) -> t
 @pytest.fixture(scope="module")
 def healthy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """A running server with a document and a host that has called."""
-    with running_fleet(tmp_path_factory.mktemp("healthy") / "home") as fleet:
+    with running_fleet(tmp_path_factory.mktemp("healthy") / "home", env=HOSTS_REFRESH) as fleet:
         (fleet.home / "config.toml").write_text(f'public_url = "{fleet.url}"\nlisten = "127.0.0.1:{fleet.port}"\n')
         stamp = (datetime.now(UTC) - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
         fleet.upload(make_auth(stamp))

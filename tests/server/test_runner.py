@@ -37,6 +37,9 @@ def expired(token_seed: str = "old") -> dict[str, Any]:
     return document
 
 
+SERVER_REFRESHES = {"CDXSYNC_REFRESH": "server", "CDXSYNC_TOKEN_URL": "http://127.0.0.1:9/oauth/token"}
+
+
 class Local:
     """A home without a server, whose local runner starts a script of the test."""
 
@@ -49,6 +52,7 @@ class Local:
         self.fleet = Fleet(
             root / "home",
             env={
+                "CDXSYNC_REFRESH": "hosts",
                 "CDXSYNC_RUNNER": "local",
                 "CDXSYNC_RUNNER_CODEX": str(self.codex),
                 "AUTH_RUNNER_TIMEOUT": "30",
@@ -211,7 +215,7 @@ def test_where_the_server_refreshes_a_check_gets_no_refresh_token(local: Local) 
     document = make_auth("2026-01-01T00:00:00Z")
     local.upload(document)
     local.stand_in(REFRESH.replace("cp ", 'cp "$CODEX_HOME/auth.json" $STAND_IN_LOG.laid\ncp '))
-    assert local.run(CDXSYNC_REFRESH="server").returncode == 0
+    assert local.run(**SERVER_REFRESHES).returncode == 0
     laid = json.loads(Path(f"{local.log}.laid").read_text())
     assert laid["tokens"] == {**document["tokens"], "refresh_token": "cdxr_" + "0" * 64}
     assert local.canonical_date() == document["last_refresh"]
@@ -225,7 +229,7 @@ def test_where_the_server_refreshes_a_check_gets_no_refresh_token(local: Local) 
 def test_where_the_server_refreshes_an_expired_login_is_not_checked(local: Local) -> None:
     local.upload(expired())
     local.stand_in(REFRESH)
-    assert local.run(CDXSYNC_REFRESH="server").returncode == 0
+    assert local.run(**SERVER_REFRESHES).returncode == 0
     assert not local.log.exists()
     assert local.canonical_date() == expired()["last_refresh"]
 

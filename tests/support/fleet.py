@@ -33,7 +33,7 @@ BASE_ENVIRONMENT = {
     "GITHUB_API_URL": "",
     "CHATGPT_BASE_URL": "",
     "CDXSYNC_RUNNER": "off",
-    "CDXSYNC_REFRESH": "hosts",
+    "CDXSYNC_TOKEN_URL": "",
 }  # tests call nobody by themselves
 
 

@@ -48,8 +48,9 @@ class Upstream:
         requests.post(f"{self.url}/release", timeout=30).raise_for_status()
 
     def environment(self) -> dict[str, str]:
-        """The settings with which a server calls all of it; a remote runner, no local one."""
+        """The settings with which a server calls all of it; a remote runner, no local one. Hosts refresh."""
         return {
+            "CDXSYNC_REFRESH": "hosts",
             "GITHUB_API_URL": self.url,
             "CHATGPT_BASE_URL": self.url,
             "PRICING_URL": self.url + PRICES,

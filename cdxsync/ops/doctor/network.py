@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from cdxsync.base.settings import Settings
 from cdxsync.ops import homes
-from cdxsync.ops.doctor.model import Finding, Subject, fail, ok
+from cdxsync.ops.doctor.model import Finding, Subject, fail, ok, warn
 from cdxsync.services import probe
 
 TIMEOUT_SECONDS = 5.0
@@ -53,14 +53,31 @@ def public_url(subject: Subject) -> Iterator[Finding]:
 def token_endpoint(subject: Subject) -> Iterator[Finding]:
     """Something that speaks HTTP answers at `token_url`; a request without a token spends nothing."""
     settings = subject.settings
-    if settings.refresh != "server" or not settings.token_url:
-        yield ok("not used: hosts refresh, and can lose the login when two do at once")
+    if not settings.token_url:
+        if settings.refresh == "server":
+            yield warn(
+                "token_url is empty, so hosts refresh, and can lose the login to each other",
+                'remove token_url from the settings, or say that it is meant: refresh = "hosts"',
+            )
+        else:
+            yield ok("not tried: hosts refresh, and token_url is empty")
         return
     problem = probe.problem(settings.token_url)
-    if problem is None:
-        yield ok(f"{settings.token_url} can be reached")
+    if settings.server_refreshes and problem is None:
+        yield ok(f"{settings.token_url} can be reached, and this server refreshes there")
+    elif settings.server_refreshes:
+        yield fail(
+            str(problem),
+            "let this server reach it: firewall, proxy (HTTPS_PROXY), CA (REQUESTS_CA_BUNDLE). Only for a server that"
+            ' must not: refresh = "hosts", with which hosts can lose the login to each other',
+        )
+    elif problem is None:
+        yield warn(
+            f"hosts refresh, and can lose the login to each other, although this server can reach {settings.token_url}",
+            'remove refresh = "hosts" from the settings, so that the server refreshes',
+        )
     else:
-        yield fail(problem, 'see firewall and proxies; a server that must not reach it needs refresh = "hosts"')
+        yield ok(f"hosts refresh, and can lose the login to each other: {problem}")
 
 
 def _get(settings: Settings) -> tuple[int, bytes]:
