@@ -250,8 +250,8 @@ class Settings:
         "server",
         "CDXSYNC_REFRESH",
         read_choice("server", "hosts"),
-        "Who refreshes the canonical login: the server alone, as the fleet's token endpoint; or hosts, which can lose it"
-        " to each other, for a server that must not reach token_url.",
+        "Who refreshes the canonical login: the server alone, as the fleet's token endpoint; or hosts, which can lose"
+        " it to each other, for a server that must not reach token_url.",
     )
     token_url: str = _setting(
         "https://auth.openai.com/oauth/token",
