@@ -139,9 +139,20 @@ def credential_of(content: Mapping[str, Any]) -> str:
     return _sha256(json.dumps(known))
 
 
-def is_static(content: Mapping[str, Any]) -> bool:
-    """Whether a login stays as it is until somebody makes another: Codex does not refresh it, nor date its file."""
-    return kind_of(content) in (Kind.API_KEY, Kind.ACCESS_TOKEN, Kind.BEDROCK)
+_STATIC = {
+    Kind.API_KEY: "an API key",
+    Kind.ACCESS_TOKEN: "an access token",
+    Kind.BEDROCK: "a Bedrock API key",
+}
+
+
+def static_kind(content: Mapping[str, Any]) -> str | None:
+    """What a login is that stays as it is until somebody makes another, in words: `an API key`; None for others.
+
+    Codex neither refreshes it nor dates its file, and it has no ChatGPT quota.
+    """
+    kind = kind_of(content)
+    return None if kind is None else _STATIC.get(kind)
 
 
 def _sha256(text: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from msgspec import UNSET, UnsetType
 
 from cdxsync.auth import canonical, documents, login, refresh, sync
+from cdxsync.auth.account import static_kind
 from cdxsync.auth.documents import AuthDocument
 from cdxsync.auth.refresh import IntentOutcome
 from cdxsync.auth.schemas import (
@@ -60,6 +61,14 @@ def backend(settings: Settings) -> tuple[Backend, str]:
         Backend.OFF,
         f"no program {settings.runner_codex!r} on this server. Install Codex, or set runner_codex or auth_runner_url",
     )
+
+
+def unchecked(settings: Settings, document: AuthDocument) -> str | None:
+    """Why the backend cannot check a document, or None when it can."""
+    static = static_kind(document.content)
+    if static is None or backend(settings)[0] is not Backend.LOCAL or settings.runner_check != "quota":
+        return None
+    return f"the fleet's login is {static}, which has no ChatGPT quota to check it by; see the setting runner_check"
 
 
 @dataclass(frozen=True)
@@ -226,7 +235,7 @@ def validation_of(settings: Settings, document: AuthDocument) -> Validation | Un
 
     Its check runs after the answer, so that of a new document is `pending`.
     """
-    if backend(settings)[0] is Backend.OFF:
+    if backend(settings)[0] is Backend.OFF or unchecked(settings, document) is not None:
         return UNSET
     row = RunnerEvent.select().where(RunnerEvent.action == VALIDATE).order_by(RunnerEvent.id.desc()).first()
     if row is None or row.digest != document.digest:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from cdxsync.auth import canonical, documents, grants, history, offers, sights, sync
-from cdxsync.auth.account import Account, differs, is_static
+from cdxsync.auth.account import Account, differs, static_kind
 from cdxsync.auth.account_schemas import AccountChange
 from cdxsync.auth.documents import AuthDocument
 from cdxsync.auth.outcome import Outcome, record
@@ -156,7 +156,7 @@ def _ranked(
 def _was_replaced(payload_id: int | None, given: Given, rule: LoginRule | None) -> bool:
     """Whether a login was the fleet's once. What an admin has accepted, and a key given again, may come back."""
     incoming = given.document
-    if payload_id is None or rule == offers.ONCE or (given.brought and is_static(incoming.content)):
+    if payload_id is None or rule == offers.ONCE or (given.brought and static_kind(incoming.content)):
         return False
     return canonical.was_replaced(payload_id, digest=incoming.digest, credential=incoming.credential)
 

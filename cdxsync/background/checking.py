@@ -40,6 +40,9 @@ def check_canonical(fleet: Fleet, cause: str, owner: str) -> Outcome:
     if found is None:
         return Outcome("no document yet")
     document, at = found[1], clock.now()
+    unchecked = runner.unchecked(fleet.settings, document)
+    if unchecked is not None:
+        return Outcome(unchecked, next_in=DAY)
     runner.note_day(at)
     expires = refresh.expires_at(document.content)
     if fleet.settings.server_refreshes and expires is not None and expires <= at:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cdxsync.auth import canonical
+from cdxsync.auth.account import static_kind
 from cdxsync.auth.refresh import tokens_of
 from cdxsync.base.errors import ServiceError
 from cdxsync.codex import quota
@@ -53,7 +54,11 @@ def read(fleet: Fleet) -> Outcome:
         message = "there is no canonical auth.json yet"
         quota.keep(settings, None, body=None, error=message, reason="missing_canonical_auth")
         return Outcome(message, next_in=quota.COOLDOWN_SECONDS)
-    digest = found[1].digest
+    digest, static = found[1].digest, static_kind(found[1].content)
+    if static is not None:
+        message = f"the fleet's login is {static}, which has no ChatGPT quota"
+        quota.keep(settings, digest, body=None, error=message, reason="no_quota")
+        return Outcome(message, next_in=quota.COOLDOWN_SECONDS)
     try:
         body = fetch(fleet, found[1].content)
     except ServiceError as error:

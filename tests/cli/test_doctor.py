@@ -332,6 +332,9 @@ def test_the_canonical_document_and_its_token(fresh_fleet: Fleet) -> None:
         at = (datetime.now(UTC) - timedelta(seconds=30 - number)).strftime("%Y-%m-%dT%H:%M:%SZ")
         fresh_fleet.upload({"last_refresh": at, "OPENAI_API_KEY": token})
         assert examine(fresh_fleet.home)[1]["access-token"] == [("ok", "no token has an expiry date", None)]
+    # A key is not refreshed, so its age is no sign of anything.
+    level, text, _ = examine(fresh_fleet.home)[1]["canonical"][0]
+    assert (level, "has an API key of" in text) == ("ok", True)
     execute(fresh_fleet.home, "UPDATE auth_payloads SET created_at = '2099-01-01T00:00:00+00:00'")
     assert examine(fresh_fleet.home)[1]["clock-database"][0][0] == "fail"
 

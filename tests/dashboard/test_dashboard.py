@@ -166,6 +166,31 @@ def test_credentials_are_uploaded_and_rolled_back(used: Fleet, tab: browser.Watc
     assert canonical["tokens"] == before["tokens"]
 
 
+def test_a_login_of_another_account_is_taken_or_not(used: Fleet, tab: browser.Watcher) -> None:
+    fqdn = "private.example.net"
+    private = make_auth("2026-01-01T00:00:00Z", "private", account="acc-2", user="me")
+    before = used.canonical()
+    with used.client(used.key(fqdn)) as host:
+        host.auth(command="store", auth=private)
+        page = tab.go(f"hosts/{used.host(fqdn)['id']}")
+        expect(page.locator("main")).to_contain_text("ChatGPT me@example.net")
+        page.locator("#login-never").click()
+        told(page, "are never taken")
+        expect(page.locator("#login-rule")).to_contain_text("nothing warns of it")
+        page.locator("#login-once").click()
+        page.get_by_role("dialog").get_by_role("button", name="Take it").click()
+        told(page, "is taken when it calls")
+        expect(page.locator("#login-once")).to_have_count(0)
+        page.locator("#permit-keep").click()
+        told(page, "may not keep its credentials after a run")
+        page = tab.go("auth")
+        expect(page.locator("main")).to_contain_text(f"{fqdn} has ChatGPT me@example.net")
+        assert host.auth(command="store", auth=private).json()["data"]["status"] == "updated"
+    tab.go("auth")
+    expect(page.locator("main")).to_contain_text("ChatGPT me@example.net")
+    used.admin_call("POST", "/admin/auth/upload", json={"auth": before, "force": True})
+
+
 def test_a_prompt_is_edited_and_its_earlier_text_taken_back(used: Fleet, tab: browser.Watcher) -> None:
     page = tab.go("prompts/plan.md")
     editor = page.locator("#prompt-text")

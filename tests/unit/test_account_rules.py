@@ -92,7 +92,7 @@ def test_each_static_login_is_taken_as_codex_writes_it(kind: dict[str, Any]) -> 
     assert plain_digest(bare) in document.digests
     # What a host may claim of the file that it sent.
     assert {plain_digest(kind), plain_digest({**kind, "last_refresh": "2000-01-01T00:00:00Z"})} <= given.names
-    assert account.is_static(document.content)
+    assert account.static_kind(document.content)
 
 
 def test_an_agent_identity_is_named_and_not_shared() -> None:

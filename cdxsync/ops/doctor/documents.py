@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from cdxsync.auth import canonical, refresh
+from cdxsync.auth.account import static_kind
 from cdxsync.auth.documents import AuthDocument
 from cdxsync.base import clock
 from cdxsync.base.errors import CdxsyncError
@@ -32,17 +33,20 @@ def canonical_document(subject: Subject) -> Iterator[Finding]:
         return
     dated = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=document.instant.microseconds)
     age = subject.at - dated
+    static = static_kind(document.content)
     text = f"document {row.id} was refreshed at {document.last_refresh}"
+    if static is not None:
+        text = f"document {row.id} has {static} of {document.last_refresh}"
     if age < -timedelta(seconds=clock.FUTURE_TOLERANCE_SECONDS):
         yield fail(f"{text}, in the future: the server refuses hosts that hold it", "timedatectl set-ntp true")
-    elif age > timedelta(days=OLD_DAYS):
+    elif static is None and age > timedelta(days=OLD_DAYS):
         yield warn(f"{text}, {age.days} days old: no host has refreshed it since", "run cdx on a host")
     else:
         yield ok(text)
 
 
 def access_token(subject: Subject) -> Iterator[Finding]:
-    """It has not expired; Codex on a host refreshes an expired one while its refresh token is good."""
+    """It has not expired, if it can; Codex on a host refreshes an expired one while its refresh token is good."""
     row = canonical.pointed_payload()
     if row is None:
         return

@@ -60,6 +60,7 @@ export const TRAITS = {
   unbound: { name: "Bound to no address", test: (host) => !host.ip },
   no_auth: { name: "May not store credentials", test: (host) => host.allow_store_auth === false },
   no_prompts: { name: "May not store prompts", test: (host) => host.allow_store_prompts === false },
+  no_keep: { name: "Keeps no credentials", test: (host) => host.allow_keep_auth === false },
   silent: { name: "Silent for 7 days", test: (host) => isSilent(host, Date.now()) },
 };
 

@@ -161,11 +161,47 @@ export function setActive(host, active, done) {
   });
 }
 
-/** Let a host store for the fleet, or not; `permit` is `store_auth` or `store_prompts`. */
+const PERMITTED = {
+  store_auth: "store credentials for the fleet",
+  store_prompts: "store prompts for the fleet",
+  keep_auth: "keep its credentials after a run",
+};
+
+/** Let a host do what one of `PERMITTED` names, or not. */
 export async function setPermit(host, permit, allow) {
   await post(`hosts/${host.id}/permit`, { [permit]: allow });
-  const thing = permit === "store_auth" ? "credentials" : "prompts";
-  tell(`${host.fqdn} may ${allow ? "" : "not "}store ${thing} for the fleet`);
+  tell(`${host.fqdn} may ${allow ? "" : "not "}${PERMITTED[permit]}`);
+}
+
+/** Say what becomes of logins of other accounts of a host; asks before the fleet's account may change. */
+export function takeLogin(host, offer, rule, done) {
+  const run = async () => {
+    await post(`hosts/${host.id}/auth/accept`, { rule });
+    const said = {
+      once: "Its login is taken when it calls",
+      always: "Its logins are always taken",
+      never: "Its logins of other accounts are never taken",
+      ask: "Its logins of other accounts are taken only when you say so",
+    };
+    tell(`${host.fqdn}: ${said[rule]}`);
+  };
+  if (rule === "never" || rule === "ask") return run().then(done);
+  return confirm({
+    title: "Change the fleet's account",
+    label: rule === "once" ? "Take it" : "Always take them",
+    danger: true,
+    run,
+    done,
+    body: h(
+      "p",
+      null,
+      rule === "once" ? "The login " : "Every login of another account, now ",
+      h("strong", null, offer ? offer.account : "none"),
+      ", becomes that of all hosts when ",
+      h("strong", null, host.fqdn),
+      " calls.",
+    ),
+  });
 }
 
 /** Forget the address of a host. */

@@ -70,13 +70,18 @@ function canonicalCard(document) {
     actions: [actionButton("Show its content", () => askToShow(), "quiet", "auth-show")],
     body: facts([
       ["Refreshed", fullTime(document.canonical_last_refresh)],
+      ["Account", document.account],
       ["Source", document.source],
       ["Stored", fullTime(document.stored_at)],
       ["Logins for", document.targets.join(", ") || "none"],
       ["Digest", h("code", null, document.canonical_digest)],
     ]),
+    footer: document.offers.length ? ["Other accounts: ", ...document.offers.map(offerLink)] : null,
   });
 }
+
+const offerLink = (offer) =>
+  h("div", null, h("a", { href: `#/hosts/${offer.host_id}` }, offer.fqdn), ` has ${offer.account}`);
 
 function askToShow() {
   openDialog({
@@ -242,6 +247,8 @@ function uploadDialog(load) {
           };
           dialog.close();
           tell(said[answer.status] ?? `${file.name}: ${answer.status}`);
+          if (answer.account_change)
+            tell(`The fleet's account is ${answer.account_change.now} now, not ${answer.account_change.before}`);
           await load();
         },
       },

@@ -21,14 +21,14 @@ const ROWS = 20;
 /** Draw the page. */
 export async function hostPage({ head, body, params, signal, setTitle }) {
   const id = encodeURIComponent(params.id);
-  const { places, draw } = makePlaces(["badge", "bar", "state", "digests", "permits", "usage", "log"]);
+  const { places, draw } = makePlaces(["badge", "bar", "offer", "state", "digests", "permits", "usage", "log"]);
   places.bar.className = "push";
   const month = monthOf(Date.now());
 
   const begin = inTurn();
   const load = async () => {
     const isNewest = begin();
-    const [{ host }, auth, summary, rows, log] = await Promise.all([
+    const [{ host, offer }, auth, summary, rows, log] = await Promise.all([
       get(`hosts/${id}`, {}, signal),
       get(`hosts/${id}/auth`, {}, signal),
       get("usage/summary", { month, host_id: params.id }, signal),
@@ -40,10 +40,13 @@ export async function hostPage({ head, body, params, signal, setTitle }) {
     setTitle(host.fqdn);
     draw("badge", state, () => stateBadge(state));
     draw("bar", [host.status, host.fqdn, host.ip], () => bar(host, load));
+    draw("offer", [host.other_account, offer], () => offerCard(host, offer, load));
     draw("state", [host, auth.canonical_digest], () => stateCard(host, state));
     draw("digests", [host.recent_digests, auth], () => digestsCard(host, auth));
-    draw("permits", [host.allow_roaming_ips, host.allow_store_auth, host.allow_store_prompts], () =>
-      permitsCard(host, load),
+    draw(
+      "permits",
+      [host.allow_roaming_ips, host.allow_store_auth, host.allow_store_prompts, host.allow_keep_auth],
+      () => permitsCard(host, load),
     );
     draw("usage", [summary, rows], () => usageCards(month, summary, rows, signal));
     draw("log", log, () =>
@@ -62,7 +65,7 @@ export async function hostPage({ head, body, params, signal, setTitle }) {
     h(
       "div",
       { class: "grid" },
-      h("div", { class: "w4 stack" }, places.state, places.digests, places.permits),
+      h("div", { class: "w4 stack" }, places.offer, places.state, places.digests, places.permits),
       h("div", { class: "w8 stack" }, places.usage, places.log),
     ),
   );
@@ -103,6 +106,40 @@ function stateCard(host, state) {
       ["Registered", fullTime(host.created_at)],
       ["Id", String(host.id)],
     ]),
+  });
+}
+
+/** What becomes of logins of other accounts than the fleet's; nothing where there is none and no rule. */
+function offerCard(host, offer, load) {
+  const rule = host.other_account;
+  if (!offer && rule === "ask") return [];
+  const said = {
+    ask: "It stays on the host until you take it.",
+    once: "It becomes the fleet's login when the host calls.",
+    always: "Every login of another account that the host has becomes the fleet's.",
+    never: "It stays on the host; nothing warns of it.",
+  };
+  const button = (id, label, wanted, kind = "") =>
+    actionButton(label, () => actions.takeLogin(host, offer, wanted, load), kind, `login-${id}`);
+  return card("Login of another account", {
+    body: [
+      offer
+        ? facts([
+            ["Account", offer.account],
+            ["Since", fullTime(offer.first_seen_at)],
+            ["Digest", shortDigest(offer.digest)],
+          ])
+        : null,
+      h("p", { id: "login-rule" }, said[rule]),
+      h(
+        "div",
+        { class: "toolbar" },
+        offer && rule !== "once" && rule !== "always" ? button("once", "Take it", "once", "danger") : null,
+        rule === "always" ? null : button("always", "Always", "always", "danger"),
+        rule === "never" ? null : button("never", "Never", "never"),
+        rule === "ask" ? null : button("ask", "Ask again", "ask"),
+      ),
+    ],
   });
 }
 
@@ -180,6 +217,13 @@ function permitsCard(host, load) {
         "Otherwise it only receives them.",
         host.allow_store_prompts,
         (on) => actions.setPermit(host, "store_prompts", on),
+      ),
+      box(
+        "keep",
+        "Keep the credentials after a run",
+        "Otherwise cdx removes them from the host each time.",
+        host.allow_keep_auth,
+        (on) => actions.setPermit(host, "keep_auth", on),
       ),
     ],
   });
