@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 
 from cdxsync.security import pki
 from cdxsync.server import tls
-from tests.support import engines, memory, real_codex
+from tests.support import engines, memory, order, real_codex
 from tests.support.documents import make_auth
 from tests.support.engines import Engine
 from tests.support.fleet import PKI_NAMES, Fleet, running_fleet
@@ -178,6 +178,12 @@ def pytest_configure(config: pytest.Config) -> None:
     if (folder := memory.folder()) is not None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(folder))
     config.option.loadscopereorder = False  # xdist deals files out in their order
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the files that take longest begin first."""
+    order.longest_first(items)
 
 
 @pytest.hookimpl(optionalhook=True)
