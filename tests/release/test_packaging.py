@@ -164,12 +164,19 @@ def test_it_installs_with_pipx(wheel: Path, house: Path, tmp_path: Path) -> None
     assert (tmp_path / "PIPX_MAN_DIR" / "man1" / "cdxsync.1").exists()
 
 
-@pytest.mark.slow
-def test_it_installs_as_a_tool_of_uv(wheel: Path, house: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def tool(wheel: Path, house: Path, folder: Path) -> Path:
+    """The environment of cdxsync as a tool of uv."""
     pytest.importorskip("uv", reason="uv is not installed")
-    env = {"UV_TOOL_DIR": str(tmp_path / "tools"), "UV_TOOL_BIN_DIR": str(tmp_path / "bin")}
+    env = {"UV_TOOL_DIR": str(folder / "tools"), "UV_TOOL_BIN_DIR": str(folder / "bin")}
     uv("tool", "install", "--python", sys.executable, "--find-links", house, wheel, env=env)
-    works(tmp_path / "bin" / "cdxsync", tmp_path)
+    return folder / "tools" / "cdxsync"
+
+
+@pytest.mark.slow
+def test_it_installs_as_a_tool_of_uv(tool: Path, folder: Path, tmp_path: Path) -> None:
+    assert (folder / "bin" / "cdxsync").resolve() == tool / "bin" / "cdxsync"
+    works(folder / "bin" / "cdxsync", tmp_path)
 
 
 def python(minor: int) -> Path:
@@ -204,11 +211,11 @@ def test_it_works_with_another_python(wheel: Path, tmp_path: Path, minor: int) -
     run(programs / "python", "-W", "error::SyntaxWarning", "-c", code, cwd=tmp_path)
 
 
-def test_a_bill_of_materials_names_what_it_needs(tmp_path: Path) -> None:
-    """CycloneDX, made as CONTRIBUTING.md says, of the environment that the tests run in."""
+def test_a_bill_of_materials_names_what_it_needs(tool: Path, tmp_path: Path) -> None:
+    """CycloneDX, made as CONTRIBUTING.md says, of an environment that has the wheel alone."""
     pytest.importorskip("cyclonedx_py", reason="cyclonedx-bom is not installed")
     made = tmp_path / "cdxsync.cdx.json"
-    run(sys.executable, "-m", "cyclonedx_py", "environment", "--of", "JSON", "-o", made, sys.executable, cwd=ROOT)
+    run(sys.executable, "-m", "cyclonedx_py", "environment", "--of", "JSON", "-o", made, tool / "bin" / "python")
     bill = json.loads(made.read_text())
     assert bill["bomFormat"] == "CycloneDX"
     versions = {canonicalize_name(part["name"]): part["version"] for part in bill["components"]}
