@@ -13,6 +13,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from peewee import JOIN
+
 from cdxsync.auth import documents, refresh
 from cdxsync.auth.documents import AuthDocument
 from cdxsync.base import clock
@@ -146,9 +148,21 @@ def note(host: Host, api_key: str | None, holds: Holds, payload_id: int | None, 
         HostGrant.update(changes).where(HostGrant.host == host.id).execute()
 
 
+def _rows(*columns: Any) -> Any:
+    """Active hosts that hold something, each with its row where it has one."""
+    joined = Host.select(*columns).join(HostGrant, JOIN.LEFT_OUTER, on=(HostGrant.host == Host.id))
+    return joined.where((Host.status == "active") & (HostGrant.host.is_null(False) | Host.auth_digest.is_null(False)))
+
+
+_HAS_LOGIN = HostGrant.host.is_null() | (HostGrant.holds == Holds.LOGIN.value)
+
+
 def counts() -> dict[str, int]:
-    """How many active hosts hold a grant, and how many the real refresh token (of those that hold a document)."""
-    has = Host.auth_digest.is_null(False) & (Host.status == "active")
-    total = Host.select().where(has).count()
-    with_grant = HostGrant.select().join(Host).where(has & (HostGrant.holds == Holds.GRANT.value)).count()
-    return {"grant": int(with_grant), "login": int(total - with_grant)}
+    """How many active hosts hold a grant, and how many the real login."""
+    login = int(_rows(Host.id).where(_HAS_LOGIN).count())
+    return {"grant": int(_rows(Host.id).count()) - login, "login": login}
+
+
+def holders_of_login(limit: int) -> list[str]:
+    """The names of the first active hosts that hold the real login."""
+    return [host.fqdn for host in _rows(Host.fqdn).where(_HAS_LOGIN).order_by(Host.fqdn).limit(limit)]

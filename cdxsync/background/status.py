@@ -17,6 +17,9 @@ from cdxsync.store.fleet import Fleet
 from cdxsync.store.tables import Job
 from cdxsync.usage import pricing
 
+_NAMED = 5
+"""So many hosts a warning names."""
+
 
 def list_jobs(settings: Settings) -> list[JobStatus]:
     """All jobs, as `GET /admin/jobs` lists them."""
@@ -87,10 +90,13 @@ def warnings(fleet: Fleet, jobs: list[JobStatus]) -> list[Notice]:
     if found is not None and fleet.settings.server_refreshes and grants.applies_to(found[1]):
         holding = grants.counts()["login"]
         if holding:
+            named = ", ".join(grants.holders_of_login(_NAMED))
+            more = f" and {holding - _NAMED} more" if holding > _NAMED else ""
             hosts = "1 host holds" if holding == 1 else f"{holding} hosts hold"
             warn(
                 "login_held",
-                f"{hosts} the real refresh token, and can end the fleet's login; a run of a new cdx ends that",
+                f"{hosts} the real refresh token, and can end the fleet's login: {named}{more}. Update cdx on them:"
+                " they do at their next run",
             )
     waiting = [offer for offer in offers.standing() if offer.accepted == offers.ASK]
     if waiting:

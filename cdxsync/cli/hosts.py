@@ -24,6 +24,11 @@ OTHER_ACCOUNT = {
     "always": "always taken",
     "never": "never taken",
 }
+HOLDS = {
+    "grant": "a grant of its own, which ends with its key",
+    "login": "the real login, with its refresh token",
+    None: "nothing yet",
+}
 app = typer.Typer(help="Register hosts; list, rotate, disable and delete them.", no_args_is_help=True)
 
 
@@ -41,7 +46,7 @@ def list_hosts(ctx: typer.Context, as_json: AsJson = False) -> None:
         if not data.hosts:
             state.note("No hosts yet. Register one: cdxsync hosts register NAME")
         output.table(
-            ("Id", "Host", "Status", "Address", "Last seen", "Calls", "Codex"),
+            ("Id", "Host", "Status", "Address", "Last seen", "Calls", "Codex", "Holds"),
             (
                 (
                     row.id,
@@ -51,6 +56,7 @@ def list_hosts(ctx: typer.Context, as_json: AsJson = False) -> None:
                     row.last_seen_at or "never",
                     row.api_calls,
                     row.client_version or "-",
+                    row.holds or "-",
                 )
                 for row in data.hosts
             ),
@@ -93,6 +99,7 @@ def _show_host(data: "HostShown") -> None:
             ("Codex", shown.client_version),
             ("Wrapper", shown.wrapper_version),
             ("Credentials of", shown.last_refresh),
+            ("Holds", HOLDS[shown.holds] + (f", since {shown.given_at}" if shown.given_at else "")),
             ("Digest", shown.canonical_digest),
             ("Recent digests", _short_digests(shown.recent_digests)),
             ("Other account", f"{data.offer.account}, since {data.offer.first_seen_at}" if data.offer else None),

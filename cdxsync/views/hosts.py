@@ -12,7 +12,7 @@ from cdxsync.hosts.schemas import HostBrief
 from cdxsync.store import audit
 from cdxsync.store.database import write
 from cdxsync.store.fleet import Fleet
-from cdxsync.store.tables import Host, HostAuthDigest, TokenUsage
+from cdxsync.store.tables import Host, HostAuthDigest, HostGrant, TokenUsage
 from cdxsync.usage.schemas import LatestUsage
 from cdxsync.views.schemas import HostCredentials, HostHolding, HostItem, HostList, HostShown
 
@@ -34,14 +34,27 @@ def show(host: Host) -> HostShown:
 
 
 def _items(only: Host | None) -> list[HostItem]:
-    query = Host.select(Host, TokenUsage).join(
-        TokenUsage, JOIN.LEFT_OUTER, on=(Host.latest_usage_id == TokenUsage.id), attr="latest_usage"
+    query = (
+        Host.select(Host, TokenUsage, HostGrant.holds, HostGrant.given_at)
+        .join(TokenUsage, JOIN.LEFT_OUTER, on=(Host.latest_usage_id == TokenUsage.id), attr="latest_usage")
+        .switch(Host)
+        .join(HostGrant, JOIN.LEFT_OUTER, on=(HostGrant.host == Host.id), attr="given")
     )
     rows: Iterable[Any] = list((query if only is None else query.where(Host.id == only.id)).order_by(Host.fqdn))
     digests = _recent_digests(only)
     return [
-        HostItem.listed(host, digests.get(host.id, []), _latest(getattr(host, "latest_usage", None))) for host in rows
+        HostItem.listed(
+            host,
+            digests.get(host.id, []),
+            _latest(getattr(host, "latest_usage", None)),
+            _given(getattr(host, "given", None)),
+        )
+        for host in rows
     ]
+
+
+def _given(row: HostGrant | None) -> tuple[str, str] | None:
+    return None if row is None or row.holds is None else (row.holds, row.given_at)
 
 
 def _latest(row: TokenUsage | None) -> LatestUsage | None:

@@ -1,6 +1,6 @@
 """What answers say of the fleet as a whole: the overview, hosts with what they hold and use, and certificates."""
 
-from typing import cast
+from typing import Literal, cast
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -41,10 +41,21 @@ class HostItem(HostSummary, frozen=True, kw_only=True):
     """Whether `cdx` keeps the credentials there after a run."""
     other_account: LoginRule
     """What becomes of a login of another account that it stores."""
+    holds: Literal["grant", "login"] | None
+    """What it has of the fleet's login: a grant, or the login itself with what refreshes it; null for nothing yet."""
+    given_at: Moment | None
+    """When it was given that; null where that is not known."""
 
     @classmethod
-    def listed(cls, host: Host, recent_digests: list[str], token_usage: LatestUsage | None) -> "HostItem":
-        """A row with what other tables have of it."""
+    def listed(
+        cls,
+        host: Host,
+        recent_digests: list[str],
+        token_usage: LatestUsage | None,
+        given: tuple[str, str] | None,
+    ) -> "HostItem":
+        """A row with what other tables have of it; `given` is what it was given last, and when."""
+        holds = given[0] if given is not None else "login" if host.auth_digest else None
         return cls(
             fqdn=host.fqdn,
             status=cast(HostStatus, host.status),
@@ -67,6 +78,8 @@ class HostItem(HostSummary, frozen=True, kw_only=True):
             allow_store_prompts=bool(host.allow_store_prompts),
             allow_keep_auth=bool(host.allow_keep_auth),
             other_account=offers.rule_of(host),
+            holds=cast(Literal["grant", "login"] | None, holds),
+            given_at=given[1] if given is not None else None,
         )
 
 

@@ -13,7 +13,7 @@ _MENDS = {
     "runner_failed": "cdxsync runner run   to check again; if that fails, on a host: cdx login",
     "refresh_lost": "cdx login   on a host, if the next refresh fails",
     "login_dead": "cdx login   on a host",
-    "login_held": "run cdx on the hosts: it updates itself",
+    "login_held": "run cdx on them: it updates itself. See: cdxsync hosts list",
     "refresh_off": "set token_url, or refresh to hosts; see cdxsync.toml(5)",
     "refresh_elsewhere": "start cdxsync on that machine; if it is gone for good: cdxsync jobs run refresh",
     "refresh_open": "cdxsync jobs run refresh",

@@ -54,6 +54,13 @@ export function matching(hosts, { search = "", state = "", trait = "" }) {
   );
 }
 
+/** What a host has of the fleet's login. */
+export const HOLDS = {
+  grant: "a grant of its own, which ends with its key",
+  login: "the real login, with its refresh token",
+  nothing: "nothing yet",
+};
+
 /** Traits that hosts of any state can have, to filter by. */
 export const TRAITS = {
   roaming: { name: "Roaming", test: (host) => Boolean(host.allow_roaming_ips) },
@@ -61,6 +68,7 @@ export const TRAITS = {
   no_auth: { name: "May not store credentials", test: (host) => host.allow_store_auth === false },
   no_prompts: { name: "May not store prompts", test: (host) => host.allow_store_prompts === false },
   no_keep: { name: "Keeps no credentials", test: (host) => host.allow_keep_auth === false },
+  holds_login: { name: "Holds the real login", test: (host) => host.holds === "login" },
   silent: { name: "Silent for 7 days", test: (host) => isSilent(host, Date.now()) },
 };
 

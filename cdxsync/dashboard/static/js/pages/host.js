@@ -4,7 +4,7 @@ import { get } from "../api.js";
 import { tokenChart } from "../chart.js";
 import { fullTime } from "../clock.js";
 import { badge, card, empty, facts, fill, h } from "../dom.js";
-import { STATES, stateOf } from "../fleet_state.js";
+import { HOLDS, STATES, stateOf } from "../fleet_state.js";
 import { count, money } from "../format.js";
 import * as actions from "../host_actions.js";
 import { inTurn, keepFresh, makePlaces } from "../live.js";
@@ -100,6 +100,7 @@ function stateCard(host, state) {
       ["Last call", fullTime(host.last_seen_at)],
       ["Address", host.ip ?? "none yet; the next call binds it"],
       ["Credentials of", fullTime(host.last_refresh, "none")],
+      ["Holds", [HOLDS[host.holds ?? "nothing"], host.given_at ? [", since ", fullTime(host.given_at)] : null]],
       ["Codex", host.client_version ?? "–"],
       ["cdx", host.wrapper_version ?? "–"],
       ["Calls", count(host.api_calls)],
