@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import UNSET, UnsetType
 
 from cdxsync.auth import canonical, documents, login, refresh, sync
-from cdxsync.auth.account import static_kind
+from cdxsync.auth.account import differs, static_kind
 from cdxsync.auth.documents import AuthDocument
 from cdxsync.auth.refresh import IntentOutcome
 from cdxsync.auth.schemas import (
@@ -161,6 +161,8 @@ def _apply(
     if incoming is None or (checked is not None and incoming.same_content(checked)):
         return None, None
     _, present = canonical.current(fleet) or (None, None)
+    if present is not None and differs(incoming.account, present.account):
+        return Applied.FAILED, "it is of another account than the canonical document"
     if sync.decide_store(incoming, present) is not sync.StoreStatus.UPDATED:
         return Applied.SKIPPED, "the canonical document is as new or newer"
     canonical.replace(fleet, incoming, source="runner", host=None)

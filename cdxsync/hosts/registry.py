@@ -15,7 +15,7 @@ from cdxsync.security import apikeys
 from cdxsync.store import audit
 from cdxsync.store.database import write
 from cdxsync.store.queries import Prepared
-from cdxsync.store.tables import Host, HostAuthDigest, HostAuthState, InstallToken
+from cdxsync.store.tables import Host, HostAuthDigest, HostAuthState, InstallToken, LoginOffer
 
 ACTIVE = "active"
 DISABLED = "disabled"
@@ -162,7 +162,7 @@ def unbind(host: Host, *, actor: str) -> Host:
 
 
 def clear(host: Host, *, actor: str) -> HostCleared:
-    """Delete the record of a host's document, with its recent digests (`docs/protocol.md 11.4`).
+    """Delete the record of a host's document, with its recent digests and its offer (`docs/protocol.md 11.4`).
 
     Its key, its address and the fleet's canonical document stay; the host's next call reports its document again.
     """
@@ -171,6 +171,7 @@ def clear(host: Host, *, actor: str) -> HostCleared:
         before = _get(host)
         digests = HostAuthDigest.delete().where(HostAuthDigest.host == host.id).execute()
         states = HostAuthState.delete().where(HostAuthState.host == host.id).execute()
+        LoginOffer.delete().where(LoginOffer.host == host.id).execute()
         Host.update(last_refresh=None, auth_digest=None, updated_at=clock.stamp(clock.now())).where(
             Host.id == host.id
         ).execute()

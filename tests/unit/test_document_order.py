@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as settings_of
+from hypothesis import strategies as st
 
-from cdxsync.auth import canonical, exchange, sights
+from cdxsync.auth import canonical, exchange, history, sights
 from cdxsync.background import checking, retention
 from cdxsync.base import clock, settings
 from cdxsync.base.clock import Instant
@@ -19,6 +22,7 @@ from cdxsync.hosts.admission import Caller
 from cdxsync.ops import homes
 from cdxsync.security import addresses
 from cdxsync.services import chatgpt
+from cdxsync.store import named_values
 from cdxsync.store.database import write
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.tables import AuthPayload, DocumentSight, Host
@@ -73,12 +77,29 @@ class World:
         assert found is not None
         return datetime.fromtimestamp(found.microseconds / 1_000_000, UTC)
 
+    def held(self) -> Any:
+        """The tokens of the canonical document."""
+        found = write(lambda: canonical.current(self.fleet))
+        return None if found is None else dict(found[1].content["tokens"])
+
+    def reset(self) -> None:
+        """A fleet without a document, at the beginning."""
+        self.at = START
+
+        def work() -> None:
+            for table in (AuthPayload, DocumentSight, Host):
+                table.delete().execute()
+            named_values.drop(canonical.POINTER)
+
+        write(work)
+        self.callers.clear()
+
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    given = settings.load(tmp_path / "home", environ=BASE_ENVIRONMENT)
-    homes.initialise(given)
-    fleet = homes.open_fleet(given)
+    loaded = settings.load(tmp_path / "home", environ=BASE_ENVIRONMENT)
+    homes.initialise(loaded)
+    fleet = homes.open_fleet(loaded)
     with contextlib.closing(fleet.database), fleet.database.scope():
         made = World(fleet)
         monkeypatch.setattr(clock, "now", made.now)
@@ -170,6 +191,63 @@ def test_a_deleted_host_leaves_what_was_seen(world: World) -> None:
     world.store(world.dated(0, "login"), "b")
     world.after(60)
     assert world.retrieve(ahead, "b") == "outdated"
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("pass"), st.integers(1, 400)),
+        st.tuples(st.just("refreshed"), st.integers(-400, 400)),
+        st.tuples(st.just("login"), st.integers(-400, 400)),
+        st.tuples(st.just("again"), st.integers(0, 20)),
+        st.tuples(st.just("redated"), st.integers(0, 20)),
+        st.tuples(st.just("brought again"), st.integers(0, 20)),
+        st.tuples(st.just("rollback"), st.just(0)),
+    ),
+    max_size=20,
+)
+
+
+@settings_of(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(STEPS)
+def test_whatever_happens_logins_win_and_nothing_spent_comes_back(world: World, steps: list[tuple[str, int]]) -> None:
+    """Hosts with wrong clocks, copies with other dates, calls that are sent again, rollbacks, in any order."""
+    world.reset()
+    sent: list[dict[str, Any]] = []
+    past: list[str] = []
+    for number, (step, value) in enumerate(steps):
+        world.after(1)
+        document = world.dated(value, f"seed {number}")
+        if step == "pass":
+            world.after(value)
+            continue
+        if step == "rollback":
+            with contextlib.suppress(CdxsyncError):
+                history.rollback(world.fleet, None, actor="test")
+                past = []  # what is rolled back to is canonical by an admin's word
+        elif step in ("refreshed", "login"):
+            sent.append(document)
+            status = world.store(document, brought="login") if step == "login" else world.store(document)
+            if step == "login":
+                assert status == "updated"
+                assert world.held() == document["tokens"]
+            elif value == 0 and status != "updated":
+                assert world.rank() >= world.at, "what is made now is taken, unless something came in this moment"
+        elif sent:
+            document = sent[value % len(sent)]
+            if step == "redated":
+                document = document | {"last_refresh": world.dated(0, "x")["last_refresh"]}
+            before = world.held()
+            if step == "brought again":
+                world.store(document, brought="login")
+            else:
+                world.store(document)
+            now = world.held()
+            assert now == before or now["refresh_token"] not in past, "what was replaced has come back"
+        now = world.held()
+        if now is not None:
+            assert world.rank() <= world.at
+            if not past or past[-1] != now["refresh_token"]:
+                past.append(now["refresh_token"])
 
 
 @pytest.mark.parametrize("document", [API_KEY, ACCESS_TOKEN, BEDROCK], ids=["key", "token", "bedrock"])
