@@ -262,7 +262,7 @@ def gives_private_up(world: World, host: Host) -> None:
 def moved(world: World, chance: random.Random) -> None:
     """A host calls from another address: it is refused until an admin unbinds it."""
     with world.free_host(chance, State.SHARED) as host:
-        if host is None or host.must_sync:
+        if host is None or host.must_sync or world.note(host.exec()).status != 0:
             return
         host.move()
         with _refused(world, host, State.MOVED):
