@@ -30,10 +30,11 @@ def test_where_hosts_refresh_the_login_is_lost(tmp_path: Path) -> None:
 
 def goes_through(one: World, lives: int) -> None:
     """Hosts of all kinds, and all that may happen."""
-    print(f"seed {one.seed}")
+    print(f"\nseed {one.seed}", flush=True)
     private = world_events.lay_private_login(one, one.hosts[0])
     for host, ahead in zip(one.hosts[1:], (TOLERATED, TOO_MUCH, -3600), strict=False):
         host.machine.env["STANDIN_CLOCK_AHEAD"] = str(ahead)
+    world_events.keep_nothing(one, one.hosts[-1])
     one.log_in()
     one.live(lives, world_events.ALL)
     world_events.settle(one)

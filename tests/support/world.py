@@ -33,7 +33,7 @@ from tests.support.several import Site, site
 from tests.support.together import at_once, until
 from tests.support.world_hosts import FLEET_ACCOUNT, Host, Run, State
 
-LIFE_SECONDS = 2
+LIFE_SECONDS = 3
 GRACE_SECONDS = 6.0
 """The API takes a token so long after its expiry: what a call and the start of a program take is as nothing beside the
 days that a token lives elsewhere, and is much beside these seconds."""
@@ -87,9 +87,11 @@ class World:
         return tokens
 
     def note(self, run: Run) -> Run:
-        """Remember a run, and what is wrong with it; for events."""
+        """Remember a run; for events."""
         with self._noting:
             self.runs.append(run)
+        if len(self.runs) % 500 == 0:
+            print(f"{len(self.runs)} runs, {self.provider.refreshes} lives, {len(self.lost)} logins lost", flush=True)
         return run
 
     def saw(self, problem: str) -> None:
@@ -103,9 +105,12 @@ class World:
             self.counts[what] += 1
 
     @contextlib.contextmanager
-    def free_host(self, chance: random.Random, *states: State) -> Iterator[Host | None]:
-        """A host in one of these states with which nothing else happens within the block; None when there is none."""
-        hosts = [host for host in self.hosts if host.state in states]
+    def free_host(self, chance: random.Random, *states: State, only_runs: bool = False) -> Iterator[Host | None]:
+        """A host in one of these states with which nothing else happens within the block; None when there is none.
+
+        One that keeps no credentials is among them with `only_runs`.
+        """
+        hosts = [host for host in self.hosts if host.state in states and (host.keeps or only_runs)]
         for host in chance.sample(hosts, len(hosts)):
             if host.busy.acquire(blocking=False):
                 try:

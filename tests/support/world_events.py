@@ -19,7 +19,7 @@ OTHER_LOGIN = {"STANDIN_ACCOUNT": OTHER_ACCOUNT, "STANDIN_LIFE": str(OTHER_LIFE)
 
 def one_run(world: World, chance: random.Random) -> None:
     """A run on one host; often with several messages, so that tokens expire meanwhile."""
-    with world.free_host(chance, *WORKS) as host:
+    with world.free_host(chance, *WORKS, only_runs=True) as host:
         if host is not None:
             synced(host, [world.note(host.exec(turns=chance.randint(1, 4), pause=chance.uniform(0, 1)))])
 
@@ -57,7 +57,7 @@ def two_in_one_home(world: World, chance: random.Random) -> None:
 
 def killed_run(world: World, chance: random.Random) -> None:
     """`cdx` is killed, with or without its Codex."""
-    with world.free_host(chance, State.SHARED) as host:
+    with world.free_host(chance, State.SHARED, only_runs=True) as host:
         if host is not None and not host.must_sync:
             world.note(host.exec(kill=Kill.drawn(chance, 0.6), turns=3, pause=chance.uniform(0, 0.3)))
 
@@ -341,11 +341,12 @@ def settle(world: World) -> None:
     canonical = world.canonical_tokens()
     if not world.provider.is_alive(str(canonical["refresh_token"])):
         world.saw("the canonical refresh token is not good")
-    for host in world.hosts:
+    keeping = [host for host in world.hosts if host.keeps]
+    for host in keeping:
         if host.tokens().get("access_token") != canonical["access_token"]:
             world.saw(f"{host.name} is not in sync")
-    grants = {str(host.tokens().get("refresh_token")) for host in world.hosts}
-    if len(grants) != len(world.hosts) or not all(grant.startswith(GRANT) for grant in grants):
+    grants = {str(host.tokens().get("refresh_token")) for host in keeping}
+    if len(grants) != len(keeping) or not all(grant.startswith(GRANT) for grant in grants):
         world.saw("not every host has a grant of its own")
 
 
@@ -355,7 +356,16 @@ def _is_long(world: World) -> bool:
 
 def _last_run(world: World, host: Host) -> None:
     world.note(host.exec())
-    world.note(host.cdx("--wrapper-sync"))
+    if host.keeps:
+        world.note(host.cdx("--wrapper-sync"))
+    elif host.auth() is not None:
+        world.saw(f"{host.name} is to keep no credentials, and does")
+
+
+def keep_nothing(world: World, host: Host) -> None:
+    """Let an admin say that a host keeps no credentials after a run."""
+    world.admin("POST", f"/admin/hosts/{host.id}/permit", json={"keep_auth": False})
+    host.keeps = False
 
 
 def lay_private_login(world: World, host: Host) -> Callable[[], None]:

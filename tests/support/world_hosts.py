@@ -90,6 +90,8 @@ class Host:
         self.must_sync = False
         """Whether it may hold a login that the fleet has, too: then nothing but a sync comes next."""
         self.private: dict[str, Any] | None = None
+        self.keeps = True
+        """Whether it may keep credentials after a run."""
         self.busy = threading.Lock()
         self._home_address = f"127.0.1.{number + 1}"
         self._moves = 0
