@@ -283,7 +283,7 @@ def test_a_file_that_changes_during_its_own_sync_is_synced_again(
     synced: Fleet, tmp_path: Path, stub: StubServer
 ) -> None:
     machine = host(synced, tmp_path, codex=CODEX)
-    machine.put_auth(make_auth(OLD))
+    assert machine.run_cdx("--wrapper-sync").returncode == 0
     claims: list[str] = []
 
     def answer(body: bytes) -> tuple[int, bytes]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.documents import make_auth, with_auths
+from tests.support.documents import jwt, make_auth, with_auths, without_expiry
 from tests.support.fleet import Fleet, free_port, running_fleet
 from tests.support.machines import Machine, everyday_programs, host, machine_key, only_its_own_codex, write_program
 from tests.support.stub_server import StubServer
@@ -109,6 +108,7 @@ def test_codex_home_and_symbolic_links_are_kept(synced: Fleet, tmp_path: Path) -
 def test_a_newer_local_document_is_pushed_before_the_run(fresh_fleet: Fleet, tmp_path: Path) -> None:
     fresh_fleet.upload(make_auth(OLD))
     machine = host(fresh_fleet, tmp_path)
+    assert machine.run_cdx("--wrapper-sync").returncode == 0
     machine.put_auth(make_auth(NEW, "new"))
     before = machine.auth_file.read_bytes()
     assert machine.run_cdx("exec").returncode == 0
@@ -139,17 +139,18 @@ def test_an_unreadable_file_is_kept_aside(synced: Fleet, tmp_path: Path, content
     assert machine.auth() == with_auths(make_auth(OLD))
 
 
-def test_a_login_by_api_key_has_the_date_of_its_file(fresh_fleet: Fleet, tmp_path: Path) -> None:
+def test_a_login_by_api_key_has_no_date(fresh_fleet: Fleet, tmp_path: Path) -> None:
+    """The date of its file would make an old copy the newest login."""
     machine = host(fresh_fleet, tmp_path)
     login = {"auth_mode": "apikey", "OPENAI_API_KEY": "sk-abcdefghijklmnopqrstuvwxyz"}
     machine.put_auth(login)
-    os.utime(machine.auth_file, (1_767_225_600.5, 1_767_225_600.5))
     assert machine.run_cdx("exec").returncode == 0
     canonical = fresh_fleet.canonical()
     assert canonical is not None
-    assert canonical["last_refresh"] == "2026-01-01T00:00:00.500000Z"
+    assert canonical["last_refresh"] == "2000-01-01T00:00:00Z"
     assert canonical["OPENAI_API_KEY"] == login["OPENAI_API_KEY"]
     assert machine.auth() == login
+    machine.put_auth(login)
     assert "the server says valid" in machine.run_cdx("exec", CODEX_DEBUG="1").stderr
 
 
@@ -164,7 +165,7 @@ def test_a_login_that_the_fleet_does_not_take_works_on_its_host(fresh_fleet: Fle
 
 
 def test_logging_out_does_not_bring_the_file_back_at_once(synced: Fleet, tmp_path: Path) -> None:
-    machine = host(synced, tmp_path, codex='#!/bin/sh\nrm -f "$HOME/.codex/auth.json"\n')
+    machine = host(synced, tmp_path, codex='#!/bin/sh\nrm -f "${CODEX_HOME:-$HOME/.codex}/auth.json"\n')
     assert machine.run_cdx("logout").returncode == 0
     assert not machine.auth_file.exists()
 
@@ -238,18 +239,48 @@ def test_a_server_in_trouble_leaves_fresh_credentials_usable(
     assert (done.returncode, done.stdout) == (0, "ran with: exec\n")
     assert says in done.stderr
     assert len(done.stderr.splitlines()) == 1
-    machine.put_auth(make_auth(ago(hours=30)))
+    machine.put_auth(without_expiry(make_auth(ago(hours=30))))
     assert "30 hours old" in refused(machine, CODEX_SYNC_BASE_URL=url)
 
 
 @pytest.mark.parametrize(("minutes", "starts"), [(24 * 60 - 2, True), (24 * 60 + 1, False), (-4, True), (-10, False)])
 def test_the_offline_limit(synced: Fleet, tmp_path: Path, minutes: int, starts: bool) -> None:
     machine = host(synced, tmp_path)
-    machine.put_auth(make_auth(ago(minutes=minutes)))
+    machine.put_auth(without_expiry(make_auth(ago(minutes=minutes))))
     done = machine.run_cdx("exec", CODEX_SYNC_BASE_URL=f"https://localhost:{free_port()}")
     assert done.returncode == (0 if starts else 1)
     assert "cannot be reached" in done.stderr
     assert "using the cached credentials" in done.stderr if starts else "credentials are" in done.stderr
+
+
+@pytest.mark.parametrize(("minutes", "starts"), [(60 * 24 * 8, True), (12, True), (9, False), (-60, False)])
+def test_offline_an_access_token_is_good_until_it_ends(
+    synced: Fleet, tmp_path: Path, minutes: int, starts: bool
+) -> None:
+    """However old the file is, or whatever its date: the token says when it ends."""
+    machine = host(synced, tmp_path)
+    expires = int(datetime.now(UTC).timestamp()) + 60 * minutes
+    for date in (OLD, ago(hours=-1)):
+        document = make_auth(date)
+        document["tokens"]["access_token"] = jwt("life", expires=expires)
+        machine.put_auth(document)
+        done = machine.run_cdx("exec", CODEX_SYNC_BASE_URL=f"https://localhost:{free_port()}")
+        assert done.returncode == (0 if starts else 1)
+        assert ("using the cached credentials" if starts else "have expired, or do so within 10 min") in done.stderr
+
+
+def test_offline_a_key_is_good_for_a_day_after_the_last_sync(fresh_fleet: Fleet, tmp_path: Path) -> None:
+    machine = host(fresh_fleet, tmp_path)
+    machine.put_auth({"auth_mode": "apikey", "OPENAI_API_KEY": "sk-abcdefghijklmnopqrstuvwxyz"})
+    away = {"CODEX_SYNC_BASE_URL": f"https://localhost:{free_port()}"}
+    assert machine.run_cdx("exec", **away).returncode == 1
+    assert machine.run_cdx("exec").returncode == 0
+    assert machine.run_cdx("exec", **away).returncode == 0
+    notes = machine.home / ".codex" / ".cdx" / "contact.json"
+    notes.write_text(json.dumps({"synced_at": (datetime.now(UTC) - timedelta(hours=25)).timestamp()}))
+    done = machine.run_cdx("exec", **away)
+    assert done.returncode == 1
+    assert "25 hours old" in done.stderr
 
 
 def test_offline_without_credentials(synced: Fleet, tmp_path: Path) -> None:

@@ -45,6 +45,11 @@ def make_auth(
     }
 
 
+def without_expiry(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with an access token that does not say when it ends."""
+    return {**document, "tokens": {**document["tokens"], "access_token": "opaque-access-token-0123456789"}}
+
+
 def with_auths(document: dict[str, Any]) -> dict[str, Any]:
     """The document with the `auths` that the server synthesises."""
     entry = {"token": document["tokens"]["access_token"], "token_type": "bearer"}

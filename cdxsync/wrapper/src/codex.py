@@ -119,9 +119,10 @@ def has_terminal() -> bool:
 class Codex:
     """A run of Codex in our own process group, on our own terminal and file descriptors."""
 
-    def __init__(self, program: str, arguments: list[str], taps: Taps) -> None:
+    def __init__(self, program: str, arguments: list[str], taps: Taps, environment: dict[str, str]) -> None:
         self.command = ["codex", *arguments]
         self.program = program
+        self.environment = with_program_path(environment, program)
         self.taps = taps
         self.child: int | None = None
         # Signals that came before Codex had a number.
@@ -173,7 +174,7 @@ class Codex:
         child = os.posix_spawn(
             self.program,
             self.command,
-            with_program_path(child_environment(), self.program),
+            self.environment,
             file_actions=[(os.POSIX_SPAWN_DUP2, end, descriptor) for end, descriptor in ends if end is not None],
             setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
         )

@@ -10,14 +10,17 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from cdxsync.wrapper.src.accounts import holds_grant
 from cdxsync.wrapper.src.baked import WRAPPER_VERSION
 from cdxsync.wrapper.src.codex import Build, Codex, die_by, find_codex, leave
 from cdxsync.wrapper.src.codex_install import INSTALL_SECONDS, install_codex_now, update_codex
 from cdxsync.wrapper.src.compiled import keep_compiled
 from cdxsync.wrapper.src.context import Context, own_fqdn
 from cdxsync.wrapper.src.doctor import Doctor
+from cdxsync.wrapper.src.document import LocalDocument
 from cdxsync.wrapper.src.errors import NoCredentials, NotPermitted, Offline, Refused, SyncError
 from cdxsync.wrapper.src.files import child_environment, own_folder
+from cdxsync.wrapper.src.handover import codex_arguments, codex_environment
 from cdxsync.wrapper.src.messages import say
 from cdxsync.wrapper.src.quota import show_quota
 from cdxsync.wrapper.src.runs import Run
@@ -187,7 +190,11 @@ def run_codex(arguments: list[str]) -> int:
     held = settled[1] if settled else context.sync.current()
     taps = Taps(plan_taps(arguments, context.build.version, context.build.notes), arguments)
     watcher = Watcher(context, run, held)
-    codex = Codex(context.build.program, arguments, taps)
+    grant = holds_grant(LocalDocument(context.sync.path).document)
+    # Codex learns where to exchange grants when it starts, and only then.
+    watcher.sync.accepts_grants = grant
+    environment = codex_environment(context.server, context.home, grant)
+    codex = Codex(context.build.program, codex_arguments(context.sync.note, arguments), taps, environment)
     login = first in WITHOUT_CREDENTIALS
 
     def started(child: int) -> None:
@@ -202,8 +209,9 @@ def run_codex(arguments: list[str]) -> int:
         run.end()
         return 126
     if not login:
-        held = watcher.stop()
-        context.sync.server_is_behind = watcher.sync.server_is_behind
+        before, held = held, watcher.stop()
+        # What was shared while Codex could not exchange a grant is to be held with one from now on.
+        context.sync.server_is_behind = watcher.sync.server_is_behind or (not grant and held != before)
     try:
         sync_after(context, run, taps, arguments, held)
     except KeyboardInterrupt:

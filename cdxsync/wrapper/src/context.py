@@ -55,6 +55,7 @@ class Context:
 
     def note_contact(self) -> None:
         """Remember that the server answered, or that it could not be reached."""
+        self.sync.note.change()  # whether this home was ever in step is not to be told from the contact
         if not self.api.unreachable:
             write_json(self.contact_path, {"synced_at": time.time()})
         elif not self.impatient:

@@ -16,10 +16,10 @@ from cdxsync.wrapper.src.context import Context, own_fqdn
 from cdxsync.wrapper.src.document import LocalDocument
 from cdxsync.wrapper.src.errors import Refused, SyncError
 from cdxsync.wrapper.src.files import own_folder, read_json
-from cdxsync.wrapper.src.quota import shown_time
+from cdxsync.wrapper.src.quota import shown_time, span
 from cdxsync.wrapper.src.server import Server
 from cdxsync.wrapper.src.status import certificate_expiry, document_text, spool_text
-from cdxsync.wrapper.src.sync import OFFLINE_LIMIT_SECONDS, remedy
+from cdxsync.wrapper.src.sync import remedy
 
 
 class Doctor:
@@ -154,7 +154,8 @@ class Doctor:
         if problem:
             self.report("ok", "without the server Codex would not start now: %s" % problem)
         else:
-            self.report("ok", "%s can be used for %d hours without the server" % (path, OFFLINE_LIMIT_SECONDS // 3600))
+            left = span(context.sync.offline_seconds())
+            self.report("ok", "%s can be used without the server for another %s" % (path, left))
 
     def check_codex(self, context: Context) -> None:
         """The program, and whether it is kept up to date."""

@@ -9,6 +9,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
+from cdxsync.wrapper.src.accounts import NO_LOGIN, holds_grant, is_login, tokens_of
 from cdxsync.wrapper.src.errors import SyncError
 from cdxsync.wrapper.src.files import identity_of, sha256_of
 from cdxsync.wrapper.src.messages import debug
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 
     from cdxsync.wrapper.src.files import Identity
 
-NO_DOCUMENT: dict[str, Any] = {"last_refresh": "2000-01-01T00:00:00Z", "auths": {}}
+# The date of what has none: older than every login that has one.
+UNDATED = "2000-01-01T00:00:00Z"
+NO_DOCUMENT: dict[str, Any] = {"last_refresh": UNDATED, "auths": {}}
 RFC_3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(\.\d+)?(?:[Zz]|([+-])(\d\d):(\d\d))\Z", re.ASCII)
 
 
@@ -28,6 +31,7 @@ class LocalDocument:
     def __init__(self, path: str) -> None:
         self.document: dict[str, Any] | None = None
         self.unreadable = False
+        self.dated = False
         self.identity: Identity | None = None
         try:
             with open(path, "rb") as file:
@@ -45,26 +49,28 @@ class LocalDocument:
         if isinstance(document, dict) and not holds_credentials(document):
             debug("%s holds no credentials" % path)
         elif isinstance(document, dict):
-            if parse_time(document.get("last_refresh")) is None:
-                # A login by API key has no date: the file's own date says when it was made.
-                stamp = min(status.st_mtime, time.time())
-                document = dict(document, last_refresh=format_time(stamp))
+            self.dated = parse_time(document.get("last_refresh")) is not None
+            if not self.dated:
+                # The file's own date would make an old copy the newest.
+                document = dict(document, last_refresh=UNDATED)
             self.document = document
         else:
             self.unreadable = bool(text.strip())
 
-    @property
-    def claim(self) -> dict[str, str]:
-        """What the server is told of this document."""
+    def claim(self, newest: bool = True) -> dict[str, str]:
+        """What the server is told of this document. Not `newest`: that it is older than any other."""
         document = NO_DOCUMENT if self.document is None else self.document
-        return {"last_refresh": document["last_refresh"], "digest": document_digest(document)}
+        # What Codex made of a grant's document has this host's date, and is never to be stored: it leaves out `auths`.
+        rewritten = holds_grant(self.document) and not document.get("auths")
+        date = document["last_refresh"] if newest and not rewritten else UNDATED
+        return {"last_refresh": date, "digest": document_digest(document)}
 
 
 def holds_credentials(document: dict[str, Any]) -> bool:
-    """Whether there is any login in a document: an empty one must not pass for the newest."""
-    tokens = document.get("tokens")
-    token = tokens.get("access_token") if isinstance(tokens, dict) else None
-    return bool(token or document.get("OPENAI_API_KEY") or document.get("auths"))
+    """Whether there is a login of any kind in a document: an empty one must not pass for the newest."""
+    if tokens_of(document).get("access_token") or document.get("OPENAI_API_KEY") or document.get("auths"):
+        return True
+    return any(is_login(value) for name, value in document.items() if name not in NO_LOGIN)
 
 
 def document_digest(document: dict[str, Any]) -> str:

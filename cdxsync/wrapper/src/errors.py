@@ -37,6 +37,14 @@ class NotPermitted(NotTaken):
     """An admin has forbidden this host to store documents, or prompts, for the fleet."""
 
 
+class OtherAccount(NotTaken):
+    """The login here is of another account than the fleet's."""
+
+
+class NotShareable(NotTaken):
+    """The login here is of a kind that hosts cannot share."""
+
+
 class NoCredentials(SyncError):
     """Neither the fleet nor this host has an auth.json."""
 
@@ -53,6 +61,8 @@ DECISIONS = {
     "store_not_permitted": (NotPermitted, ""),
     "prompts_not_permitted": (NotPermitted, ""),
 }
+# Codes of a document that stays on its host; why is said of its fields.
+KEPT_LOGINS = {"other_account": OtherAccount, "login_not_shareable": NotShareable}
 # Servers before error codes: the texts by which cdx knows them. No other place decides by the words of a message.
 TEXTS_OF_OLDER_SERVERS = (
     (401, "API key missing", "key_missing"),
@@ -79,6 +89,13 @@ def failure(status: int, answer: dict[str, Any]) -> SyncError:
     """What to raise for an answer that is not a good one: decided by its code, and else by its HTTP status."""
     message = answer.get("message")
     reason = message if isinstance(message, str) else "HTTP status %d" % status
+    fields = answer.get("errors")
+    texts: list[tuple[object, object]] = []
+    if isinstance(fields, dict):
+        texts = [(name, text) for name, found in fields.items() if isinstance(found, list) for text in found]
+    kept = KEPT_LOGINS.get(code_of(status, answer))
+    if kept is not None:
+        return kept("; ".join("auth.json %s" % text for _, text in texts) or reason)
     kind, remedy = DECISIONS.get(code_of(status, answer), (None, ""))
     if kind is not None:
         error = kind(reason)
@@ -88,8 +105,6 @@ def failure(status: int, answer: dict[str, Any]) -> SyncError:
         return Refused(reason)
     if status >= 500 or status == 429 or status < 400:
         return Offline("the server cannot answer now: %s" % reason)
-    fields = answer.get("errors")
-    if isinstance(fields, dict):
-        texts = [(name, text) for name, found in fields.items() if isinstance(found, list) for text in found]
+    if texts:
         reason = "%s: %s" % (reason, "; ".join("%s %s" % pair for pair in texts))
     return Rejected("the server refuses the request: %s" % reason)

@@ -64,6 +64,13 @@ class Server:
                     ) from None
             return self._context
 
+    def ca_certificates(self) -> bytes:
+        """The CA certificates, as PEM, by which the server is verified; empty for the system's. Raises OSError."""
+        if not self.ca_file:
+            return self.ca_pem.encode("utf-8", "surrogatepass")
+        with open(self.ca_file, "rb") as file:
+            return file.read()
+
     def proxy(self) -> urllib.parse.SplitResult | None:
         """The proxy to take as a split URL, or None."""
         # What reads all the ways to name a proxy takes a while to load.

@@ -56,7 +56,8 @@ def document_text(sync: Sync, answered: str | None) -> str:
         "missing": "the server has none yet",
     }
     state = states.get(answered or "", "not compared")
-    return "%s, refreshed %s" % (state, shown_time(parse_time(local.document["last_refresh"])))
+    date = parse_time(local.document["last_refresh"])
+    return "%s, refreshed %s" % (state, shown_time(date)) if local.dated else "%s, without a date" % state
 
 
 def show_status() -> int:

@@ -1,0 +1,106 @@
+"""The real Codex under the real cdx of hosts with grants: refreshes, whom it trusts, logins and logouts."""
+
+import json
+import shutil
+import ssl
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from cdxsync.security import pki
+from tests.support.fleet import Fleet, running_fleet
+from tests.support.machines import Machine, host
+from tests.support.provider import Provider, running_provider
+from tests.support.real_codex import CODEX, needs_codex
+
+pytestmark = needs_codex
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    with running_provider() as started:
+        yield started
+
+
+@pytest.fixture
+def served(tmp_path: Path, provider: Provider) -> Iterator[Fleet]:
+    with running_fleet(tmp_path / "home", env=provider.environment()) as started:
+        yield started
+
+
+def codex_host(fleet: Fleet, root: Path, provider: Provider, url: str = "") -> Machine:
+    """A host with cdx and the real Codex, whose requests go to the provider."""
+    machine = host(fleet, root, codex=None, path=f"{CODEX}:/usr/bin:/bin:{Path(shutil.which('node') or '/').parent}")
+    folder = machine.home / ".codex"
+    folder.mkdir(mode=0o700)
+    (folder / "config.toml").write_text(
+        f"""model = "gpt-5.1"
+model_provider = "fake"
+check_for_update_on_startup = false
+chatgpt_base_url = "{provider.url}/backend-api/"
+[analytics]
+enabled = false
+[model_providers.fake]
+name = "fake"
+base_url = "{url or provider.url}/v1"
+wire_api = "responses"
+requires_openai_auth = true
+request_max_retries = 0
+stream_max_retries = 0
+"""
+    )
+    # What a Codex that is not told otherwise would call.
+    machine.env["CODEX_REFRESH_TOKEN_URL_OVERRIDE"] = provider.token_url
+    return machine
+
+
+def say_hi(machine: Machine, **env: str) -> subprocess.CompletedProcess[str]:
+    return machine.run_cdx("exec", "--skip-git-repo-check", "say hi", **env)
+
+
+def test_three_hosts_whose_tokens_have_ended_start_at_once(served: Fleet, provider: Provider, tmp_path: Path) -> None:
+    served.upload(provider.login(life=2))
+    machines = [codex_host(served, tmp_path, provider) for _ in range(3)]
+    with ThreadPoolExecutor(3) as threads:
+        runs = list(threads.map(say_hi, machines))
+    assert [(run.returncode, run.stdout) for run in runs] == [(0, "hi there\n")] * 3, [run.stderr for run in runs]
+    assert provider.refreshes == 1
+    canonical = served.canonical() or {}
+    assert provider.is_alive(canonical["tokens"]["refresh_token"])
+    for machine in machines:
+        tokens = machine.auth()["tokens"]
+        assert tokens["access_token"] == canonical["tokens"]["access_token"]
+        assert tokens["refresh_token"].startswith("cdxr_")
+
+
+@pytest.mark.parametrize("trusts", ["SSL_CERT_FILE", "CODEX_CA_CERTIFICATE"])
+def test_the_users_own_ca_keeps_its_meaning(served: Fleet, provider: Provider, tmp_path: Path, trusts: str) -> None:
+    """The model is behind a CA of the user's, the token endpoint behind the fleet's: Codex verifies both."""
+    served.upload(provider.login(life=2))
+    pki.create(tmp_path / "pki", ["localhost"])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "pki" / "server.pem", tmp_path / "pki" / "server.key")
+    with running_provider() as model:
+        model._server.socket = context.wrap_socket(model._server.socket, server_side=True)
+        model.takes = provider.takes  # type: ignore[method-assign]
+        url = model.url.replace("http://127.0.0.1", "https://localhost")
+        machine = codex_host(served, tmp_path, provider, url)
+        machine.env.pop("SSL_CERT_DIR", None)
+        done = say_hi(machine, **{trusts: str(tmp_path / "pki" / "ca.pem")})
+        assert (done.returncode, done.stdout) == (0, "hi there\n"), done.stderr
+    assert provider.refreshes == 1
+
+
+def test_a_refused_token_is_replaced_by_the_server(served: Fleet, provider: Provider, tmp_path: Path) -> None:
+    served.upload(provider.login())
+    machine = codex_host(served, tmp_path, provider)
+    provider.refuse_requests = True
+    assert say_hi(machine).returncode != 0
+    assert provider.refreshes == 1
+    provider.refuse_requests = False
+    done = say_hi(machine)
+    assert (done.returncode, done.stdout) == (0, "hi there\n"), done.stderr
+    assert json.dumps(machine.auth()).count("cdxr_") == 1
