@@ -175,7 +175,7 @@ def spawn_slowly(*arguments, **options):
     os.kill(os.getpid(), signal.SIGTERM)
     return child
 os.posix_spawn = spawn_slowly
-status = Codex("/bin/sleep", ["60"], Taps([], [])).run(lambda child: None)
+status = Codex("/bin/sleep", ["60"], Taps([], []), dict(os.environ)).run(lambda child: None)
 sys.exit(0 if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGTERM else 1)
 """
 

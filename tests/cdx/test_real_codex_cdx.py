@@ -1,7 +1,6 @@
 """The real Codex under the real cdx of hosts with grants: refreshes, whom it trusts, logins and logouts."""
 
 import json
-import shutil
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -14,9 +13,9 @@ from cdxsync.security import pki
 from tests.support.fleet import Fleet, running_fleet
 from tests.support.machines import Machine, host
 from tests.support.provider import Provider, running_provider
-from tests.support.real_codex import CODEX, needs_codex
+from tests.support.real_codex import RealCodex
 
-pytestmark = needs_codex
+pytestmark = [pytest.mark.codex, pytest.mark.every_codex]
 
 
 @pytest.fixture
@@ -31,9 +30,10 @@ def served(tmp_path: Path, provider: Provider) -> Iterator[Fleet]:
         yield started
 
 
-def codex_host(fleet: Fleet, root: Path, provider: Provider, url: str = "") -> Machine:
+def codex_host(codex: RealCodex, fleet: Fleet, root: Path, provider: Provider, url: str = "") -> Machine:
     """A host with cdx and the real Codex, whose requests go to the provider."""
-    machine = host(fleet, root, codex=None, path=f"{CODEX}:/usr/bin:/bin:{Path(shutil.which('node') or '/').parent}")
+    machine = host(fleet, root, codex=None)
+    machine.env["PATH"] = codex.path(machine.env["PATH"])
     folder = machine.home / ".codex"
     folder.mkdir(mode=0o700)
     (folder / "config.toml").write_text(
@@ -61,9 +61,11 @@ def say_hi(machine: Machine, **env: str) -> subprocess.CompletedProcess[str]:
     return machine.run_cdx("exec", "--skip-git-repo-check", "say hi", **env)
 
 
-def test_three_hosts_whose_tokens_have_ended_start_at_once(served: Fleet, provider: Provider, tmp_path: Path) -> None:
+def test_three_hosts_whose_tokens_have_ended_start_at_once(
+    codex: RealCodex, served: Fleet, provider: Provider, tmp_path: Path
+) -> None:
     served.upload(provider.login(life=2))
-    machines = [codex_host(served, tmp_path, provider) for _ in range(3)]
+    machines = [codex_host(codex, served, tmp_path, provider) for _ in range(3)]
     with ThreadPoolExecutor(3) as threads:
         runs = list(threads.map(say_hi, machines))
     assert [(run.returncode, run.stdout) for run in runs] == [(0, "hi there\n")] * 3, [run.stderr for run in runs]
@@ -77,7 +79,9 @@ def test_three_hosts_whose_tokens_have_ended_start_at_once(served: Fleet, provid
 
 
 @pytest.mark.parametrize("trusts", ["SSL_CERT_FILE", "CODEX_CA_CERTIFICATE"])
-def test_the_users_own_ca_keeps_its_meaning(served: Fleet, provider: Provider, tmp_path: Path, trusts: str) -> None:
+def test_the_users_own_ca_keeps_its_meaning(
+    codex: RealCodex, served: Fleet, provider: Provider, tmp_path: Path, trusts: str
+) -> None:
     """The model is behind a CA of the user's, the token endpoint behind the fleet's: Codex verifies both."""
     served.upload(provider.login(life=2))
     pki.create(tmp_path / "pki", ["localhost"])
@@ -87,16 +91,18 @@ def test_the_users_own_ca_keeps_its_meaning(served: Fleet, provider: Provider, t
         model._server.socket = context.wrap_socket(model._server.socket, server_side=True)
         model.takes = provider.takes  # type: ignore[method-assign]
         url = model.url.replace("http://127.0.0.1", "https://localhost")
-        machine = codex_host(served, tmp_path, provider, url)
+        machine = codex_host(codex, served, tmp_path, provider, url)
         machine.env.pop("SSL_CERT_DIR", None)
         done = say_hi(machine, **{trusts: str(tmp_path / "pki" / "ca.pem")})
         assert (done.returncode, done.stdout) == (0, "hi there\n"), done.stderr
     assert provider.refreshes == 1
 
 
-def test_a_refused_token_is_replaced_by_the_server(served: Fleet, provider: Provider, tmp_path: Path) -> None:
+def test_a_refused_token_is_replaced_by_the_server(
+    codex: RealCodex, served: Fleet, provider: Provider, tmp_path: Path
+) -> None:
     served.upload(provider.login())
-    machine = codex_host(served, tmp_path, provider)
+    machine = codex_host(codex, served, tmp_path, provider)
     provider.refuse_requests = True
     assert say_hi(machine).returncode != 0
     assert provider.refreshes == 1

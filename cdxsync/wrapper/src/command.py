@@ -211,7 +211,9 @@ def run_codex(arguments: list[str]) -> int:
     if not login:
         before, held = held, watcher.stop()
         # What was shared while Codex could not exchange a grant is to be held with one from now on.
-        context.sync.server_is_behind = watcher.sync.server_is_behind or (not grant and held != before)
+        server_refreshes = context.sync.login.get("refresh") == "server"
+        late = server_refreshes and not grant and held != before
+        context.sync.server_is_behind = watcher.sync.server_is_behind or late
     try:
         sync_after(context, run, taps, arguments, held)
     except KeyboardInterrupt:

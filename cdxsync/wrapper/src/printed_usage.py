@@ -72,7 +72,7 @@ def read_usage_form(text: str) -> dict[str, Any] | None:
 
 
 def loose_usage(text: str) -> list[dict[str, Any]]:
-    """The entries of lines that say `token usage` in another form (`docs/protocol.md 15.4`)."""
+    """The entries of lines that say `token usage` in another form (`docs/protocol.md 15.5`)."""
     entries = []
     for line in text.split("\n"):
         if re.match(r"\s*token usage\b", line, re.IGNORECASE):
