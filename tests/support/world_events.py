@@ -138,6 +138,13 @@ def log_in(world: World, chance: random.Random) -> None:
             logs_in(world, host)
 
 
+def logins_at_once(world: World, chance: random.Random) -> None:
+    """Two people log in at the same moment, on two hosts."""
+    with world.free_host(chance, State.SHARED) as one, world.free_host(chance, State.SHARED) as other:
+        if one is not None and other is not None and not one.must_sync and not other.must_sync:
+            at_once([functools.partial(logs_in, world, host) for host in (one, other)])
+
+
 def logs_in(world: World, host: Host) -> None:
     run = world.note(host.cdx("login"))
     world.count("logins")
@@ -308,6 +315,7 @@ HARMLESS: list[tuple[Event, float]] = [
     *RUNS,
     (killed_run, 3),
     (log_in, 1),
+    (logins_at_once, 0.5),
     (given_up_login, 1),
     (log_out, 1),
     (plain_run, 1),
