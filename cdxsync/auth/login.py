@@ -27,6 +27,8 @@ FORCED_PAUSE = timedelta(minutes=1)
 """A token that an API refused is replaced at most this often in the whole fleet."""
 _DEAD = "login_dead"
 _BEGUN = "refresh_begun"
+REVOKED = "revoked"
+"""The code of a login that an admin has ended, for which the provider has none."""
 WHO_DOES_WHAT = "Log in again on one host: cdx login"
 
 
@@ -190,4 +192,6 @@ def describe(settings: Settings, document: AuthDocument | None, host: Host) -> L
 
 def message_of(found: Dead) -> str:
     """A dead login in words."""
+    if found.code == REVOKED:
+        return f"An admin has revoked the fleet's login. {WHO_DOES_WHAT}"
     return f"OpenAI has ended the fleet's login ({found.code}). {WHO_DOES_WHAT}"

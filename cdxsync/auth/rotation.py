@@ -92,7 +92,7 @@ def keep(fleet: Fleet, note: Note, tokens: Mapping[str, str], outcome: IntentOut
     of it.
     """
     found = canonical.current(fleet)
-    if found is None or login.fingerprint(found[1].content) != note.spent or _is_older(tokens, found[1]):
+    if found is None or not _is_awaited(found[1], note, tokens):
         refresh.close(note.intent, IntentOutcome.SUPERSEDED)
         return False
     document, stored_at = refreshed(fleet, found[1], tokens, clock.now())
@@ -100,6 +100,14 @@ def keep(fleet: Fleet, note: Note, tokens: Mapping[str, str], outcome: IntentOut
     refresh.close(note.intent, outcome)
     audit.record("auth.refreshed", actor="server", intent=note.intent, digest=document.digest)
     return True
+
+
+def _is_awaited(document: AuthDocument, note: Note, tokens: Mapping[str, str]) -> bool:
+    """Whether the canonical login is still the one that was spent; one that an admin has revoked stays so."""
+    if login.fingerprint(document.content) != note.spent or _is_older(tokens, document):
+        return False
+    ended = login.dead(document.content)
+    return ended is None or ended.code != login.REVOKED
 
 
 def _is_older(tokens: Mapping[str, str], document: AuthDocument) -> bool:

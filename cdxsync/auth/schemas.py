@@ -174,6 +174,17 @@ class RolledBack(Struct, frozen=True, kw_only=True, rename={"since": "from"}):
     restored_last_refresh: Moment
 
 
+class LoginRevoked(Struct, frozen=True, kw_only=True):
+    """The login that has ended."""
+
+    canonical_last_refresh: Moment
+    canonical_digest: Digest
+    code: str
+    """`revoked`, or the provider's code where it had ended the login before."""
+    since: Moment | None
+    """Since when it is known to have ended; null when another login has come meanwhile."""
+
+
 class EventDetails(Struct, frozen=True, kw_only=True):
     """How a check was made."""
 

@@ -178,7 +178,7 @@ def take_up(fleet: Fleet) -> Outcome | None:
         intent = refresh.find(note.intent)
         outcome = _settle(fleet, call, note, IntentOutcome.RECOVERED)
         if intent is not None:
-            lease.take_over(rotation.JOB, intent.owner, _CUT_OFF)
+            lease.free(rotation.JOB, intent.owner, _CUT_OFF)
         _log.warning("a server was cut off while it refreshed; its call: %s", outcome.error or outcome.result)
         if outcome.wait:
             end = outcome
@@ -190,7 +190,7 @@ def _close_unbegun(call: Call) -> None:
     for intent in refresh.open_intents():
         if call.is_of(intent.owner):
             write(functools.partial(refresh.close, intent.id, IntentOutcome.NONE))
-            lease.take_over(rotation.JOB, intent.owner, _CUT_OFF)
+            lease.free(rotation.JOB, intent.owner, _CUT_OFF)
     call.drop()
 
 

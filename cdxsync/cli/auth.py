@@ -12,7 +12,7 @@ from cdxsync.cli.options import AsJson, Before, HostArgument, Yes, read_bytes
 
 if TYPE_CHECKING:
     from cdxsync.auth.account_schemas import LoginAccepted
-    from cdxsync.auth.schemas import AuthAnswer, CanonicalShown, PayloadDiff, PayloadPage, RolledBack
+    from cdxsync.auth.schemas import AuthAnswer, CanonicalShown, LoginRevoked, PayloadDiff, PayloadPage, RolledBack
     from cdxsync.store.fleet import Fleet
 
 WORDS = {
@@ -22,7 +22,7 @@ WORDS = {
     "never": "is never taken",
 }
 """The rules for logins of other accounts (`hosts.schemas.LoginRule`)."""
-app = typer.Typer(help="Show, upload and roll back the fleet's canonical auth.json.", no_args_is_help=True)
+app = typer.Typer(help="Show, upload, roll back and revoke the fleet's canonical auth.json.", no_args_is_help=True)
 
 
 @app.command()
@@ -232,6 +232,30 @@ def rollback(
             f" with the date {data.canonical_last_refresh}.\n"
             "Hosts pull it at their next run. If its refresh token was used since, log in again: cdx login\n"
             f"To undo: cdxsync auth rollback {data.since}"
+        )
+
+    state.run(call, show)
+
+
+@app.command()
+def revoke(ctx: typer.Context, yes: Yes = False, as_json: AsJson = False) -> None:
+    """End the fleet's login at OpenAI: no host can use it any more, and somebody must log in again.
+
+    For a login that was stolen. To cut off one host: cdxsync hosts disable HOST
+    """
+    from cdxsync.background import revoking
+
+    state = state_of(ctx)
+
+    def call(fleet: "Fleet") -> "LoginRevoked":
+        found = revoking.check(fleet)
+        confirm(f"Revoke the fleet's login of {found.last_refresh}? All hosts need a new login then.", yes)
+        return revoking.revoke(fleet, actor=actor())
+
+    def show(data: "LoginRevoked") -> None:
+        state.note(
+            f"The login of {data.canonical_last_refresh} is revoked. Access tokens that hosts have may be good until"
+            " they expire.\nLog in again on one host: cdx login"
         )
 
     state.run(call, show)

@@ -11,10 +11,12 @@ from typing import Any
 from cdxsync.base import clock
 from cdxsync.jobs.schedule import (
     LEASE_MARGIN_SECONDS,
+    LONGEST_LEASE_SECONDS,
     MANUAL,
     Outcome,
     Spec,
     State,
+    is_ahead,
     may_mark,
     next_delay,
     state_of,
@@ -136,8 +138,23 @@ def finish(spec: Spec, owner: str, outcome: Outcome, duration: float) -> str | N
     return write(work)
 
 
-def take_over(name: str, owner: str, reason: str) -> None:
-    """Free a job from the lease of a holder that is gone, where that has it still, and ask for a run in its place."""
+def hold(name: str, owner: str, seconds: float) -> bool:
+    """Keep others from running a job for a while, without running it; returns False while somebody does."""
+
+    def work() -> bool:
+        at, row = clock.now(), row_of(name)
+        if is_ahead(row.lease_until, at, LONGEST_LEASE_SECONDS):
+            return False
+        taken: dict[str, Any] = {"owner": owner, "lease_until": clock.stamp(at + timedelta(seconds=seconds))}
+        if not Job.update(taken).where(Job.name == name).execute():
+            Job.insert(name=name, **taken).execute()
+        return True
+
+    return write(work)
+
+
+def free(name: str, owner: str, reason: str) -> None:
+    """Free a job from a lease that its holder has not given back, and ask for a run in its place."""
 
     def work() -> None:
         freed = {"owner": None, "lease_until": None}

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from cdxsync.auth import refresh
 from cdxsync.auth.answers import Given
@@ -10,6 +11,7 @@ from cdxsync.base import jsontext
 from cdxsync.base.errors import Malformed, ServiceError
 from cdxsync.services import client
 
+REVOKE_SECONDS = 10.0
 CLIENT_ID = "app_EMoamEEZ73f0CkXaXp7hrann"
 """Codex's own."""
 REFUSALS = frozenset(
@@ -81,6 +83,29 @@ def tokens_in(url: str, given: Given) -> dict[str, str]:
         status=given.status,
         wait=client.wait_of(given.status, client.dict_of(given.headers)),
     )
+
+
+def revoke_url(token_url: str) -> str:
+    """Where the provider revokes tokens: on the origin of its token endpoint, as Codex has it."""
+    parts = urlsplit(token_url)
+    return urlunsplit((parts.scheme, parts.netloc, "/oauth/revoke", "", ""))
+
+
+def revoke(url: str, content: Mapping[str, Any]) -> None:
+    """End the login of a document at the provider, once. Raises `ServiceError`; one that has ended already is no error.
+
+    The login may have ended when the request was `sent` and there is no `status`.
+    """
+    body = {
+        "token": str(refresh.tokens_of(content)["refresh_token"]).strip(),
+        "token_type_hint": "refresh_token",
+        "client_id": client_id(content),
+    }
+    answer = client.post_json(url, body, timeout=REVOKE_SECONDS, headers={})
+    code = _code(_object(answer.body))
+    if not 200 <= answer.status < 300 and not (400 <= answer.status < 500 and code in REFUSALS):
+        told = f" ({code})" if code else ""
+        raise ServiceError(f"{client.place(url)} answered HTTP {answer.status}{told}", status=answer.status)
 
 
 def _object(body: bytes) -> dict[str, Any]:

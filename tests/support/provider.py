@@ -86,7 +86,9 @@ class Provider:
         self.calls = 0
         """Of the token endpoint, whatever they got."""
         self.asked: list[dict[str, Any]] = []
-        self.revoked: list[str] = []
+        self.revoked: list[dict[str, Any]] = []
+        """The bodies of revocations."""
+        self.revoke_status = 200
         self.requests = 0
         self.refused_requests = 0
         self.refuse_requests = False
@@ -226,11 +228,12 @@ class Provider:
                 self._live[number] = token
             return 200, tokens
 
-    def revoke(self, token: str) -> None:
+    def revoke(self, body: dict[str, Any]) -> None:
         """End the login of a token."""
+        token = str(body.get("token"))
         with self._lock:
-            self.revoked.append(token)
-            if token in self._logins:
+            self.revoked.append(body)
+            if token in self._logins and self.revoke_status == 200:
                 self._end(self._logins[token], "it was revoked")
 
     def takes(self, authorization: str) -> bool:
@@ -271,8 +274,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.path == "/oauth/token":
             self._token(body)
         elif self.path == "/oauth/revoke":
-            self.provider.revoke(str(body.get("token")))
-            self._send(200, b"{}")
+            self.provider.revoke(body)
+            self._send(self.provider.revoke_status, b"{}")
         elif self.path == "/login":
             account = str(body["account"])
             self._send(200, json.dumps(self.provider.login(account=account, life=body.get("life"))).encode())

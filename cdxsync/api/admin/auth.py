@@ -8,12 +8,14 @@ from cdxsync.auth import exchange, history
 from cdxsync.auth.schemas import (
     AuthAnswer,
     CanonicalShown,
+    LoginRevoked,
     PayloadDiff,
     PayloadPage,
     RollbackBody,
     RolledBack,
     UploadBody,
 )
+from cdxsync.background import revoking
 from cdxsync.hosts import registry
 
 ROUTES = Routes(Group.CREDENTIALS, Caller.ADMIN)
@@ -59,6 +61,12 @@ def list_history(context: Context) -> PayloadPage:
 def diff(context: Context) -> PayloadDiff:
     """Which keys differ."""
     return history.diff(context.fleet, params.number("from"), params.number("to"))
+
+
+@ROUTES.post("/admin/auth/revoke", "End the fleet's login at the provider", errors=(404, 409))
+def revoke(context: Context) -> LoginRevoked:
+    """Revoke the canonical login. All hosts need a new login then."""
+    return revoking.revoke(context.fleet, actor=access.actor())
 
 
 @ROUTES.post(

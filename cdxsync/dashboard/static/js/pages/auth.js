@@ -26,7 +26,7 @@ export async function authPage({ head, body, signal }) {
       get("auth/history", { limit: MOST }, signal),
     ]);
     if (!isNewest()) return;
-    fill(place.canonical, canonicalCard(canonical));
+    fill(place.canonical, canonicalCard(canonical, load));
     fill(place.history, historyCard(history, load));
   };
   await load();
@@ -61,13 +61,16 @@ async function readCanonical(signal) {
   }
 }
 
-function canonicalCard(document) {
+function canonicalCard(document, load) {
   if (!document)
     return card("Canonical document", {
       body: empty("The fleet has none yet. Log in on one host with cdx login, or upload a file."),
     });
   return card("Canonical document", {
-    actions: [actionButton("Show its content", () => askToShow(), "quiet", "auth-show")],
+    actions: [
+      actionButton("Show its content", () => askToShow(), "quiet", "auth-show"),
+      actionButton("Revoke", () => askRevoke(document, load), "quiet", "auth-revoke"),
+    ],
     body: facts([
       ["Refreshed", fullTime(document.canonical_last_refresh)],
       ["Account", document.account],
@@ -110,6 +113,30 @@ function askToShow() {
         },
       },
     ],
+  });
+}
+
+function askRevoke(document, load) {
+  confirm({
+    title: "Revoke the login",
+    label: "Revoke",
+    danger: true,
+    body: [
+      facts([
+        ["Refreshed", fullTime(document.canonical_last_refresh)],
+        ["Account", document.account],
+      ]),
+      h(
+        "p",
+        null,
+        "OpenAI ends it for the whole fleet, and somebody has to log in again: cdx login. To cut off one host, disable that.",
+      ),
+    ],
+    run: async () => {
+      await post("auth/revoke", {});
+      tell("The login is revoked. Log in again on one host: cdx login");
+    },
+    done: load,
   });
 }
 
