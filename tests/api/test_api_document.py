@@ -160,6 +160,7 @@ def test_answers_have_the_documented_shapes(connected: Fleet) -> None:
         call("GET", "/admin/auth/diff")
         call("POST", "/admin/auth/upload", {"auth": make_auth("2026-02-02T00:00:00Z", "three"), "force": True})
         call("POST", "/admin/auth/rollback", {"id": "previous"})
+        call("POST", "/admin/auth/revoke", None, 503)
         call("POST", "/admin/api/state", {"disabled": False})
         call("GET", "/admin/api/state")
         call("GET", "/admin/logs", query={"limit": 500})
