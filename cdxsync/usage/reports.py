@@ -110,12 +110,12 @@ def check_month(value: str | None) -> str:
 
 
 def month_days(month: str, host: Host | None = None) -> list[UsageDayRow]:
-    """A month by day, host and model."""
+    """A month by day, host and model; what deleted hosts have used in the order of its coming."""
     query = (
         UsageDay.select(UsageDay.day, UsageDay.host_id, Host.fqdn, UsageDay.model, *columns(UsageDay).values())
         .join(Host, JOIN.LEFT_OUTER)
         .where(in_month(UsageDay.day, month))
-        .order_by(UsageDay.day, Host.fqdn.asc(nulls="FIRST"), UsageDay.model)
+        .order_by(UsageDay.day, Host.fqdn.asc(nulls="FIRST"), UsageDay.model, UsageDay.id)
     )
     rows: Iterable[Any] = (query if host is None else query.where(UsageDay.host == host.id)).tuples()
     return [

@@ -67,7 +67,8 @@ def _by_host_and_model(
     of: Any = UsageDay.host_id
     if host is None:
         totals = UsageDay.select(of, fn.SUM(UsageDay.total)).where(inside).group_by(of)
-        top: Iterable[Any] = totals.order_by(fn.SUM(UsageDay.total).desc()).limit(MAX_HOSTS).tuples()
+        most = (fn.SUM(UsageDay.total).desc(), of.asc(nulls="FIRST"))
+        top: Iterable[Any] = totals.order_by(*most).limit(MAX_HOSTS).tuples()
         chosen = [row[0] for row in top]
         known = of.in_([host_id for host_id in chosen if host_id is not None])
         inside &= (known | of.is_null()) if None in chosen else known
@@ -79,6 +80,7 @@ def _by_host_and_model(
         .join(Host, JOIN.LEFT_OUTER)
         .where(inside)
         .group_by(of, Host.fqdn, UsageDay.model)
+        .order_by(Host.fqdn.asc(nulls="FIRST"), UsageDay.model)
         .tuples()
     )
     return [((row[0], row[1]), row[2] or None, TokenTotals(**reports.counts(row[3:]))) for row in rows]

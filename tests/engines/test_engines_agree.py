@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.support import SUPPORT
@@ -182,7 +182,16 @@ def looks() -> list[dict[str, Any]]:
     return calls
 
 
+def used(name: str, total: int) -> dict[str, Any]:
+    return {"method": "POST", "path": "/usage", "body": {"total": total}, "host": name}
+
+
+def deleted(name: str) -> dict[str, Any]:
+    return {"method": "DELETE", "path": f"/admin/hosts/{{{name}}}", "body": {}}
+
+
 @settings(max_examples=20, suppress_health_check=list(HealthCheck))
+@example([used(HOSTS[1], 1), deleted(HOSTS[1]), used(HOSTS[0], 2), deleted(HOSTS[0])])
 @given(st.lists(CHANGES, min_size=5, max_size=25))
 @pytest.mark.slow
 def test_the_same_calls_get_the_same_answers(trio: Trio, changes: list[dict[str, Any]]) -> None:
