@@ -145,6 +145,8 @@ def rollback(fleet: Fleet, payload_id: int | None, *, actor: str) -> RolledBack:
         pointed = _pointed()
         row = candidate(payload_id)
         document = redated(fleet, canonical.open_payload(fleet, row))
+        if document.account is not None:
+            offers.forget_account(document.account)
         new_id = canonical.replace(fleet, document, source=f"rollback of {row.id}", host=None)
         details = {"from": pointed.id, "to": row.id, "stored_as": new_id}
         audit.record("admin.auth.rollback", actor=actor, host=None, digest=document.digest, **details)

@@ -16,6 +16,7 @@ from cdxsync.base import clock
 from cdxsync.base.clock import Instant
 from cdxsync.base.errors import Invalid
 from cdxsync.base.settings import Settings
+from cdxsync.hosts import registry
 from cdxsync.hosts.schemas import LoginRule
 from cdxsync.store import audit
 from cdxsync.store.fleet import Fleet
@@ -130,6 +131,7 @@ def _offered(given: Given, host: Host, account: Account, outcome: Outcome) -> In
         if given.brought:
             more["brought"] = BROUGHT
         record("auth.store", outcome, given.document, actor=audit.host_actor(host), host=host, more=more)
+    registry.note_digest(host, given.digest, refresh=True)
     if host.auth_digest != given.digest:
         held = {"last_refresh": given.document.last_refresh, "auth_digest": given.digest}
         Host.update(held).where(Host.id == host.id).execute()

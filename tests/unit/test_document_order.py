@@ -155,7 +155,11 @@ def test_rows_of_older_programs_rank_by_date_and_time_of_storing(world: World) -
         assert world.rank() == world.at + timedelta(seconds=rank)
     # Without the pointer the newest by rank counts, of both kinds of rows.
     world.after(10)
-    assert world.store(world.dated(0, "two")) == "updated"
+    assert world.store(world.dated(-3600, "two"), brought="login") == "updated"
+    newest = write(canonical.pointed_payload)
+    write(lambda: AuthPayload.update(last_refresh_us=0).where(AuthPayload.id == row.id).execute())
+    write(lambda: named_values.drop(canonical.POINTER))
+    assert write(canonical.pointed_payload) == newest
     assert world.store(world.dated(-100, "one") | {"last_refresh": row.last_refresh}) == "outdated"
 
 
