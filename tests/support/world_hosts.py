@@ -96,8 +96,7 @@ class Host:
         self._home_address = f"127.0.1.{number + 1}"
         self._moves = 0
         self.gateway = Balancer(ports, self._home_address)
-        codex = STANDIN.read_text().partition("\n")[2]
-        self.machine = Machine(root / f"host{number}", codex=f"#!{sys.executable} -IS\n{codex}")
+        self.machine = Machine(root / f"host{number}", codex=standin())
         self.machine.env |= env | {"CODEX_SYNC_BASE_URL": f"https://localhost:{self.gateway.port}", "CDX_QUIET": "1"}
         self.machine.cdx.parent.mkdir(parents=True)
         registered = fleet.register(self.name)["host"]
@@ -191,6 +190,11 @@ def _kill(process: subprocess.Popen[str], run: Run, kill: Kill) -> None:
         run.killed = True
         with contextlib.suppress(ProcessLookupError):
             (os.killpg if kill.codex_too else os.kill)(process.pid, signal.SIGKILL)
+
+
+def standin() -> str:
+    """The stand-in for Codex as an executable script."""
+    return f"#!{sys.executable} -IS\n" + STANDIN.read_text().partition("\n")[2]
 
 
 def environment(provider: Provider, margin: float) -> dict[str, str]:
