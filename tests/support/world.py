@@ -94,10 +94,12 @@ class World:
             print(f"{len(self.runs)} runs, {self.provider.refreshes} lives, {len(self.lost)} logins lost", flush=True)
         return run
 
-    def saw(self, problem: str) -> None:
-        """Note that something must not be."""
+    def saw(self, problem: str, host: Host | None = None) -> None:
+        """Note that something must not be, with what has happened on its host."""
         with self._noting:
-            self.broken.append(problem)
+            mine = [run for run in self.runs if host is not None and run.host == host.name]
+            story = [f"  {run.command}: {run.status}{', killed' if run.killed else ''}" for run in mine[-12:]]
+            self.broken.append("\n".join([problem, *story]))
 
     def count(self, what: str) -> None:
         """Count an event."""

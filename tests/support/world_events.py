@@ -153,7 +153,7 @@ def logs_in(world: World, host: Host) -> None:
     if run.status == 0:
         host.state, host.private = State.SHARED, None
     if run.status == 0 and not world.was_away(run) and not host.holds_grant():
-        world.saw(f"after its login {host.name} holds no grant:\n{run.output}")
+        world.saw(f"after its login {host.name} holds no grant:\n{run.output}", host)
 
 
 def given_up_login(world: World, chance: random.Random) -> None:
@@ -166,9 +166,9 @@ def given_up_login(world: World, chance: random.Random) -> None:
         world.note(run)
         world.count("logins given up")
         if run.status == 0:
-            world.saw(f"a login that was given up ended with 0: {run}")
+            world.saw(f"a login that was given up ended with 0: {run}", host)
         if not run.killed and host.auth() is None:
-            world.saw(f"a login that was given up took the credentials: {run}")
+            world.saw(f"a login that was given up took the credentials: {run}", host)
         synced(host, [world.note(host.exec())])
         if host.state is State.OWN:
             still_private(world, host)
@@ -186,7 +186,9 @@ def log_out(world: World, chance: random.Random) -> None:
         host.state = State.LOGGED_OUT
         refused = world.note(host.exec())
         if refused.status == 0 or host.auth() is not None:
-            world.saw(f"{host.name} has logged out, and yet: {refused}; the file is there: {host.auth() is not None}")
+            world.saw(
+                f"{host.name} has logged out, and yet: {refused}; the file is there: {host.auth() is not None}", host
+            )
         if chance.random() < 0.5:
             comes_back(world, host)
 
@@ -239,7 +241,7 @@ def private_log_in(world: World, chance: random.Random) -> None:
         world.count("private logins")
         host.state, host.private = State.OWN, host.auth()
         if host.tokens().get("account_id") != OTHER_ACCOUNT:
-            world.saw(f"the private login of {host.name} is not in its file: {run}")
+            world.saw(f"the private login of {host.name} is not in its file: {run}", host)
         world.note(host.exec())
         still_private(world, host)
 
@@ -248,7 +250,7 @@ def still_private(world: World, host: Host) -> None:
     """The private login must be in the file yet."""
     kept = (host.private or {}).get("tokens")
     if host.tokens() != kept:
-        world.saw(f"the private login of {host.name} is gone from its file")
+        world.saw(f"the private login of {host.name} is gone from its file", host)
 
 
 def private_log_out(world: World, chance: random.Random) -> None:
@@ -297,7 +299,7 @@ def _refused(world: World, host: Host, state: State) -> Iterator[None]:
     try:
         run = world.note(host.exec())
         if run.status == 0 and not world.was_away(run):
-            world.saw(f"{host.name} is {state}, and yet: {run}")
+            world.saw(f"{host.name} is {state}, and yet: {run}", host)
         yield
     finally:
         host.state = State.SHARED
@@ -352,7 +354,7 @@ def settle(world: World) -> None:
     keeping = [host for host in world.hosts if host.keeps]
     for host in keeping:
         if host.tokens().get("access_token") != canonical["access_token"]:
-            world.saw(f"{host.name} is not in sync")
+            world.saw(f"{host.name} is not in sync", host)
     grants = {str(host.tokens().get("refresh_token")) for host in keeping}
     if len(grants) != len(keeping) or not all(grant.startswith(GRANT) for grant in grants):
         world.saw("not every host has a grant of its own")
@@ -367,7 +369,7 @@ def _last_run(world: World, host: Host) -> None:
     if host.keeps:
         world.note(host.cdx("--wrapper-sync"))
     elif host.auth() is not None:
-        world.saw(f"{host.name} is to keep no credentials, and does")
+        world.saw(f"{host.name} is to keep no credentials, and does", host)
 
 
 def keep_nothing(world: World, host: Host) -> None:
@@ -385,6 +387,6 @@ def lay_private_login(world: World, host: Host) -> Callable[[], None]:
     def look() -> None:
         found = json.loads(kept.read_text()) if kept.exists() else None
         if found != document or kept.stat().st_mode & 0o77:
-            world.saw(f"what {host.name} had before its first sync is not kept beside its file")
+            world.saw(f"what {host.name} had before its first sync is not kept beside its file", host)
 
     return look
