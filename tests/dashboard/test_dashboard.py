@@ -189,6 +189,7 @@ def test_a_login_of_another_account_is_taken_or_not(used: Fleet, tab: browser.Wa
     tab.go("auth")
     expect(page.locator("main")).to_contain_text("ChatGPT me@example.net")
     used.admin_call("POST", "/admin/auth/upload", json={"auth": before, "force": True})
+    used.admin_call("DELETE", f"/admin/hosts/{used.host(fqdn)['id']}")
 
 
 def test_a_prompt_is_edited_and_its_earlier_text_taken_back(used: Fleet, tab: browser.Watcher) -> None:

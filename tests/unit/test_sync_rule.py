@@ -1,5 +1,6 @@
 """The decisions of POST /auth: docs/protocol.md 4.2 and 4.3, and newest wins as a property."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -52,6 +53,27 @@ def test_retrieve(incoming: AuthDocument, digest: str, canonical: AuthDocument |
 )
 def test_store(incoming: AuthDocument, canonical: AuthDocument | None, force: bool, status: StoreStatus) -> None:
     assert decide_store(incoming, canonical, force=force) is status
+
+
+AHEAD = replace(document(LATE), rank=document(EARLY).instant)
+"""Dated ahead: it ranks as of when the server first saw it."""
+
+
+@pytest.mark.parametrize(
+    ("incoming", "canonical", "retrieve", "store"),
+    [
+        (document("2026-01-01T00:00:00.5000005Z", "two"), AHEAD, RetrieveStatus.OUTDATED, StoreStatus.OUTDATED),
+        (document("2026-01-01T00:00:00.6Z", "two"), AHEAD, RetrieveStatus.UPLOAD_REQUIRED, StoreStatus.UPDATED),
+        (document(LATE, "two"), AHEAD, RetrieveStatus.OUTDATED, StoreStatus.OUTDATED),
+        (replace(AHEAD, digest="0" * 64), AHEAD, RetrieveStatus.OUTDATED, StoreStatus.UNCHANGED),
+        (AHEAD, CANONICAL, RetrieveStatus.OUTDATED, StoreStatus.OUTDATED),
+        (AHEAD, document("2025-01-01T00:00:00Z", "old"), RetrieveStatus.UPLOAD_REQUIRED, StoreStatus.UPDATED),
+    ],
+)
+def test_ranks(incoming: AuthDocument, canonical: AuthDocument, retrieve: RetrieveStatus, store: StoreStatus) -> None:
+    digest = "0" * 64
+    assert decide_retrieve(incoming.instant, digest, canonical, rank=incoming.rank) is retrieve
+    assert decide_store(incoming, canonical) is store
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from("abc")), min_size=1, max_size=12))
