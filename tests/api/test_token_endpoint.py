@@ -314,11 +314,86 @@ def test_a_login_that_the_provider_has_ended_is_dead_everywhere(served: Fleet, p
         [row] = logs(served, "auth.login_dead")
         assert row["code"] == code
         served.wait_for("login is dead")
-        # A new login ends that; so does nothing else.
-        again = provider.login()
-        assert host.auth(command="store", auth=again, **GRANT).json()["data"]["status"] == "updated"
+        # At the command line, too, for a person and for Prometheus.
+        for command in (("overview",), ("doctor", "--skip", "public-url")):
+            done = served.cli(*command, check=False)
+            assert f"OpenAI has ended the fleet's login ({code})" in done.stdout + done.stderr
+            assert done.returncode == (command[0] == "doctor")
+        assert login_metric(served) == "1.0"
+        assert "has ended" in job(served, "refresh")["last_result"]
+        assert "secret words" not in "".join(served.output) + json.dumps(served.rows("SELECT details FROM logs"))
+
+
+def login_metric(fleet: Fleet) -> str:
+    with fleet.client(certificate="admin") as admin:
+        text = admin.call("GET", "/metrics").text
+    return next(line.split()[1] for line in text.splitlines() if line.startswith("cdxsync_login_dead "))
+
+
+def spent(provider: Provider) -> list[str]:
+    """The refresh tokens that the provider was given; doctor asks without one."""
+    return [body["refresh_token"] for body in provider.asked if "refresh_token" in body]
+
+
+def die(fleet: Fleet, provider: Provider) -> dict[str, Any]:
+    """Give the fleet a login that the provider has ended."""
+    login = provider.login(life=0)
+    provider.revoke({"token": login["tokens"]["refresh_token"]})
+    fleet.upload(login)
+    until(lambda: any(row["code"] == "refresh_token_invalidated" for row in logs(fleet, "auth.login_dead")))
+    assert is_dead(fleet)
+    return login
+
+
+def is_dead(fleet: Fleet) -> bool:
+    """Whether the login is dead, which all places say in the same way."""
+    codes = [warning["code"] for warning in fleet.admin_call("GET", "/admin/overview")["warnings"]]
+    doctor = fleet.cli("doctor", "--skip", "public-url", check=False)
+    with fleet.client(fleet.key("looks.example.net")) as host:
+        answered = fetch(host)["login"]["state"]
+    told = {
+        "login_dead" in codes,
+        login_metric(fleet) == "1.0",
+        "has ended the fleet's login" in doctor.stdout and doctor.returncode == 1,
+        answered == "dead",
+    }
+    assert len(told) == 1, (codes, doctor.stdout, answered)
+    return told == {True}
+
+
+@pytest.mark.parametrize("by", ["host", "old host", "login", "admin", "rollback", "key"])
+def test_another_login_ends_the_death_of_one_everywhere(served: Fleet, provider: Provider, by: str) -> None:
+    earlier = provider.login()
+    served.upload(earlier)
+    settle(served)
+    dead = die(served, provider)
+    settle(served)
+    asked = spent(provider)
+    # The same login with another date is as dead as before.
+    later = {**dead, "last_refresh": clock.rfc3339(clock.Instant.of(clock.now()))}
+    served.cli("auth", "upload", "--force", "-", input=json.dumps(later))
+    assert is_dead(served)
+    again = provider.login()
+    with served.client(served.key("a.example.net")) as host:
+        if by == "host":
+            assert host.auth(command="store", auth=again, **GRANT).json()["data"]["status"] == "updated"
+        elif by == "old host":
+            assert host.auth(command="store", auth=again).json()["data"]["status"] == "updated"
+        elif by == "login":
+            again["last_refresh"] = "2026-01-01T00:00:00Z"  # its clock is wrong
+            body = {"command": "store", "auth": again, "brought": "login", **GRANT}
+            assert host.auth(**body).json()["data"]["status"] == "updated"
+        elif by == "admin":
+            served.upload(again)
+        elif by == "rollback":
+            served.cli("auth", "rollback", "1", "--yes")
+        else:
+            served.upload({"auth_mode": "apikey", "OPENAI_API_KEY": "sk-abcdefghijklmnopqrstuvwxyz"})
+        assert not is_dead(served)
         assert fetch(host)["login"]["state"] == "ok"
-        assert ask(codex, grant_of(fetch(host))).json()["access_token"] == access(again)
+        settle(served)
+        assert "has ended" not in job(served, "refresh")["last_result"]
+    assert spent(provider) == asked
 
 
 def test_what_ends_a_grant(served: Fleet, provider: Provider) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.fleet import Fleet, running_fleet
+from tests.support.provider import running_provider
 
 pytest.importorskip("playwright")
 
@@ -246,3 +247,29 @@ def test_a_filter_whose_rows_could_not_be_read_is_tried_again(tab: browser.Watch
     rows = page.locator("#log-rows tr")
     expect(rows.first).to_contain_text("slash.")
     assert all("slash." in text for text in rows.all_inner_texts())
+
+
+def test_a_login_is_revoked_and_seen_to_be_dead_until_there_is_another(chromium: Browser, tmp_path: Path) -> None:
+    with (
+        running_provider() as provider,
+        running_fleet(tmp_path / "home", env=provider.environment()) as fleet,
+        browser.context(chromium, fleet, ignore_https_errors=True) as opened,  # it believes another fleet's CA
+    ):
+        login = provider.login()
+        fleet.upload(login)
+        page = opened.new_page()
+        page.goto(f"{fleet.url}/admin/#/auth")
+        page.locator("#auth-revoke").click()
+        page.get_by_role("dialog").get_by_role("button", name="Revoke").click()
+        expect(page.locator("body")).to_contain_text("The login is revoked. Log in again on one host: cdx login")
+        assert not provider.is_alive(login["tokens"]["refresh_token"])
+        page.goto(f"{fleet.url}/admin/#/")
+        expect(page.locator("main")).to_contain_text("An admin has revoked the fleet's login")
+        with fleet.client(fleet.key("old.example.net")) as host:
+            host.auth(last_refresh="2025-01-01T00:00:00Z", digest="0" * 64)
+        page.goto(f"{fleet.url}/admin/#/hosts/1")
+        expect(page.locator("main")).to_contain_text("the real login, with its refresh token")
+        fleet.upload(provider.login())
+        page.goto(f"{fleet.url}/admin/#/")
+        expect(page.locator("main")).to_contain_text("1 host holds the real refresh token")
+        expect(page.locator("main")).not_to_contain_text("revoked the fleet's login")

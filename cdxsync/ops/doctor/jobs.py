@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from cdxsync.background import status
 from cdxsync.jobs.schedule import State
-from cdxsync.ops.doctor.model import Finding, Subject, ok, warn
+from cdxsync.ops.doctor.model import Finding, Subject, fail, ok, warn
 from cdxsync.ops.doctor.storage import fleet_of
 from cdxsync.store import migrations
 
@@ -19,6 +19,8 @@ _MENDS = {
     "refresh_open": "cdxsync jobs run refresh",
     "job_failed": "cdxsync jobs list",
 }
+_FAILS = frozenset(["login_dead"])
+"""Without what these name no host can work, now or soon; the rest may be well again by itself."""
 
 
 def jobs(subject: Subject) -> Iterator[Finding]:
@@ -29,7 +31,8 @@ def jobs(subject: Subject) -> Iterator[Finding]:
         return
     found = status.doctor_findings(fleet)
     for finding in found:
-        yield warn(finding.message, _MENDS.get(finding.code, "cdxsync jobs list"))
+        level = fail if finding.code in _FAILS else warn
+        yield level(finding.message, _MENDS.get(finding.code, "cdxsync jobs list"))
     if not found:
         listed = status.list_jobs(fleet.settings)
         late = [job.name for job in listed if job.runs == 0 and job.state is not State.OFF]
