@@ -61,7 +61,7 @@ def is_wanted(host: Host, digest: str, pointed: int) -> bool:
 def refusal(host: Host, account: Account) -> Invalid:
     """What a host is told whose login is of another account than the fleet's."""
     text = (
-        f"is a login of another account than the fleet's ({account.label}); an admin takes it with:"
+        f"is a login of another account ({account.label}) than the fleet's; an admin takes it with:"
         f" cdxsync auth accept {host.fqdn}"
     )
     return Invalid({"auth": [text]}, code="other_account")
