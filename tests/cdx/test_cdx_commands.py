@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from cdxsync.wrapper.src.document import format_time, parse_time
 from cdxsync.wrapper.src.quota import quota_lines
-from tests.support.documents import make_auth
+from tests.support.documents import make_auth, with_auths
 from tests.support.fleet import Fleet, running_fleet
 from tests.support.machines import (
     CDX,
@@ -201,9 +201,6 @@ def test_uninstalling(fresh_fleet: Fleet, tmp_path: Path) -> None:
     machine.env["PATH"] = f"{elsewhere.parent}:{machine.env['PATH']}"
     machine.run_cdx("exec")
     (machine.home / "precious").write_text("x")
-    # What is newer here than on the server is not lost with the host.
-    newest = make_auth("2026-05-01T00:00:00Z", "newest")
-    machine.put_auth(newest)
     terminal = Terminal(machine, "--uninstall")
     terminal.read_until("[y/N]")
     terminal.type(b"y\n")
@@ -216,9 +213,21 @@ def test_uninstalling(fresh_fleet: Fleet, tmp_path: Path) -> None:
     assert (machine.home / "precious").exists()
     assert (machine.bin / "codex").exists()  # not in a place of ours
     assert json.loads(fresh_fleet.cli("--json", "hosts", "list").stdout) == {"hosts": []}
-    canonical = fresh_fleet.canonical()
-    assert canonical is not None
-    assert canonical["last_refresh"] == newest["last_refresh"]
+
+
+def test_uninstalling_sends_no_login(fresh_fleet: Fleet, tmp_path: Path) -> None:
+    """What is newer here than on the server is neither sent nor lost."""
+    fresh_fleet.upload(make_auth())
+    machine = host(fresh_fleet, tmp_path)
+    machine.run_cdx("exec")
+    newest = make_auth("2026-05-01T00:00:00Z", "newest")
+    machine.put_auth(newest)
+    done = machine.run_cdx("--uninstall", "--yes")
+    assert done.returncode == 0
+    assert "it is newer than the server's; to share it, on the server: cdxsync auth upload FILE" in done.stderr
+    assert [path.name for path in machine.auth_file.parent.iterdir()] == ["auth.json"]
+    assert machine.auth() == newest
+    assert fresh_fleet.canonical() == with_auths(make_auth())
 
 
 def test_uninstalling_without_a_server_says_what_is_left(synced: Fleet, tmp_path: Path) -> None:

@@ -119,14 +119,17 @@ def test_a_refresh_during_a_run_reaches_other_running_hosts(synced: Fleet, tmp_p
 
 
 def test_the_server_is_not_asked_while_a_login_goes_on(synced: Fleet, tmp_path: Path) -> None:
+    """And the login that is here stays in its place until there is another."""
     machine = host(synced, tmp_path, codex=CODEX)
+    assert machine.run_cdx("--wrapper-sync").returncode == 0
+    before = machine.auth()
     run = Running(machine, "login", CODEX_SYNC_INTERVAL="0.1")
-    machine.auth_file.unlink()
     shown = synced.host(machine.env["NAME"])
     run.write_auth(make_auth(NEW, "login"))
     again = synced.host(machine.env["NAME"])
     assert again["api_calls"] == shown["api_calls"]
-    run.end()
+    assert machine.auth() == before
+    assert run.end() == "cdx: this login is shared with the fleet\n"
     assert synced.canonical() == with_auths(make_auth(NEW, "login"))
 
 

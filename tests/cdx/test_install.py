@@ -188,7 +188,7 @@ def test_a_fresh_fleet_gives_an_instruction_and_takes_the_first_login(fresh_flee
     (tmp_path / "login.json").write_text(json.dumps(make_auth()))
     done = machine.run_cdx("login", NEW_AUTH=str(tmp_path / "login.json"))
     assert done.returncode == 0
-    assert "no auth.json yet" in done.stderr
+    assert done.stderr == "cdx: this login is shared with the fleet\n"
     assert fresh_fleet.canonical() == with_auths(make_auth())
 
 

@@ -18,9 +18,12 @@ from cdxsync.wrapper.src.compiled import keep_compiled
 from cdxsync.wrapper.src.context import Context, own_fqdn
 from cdxsync.wrapper.src.doctor import Doctor
 from cdxsync.wrapper.src.document import LocalDocument
-from cdxsync.wrapper.src.errors import NoCredentials, NotPermitted, Offline, Refused, SyncError
+from cdxsync.wrapper.src.errors import NoCredentials, NotTaken, Offline, Refused, SyncError
 from cdxsync.wrapper.src.files import child_environment, own_folder
 from cdxsync.wrapper.src.handover import codex_arguments, codex_environment
+from cdxsync.wrapper.src.keeping import drop_credentials
+from cdxsync.wrapper.src.login_command import log_in, log_out, login_command
+from cdxsync.wrapper.src.login_home import recover_logins
 from cdxsync.wrapper.src.messages import say
 from cdxsync.wrapper.src.quota import show_quota
 from cdxsync.wrapper.src.runs import Run
@@ -74,6 +77,9 @@ def sync_before(context: Context, run: Run) -> bool:
     may_start = auth_before(context.sync, own_fqdn())
     prompts.join(PROMPTS_SECONDS)
     notes.join()
+    if may_start and not context.sync.note.keeps and context.sync.current() is None:
+        # Another run, the last one before this, has taken it away meanwhile.
+        may_start = auth_before(context.sync, own_fqdn())
     context.note_contact()
     if may_start and context.sync.answer:
         try:
@@ -108,8 +114,9 @@ def sync_after(context: Context, run: Run, taps: Taps, arguments: list[str], hel
         now = sync.current()
         if now is not None and (now != held or sync.server_is_behind):
             sync.run()
-    except NotPermitted as error:
-        say("%s; this login stays on this host" % error)
+    except NotTaken as error:
+        if sync.is_news():
+            say("%s; this login stays on this host" % error)
     except SyncError as error:
         say("auth.json could not be synced after the run (%s); the next run tries again" % error)
         if isinstance(error, (Offline, Refused)):
@@ -126,6 +133,8 @@ def sync_only() -> int:
     """`--wrapper-sync`: returns the exit code."""
     context = Context()
     sync = context.sync
+    recover_logins(context.home)
+    sync.note.change(logged_out=None)
     try:
         sync.run()
         if sync.server_is_behind:
@@ -135,11 +144,14 @@ def sync_only() -> int:
         text = (
             "the fleet has no auth.json yet. Log in here with: cdx login   or on the server: cdxsync auth upload FILE"
         )
-    except NotPermitted as error:
+    except NotTaken as error:
+        sync.is_news()
         text = "%s; this login stays on this host" % error
     except Refused as error:
         say_refused(error, own_fqdn())
         return 1
+    finally:
+        drop_credentials(context.home, sync.note)
     context.note_contact()
     say(text)
     context.prompts.api = context.api
@@ -177,15 +189,20 @@ def run_codex(arguments: list[str]) -> int:
     if program:
         os.execve(program, ["codex", *arguments], child_environment())  # noqa: S606
     context = Context()
+    command = login_command(arguments)
+    if command and context.build.program:
+        if command == "login":
+            log_in(context, arguments)
+        log_out(context, arguments)
+    recover_logins(context.home)
+    drop_credentials(context.home, context.sync.note)
     run = Run(context.home, arguments)
     may_start = sync_before(context, run)
     if context.build.program is None:
         say("Codex is not installed. Install it with: npm install -g @openai/codex")
-        run.end()
-        return 127
+        return give_up(context, run, 127)
     if not may_start and first not in WITHOUT_CREDENTIALS:
-        run.end()
-        return 1
+        return give_up(context, run, 1)
     settled = context.sync.settled
     held = settled[1] if settled else context.sync.current()
     taps = Taps(plan_taps(arguments, context.build.version, context.build.notes), arguments)
@@ -195,25 +212,20 @@ def run_codex(arguments: list[str]) -> int:
     watcher.sync.accepts_grants = grant
     environment = codex_environment(context.server, context.home, grant)
     codex = Codex(context.build.program, codex_arguments(context.sync.note, arguments), taps, environment)
-    login = first in WITHOUT_CREDENTIALS
 
     def started(child: int) -> None:
         run.started(child)
-        if not login:
-            watcher.start()
+        watcher.start()
 
     try:
         status = codex.run(started)
     except OSError as error:
         say("cannot start %s: %s. Run: cdx --doctor" % (context.build.program, error.strerror))
-        run.end()
-        return 126
-    if not login:
-        before, held = held, watcher.stop()
-        # What was shared while Codex could not exchange a grant is to be held with one from now on.
-        server_refreshes = context.sync.login.get("refresh") == "server"
-        late = server_refreshes and not grant and held != before
-        context.sync.server_is_behind = watcher.sync.server_is_behind or late
+        return give_up(context, run, 126)
+    before, held = held, watcher.stop()
+    # What was shared while Codex could not exchange a grant is to be held with one from now on.
+    late = context.sync.login.get("refresh") == "server" and not grant and held != before
+    context.sync.server_is_behind = watcher.sync.server_is_behind or late
     try:
         sync_after(context, run, taps, arguments, held)
     except KeyboardInterrupt:
@@ -221,7 +233,15 @@ def run_codex(arguments: list[str]) -> int:
     except Exception as error:
         # Whatever it is, the run itself was not ours to fail.
         say("the sync after the run failed (%s: %s); the next run tries again" % (type(error).__name__, error))
+    drop_credentials(context.home, context.sync.note)
     leave(status)
+
+
+def give_up(context: Context, run: Run, code: int) -> int:
+    """End a run whose Codex does not start; returns its exit code."""
+    run.end()
+    drop_credentials(context.home, context.sync.note)
+    return code
 
 
 def main(arguments: list[str]) -> int:

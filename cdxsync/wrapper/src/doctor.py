@@ -12,13 +12,14 @@ import time
 
 from cdxsync.wrapper.src.baked import WRAPPER_VERSION
 from cdxsync.wrapper.src.codex_install import CodexPlace, wanted_codex
+from cdxsync.wrapper.src.codex_settings import other_logins
 from cdxsync.wrapper.src.context import Context, own_fqdn
 from cdxsync.wrapper.src.document import LocalDocument
 from cdxsync.wrapper.src.errors import Refused, SyncError
 from cdxsync.wrapper.src.files import own_folder, read_json
 from cdxsync.wrapper.src.quota import shown_time, span
 from cdxsync.wrapper.src.server import Server
-from cdxsync.wrapper.src.status import certificate_expiry, document_text, spool_text
+from cdxsync.wrapper.src.status import certificate_expiry, document_text, login_text, spool_text
 from cdxsync.wrapper.src.sync import remedy
 
 
@@ -46,6 +47,7 @@ class Doctor:
         self.check_home(context)
         if self.check_connection(context.server):
             self.check_key(context)
+        self.check_login(context)
         self.check_document(context)
         self.check_codex(context)
         self.check_spool(context)
@@ -122,7 +124,11 @@ class Doctor:
             self.report("FAIL", str(error), "check the server's log")
             return
         self.report("ok", "the server knows this host as %s" % own_fqdn())
-        if answered in ("outdated", "upload_required"):
+        note = context.sync.note
+        away = context.sync.current() is None and (note.logged_out or not note.keeps)
+        if answered in ("outdated", "upload_required") and (away or note.own):
+            pass  # as it is meant to be; the login is told below
+        elif answered in ("outdated", "upload_required"):
             self.report("warn", "auth.json is %s" % document_text(context.sync, answered), "cdx --wrapper-sync")
         elif answered == "missing":
             self.report(
@@ -140,13 +146,30 @@ class Doctor:
             if abs(ahead) > 60:
                 self.report("warn", "this machine's clock is %d seconds off the server's" % ahead, "set up NTP")
 
+    def check_login(self, context: Context) -> None:
+        """Whose login Codex uses."""
+        sync, text = context.sync, login_text(context.sync)
+        if sync.login.get("state") == "dead":
+            self.report("warn", text, "cdx login")
+        elif sync.note.own or sync.note.logged_out:
+            self.report(
+                "warn", "the login is %s" % text, "cdx logout, then cdx --wrapper-sync" if sync.note.own else None
+            )
+        else:
+            self.report("ok", "the login is %s" % text)
+        for text, fix in other_logins(context.home, sync.note.file_store):
+            self.report("warn", text, fix)
+
     def check_document(self, context: Context) -> None:
         """auth.json."""
         path = context.sync.path
         local = LocalDocument(path)
         if local.document is None:
             text = "is not a JSON object" if local.unreadable else "holds no credentials"
-            self.report("warn", "%s %s" % (path, text), "cdx --wrapper-sync, or cdx login")
+            if not context.sync.note.keeps and not local.unreadable:
+                self.report("ok", "%s %s between runs: this host keeps none" % (path, text))
+            else:
+                self.report("warn", "%s %s" % (path, text), "cdx --wrapper-sync, or cdx login")
             return
         if stat.S_IMODE(os.stat(path).st_mode) & 0o077:
             self.report("FAIL", "%s is readable by other users" % path, "chmod 600 %s" % path)

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from cdxsync.wrapper.src.accounts import account_of, holds_grant, same_account
+from cdxsync.wrapper.src.document import document_digest, parse_time
 from cdxsync.wrapper.src.files import locked, own_folder, read_json, replace_file
 from cdxsync.wrapper.src.messages import debug
 
@@ -21,7 +22,7 @@ class LoginNote:
 
     `synced`: this home was in step with the fleet before. `fleet`: of which account the fleet's login was then. `own`:
     the login here is not the fleet's, and why: {`code`, `text`, `account`, `told`}. `brought`: a login made here is to
-    be sent as such: {`account`}.
+    be sent as such: {`account`, `digest`, `date`}.
     `logged_out`: none is fetched. `keep` false: none stays after a run. `file_store`: Codex is told to read auth.json.
     """
 
@@ -94,11 +95,20 @@ class LoginNote:
         return stored_account(self.values.get("fleet"))
 
     def brings(self, document: dict[str, Any] | None) -> bool:
-        """Whether this document is the login made here that the server has not heard of."""
+        """Whether this document, of auth.json, is the login made here that the server has not heard of."""
         brought = self.values.get("brought")
         if not isinstance(brought, dict) or document is None or holds_grant(document):
             return False
-        return same_account(account_of(document), stored_account(brought.get("account")))
+        if brought.get("digest") == document_digest(document):
+            return True
+        # Codex may have refreshed it meanwhile.
+        dates = parse_time(document.get("last_refresh")), parse_time(brought.get("date"))
+        later = dates[0] is not None and dates[1] is not None and dates[0] > dates[1]
+        return later and same_account(account_of(document), stored_account(brought.get("account")))
+
+    def is_private(self, document: dict[str, Any]) -> bool:
+        """Whether this document, of auth.json, is not the fleet's, or not yet."""
+        return not holds_grant(document) and (bool(self.own) or not self.synced or self.brings(document))
 
     def in_step(self, document: dict[str, Any]) -> None:
         """This document, now in auth.json, is the fleet's."""

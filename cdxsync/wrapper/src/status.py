@@ -8,8 +8,10 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from cdxsync.wrapper.src.accounts import holds_grant, tokens_of
 from cdxsync.wrapper.src.baked import WRAPPER_VERSION
 from cdxsync.wrapper.src.codex import Build
+from cdxsync.wrapper.src.codex_settings import other_logins
 from cdxsync.wrapper.src.context import Context, own_fqdn
 from cdxsync.wrapper.src.document import LocalDocument, parse_time
 from cdxsync.wrapper.src.errors import SyncError
@@ -60,6 +62,28 @@ def document_text(sync: Sync, answered: str | None) -> str:
     return "%s, refreshed %s" % (state, shown_time(date)) if local.dated else "%s, without a date" % state
 
 
+def login_text(sync: Sync) -> str:
+    """Whose login this host uses, for people."""
+    note, document = sync.note, LocalDocument(sync.path).document
+    note.load()
+    if document is None:
+        if note.logged_out:
+            return "logged out on this host, until: cdx login   or: cdx --wrapper-sync"
+        return "none" if note.keeps else "none between runs: this host keeps no credentials"
+    if note.brings(document):
+        return "made here, and not sent to the server yet: the next run does"
+    if note.own:
+        return "of this host alone: %s" % note.own.get("text")
+    if not note.synced:
+        return "not compared with the fleet's yet"
+    if sync.login.get("state") == "dead":
+        return str(sync.login.get("message") or "the fleet's has ended")
+    who = "the server refreshes it" if holds_grant(document) else "each host refreshes it"
+    if not tokens_of(document).get("refresh_token"):
+        who = "a key or token that is not refreshed"
+    return "the fleet's; %s" % who
+
+
 def show_status() -> int:
     """`--status`; returns the exit code: 1 when the server does not answer well."""
     context = Context()
@@ -77,6 +101,7 @@ def show_status() -> int:
         ("certificate", expiry_text(context.server)),
         ("last sync", shown_time(read_json(context.contact_path).get("synced_at"))),
         ("answer", str(problem) if problem else "good"),
+        ("login", login_text(context.sync)),
         ("auth.json", "%s (%s)" % (document_text(context.sync, answered), context.sync.path)),
         ("cdx", "%s (server: %s) %s" % (WRAPPER_VERSION, wrapper, os.path.realpath(__file__))),
         ("codex", codex_text(context.build, versions)),
@@ -86,6 +111,7 @@ def show_status() -> int:
     month = context.sync.answer.get("token_usage_month")
     if isinstance(month, dict):
         rows.append(("this month", "%s tokens of this host" % "{:,}".format(month.get("total") or 0)))
+    rows += [("note", text) for text, _ in other_logins(context.home, context.sync.note.file_store)]
     for name, text in rows:
         sys.stdout.write("%-12s %s\n" % (name, text))
     for line in quota_lines(context.sync.answer.get("chatgpt_usage"), time.time(), False):

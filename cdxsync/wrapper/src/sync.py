@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -131,9 +132,9 @@ class Sync:
         """Remember that the login here is not the fleet's, and why."""
         account = account_of(local.document or {})
         own = {"code": code, "text": text, "account": list(account) if account else None}
-        told = dict(self.note.own)
-        if told.pop("told", False) and told == own:
-            own = self.note.own
+        before = self.note.own
+        if (before.get("code"), before.get("account")) == (code, own["account"]):
+            own = before  # what the server has said of it, and that it was told
         self.note.change(own=own, brought=None, synced=True)
 
     def is_news(self) -> bool:
@@ -311,6 +312,12 @@ def say_refused(error: Refused, fqdn: str) -> None:
 
 def auth_before(sync: Sync, fqdn: str) -> bool:
     """Sync before a run; returns whether Codex may start. Reports what is wrong."""
+    sync.note.load()
+    if sync.note.logged_out and sync.current() is None:
+        say("this host is logged out. Log in with: cdx login   or take the fleet's login: cdx --wrapper-sync")
+        with contextlib.suppress(SyncError):
+            sync.look()
+        return True
     try:
         sync.run()
     except NoCredentials:

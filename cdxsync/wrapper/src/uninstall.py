@@ -6,14 +6,18 @@ import contextlib
 import os
 import sys
 
+from cdxsync.wrapper.src.accounts import holds_grant
 from cdxsync.wrapper.src.api import Api
 from cdxsync.wrapper.src.boot import compiled_folder
 from cdxsync.wrapper.src.codex import find_codex
 from cdxsync.wrapper.src.codex_install import version_folders
 from cdxsync.wrapper.src.context import Context, own_fqdn
+from cdxsync.wrapper.src.document import LocalDocument
 from cdxsync.wrapper.src.errors import SyncError
 from cdxsync.wrapper.src.files import codex_home, remove, user_home
+from cdxsync.wrapper.src.login_note import LoginNote
 from cdxsync.wrapper.src.messages import say
+from cdxsync.wrapper.src.sync import BEFORE_NAME
 
 OWN_NAMES = ("auth.json", ".cdx", ".prompt-baseline.json", "sync.env")
 
@@ -21,10 +25,16 @@ OWN_NAMES = ("auth.json", ".cdx", ".prompt-baseline.json", "sync.env")
 def uninstall(arguments: list[str]) -> int:
     """`--uninstall`: deregister this host and remove cdx, Codex and its folder; returns the exit code."""
     home = os.path.realpath(codex_home())
-    paths = leftovers(home)
+    before = os.path.join(home, BEFORE_NAME)
+    stays = login_that_stays(home)
+    paths = leftovers(home, stays)
     say("this deregisters %s and permanently removes:" % own_fqdn())
     for path in paths:
         sys.stderr.write("       %s\n" % path)
+    if stays:
+        say("%s stays: %s" % (os.path.join(home, "auth.json"), stays))
+    elif os.path.exists(before):
+        say("the login that was here before the fleet's is put back as %s" % os.path.join(home, "auth.json"))
     if "--yes" not in arguments and not agreed():
         say("nothing was removed")
         return 1
@@ -34,18 +44,42 @@ def uninstall(arguments: list[str]) -> int:
         if problem:
             problems = True
             say("%s: %s" % (path, problem))
+    if not stays and os.path.exists(before):
+        try:
+            os.replace(before, os.path.join(home, "auth.json"))
+        except OSError as error:
+            problems = True
+            say("%s: %s" % (before, error.strerror))
     say("Done, except for the problems above." if problems else "Done.")
     return 1 if problems else 0
 
 
-def leftovers(home: str) -> list[str]:
+def login_that_stays(home: str) -> str:
+    """Why the login in auth.json is not removed, as nowhere else is one like it; an empty text for the fleet's."""
+    document = LocalDocument(os.path.join(home, "auth.json")).document
+    if document is None or holds_grant(document):
+        return ""
+    if LoginNote(home).is_private(document):
+        return "it is a login of this host, and not the fleet's"
+    with contextlib.suppress(SyncError):
+        if Context().sync.look() == "upload_required":
+            return "it is newer than the server's; to share it, on the server: cdxsync auth upload FILE"
+    return ""
+
+
+def leftovers(home: str, stays: str) -> list[str]:
     """What uninstalling removes, as far as it is there; cdx itself comes last.
 
-    A cdx in a user's home leaves alone what was installed for the whole machine.
+    Of the home all goes but a login that `stays`, or was there before the fleet's. A cdx in a user's home leaves alone
+    what was installed for the whole machine.
     """
     user, own = user_home(), os.path.realpath(__file__)
     prefix = os.path.dirname(os.path.dirname(own))
-    paths = [home] if removable_home(home, user) else [os.path.join(home, name) for name in OWN_NAMES]
+    kept = [name for name in os.listdir(home) if name.startswith(BEFORE_NAME) or (stays and name == "auth.json")]
+    names = os.listdir(home) if removable_home(home, user) else OWN_NAMES
+    paths = [os.path.join(home, name) for name in sorted(names) if name not in kept]
+    if removable_home(home, user) and not kept:
+        paths = [home]
     program = find_codex()
     if program and any(os.path.realpath(program).startswith(folder + os.sep) for folder in version_folders(user)):
         paths.append(program)
@@ -76,11 +110,9 @@ def agreed() -> bool:
 
 
 def deregister() -> bool:
-    """Send what is still to be sent and leave the fleet; returns whether that failed."""
+    """Report what was used and leave the fleet; returns whether that failed. No login is sent."""
     try:
         context = Context()
-        with contextlib.suppress(SyncError):
-            context.sync.run()
         with contextlib.suppress(SyncError):
             context.spool.send(context.api)
         Api.data(*context.api.request("DELETE", "/auth?force=1")[::2])

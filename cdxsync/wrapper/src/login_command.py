@@ -1,0 +1,117 @@
+"""`cdx login` and `cdx logout`: Codex does them, and can revoke nothing of the fleet's."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from cdxsync.wrapper.src.codex import Codex, leave
+from cdxsync.wrapper.src.codex_settings import credentials_store, other_logins
+from cdxsync.wrapper.src.context import Context, own_fqdn
+from cdxsync.wrapper.src.errors import NotTaken, Refused, SyncError
+from cdxsync.wrapper.src.files import child_environment, remove
+from cdxsync.wrapper.src.handover import FILE_STORE
+from cdxsync.wrapper.src.keeping import drop_credentials
+from cdxsync.wrapper.src.login_home import LoginHome, adopt, recover_logins
+from cdxsync.wrapper.src.messages import say
+from cdxsync.wrapper.src.sync import remedy
+from cdxsync.wrapper.src.taps import Taps
+
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+# Options of Codex before its command that take the word after them, or all words up to the next option.
+WITH_VALUE = (
+    *("-c", "--config", "--enable", "--disable", "--remote", "--remote-auth-token-env", "-m", "--model"),
+    *("--local-provider", "-p", "--profile", "-s", "--sandbox", "-C", "--cd", "--add-dir", "-a", "--ask-for-approval"),
+)
+WITH_VALUES = ("-i", "--image")
+
+
+def command_index(arguments: list[str]) -> int | None:
+    """Where Codex's command stands among its arguments; None without one."""
+    value = ""
+    for index, word in enumerate(arguments):
+        if word == "--":
+            return None
+        if word.startswith("-") and word != "-":
+            value = word if word in WITH_VALUE + WITH_VALUES else ""
+        elif value in WITH_VALUE:
+            value = ""
+        elif not value:
+            return index
+    return None
+
+
+def login_command(arguments: list[str]) -> str:
+    """`login` or `logout` when that is what Codex is to do; else an empty text. `login status` changes nothing."""
+    index = command_index(arguments)
+    name = arguments[index] if index is not None else ""
+    if index is None or name not in ("login", "logout") or "status" in arguments[index + 1 :]:
+        return ""
+    return name
+
+
+def run_in(place: LoginHome, context: Context, arguments: list[str]) -> int:
+    """Run Codex in that folder, with its login in a file; returns the wait status."""
+    index = command_index(arguments) or 0
+    if context.sync.note.file_store or credentials_store(context.home) != "file":
+        # Elsewhere it would be filed under the name of a folder that is soon gone.
+        arguments = [*arguments[:index], *FILE_STORE, *arguments[index:]]
+    environment = dict(child_environment(), CODEX_HOME=place.path)
+    return Codex(str(context.build.program), arguments, Taps([], arguments), environment).run(lambda _child: None)
+
+
+def log_in(context: Context, arguments: list[str]) -> NoReturn:
+    """`cdx login`. The login that is here stays until Codex has another one; that is then sent to the server."""
+    recover_logins(context.home)
+    place = LoginHome(context.home)
+    try:
+        status = run_in(place, context, arguments)
+        made = adopt(context.home, place.auth_path)
+    finally:
+        place.close()
+    if made:
+        say(share(context))
+        for text, _ in other_logins(context.home, context.sync.note.file_store):
+            say(text)
+        drop_credentials(context.home, context.sync.note)
+    leave(status)
+
+
+def share(context: Context) -> str:
+    """Send the login that was just made here; returns what became of it."""
+    try:
+        context.sync.run()
+    except NotTaken as error:
+        context.sync.is_news()
+        return "%s; this login stays on this host" % error
+    except Refused as error:
+        return "this login stays on this host until the server takes it: %s. %s" % (error, remedy(error, own_fqdn()))
+    except SyncError as error:
+        return "this login stays on this host for now (%s); the next run sends it" % error
+    finally:
+        context.note_contact()
+    return "this login is shared with the fleet"
+
+
+def log_out(context: Context, arguments: list[str]) -> NoReturn:
+    """`cdx logout`. Codex has an empty file to delete; when it has, the login that is here goes, and stays away."""
+    recover_logins(context.home)
+    place = LoginHome(context.home, b"{}\n")
+    try:
+        status = run_in(place, context, arguments)
+        done = status == 0 and not os.path.lexists(place.auth_path)
+    finally:
+        place.close()
+    if done:
+        context.sync.note.load()
+        context.sync.note.change(logged_out=True, brought=None, own=None)
+        problem = remove(context.sync.path)
+        if problem:
+            say("%s cannot be removed: %s" % (context.sync.path, problem))
+        else:
+            say("this host is logged out until: cdx login   or, for the fleet's login: cdx --wrapper-sync")
+        if credentials_store(context.home) != "file":
+            say("what Codex keeps outside auth.json stays; `codex logout` removes it")
+    leave(status)

@@ -1,0 +1,112 @@
+"""A folder in the place of CODEX_HOME, in which Codex logs in or out without the login that is here."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from typing import TYPE_CHECKING
+
+from cdxsync.wrapper.src.accounts import account_of, same_account
+from cdxsync.wrapper.src.document import LocalDocument, document_digest
+from cdxsync.wrapper.src.errors import SyncError
+from cdxsync.wrapper.src.files import locked, own_folder, remove, replace_file
+from cdxsync.wrapper.src.login_note import LoginNote
+from cdxsync.wrapper.src.messages import say
+from cdxsync.wrapper.src.sync import keep_before
+
+if TYPE_CHECKING:
+    from typing import Iterator
+
+FOLDER = "logins"
+
+
+class LoginHome:
+    """All that is in the home, by links, but for auth.json and cdx's notes.
+
+    `codex logout`, and `codex login` before it begins, revoke what they find in auth.json and delete it. Here they find
+    nothing, and the file of the home stays as it is until there is another login, however this ends.
+    """
+
+    def __init__(self, home: str, content: bytes | None = None) -> None:
+        self.home = home
+        parent = own_folder(home, FOLDER)
+        self.path = os.path.join(parent, os.urandom(8).hex())
+        self.auth_path = os.path.join(self.path, "auth.json")
+        try:
+            with locked(parent + ".lock"):
+                os.mkdir(self.path, 0o700)
+                # Codex inherits it: the folder is in use as long as one of the two lives.
+                self.descriptor = os.open(self.path, os.O_RDONLY)
+                os.set_inheritable(self.descriptor, True)
+                fcntl.flock(self.descriptor, fcntl.LOCK_EX)
+            for name in os.listdir(home):
+                if name != ".cdx" and not name.startswith(("auth.json", "auth.lock")):
+                    os.symlink(os.path.join(os.path.realpath(home), name), os.path.join(self.path, name))
+            if content is not None:
+                replace_file(self.auth_path, content)
+        except OSError as error:
+            raise SyncError("cannot prepare %s: %s" % (self.path, error.strerror)) from None
+
+    def close(self) -> None:
+        """Remove it."""
+        remove(self.path)
+        os.close(self.descriptor)
+
+
+def adopt(home: str, path: str) -> bool:
+    """Make the login in the file `path` that of the home, to be sent as one that was made here; whether there is one.
+
+    A private login of another account that gives way to it is kept.
+    """
+    new = LocalDocument(path)
+    if new.document is None:
+        return False
+    with open(path, "rb") as file:
+        data = file.read()
+    note = LoginNote(home)
+    target = os.path.join(home, "auth.json")
+    account = account_of(new.document)
+    try:
+        old = LocalDocument(target).document
+        private = note.own or not note.synced
+        if old is not None and private and not same_account(account_of(old), account):
+            with open(target, "rb") as file:
+                say("the login that was here is kept in %s" % keep_before(home, file.read()))
+        digest = document_digest(new.document)
+        brought = {
+            "account": list(account) if account else None,
+            "digest": digest,
+            "date": new.document["last_refresh"],
+        }
+        note.change(brought=brought, logged_out=None, own=None)
+        replace_file(os.path.realpath(target), data)
+    except OSError as error:
+        raise SyncError("cannot write %s: %s" % (target, error.strerror)) from None
+    return True
+
+
+def recover_logins(home: str) -> None:
+    """Take up logins whose cdx was killed, and remove what they have left behind."""
+    parent = os.path.join(home, ".cdx", FOLDER)
+    if not os.path.isdir(parent):
+        return
+    with locked(parent + ".lock"):
+        for path in unused(parent):
+            if adopt(home, os.path.join(path, "auth.json")):
+                say("a login that was cut off is taken up")
+            remove(path)
+
+
+def unused(parent: str) -> Iterator[str]:
+    """The folders of logins that no process is in."""
+    with contextlib.suppress(OSError):
+        for name in sorted(os.listdir(parent)):
+            path = os.path.join(parent, name)
+            with contextlib.suppress(OSError):
+                descriptor = os.open(path, os.O_RDONLY)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                finally:
+                    os.close(descriptor)
+                yield path
