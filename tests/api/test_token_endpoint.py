@@ -5,6 +5,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -396,27 +397,95 @@ def test_another_login_ends_the_death_of_one_everywhere(served: Fleet, provider:
     assert spent(provider) == asked
 
 
-def test_what_ends_a_grant(served: Fleet, provider: Provider) -> None:
-    served.upload(provider.login())
+@pytest.mark.every_engine
+def test_a_stolen_file_refreshes_nothing_once_its_host_is_cut_off(served: Fleet, provider: Provider) -> None:
+    """All that an admin can do to a host, with what its auth.json is good for afterwards."""
+    served.upload(provider.login(life=7200))
+    settle(served)
+    fqdn = "a.example.net"
+    with served.client(served.key("other.example.net")) as host:
+        others = grant_of(fetch(host))
+
     with served.client() as codex:
-        with served.client(served.key("a.example.net")) as host:
-            grant = grant_of(fetch(host))
-        assert ask(codex, grant).status_code == 200
-        served.cli("hosts", "disable", "a.example.net")
-        answer = ask(codex, grant)
-        assert (answer.status_code, answer.json()["code"]) == (401, "host_disabled")
-        served.cli("hosts", "enable", "a.example.net")
-        assert ask(codex, grant).status_code == 200
-        key = served.key("a.example.net")  # rotates
-        answer = ask(codex, grant)
-        assert (answer.status_code, answer.json()["code"]) == (401, "grant_invalid")
-        assert answer.json()["error"]["code"] == "refresh_token_invalidated"
+
+        def gets(grant: str, reason: str = REFUSED) -> str | int:
+            """What a holder of the grant gets: 200, or why not. Whoever is refused has the provider asked nothing."""
+            before = provider.calls
+            answer = ask(codex, grant, reason)
+            if answer.status_code == 200:
+                return 200
+            assert answer.status_code == 401
+            assert answer.json()["error"]["code"] == "refresh_token_invalidated"  # which Codex takes as final
+            assert provider.calls == before
+            assert "access_token" not in answer.text
+            return str(answer.json()["code"])
+
+        key = served.key(fqdn)
         with served.client(key) as host:
-            other = grant_of(fetch(host))
-        assert other != grant
-        assert ask(codex, other).status_code == 200
-        served.cli("hosts", "delete", "a.example.net", "--yes")
-        assert ask(codex, other).json()["code"] == "grant_invalid"
+            stolen = grant_of(fetch(host))
+            assert gets(stolen) == 200
+            served.cli("hosts", "disable", fqdn)
+            assert gets(stolen) == "host_disabled"
+            assert host.auth(last_refresh=OLD, digest=ZERO, **GRANT).json()["code"] == "host_disabled"
+            served.cli("hosts", "enable", fqdn)  # its key is as good as before, and so is its grant
+            assert gets(stolen) == 200
+            assert grant_of(fetch(host)) == stolen
+            # From another address, and where it may roam from any.
+            served.execute("UPDATE hosts SET ip = '192.0.2.7' WHERE fqdn = ?", fqdn)
+            assert gets(stolen) == "address_not_bound"
+            served.cli("hosts", "roaming", fqdn, "on")
+            assert gets(stolen) == 200
+            served.cli("hosts", "roaming", fqdn, "off")
+            served.execute("UPDATE hosts SET ip = '192.0.2.7' WHERE fqdn = ?", fqdn)
+            assert gets(stolen) == "address_not_bound"
+            served.cli("hosts", "unbind", fqdn)
+            assert gets(stolen) == 200
+            # What only the record is about, or what may be stored, ends nothing.
+            served.cli("hosts", "clear", fqdn, "--yes")
+            served.cli("hosts", "permit", fqdn, "--store-auth", "off", "--keep-auth", "off")
+            assert gets(stolen) == 200
+        served.cli("hosts", "rotate", fqdn)
+        assert gets(stolen) == "grant_invalid"
+        assert served.host(fqdn)["holds"] == "grant"
+        key = served.key(fqdn)
+        with served.client(key) as host:
+            newer = grant_of(fetch(host))
+            assert newer not in (stolen, others)
+            assert (gets(newer), gets(stolen)) == (200, "grant_invalid")
+            assert host.call("DELETE", "/auth").status_code == 200
+        assert gets(newer) == "grant_invalid"
+        with served.client(served.key(fqdn)) as host:  # a host of the same name is another one
+            last = grant_of(fetch(host))
+        assert [gets(grant) for grant in (stolen, newer, last)] == ["grant_invalid", "grant_invalid", 200]
+        served.cli("hosts", "delete", fqdn, "--yes")
+        assert [gets(grant) for grant in (stolen, newer, last)] == ["grant_invalid"] * 3
+        assert gets(others) == 200
+        assert gets(f"{others[:-1]}{'0' if others[-1] != '0' else '1'}") == "grant_invalid"
+    # The audit log says who tried, and none of what they tried with.
+    rows = json.dumps(served.rows("SELECT action, details FROM logs"))
+    assert "access.refused" in rows
+    assert not any(grant in rows + "".join(served.output) for grant in (stolen, newer, last, others))
+
+
+@pytest.mark.parametrize("command", [("disable",), ("rotate",), ("delete", "--yes")])
+def test_a_host_that_is_cut_off_while_it_waits_gets_nothing(
+    served: Fleet, provider: Provider, command: tuple[str, ...]
+) -> None:
+    served.upload(provider.login(life=7200))
+    settle(served)
+    with served.client(served.key("a.example.net")) as host, served.client() as codex:
+        grant = grant_of(fetch(host))
+        provider.plan(passes=True, hold=True)
+        with ThreadPoolExecutor(1) as threads:
+            asking = threads.submit(ask, codex, grant, REFUSED)
+            assert provider.entered.wait(60)
+            served.cli("hosts", command[0], "a.example.net", *command[1:])
+            provider.released.set()
+            answer = asking.result()
+    assert answer.status_code == 401
+    assert "access_token" not in answer.text
+    assert provider.refreshes == 1
+    assert provider.is_alive((served.canonical() or {})["tokens"]["refresh_token"])
 
 
 def test_a_grant_admits_from_the_bound_address_only(served: Fleet, provider: Provider) -> None:
@@ -434,10 +503,21 @@ def test_a_grant_admits_from_the_bound_address_only(served: Fleet, provider: Pro
 def test_guessing_is_throttled(tmp_path: Path, provider: Provider) -> None:
     env = provider.environment() | {"CDXSYNC_FAILURES_PER_MINUTE": "3"}
     with running_fleet(tmp_path / "home", env=env) as fleet, fleet.client() as codex:
+        fleet.upload(provider.login())
+        with fleet.client(fleet.key("good.example.net")) as host:
+            good = grant_of(fetch(host))
+        ended = []
+        for _ in range(2):
+            with fleet.client(fleet.key("rotated.example.net")) as host:
+                ended.append(grant_of(fetch(host)))
         answers = [ask(codex, f"cdxr_{number:064}") for number in range(5)]
         assert [answer.status_code for answer in answers] == [401, 401, 401, 429, 429]
         assert int(answers[-1].headers["Retry-After"]) > 0
         assert ask(codex, "rt-of-a-provider").status_code == 429
+        # A grant that has ended counts as any guess. Who has a good one is not kept out by others of its address.
+        assert ask(codex, ended[0]).status_code == 429
+        assert [ask(codex, grant).status_code for grant in (ended[1], good)] == [200, 200]
+        assert len(logs(fleet, "access.refused")) == 1
 
 
 def test_revoking_ends_nothing(served: Fleet, provider: Provider) -> None:

@@ -25,6 +25,7 @@ from cdxsync.base.errors import Conflict, DatabaseAway, Failed
 from cdxsync.jobs import schedule
 from cdxsync.ops import homes, keys
 from cdxsync.services import token_call
+from cdxsync.store import named_values
 from cdxsync.store.database import write
 from cdxsync.store.fleet import Fleet
 from tests.support.fleet import BASE_ENVIRONMENT
@@ -142,6 +143,38 @@ def test_a_call_that_was_not_begun_has_spent_nothing(opened: Fleet, provider: Pr
     assert "refreshed" in (refreshing.refresh_canonical(opened, "scheduled", "machine:2:ef01").result)
     assert outcomes() == ["none", "stored"]
     assert provider.refreshes == 1
+
+
+def foreign(fleet: Fleet) -> None:
+    """A refresh that a server with another home has begun, and of which nothing has been heard."""
+    found = write(lambda: canonical.current(fleet))
+    assert found is not None
+    refresh.intend(found[1].digest, "elsewhere:1:abcd")
+
+
+def test_the_intent_of_another_machine_is_waited_for_while_the_token_is_fresh(
+    opened: Fleet, provider: Provider
+) -> None:
+    login = provider.login(life=86400)
+    exchange.upload(opened, login, host=None, actor="me")
+    foreign(opened)
+    # An API has refused it, and no refresh was made within the last minute.
+    write(lambda: named_values.drop("refresh_begun"))
+    outcome = refreshing.refresh_canonical(opened, rotation.REFUSED, OWNER)
+    assert "elsewhere:1:abcd began a refresh and may still bring its answer" in outcome.result
+    assert outcome.next_in == rotation.LOOK_SECONDS
+    assert (provider.refreshes, outcomes()) == (0, [None])
+    # An admin knows better.
+    assert refreshing.refresh_canonical(opened, schedule.MANUAL, OWNER).error is None
+    assert (provider.refreshes, outcomes()) == (1, ["lost", "stored"])
+
+
+def test_the_intent_of_another_machine_is_not_waited_for_when_the_token_is_over(
+    opened: Fleet, provider: Provider
+) -> None:
+    foreign(opened)
+    assert refreshing.refresh_canonical(opened, "scheduled", OWNER).error is None
+    assert (provider.refreshes, outcomes()) == (1, ["lost", "stored"])
 
 
 def test_a_call_under_way_is_not_made_a_second_time(opened: Fleet, provider: Provider) -> None:
