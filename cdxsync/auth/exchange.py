@@ -15,7 +15,7 @@ from cdxsync.auth.schemas import AuthAnswer, RetrieveBody
 from cdxsync.auth.storing import Given
 from cdxsync.auth.sync import RetrieveStatus
 from cdxsync.base import clock, texts
-from cdxsync.base.errors import CdxsyncError, Invalid
+from cdxsync.base.errors import CdxsyncError, Invalid, Refused
 from cdxsync.base.fields import Fields
 from cdxsync.codex import quota, versions
 from cdxsync.hosts import admission, registry
@@ -139,6 +139,12 @@ def _exchange(
     accepts: bool,
 ) -> AuthAnswer | CdxsyncError:
     host = _count(caller, reported, at)
+    if not accepts and fleet.settings.grants_only and fleet.settings.server_refreshes:
+        audit.record("auth.refused", actor=audit.host_actor(host), host=host, reason="takes no grant")
+        return Refused(
+            "This client takes no grant, and this fleet gives nothing else: install cdx again on this host",
+            code="grant_required",
+        )
     summary = HostSummary.of(host)
     grant = grants.derive(caller.api_key) if accepts and fleet.settings.server_refreshes else None
     held: RetrieveBody | AuthDocument

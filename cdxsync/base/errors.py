@@ -232,6 +232,7 @@ KINDS: dict[type[CdxsyncError], Kind] = {
             "address_not_bound": "The API key is bound to another address.",
             "store_not_permitted": "The host has no permit to store auth documents.",
             "prompts_not_permitted": "The host has no permit to store prompts.",
+            "grant_required": "The client takes no grant, and the fleet gives nothing else (setting grants_only).",
             "certificate_required": "The request has no client certificate.",
             "certificate_revoked": "The client certificate is revoked.",
             "certificate_unverifiable": "The revocation list cannot be used, so no client certificate is accepted.",

@@ -265,6 +265,13 @@ class Settings:
         read_int(60, 30 * 86400),
         "Seconds before expiry at which the server refreshes; at most half of a token's lifetime.",
     )
+    grants_only: bool = _setting(
+        False,
+        "CDXSYNC_GRANTS_ONLY",
+        read_bool,
+        "Whether clients that take no grant are refused, so that no host's key gives the login's refresh token. Update"
+        " cdx on all hosts first.",
+    )
     codex_file_store: bool = _setting(
         False,
         "CDXSYNC_CODEX_FILE_STORE",
