@@ -1,6 +1,7 @@
 """A fleet that gives its login's refresh token to no host, whatever the host says."""
 
 from pathlib import Path
+from typing import Any
 
 from tests.support.calls import OLD, ZERO, logs
 from tests.support.fleet import running_fleet
