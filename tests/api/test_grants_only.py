@@ -16,7 +16,13 @@ def test_a_client_without_grants_gets_nothing(tmp_path: Path) -> None:
         login = provider.login()
         fleet.upload(login)
         with fleet.client(fleet.key("old.example.net")) as old:
-            for more in ({}, {"accepts": []}, {"accepts": "grant"}, {"command": "store", "auth": login}):
+            calls: list[dict[str, Any]] = [
+                {},
+                {"accepts": []},
+                {"accepts": "grant"},
+                {"command": "store", "auth": login},
+            ]
+            for more in calls:
                 answer = old.auth(**{"last_refresh": OLD, "digest": ZERO, **more})
                 assert (answer.status_code, answer.json()["code"]) == (403, "grant_required")
                 assert login["tokens"]["refresh_token"] not in answer.text
