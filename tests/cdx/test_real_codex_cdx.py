@@ -1,6 +1,8 @@
 """The real Codex under the real cdx of hosts with grants: refreshes, whom it trusts, logins and logouts."""
 
 import json
+import os
+import signal
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -110,3 +112,58 @@ def test_a_refused_token_is_replaced_by_the_server(
     done = say_hi(machine)
     assert (done.returncode, done.stdout) == (0, "hi there\n"), done.stderr
     assert json.dumps(machine.auth()).count("cdxr_") == 1
+
+
+def test_login_and_logout_revoke_nothing(codex: RealCodex, served: Fleet, provider: Provider, tmp_path: Path) -> None:
+    """Counted at the provider, with the real token as with a grant."""
+    login = provider.login()
+    served.upload(login)
+    machine = codex_host(codex, served, tmp_path, provider)
+    assert say_hi(machine).returncode == 0
+    granted = machine.auth()
+    real = {**granted, "tokens": login["tokens"]}
+    for held in (granted, real):
+        machine.put_auth(held)
+        before = machine.auth_file.read_bytes()
+        # Given up by Ctrl-C, and refused.
+        process = subprocess.Popen(
+            [machine.cdx, "login"], env=machine.env, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stderr is not None
+        while "authenticate" not in (line := process.stderr.readline()) and line:
+            pass
+        os.kill(process.pid, signal.SIGINT)
+        process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGINT
+        assert machine.run_cdx("login", "--with-access-token").returncode != 0
+        assert machine.auth_file.read_bytes() == before
+        assert machine.run_cdx("logout", "--help").returncode == 0
+        assert "Logged in" in machine.run_cdx("login", "status").stderr
+        assert machine.auth_file.read_bytes() == before or held is real
+        done = machine.run_cdx("logout")
+        assert done.returncode == 0
+        assert "Successfully logged out" in done.stderr
+        assert "this host is logged out until" in done.stderr
+        assert not machine.auth_file.exists()
+        assert "Not logged in" in machine.run_cdx("login", "status").stderr
+        assert machine.run_cdx("--wrapper-sync").returncode == 0
+        assert machine.auth() == granted
+    assert provider.revoked == []
+    assert provider.is_alive(login["tokens"]["refresh_token"])
+    assert say_hi(machine).stdout == "hi there\n"
+    assert provider.refreshes == 0
+
+
+def test_a_key_is_shared_by_login(codex: RealCodex, served: Fleet, provider: Provider, tmp_path: Path) -> None:
+    one, two = (codex_host(codex, served, tmp_path, provider) for _ in range(2))
+    key = "sk-abcdefghijklmnopqrstuvwxyz0123456789"
+    (one.home / ".codex" / "config.toml").write_text('cli_auth_credentials_store = "keyring"\n')
+    done = subprocess.run(
+        [one.cdx, "login", "--with-api-key"], env=one.env, input=key + "\n", capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0
+    assert "this login is shared with the fleet" in done.stderr
+    assert "cli_auth_credentials_store is keyring" in done.stderr
+    assert (served.canonical() or {})["OPENAI_API_KEY"] == key
+    assert two.run_cdx("login", "status").returncode == 0
+    assert two.auth()["OPENAI_API_KEY"] == key

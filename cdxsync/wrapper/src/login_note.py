@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 class LoginNote:
     """`login.json` among cdx's own notes. Several processes of a home may change it.
 
-    `synced`: this home was in step with the fleet before. `fleet`: of which account the fleet's login was then. `own`:
-    the login here is not the fleet's, and why: {`code`, `text`, `account`, `told`}. `brought`: a login made here is to
-    be sent as such: {`account`, `digest`, `date`}.
-    `logged_out`: none is fetched. `keep` false: none stays after a run. `file_store`: Codex is told to read auth.json.
+    - `synced`: this home was in step with the fleet before.
+    - `fleet`, `grant`: of which account the fleet's login was then, and whether it came with a grant.
+    - `own`: the login here is not the fleet's, and why: {`code`, `text`, `account`, `told`}.
+    - `brought`: a login that was made here is still to be sent as such: {`account`, `digest`, `date`}.
+    - `logged_out`: none is fetched.
+    - `keep`: false when none may stay after a run. `file_store`: Codex is told to read auth.json.
     """
 
     def __init__(self, home: str) -> None:
@@ -107,14 +109,18 @@ class LoginNote:
         return later and same_account(account_of(document), stored_account(brought.get("account")))
 
     def is_private(self, document: dict[str, Any]) -> bool:
-        """Whether this document, of auth.json, is not the fleet's, or not yet."""
-        return not holds_grant(document) and (bool(self.own) or not self.synced or self.brings(document))
+        """Whether this document, of auth.json, is not what the fleet has given, as far as it is known."""
+        if holds_grant(document):
+            return False
+        other = bool(self.values.get("grant")) or not same_account(account_of(document), self.fleet)
+        return other or bool(self.own) or not self.synced or self.brings(document)
 
     def in_step(self, document: dict[str, Any]) -> None:
         """This document, now in auth.json, is the fleet's."""
         account = account_of(document)
         fleet = list(account) if account else None
-        self.change(synced=True, fleet=fleet, own=None, brought=None, logged_out=None)
+        grant = True if holds_grant(document) else None
+        self.change(synced=True, fleet=fleet, grant=grant, own=None, brought=None, logged_out=None)
 
     def take_settings(self, login: dict[str, Any]) -> None:
         """What the server says that this host is to do with a login."""
