@@ -192,6 +192,21 @@ def test_a_server_that_starts_while_the_call_is_under_way_waits_for_it(served: F
     assert (provider.refreshes, is_good(served, provider)) == (1, True)
 
 
+def test_a_worker_that_is_killed_leaves_the_answer_to_the_next(
+    tmp_path: Path, provider: Provider, engine: Engine
+) -> None:
+    env = engine.environment() | provider.environment()
+    with running_fleet(tmp_path / "home", serve_args=("--workers", "2"), env=env) as fleet:
+        provider.plan(passes=True, hold=True)
+        fleet.upload(provider.login(life=1, last_refresh="2026-01-01T00:00:00Z"))
+        assert provider.entered.wait(60)
+        for worker in children(fleet.processes[0]):
+            os.kill(worker, signal.SIGKILL)
+        provider.released.set()
+        until(lambda: outcomes(fleet) == ["recovered"])
+        assert (provider.refreshes, is_good(fleet, provider)) == (1, True)
+
+
 def test_a_server_killed_before_the_provider_took_the_token(served: Fleet, provider: Provider) -> None:
     kill_while_refreshing(served, provider, status=None)
     served.start()
