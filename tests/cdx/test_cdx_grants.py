@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,11 @@ def test_what_codex_has_refreshed_comes_back_in_the_form_of_the_server(
         machine.put_auth(rewritten)
         told(machine)
         assert machine.auth() == given
+    # So does one of before, as the server gave it: of a login that a host whose clock is ahead had brought.
+    ahead = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 250))
+    machine.put_auth(given | {"last_refresh": ahead})
+    told(machine)
+    assert machine.auth() == given
     # In the same run as well.
     path = tmp_path / "rewritten.json"
     path.write_text(json.dumps(rewritten))

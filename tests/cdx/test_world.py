@@ -7,7 +7,7 @@
 import os
 from pathlib import Path
 
-from tests.support import world_events
+from tests.support import engines, world_events
 from tests.support.world import World, together, world
 
 LIVES = int(os.environ.get("WORLD_LIVES", "0"))
@@ -33,11 +33,23 @@ def goes_through(one: World, lives: int) -> None:
     print(f"\nseed {one.seed}", flush=True)
     private = world_events.lay_private_login(one, one.hosts[0])
     for host, ahead in zip(one.hosts[1:], (TOLERATED, TOO_MUCH, -3600), strict=False):
-        host.machine.env["STANDIN_CLOCK_AHEAD"] = str(ahead)
+        host.set_clock(ahead)
     world_events.keep_nothing(one, one.hosts[-1])
     one.log_in()
+    one.note(one.hosts[0].exec())
     one.live(lives, world_events.ALL)
     world_events.settle(one)
     private()
     print(one.table())
     assert one.wrong() == []
+
+
+def test_with_one_server(tmp_path: Path) -> None:
+    with world(tmp_path, {"CDXSYNC_WORKERS": "2"}, seed=SEED, hosts=5) as one:
+        goes_through(one, 4)
+
+
+def test_with_two_servers(tmp_path: Path, database_servers: engines.Servers) -> None:
+    env = database_servers.engine("postgres").environment() | {"CDXSYNC_WORKERS": "2"}
+    with world(tmp_path, env, seed=SEED + 1, hosts=20 if LIVES else 6, servers=2) as one:
+        goes_through(one, LIVES or 4)

@@ -218,9 +218,12 @@ def plain_log_out(world: World, chance: random.Random) -> None:
 
 
 def plain_log_in(world: World, chance: random.Random) -> None:
-    """`codex login` without `cdx`, with the fleet's account; the next run brings it to the fleet."""
+    """`codex login` without `cdx`, with the fleet's account; the next run brings it to the fleet.
+
+    One that is dated too far ahead is not taken before its time has come; these tokens do not live so long.
+    """
     with world.free_host(chance, State.SHARED) as host:
-        if host is not None and not host.must_sync and host.holds_grant():
+        if host is not None and not host.must_sync and host.holds_grant() and not host.is_dated_wrong:
             run = world.note(host.codex("login", must_work=True))
             world.count("logins without cdx")
             host.must_sync = run.status == 0

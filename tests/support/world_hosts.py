@@ -24,6 +24,9 @@ FLEET_ACCOUNT, OTHER_ACCOUNT = "acc-1", "acc-2"
 OTHER_LIFE = 86400
 """Seconds that an access token of a private login lives: whose Codex refreshes it is no part of a world."""
 GRANT = "cdxr_"
+CLOCK = "STANDIN_CLOCK_AHEAD"
+TOLERANCE_SECONDS = 300
+"""What a document may be dated ahead of the server's clock."""
 
 
 class State(StrEnum):
@@ -112,6 +115,15 @@ class Host:
 
     def __exit__(self, *error: Any) -> None:
         self.gateway.__exit__(None, None, None)
+
+    @property
+    def is_dated_wrong(self) -> bool:
+        """Whether its clock is so far ahead that no date of it is taken."""
+        return int(self.machine.env.get(CLOCK, "0")) > TOLERANCE_SECONDS
+
+    def set_clock(self, ahead: int) -> None:
+        """Let its Codex write dates that are so many seconds ahead."""
+        self.machine.env[CLOCK] = str(ahead)
 
     def move(self) -> None:
         """Have another address from now on."""

@@ -60,9 +60,8 @@ class LocalDocument:
     def claim(self, newest: bool = True) -> dict[str, str]:
         """What the server is told of this document. Not `newest`: that it is older than any other."""
         document = NO_DOCUMENT if self.document is None else self.document
-        # What Codex made of a grant's document has this host's date, and is never to be stored: it leaves out `auths`.
-        rewritten = holds_grant(self.document) and not document.get("auths")
-        date = document["last_refresh"] if newest and not rewritten else UNDATED
+        # A grant is never to be stored, whatever its date: that is this host's where Codex has rewritten the file.
+        date = document["last_refresh"] if newest and not holds_grant(self.document) else UNDATED
         return {"last_refresh": date, "digest": document_digest(document)}
 
 
