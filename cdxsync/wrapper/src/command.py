@@ -39,9 +39,10 @@ if TYPE_CHECKING:
 
 HELP = """\
 usage: cdx [CODEX ARGUMENTS...]      run Codex with the fleet's credentials
-       cdx --status                  show this host, its server, versions and unsent usage
+       cdx --status                  show this host, its server, whose login is here, versions and unsent usage
        cdx --doctor                  check each step to the server and Codex, and say how to fix it
        cdx --update, -U              take the server's cdx now, and a newer Codex when it names one
+       cdx login, cdx logout         as Codex does, but nothing of the fleet's is revoked; a logout stays
        cdx --uninstall [--yes]       deregister this host and remove cdx, Codex and its folder
        cdx --wrapper-sync            sync auth.json and prompts, without running Codex
        cdx --wrapper-version, -W     print the version of this wrapper
