@@ -237,3 +237,11 @@ def test_a_grant_without_a_login_of_the_fleet_is_no_login_to_offer(
     assert "the fleet has no auth.json yet" in done.stderr
     assert machine.auth() == document
     assert all(json.loads(body)["command"] == "retrieve" for body in stub.bodies if b'"command"' in body)
+
+
+def test_what_codex_is_told_does_not_hang_on_its_folder(served: Fleet, tmp_path: Path) -> None:
+    """Codex and what it starts may go elsewhere; the home may be named from here."""
+    machine = telling(served, tmp_path)
+    done = machine.shell(f"cd '{tmp_path}' && CODEX_HOME=below '{machine.cdx}' exec")
+    assert done.returncode == 0, done.stderr
+    assert f"CODEX_CA_CERTIFICATE={tmp_path}/below/.cdx/ca.pem\n" in done.stdout

@@ -210,7 +210,7 @@ def run_codex(arguments: list[str]) -> int:
     watcher = Watcher(context, run, held)
     grant = holds_grant(LocalDocument(context.sync.path).document)
     # Codex learns where to exchange grants when it starts, and only then.
-    watcher.sync.accepts_grants = grant
+    watcher.sync.takes_grants = grant
     environment = codex_environment(context.server, context.home, grant)
     codex = Codex(context.build.program, codex_arguments(context.sync.note, arguments), taps, environment)
 

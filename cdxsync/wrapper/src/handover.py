@@ -47,7 +47,7 @@ def trusted_bundle(server: Server, home: str, users: str) -> str | None:
         # Codex tells the user of it too, in its own words.
         say("%s cannot be read (%s), so Codex cannot verify the server" % (error.filename, error.strerror))
         return None
-    path = os.path.join(own_folder(home), BUNDLE_NAME)
+    path = os.path.abspath(os.path.join(own_folder(home), BUNDLE_NAME))
     try:
         if not has_content(path, certificates):
             replace_file(path, certificates)

@@ -58,7 +58,7 @@ def run_in(place: LoginHome, context: Context, arguments: list[str]) -> int:
     if context.sync.note.file_store or credentials_store(context.home) != "file":
         # Elsewhere it would be filed under the name of a folder that is soon gone.
         arguments = [*arguments[:index], *FILE_STORE, *arguments[index:]]
-    environment = dict(child_environment(), CODEX_HOME=place.path)
+    environment = dict(child_environment(), CODEX_HOME=os.path.abspath(place.path))
     return Codex(str(context.build.program), arguments, Taps([], arguments), environment).run(lambda _child: None)
 
 

@@ -53,9 +53,8 @@ class Sync:
         self.note = LoginNote(home)
         self.client_version = client_version
         self.quiet = quiet
-        # Whether Codex can exchange a grant: it is told where when it starts.
-        self.accepts_grants = True
-        self._holds_grant = False
+        # Whether a grant may be put in place: a Codex that runs was told where to exchange it, or it was not.
+        self.takes_grants = True
         self.server_is_behind = False
         self.answer: dict[str, Any] = {}
         # The file that the server is in sync with: its identity and its document's digest.
@@ -73,7 +72,6 @@ class Sync:
 
     def _step(self, local: LocalDocument) -> bool:
         """One comparison with the server; returns whether the two are in step, or else it is made once more."""
-        self._holds_grant = holds_grant(local.document)
         if self.note.brings(local.document):
             status = self._store(local, brought=True)
         else:
@@ -82,7 +80,7 @@ class Sync:
                 self._settle(local.identity, local.document)
                 return True
             if status in ("missing", "upload_required"):
-                if local.document is None or self._holds_grant:
+                if local.document is None or holds_grant(local.document):
                     raise NoCredentials()
                 status = self._store(local)
         document = self.answer.pop("auth", None)
@@ -150,6 +148,11 @@ class Sync:
         """Put the server's document in place; returns whether it was. Raises OtherAccount when the local one stays."""
         held, note = local.document, self.note
         before = None
+        if held is not None and holds_grant(document) and not holds_grant(held) and not self.takes_grants:
+            if not stored:
+                raise NotTaken("Codex was not told where to exchange a grant; it is taken after the run")
+            self._settle(local.identity, held)
+            return True
         if held is not None and not stored and not holds_grant(held) and not same_login(held, document):
             mine = account_of(held)
             strange = not same_account(mine, account_of(document))
@@ -185,9 +188,7 @@ class Sync:
 
     def _ask(self, command: str, **fields: object) -> str:
         versions = {"client_version": self.client_version, "wrapper_version": WRAPPER_VERSION}
-        # A grant that is here already never gives way to the real token while Codex runs.
-        accepts: dict[str, object] = {"accepts": ["grant"]} if self.accepts_grants or self._holds_grant else {}
-        self.answer = self.api.post("/auth", dict(fields, command=command, **accepts, **versions))
+        self.answer = self.api.post("/auth", dict(fields, command=command, accepts=["grant"], **versions))
         debug("the server says %s" % self.answer.get("status"))
         if self.login:
             self.note.take_settings(self.login)
