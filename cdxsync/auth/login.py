@@ -73,6 +73,14 @@ def life_of(document: AuthDocument) -> Life | None:
     return Life(issued if issued is not None and issued <= expires else dated, expires)
 
 
+def is_stale(document: AuthDocument, at: datetime) -> bool:
+    """Whether an access token that was asked for at the time `at` was over then, or all but over, by our clock."""
+    life = life_of(document)
+    if life is None:
+        return False
+    return life.expires <= at or (life.half >= FRESH and not life.is_fresh(at))
+
+
 def due_at(document: AuthDocument, ahead_seconds: int) -> datetime | None:
     """When the server refreshes it: `ahead_seconds` before expiry, but not before half of its life is over.
 

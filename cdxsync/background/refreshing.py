@@ -20,7 +20,7 @@ from cdxsync.base import clock
 from cdxsync.base.errors import DatabaseAway, Failed, Invalid, ServiceError
 from cdxsync.jobs import lease, schedule
 from cdxsync.jobs.schedule import Outcome
-from cdxsync.services import token_call, token_endpoint
+from cdxsync.services import client, token_call, token_endpoint
 from cdxsync.store.database import write
 from cdxsync.store.fleet import Fleet
 
@@ -131,7 +131,9 @@ def _close(note: Note, error: ServiceError) -> None:
 
 
 def _stored(fleet: Fleet, call: Call, note: Note, outcome: IntentOutcome) -> Outcome:
-    """Commit the answer. There is no other copy, so a database that is away is waited for. Raises `ServiceError`."""
+    """Commit the answer. There is no other copy, so a database that is away is waited for.
+
+    Raises `ServiceError`, also when it is stored and the next call has to wait."""
     try:
         tokens = token_endpoint.tokens_in(fleet.settings.token_url, call.answer(fleet, note))
     except token_endpoint.LoginEnded as error:
@@ -158,6 +160,14 @@ def _stored(fleet: Fleet, call: Call, note: Note, outcome: IntentOutcome) -> Out
     result = "refreshed" if kept else "a newer login has come meanwhile, which stays"
     if found is None:
         return Outcome(result, next_in=rotation.LOOK_SECONDS)
+    intent = refresh.find(note.intent)
+    if kept and intent is not None and login.is_stale(found[1], clock.read_stamp(intent.started_at)):
+        # Stored all the same, as its refresh token is the one that is good now. The next would be as old.
+        raise ServiceError(
+            f"{client.place(fleet.settings.token_url)} gives access tokens that end at once by this server's clock:"
+            " set the clock right",
+            status=200,
+        )
     return _until_due(fleet, result, found[1], clock.now())
 
 

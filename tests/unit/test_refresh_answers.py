@@ -95,6 +95,19 @@ def test_an_answer_that_cannot_be_stored_now_is_stored_by_the_next_run(
     assert (outcomes(), left_in(opened)) == (["recovered"], [])
 
 
+@pytest.mark.parametrize("behind", [7200, 3500])
+def test_tokens_that_are_over_when_they_come_are_not_asked_for_without_end(
+    opened: Fleet, provider: Provider, monkeypatch: pytest.MonkeyPatch, behind: int
+) -> None:
+    issue = provider._jwt
+    monkeypatch.setattr(provider, "_jwt", lambda seed, account, begun, life: issue(seed, account, begun - behind, life))
+    done = refreshing.refresh_canonical(opened, "scheduled", OWNER)
+    assert "set the clock right" in str(done.error)
+    assert done.wait == done.next_in == 5
+    assert provider.is_alive(token_of(opened))
+    assert (outcomes(), left_in(opened)) == (["stored"], [])
+
+
 def test_the_answer_of_a_login_that_was_replaced_is_dropped(
     opened: Fleet, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
