@@ -39,6 +39,7 @@ COMMAND_OF = {
     "GET /admin/auth/history": "auth history",
     "GET /admin/auth/diff": "auth diff",
     "POST /admin/auth/rollback": "auth rollback",
+    "POST /admin/auth/revoke": "auth revoke",
     "GET /admin/api/state": "state show",
     "POST /admin/api/state": "state disable",
     "GET /admin/logs": "logs",
