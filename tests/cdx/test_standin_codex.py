@@ -133,7 +133,7 @@ def test_a_refresh_token_that_the_answer_leaves_out_stays(home: Home) -> None:
 
 def test_a_dead_login_ends_with_1_and_the_file_stays(home: Home) -> None:
     document = home.provider.login()
-    home.provider.revoke(document["tokens"]["refresh_token"])
+    home.provider.revoke({"token": document["tokens"]["refresh_token"]})
     home.lay(document, access_token=jwt("old", expires=EXPIRED))
     done = home.say_hi()
     assert (done.returncode, done.stdout) == (1, ""), done.stderr
@@ -144,7 +144,7 @@ def test_logout_revokes_and_deletes(home: Home) -> None:
     document = home.provider.login()
     home.lay(document)
     assert home.run("logout").returncode == 0
-    assert home.provider.revoked == [document["tokens"]["refresh_token"]]
+    assert [body["token"] for body in home.provider.revoked] == [document["tokens"]["refresh_token"]]
     assert not home.file.exists()
 
 
