@@ -8,6 +8,7 @@ from msgspec import structs
 from peewee import Case, fn
 
 from cdxsync.auth import canonical
+from cdxsync.auth.documents import NO_DATE
 from cdxsync.background import status
 from cdxsync.base import clock
 from cdxsync.codex import versions
@@ -74,11 +75,12 @@ def host_totals(digest: str | None) -> FleetStates:
 def _refreshes(at: datetime) -> tuple[str | None, float | None]:
     """The newest `last_refresh` over the hosts, and their mean age in days.
 
-    Hosts share few documents, so the distinct dates are few however many hosts there are.
+    Those that claim no document are left out. Hosts share few documents, so the distinct dates are few however many hosts there are.
     """
     query = Host.select(Host.last_refresh, fn.COUNT(Host.id)).where(Host.last_refresh.is_null(False))
     groups: Iterable[Any] = query.group_by(Host.last_refresh).tuples()
-    dated = [(clock.parse_rfc3339(text), text, int(count)) for text, count in groups]
+    found = [(clock.parse_rfc3339(text), text, int(count)) for text, count in groups]
+    dated = [one for one in found if one[0] != clock.parse_rfc3339(NO_DATE)]
     if not dated:
         return None, None
     now = clock.Instant.of(at).microseconds

@@ -218,6 +218,43 @@ def test_a_login_of_another_account_stays_here(synced: Fleet, machine: Machine, 
     assert json.loads(machine.auth_file.with_name("auth.json.before-cdx").read_text()) == login
 
 
+def test_the_state_of_another_accounts_login_is_no_matter_of_age(machine: Machine, tmp_path: Path) -> None:
+    machine.run_cdx("login", NEW_AUTH=document(tmp_path, make_auth(NEW, "other", account="acc-2", user="u2")))
+    assert "auth.json    another login than the server's" in machine.run_cdx("--status").stdout
+
+
+def test_a_login_of_plain_codex_that_was_not_seen_yet_is_kept(machine: Machine, tmp_path: Path) -> None:
+    private = make_auth(NEW, "other", account="acc-2", user="u2")
+    machine.put_auth(private)
+    assert machine.run_cdx("login", NEW_AUTH=document(tmp_path, make_auth(NEWEST, "new"))).returncode == 0
+    assert json.loads(machine.auth_file.with_name("auth.json.before-cdx").read_text()) == private
+
+
+def test_a_login_that_cannot_be_written_is_not_lost(synced: Fleet, machine: Machine, tmp_path: Path) -> None:
+    place = machine.home / "elsewhere"
+    machine.auth_file.unlink()
+    machine.auth_file.symlink_to(place / "auth.json")
+    login = make_auth(NEW, "new")
+    done = machine.run_cdx("login", NEW_AUTH=document(tmp_path, login))
+    assert done.returncode == 1
+    assert done.stderr.endswith("; the new login is kept, and the next run takes it up\n")
+    done = machine.run_cdx("exec")
+    assert "a login that was cut off waits in " in done.stderr
+    place.mkdir()
+    assert "a login that was cut off is taken up" in machine.run_cdx("exec").stderr
+    assert synced.canonical() == with_auths(login)
+    nothing_is_left(machine)
+
+
+@pytest.mark.parametrize("command", ["logout", "--uninstall"])
+def test_a_linked_file_goes_with_its_link(machine: Machine, command: str) -> None:
+    place = machine.home / "elsewhere.json"
+    machine.auth_file.rename(place)
+    machine.auth_file.symlink_to(place)
+    assert machine.run_cdx(command, *(["--yes"] if command == "--uninstall" else [])).returncode == 0
+    assert not place.exists()
+
+
 def test_a_login_that_may_not_be_shared_stays_here(synced: Fleet, machine: Machine, tmp_path: Path) -> None:
     synced.cli("hosts", "permit", machine.env["NAME"], "--store-auth", "off")
     login = make_auth(NEW, "new")

@@ -66,11 +66,15 @@ def log_in(context: Context, arguments: list[str]) -> NoReturn:
     """`cdx login`. The login that is here stays until Codex has another one; that is then sent to the server."""
     recover_logins(context.home)
     place = LoginHome(context.home)
+    taken = False
     try:
         status = run_in(place, context, arguments)
         made = adopt(context.home, place.auth_path)
+        taken = True
+    except SyncError as error:
+        raise SyncError("%s; the new login is kept, and the next run takes it up" % error) from None
     finally:
-        place.close()
+        place.close(keep=not taken)
     if made:
         say(share(context))
         for text, _ in other_logins(context.home, context.sync.note.file_store):
@@ -107,7 +111,8 @@ def log_out(context: Context, arguments: list[str]) -> NoReturn:
     if done:
         context.sync.note.load()
         context.sync.note.change(logged_out=True, brought=None, own=None)
-        problem = remove(context.sync.path)
+        # Where it is a link, what it leads to goes: the link alone would leave the login on the disk.
+        problem = remove(os.path.realpath(context.sync.path))
         if problem:
             say("%s cannot be removed: %s" % (context.sync.path, problem))
         else:

@@ -48,9 +48,10 @@ class LoginHome:
         except OSError as error:
             raise SyncError("cannot prepare %s: %s" % (self.path, error.strerror)) from None
 
-    def close(self) -> None:
-        """Remove it."""
-        remove(self.path)
+    def close(self, keep: bool = False) -> None:
+        """Remove it; with `keep` not a login that is in it, which `recover_logins` takes up."""
+        if not keep or LocalDocument(self.auth_path).document is None:
+            remove(self.path)
         os.close(self.descriptor)
 
 
@@ -69,7 +70,8 @@ def adopt(home: str, path: str) -> bool:
     account = account_of(new.document)
     try:
         old = LocalDocument(target).document
-        private = note.own or not note.synced
+        # Plain `codex login` may have made one that cdx has not seen yet.
+        private = note.own or not note.synced or not same_account(account_of(old or {}), note.fleet)
         if old is not None and private and not same_account(account_of(old), account):
             with open(target, "rb") as file:
                 say("the login that was here is kept in %s" % keep_before(home, file.read()))
@@ -93,9 +95,13 @@ def recover_logins(home: str) -> None:
         return
     with locked(parent + ".lock"):
         for path in unused(parent):
-            if adopt(home, os.path.join(path, "auth.json")):
-                say("a login that was cut off is taken up")
-            remove(path)
+            try:
+                if adopt(home, os.path.join(path, "auth.json")):
+                    say("a login that was cut off is taken up")
+            except SyncError as error:
+                say("a login that was cut off waits in %s: %s" % (path, error))
+            else:
+                remove(path)
 
 
 def unused(parent: str) -> Iterator[str]:

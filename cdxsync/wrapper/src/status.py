@@ -58,6 +58,8 @@ def document_text(sync: Sync, answered: str | None) -> str:
         "missing": "the server has none yet",
     }
     state = states.get(answered or "", "not compared")
+    if sync.note.own and answered in ("outdated", "upload_required"):
+        state = "another login than the server's"
     date = parse_time(local.document["last_refresh"])
     return "%s, refreshed %s" % (state, shown_time(date)) if local.dated else "%s, without a date" % state
 

@@ -88,6 +88,10 @@ def leftovers(home: str, stays: str) -> list[str]:
     paths += [compiled_folder()] if compiled_folder() else []
     if prefix == "/usr/local":
         paths += [version_folders(user)[1], "/opt/codex", "/usr/local/etc/codex-sync.env", "/etc/codex-sync.env"]
+    login = os.path.join(home, "auth.json")
+    if os.path.islink(login) and not stays:
+        # What it leads to would be left on the disk.
+        paths.append(os.path.realpath(login))
     found = [path for path in [*paths, own] if os.path.lexists(path) and os.access(os.path.dirname(path), os.W_OK)]
     return sorted(set(found), key=found.index)
 
