@@ -60,14 +60,19 @@ def derive(api_key: str) -> str:
 
 
 def is_grant(value: object) -> bool:
-    """Whether a refresh token is a grant, of whatever host or server."""
-    return isinstance(value, str) and value.strip().startswith(PREFIX)
+    """Whether a token is a grant, of whatever host or server, and in whatever case it was written."""
+    return isinstance(value, str) and value.strip().lower().startswith(PREFIX)
 
 
 def in_document(content: Mapping[str, Any]) -> str | None:
-    """The grant that a document has for its refresh token, or None."""
-    token = refresh.tokens_of(content).get("refresh_token")
-    return str(token).strip() if is_grant(token) else None
+    """The grant that a document has for its refresh token, or for any other token, where none belongs; or None."""
+    tokens, entries = refresh.tokens_of(content), content.get("auths")
+    found = [tokens.get("refresh_token"), tokens.get("access_token")]
+    found += [content.get("OPENAI_API_KEY"), content.get("personal_access_token")]
+    found += (
+        [one.get("token") for one in entries.values() if isinstance(one, dict)] if isinstance(entries, dict) else []
+    )
+    return next((str(token).strip() for token in found if is_grant(token)), None)
 
 
 def accepted(body: Mapping[str, Any]) -> bool:

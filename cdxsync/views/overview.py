@@ -75,7 +75,8 @@ def host_totals(digest: str | None) -> FleetStates:
 def _refreshes(at: datetime) -> tuple[str | None, float | None]:
     """The newest `last_refresh` over the hosts, and their mean age in days.
 
-    Those that claim no document are left out. Hosts share few documents, so the distinct dates are few however many hosts there are.
+    Those that claim no document are left out. Hosts share few documents, so the distinct dates are few however many
+    hosts there are.
     """
     query = Host.select(Host.last_refresh, fn.COUNT(Host.id)).where(Host.last_refresh.is_null(False))
     groups: Iterable[Any] = query.group_by(Host.last_refresh).tuples()

@@ -128,6 +128,27 @@ def test_a_returned_grant_never_replaces_the_login(served: Fleet, provider: Prov
     assert (answer.status_code, list(answer.json()["errors"])) == (422, ["auth.tokens.refresh_token"])
 
 
+def test_a_grant_is_no_login_wherever_it_stands(served: Fleet, provider: Provider) -> None:
+    login = provider.login()
+    served.upload(login)
+    settle(served)
+    with served.client(served.key("a.example.net")) as host:
+        grant = grant_of(fetch(host))
+        date = clock.rfc3339(clock.Instant.of(clock.now()))
+        for content in (
+            {"tokens": {**login["tokens"], "refresh_token": grant.upper()}},
+            {"tokens": {**login["tokens"], "refresh_token": f" {grant}\n"}},
+            {"tokens": {**login["tokens"], "access_token": grant}},
+            {"OPENAI_API_KEY": grant},
+            {"personal_access_token": grant},
+            {"auths": {"api.openai.com": {"token": grant}}},
+        ):
+            for more in ({}, {"brought": "login"}):
+                answer = host.auth(command="store", auth={**content, "last_refresh": date}, **GRANT, **more)
+                assert (answer.status_code, answer.json()["data"]["status"]) == (200, "outdated")
+    assert served.canonical() == with_auths(login)
+
+
 def test_a_grant_does_not_make_a_first_document(served: Fleet, provider: Provider) -> None:
     document = provider.login()
     document["tokens"]["refresh_token"] = "cdxr_" + "ab" * 32
