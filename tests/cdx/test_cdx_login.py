@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from cdxsync.wrapper.src.login_command import command_index, login_command
 from tests.support.calls import logs
-from tests.support.documents import ACCESS_TOKEN, API_KEY, make_auth, with_auths
+from tests.support.documents import ACCESS_TOKEN, API_KEY, jwt, make_auth, with_auths
 from tests.support.fleet import Fleet, free_port
 from tests.support.machines import Machine, Terminal, host
 from tests.support.stub_server import StubServer
@@ -228,6 +229,37 @@ def test_a_login_of_plain_codex_that_was_not_seen_yet_is_kept(machine: Machine, 
     machine.put_auth(private)
     assert machine.run_cdx("login", NEW_AUTH=document(tmp_path, make_auth(NEWEST, "new"))).returncode == 0
     assert json.loads(machine.auth_file.with_name("auth.json.before-cdx").read_text()) == private
+
+
+def test_the_last_of_several_logins_that_were_cut_off_is_the_one(synced: Fleet, machine: Machine) -> None:
+    logins = machine.home / ".codex" / ".cdx" / "logins"
+    last = make_auth(NEWEST, "last")
+    for number, name in enumerate(("b", "a", "c")):
+        (logins / name).mkdir(mode=0o700, parents=True)
+        made = last if name == "a" else make_auth(NEW, name)
+        (logins / name / "auth.json").write_text(json.dumps(made))
+        os.utime(logins / name, (100 + number % 2, 100 + number % 2))
+    assert machine.run_cdx("exec").returncode == 0
+    assert synced.canonical() == with_auths(last)
+    nothing_is_left(machine)
+
+
+def test_a_file_that_cannot_be_written_may_do_for_a_while(synced: Fleet, machine: Machine) -> None:
+    """A newer login has come, and the disk takes nothing."""
+    synced.upload(make_auth(NEWEST, "newer"))
+    held = make_auth(NEW, "held")
+    run = f"ulimit -f 0; exec {machine.cdx} exec"
+    held["tokens"]["access_token"] = jwt("held", expires=int(time.time()))
+    machine.put_auth(held)
+    done = machine.shell(run)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert ": File too large, and the cached credentials are " in done.stderr
+    held["tokens"]["access_token"] = jwt("held", expires=int(time.time()) + 7200)
+    machine.put_auth(held)
+    done = machine.shell(run)
+    assert (done.returncode, done.stdout) == (0, "ran with: exec\n")
+    assert ": File too large; using the cached credentials\n" in done.stderr
+    assert machine.auth() == held
 
 
 def test_a_login_that_cannot_be_written_is_not_lost(synced: Fleet, machine: Machine, tmp_path: Path) -> None:

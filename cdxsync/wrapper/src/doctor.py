@@ -70,7 +70,10 @@ class Doctor:
         if os.access(context.home, os.R_OK | os.W_OK | os.X_OK):
             self.report("ok", "%s is writable" % context.home)
         else:
-            self.report("FAIL", "%s is not writable" % context.home, "chown -R %d %s" % (os.geteuid(), context.home))
+            remedy = "chown -R %d %s" % (os.geteuid(), context.home)
+            if os.statvfs(context.home).f_flag & os.ST_RDONLY:
+                remedy = "mount its file system writable"
+            self.report("FAIL", "%s is not writable" % context.home, remedy)
 
     def check_connection(self, server: Server) -> bool:
         """Name, address, TLS; returns whether the server can be called."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from cdxsync.wrapper.src.accounts import account_of, same_account
 from cdxsync.wrapper.src.document import LocalDocument, document_digest
 from cdxsync.wrapper.src.errors import SyncError
-from cdxsync.wrapper.src.files import locked, own_folder, remove, replace_file
+from cdxsync.wrapper.src.files import locked, remove, replace_file
 from cdxsync.wrapper.src.login_note import LoginNote
 from cdxsync.wrapper.src.messages import say
 from cdxsync.wrapper.src.sync import keep_before
@@ -30,10 +30,11 @@ class LoginHome:
 
     def __init__(self, home: str, content: bytes | None = None) -> None:
         self.home = home
-        parent = own_folder(home, FOLDER)
+        parent = os.path.join(home, ".cdx", FOLDER)
         self.path = os.path.join(parent, os.urandom(8).hex())
         self.auth_path = os.path.join(self.path, "auth.json")
         try:
+            os.makedirs(parent, mode=0o700, exist_ok=True)
             with locked(parent + ".lock"):
                 os.mkdir(self.path, 0o700)
                 # Codex inherits it: the folder is in use as long as one of the two lives.
@@ -46,7 +47,7 @@ class LoginHome:
             if content is not None:
                 replace_file(self.auth_path, content)
         except OSError as error:
-            raise SyncError("cannot prepare %s: %s" % (self.path, error.strerror)) from None
+            raise SyncError("cannot prepare %s: %s" % (parent, error.strerror)) from None
 
     def close(self, keep: bool = False) -> None:
         """Remove it; with `keep` not a login that is in it, which `recover_logins` takes up."""
@@ -105,10 +106,10 @@ def recover_logins(home: str) -> None:
 
 
 def unused(parent: str) -> Iterator[str]:
-    """The folders of logins that no process is in."""
+    """The folders of logins that no process is in, those of the last login last."""
     with contextlib.suppress(OSError):
-        for name in sorted(os.listdir(parent)):
-            path = os.path.join(parent, name)
+        paths = [os.path.join(parent, name) for name in os.listdir(parent)]
+        for path in sorted(paths, key=os.path.getmtime):
             with contextlib.suppress(OSError):
                 descriptor = os.open(path, os.O_RDONLY)
                 try:

@@ -22,6 +22,7 @@ from cdxsync.wrapper.src.errors import (
     Refused,
     Rejected,
     SyncError,
+    Unwritable,
 )
 from cdxsync.wrapper.src.files import file_identity, read_json, replace_file
 from cdxsync.wrapper.src.login_note import LoginNote, stored_account
@@ -219,7 +220,7 @@ class Sync:
         try:
             return replace_file(path, data, unless=lambda: file_identity(self.path) != local.identity)
         except OSError as error:
-            raise SyncError("cannot write %s: %s" % (path, error.strerror)) from None
+            raise Unwritable("cannot write %s: %s" % (path, error.strerror)) from None
 
     def _keep_aside(self, path: str, local: LocalDocument) -> None:
         if file_identity(self.path) == local.identity:
@@ -237,7 +238,7 @@ class Sync:
                 return None
             return keep_before(self.home, data)
         except OSError as error:
-            raise SyncError("cannot keep a copy of %s: %s" % (self.path, error.strerror)) from None
+            raise Unwritable("cannot keep a copy of %s: %s" % (self.path, error.strerror)) from None
 
     def current(self) -> str | None:
         """What identifies the file's content now, or None without a usable one."""
@@ -330,7 +331,7 @@ def auth_before(sync: Sync, fqdn: str) -> bool:
     except NotTaken as error:
         if sync.is_news():
             say("%s; this login stays on this host" % error)
-    except (Offline, Rejected) as error:
+    except (Offline, Rejected, Unwritable) as error:
         problem = sync.offline_problem()
         if problem:
             say("%s, and %s" % (error, problem))
