@@ -80,6 +80,48 @@ def test_three_hosts_whose_tokens_have_ended_start_at_once(
         assert tokens["refresh_token"].startswith("cdxr_")
 
 
+def test_a_refresh_within_a_long_run(codex: RealCodex, served: Fleet, provider: Provider, tmp_path: Path) -> None:
+    """The model has a command run, and does not take the access token any more when its output comes."""
+    served.upload(provider.login())
+    machine = codex_host(codex, served, tmp_path, provider)
+    command = {"cmd": f"echo ran > {tmp_path}/ran"}
+    call = {
+        "type": "function_call",
+        "id": "f",
+        "call_id": "c",
+        "name": "exec_command",
+        "arguments": json.dumps(command),
+    }
+    provider.script = [call]
+    done = machine.run_cdx(
+        "exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "run it, and say hi"
+    )
+    assert (done.returncode, done.stdout) == (0, "hi there\n"), done.stderr
+    assert (tmp_path / "ran").read_text() == "ran\n"
+    # Codex reads its file again before it asks for another token.
+    assert (provider.refreshes, provider.refused_requests) == (1, 2)
+    tokens = (served.canonical() or {})["tokens"]
+    assert machine.auth()["tokens"]["access_token"] == tokens["access_token"]
+    assert machine.auth()["tokens"]["refresh_token"].startswith("cdxr_")
+    assert provider.is_alive(tokens["refresh_token"])
+
+
+def test_all_requests_of_all_hosts_are_refused(
+    codex: RealCodex, served: Fleet, provider: Provider, tmp_path: Path
+) -> None:
+    """Each Codex asks for another token again and again; the provider sees one refresh."""
+    served.upload(provider.login())
+    machines = [codex_host(codex, served, tmp_path, provider) for _ in range(3)]
+    provider.refuse_requests = True
+    with ThreadPoolExecutor(3) as threads:
+        assert 0 not in [run.returncode for run in threads.map(say_hi, machines)]
+    assert (provider.refreshes, provider.calls) == (1, 1)
+    provider.refuse_requests = False
+    with ThreadPoolExecutor(3) as threads:
+        assert [run.stdout for run in threads.map(say_hi, machines)] == ["hi there\n"] * 3
+    assert (provider.refreshes, provider.calls) == (1, 1)
+
+
 @pytest.mark.parametrize("trusts", ["SSL_CERT_FILE", "CODEX_CA_CERTIFICATE"])
 def test_the_users_own_ca_keeps_its_meaning(
     codex: RealCodex, served: Fleet, provider: Provider, tmp_path: Path, trusts: str

@@ -92,6 +92,8 @@ class Provider:
         self.requests = 0
         self.refused_requests = 0
         self.refuse_requests = False
+        self.script: list[dict[str, Any]] = []
+        """What the model says next in place of its message; the access token that asked ends with it."""
         self.rotates = True
         self.delay = 0.0
         self.entered, self.released = threading.Event(), threading.Event()
@@ -236,6 +238,14 @@ class Provider:
             if token in self._logins and self.revoke_status == 200:
                 self._end(self._logins[token], "it was revoked")
 
+    def next_item(self, authorization: str) -> dict[str, Any]:
+        """What the model says to a request with this header."""
+        with self._lock:
+            if not self.script:
+                return _MESSAGE
+            self._access.pop(authorization.removeprefix("Bearer "))
+            return self.script.pop(0)
+
     def takes(self, authorization: str) -> bool:
         """Whether a request with this header is answered."""
         with self._lock:
@@ -305,12 +315,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._send(answer[0], json.dumps(answer[1]).encode())
 
     def _respond(self) -> None:
-        if not self.provider.takes(self.headers.get("Authorization", "")):
+        authorization = self.headers.get("Authorization", "")
+        if not self.provider.takes(authorization):
             self._send(401, b'{"error": {"message": "not taken", "code": "token_expired"}}')
             return
         events: list[dict[str, Any]] = [
             {"type": "response.created", "response": {"id": "r"}},
-            {"type": "response.output_item.done", "item": _MESSAGE},
+            {"type": "response.output_item.done", "item": self.provider.next_item(authorization)},
             {"type": "response.completed", "response": {"id": "r", "usage": _USAGE}},
         ]
         text = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events)
