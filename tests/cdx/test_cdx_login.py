@@ -253,7 +253,7 @@ def test_a_file_that_cannot_be_written_may_do_for_a_while(synced: Fleet, machine
     machine.put_auth(held)
     done = machine.shell(run)
     assert (done.returncode, done.stdout) == (1, "")
-    assert ": File too large, and the cached credentials are " in done.stderr
+    assert ": File too large, and the cached credentials have expired" in done.stderr
     held["tokens"]["access_token"] = jwt("held", expires=int(time.time()) + 7200)
     machine.put_auth(held)
     done = machine.shell(run)
