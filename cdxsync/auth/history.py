@@ -8,7 +8,7 @@ import msgspec
 from msgspec import structs
 from peewee import JOIN, fn
 
-from cdxsync.auth import canonical, documents, offers
+from cdxsync.auth import canonical, documents, login, offers
 from cdxsync.auth.documents import AuthDocument
 from cdxsync.auth.schemas import CanonicalShown, KeyChange, Payload, PayloadDiff, PayloadItem, PayloadPage, RolledBack
 from cdxsync.base import clock
@@ -43,6 +43,7 @@ def show(fleet: Fleet, *, include_body: bool, actor: str) -> CanonicalShown:
         source=canonical.source_of(row),
         stored_at=row.created_at,
         offers=offers.standing(),
+        ended=login.message_of(ended) if (ended := login.dead(document.content)) is not None else msgspec.UNSET,
         auth=msgspec.Raw(document.body) if include_body else msgspec.UNSET,
     )
 

@@ -108,6 +108,8 @@ class CanonicalShown(Secret, frozen=True, kw_only=True):
     stored_at: Moment
     offers: list[LoginOffered]
     """Logins of other accounts, which hosts have."""
+    ended: str | UnsetType = UNSET
+    """That the login has ended, how, and what to do, in words; absent for a good one."""
     auth: Document | UnsetType = UNSET
     """The document, where it was asked for."""
 

@@ -52,6 +52,8 @@ def show(
                 ("Source", data.source),
             ]
         )
+        if data.ended:
+            state.note(data.ended)
         for offer in data.offers:
             state.note(f"{offer.fqdn} has a login of another account: {offer.account} ({WORDS[offer.accepted]})")
 

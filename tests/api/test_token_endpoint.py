@@ -337,7 +337,7 @@ def test_a_login_that_the_provider_has_ended_is_dead_everywhere(served: Fleet, p
         assert row["code"] == code
         served.wait_for("login is dead")
         # At the command line, too, for a person and for Prometheus.
-        for command in (("overview",), ("doctor", "--skip", "public-url")):
+        for command in (("overview",), ("auth", "show"), ("doctor", "--skip", "public-url")):
             done = served.cli(*command, check=False)
             assert f"OpenAI has ended the fleet's login ({code})" in done.stdout + done.stderr
             assert done.returncode == (command[0] == "doctor")
