@@ -7,11 +7,15 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from cdxsync.wrapper.src.api import Api
+from cdxsync.wrapper.src.errors import SyncError
 from cdxsync.wrapper.src.login_command import command_index, login_command
+from cdxsync.wrapper.src.login_note import LoginNote
+from cdxsync.wrapper.src.sync import Sync
 from tests.support.calls import logs
 from tests.support.documents import ACCESS_TOKEN, API_KEY, jwt, make_auth, with_auths
 from tests.support.fleet import Fleet, free_port
@@ -260,6 +264,41 @@ def test_a_file_that_cannot_be_written_may_do_for_a_while(synced: Fleet, machine
     assert (done.returncode, done.stdout) == (0, "ran with: exec\n")
     assert ": File too large; using the cached credentials\n" in done.stderr
     assert machine.auth() == held
+
+
+@pytest.mark.parametrize("command", ["login", "logout"])
+def test_a_codex_that_cannot_be_started(machine: Machine, command: str) -> None:
+    held = machine.auth()
+    program = machine.bin / "codex"
+    program.write_text("#!/nowhere/sh\n")
+    done = machine.run_cdx(command)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"cdx: cannot start {program}: No such file or directory. Run: cdx --doctor\n"
+    assert machine.auth() == held
+    nothing_is_left(machine)
+
+
+def test_a_run_that_ends_in_step_does_not_undo_a_logout_beside_it(machine: Machine) -> None:
+    home = str(machine.home / ".codex")
+    note = LoginNote(home)
+    held = machine.auth()
+    assert machine.run_cdx("logout").returncode == 0
+    note.in_step(held)
+    assert LoginNote(home).logged_out
+    # Nor does it fetch the fleet's login for the file that it misses.
+    sync = Sync(cast(Api, None), home, "0.171.0")
+    with pytest.raises(SyncError, match="logged out meanwhile"):
+        sync.run()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+def test_root_in_a_users_home_leaves_the_file_to_the_user(synced: Fleet, machine: Machine) -> None:
+    os.chown(machine.auth_file, 65534, 65534)
+    synced.upload(make_auth(NEWEST, "newer"))
+    assert machine.run_cdx("exec").returncode == 0
+    assert machine.auth()["last_refresh"] == NEWEST
+    found = machine.auth_file.stat()
+    assert (found.st_uid, found.st_mode & 0o777) == (65534, 0o600)
 
 
 def test_a_login_that_cannot_be_written_is_not_lost(synced: Fleet, machine: Machine, tmp_path: Path) -> None:

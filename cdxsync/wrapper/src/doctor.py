@@ -124,7 +124,10 @@ class Doctor:
             self.report("FAIL", "the server refuses this host: %s" % error, remedy(error, own_fqdn()))
             return
         except SyncError as error:
-            self.report("FAIL", str(error), "check the server's log")
+            own = context.sync.path
+            unreadable = os.path.exists(own) and not os.access(own, os.R_OK)
+            chown = "chown %d %s" % (os.geteuid(), own)
+            self.report("FAIL", str(error), chown if unreadable else "check the server's log")
             return
         self.report("ok", "the server knows this host as %s" % own_fqdn())
         note = context.sync.note

@@ -85,6 +85,13 @@ def file_identity(path: str) -> Identity | None:
         return None
 
 
+def keep_owner(descriptor: int, path: str) -> None:
+    """Give a new file to the owner of the one that it replaces: root may work in a user's home, as by sudo."""
+    with contextlib.suppress(OSError):
+        owner = os.lstat(path)
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
+
 def replace_file(
     path: str, data: bytes, mode: int = 0o600, unless: Callable[[], bool] | None = None, durably: bool = True
 ) -> Identity | None:
@@ -98,6 +105,8 @@ def replace_file(
     descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
+            if os.geteuid() == 0:
+                keep_owner(file.fileno(), path)
             file.write(data)
             file.flush()
             if mode != 0o600:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cdxsync.wrapper.src.codex import Codex, leave
 from cdxsync.wrapper.src.codex_settings import credentials_store, other_logins
 from cdxsync.wrapper.src.context import Context, own_fqdn
+from cdxsync.wrapper.src.document import LocalDocument
 from cdxsync.wrapper.src.errors import NotTaken, Refused, SyncError
 from cdxsync.wrapper.src.files import child_environment, remove
 from cdxsync.wrapper.src.handover import FILE_STORE
@@ -59,7 +60,11 @@ def run_in(place: LoginHome, context: Context, arguments: list[str]) -> int:
         # Elsewhere it would be filed under the name of a folder that is soon gone.
         arguments = [*arguments[:index], *FILE_STORE, *arguments[index:]]
     environment = dict(child_environment(), CODEX_HOME=os.path.abspath(place.path))
-    return Codex(str(context.build.program), arguments, Taps([], arguments), environment).run(lambda _child: None)
+    program = str(context.build.program)
+    try:
+        return Codex(program, arguments, Taps([], arguments), environment).run(lambda _child: None)
+    except OSError as error:
+        raise SyncError("cannot start %s: %s. Run: cdx --doctor" % (program, error.strerror)) from None
 
 
 def log_in(context: Context, arguments: list[str]) -> NoReturn:
@@ -72,6 +77,8 @@ def log_in(context: Context, arguments: list[str]) -> NoReturn:
         made = adopt(context.home, place.auth_path)
         taken = True
     except SyncError as error:
+        if LocalDocument(place.auth_path).document is None:
+            raise
         raise SyncError("%s; the new login is kept, and the next run takes it up" % error) from None
     finally:
         place.close(keep=not taken)
@@ -99,6 +106,12 @@ def share(context: Context) -> str:
     return "this login is shared with the fleet"
 
 
+def note_logout(context: Context) -> None:
+    """Remember that this host is logged out."""
+    context.sync.note.load()
+    context.sync.note.change(logged_out=True, brought=None, own=None)
+
+
 def log_out(context: Context, arguments: list[str]) -> NoReturn:
     """`cdx logout`. Codex has an empty file to delete; when it has, the login that is here goes, and stays away."""
     recover_logins(context.home)
@@ -109,10 +122,11 @@ def log_out(context: Context, arguments: list[str]) -> NoReturn:
     finally:
         place.close()
     if done:
-        context.sync.note.load()
-        context.sync.note.change(logged_out=True, brought=None, own=None)
+        note_logout(context)
         # Where it is a link, what it leads to goes: the link alone would leave the login on the disk.
         problem = remove(os.path.realpath(context.sync.path))
+        # A run beside this one may have been in step until now.
+        note_logout(context)
         if problem:
             say("%s cannot be removed: %s" % (context.sync.path, problem))
         else:

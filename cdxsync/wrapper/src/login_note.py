@@ -120,7 +120,10 @@ class LoginNote:
         account = account_of(document)
         fleet = list(account) if account else None
         grant = True if holds_grant(document) else None
-        self.change(synced=True, fleet=fleet, grant=grant, own=None, brought=None, logged_out=None)
+        self.change(synced=True, fleet=fleet, grant=grant, own=None, brought=None)
+        # Not when it has gone meanwhile: then that is what a logout beside this run has done.
+        if os.path.exists(os.path.join(self.home, "auth.json")):
+            self.change(logged_out=None)
 
     def take_settings(self, login: dict[str, Any]) -> None:
         """What the server says that this host is to do with a login."""

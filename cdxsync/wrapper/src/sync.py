@@ -73,6 +73,8 @@ class Sync:
 
     def _step(self, local: LocalDocument) -> bool:
         """One comparison with the server; returns whether the two are in step, or else it is made once more."""
+        if local.document is None and self.note.logged_out:
+            raise SyncError("this host was logged out meanwhile")
         if self.note.brings(local.document):
             status = self._store(local, brought=True)
         else:
