@@ -161,13 +161,14 @@ def given_up_login(world: World, chance: random.Random) -> None:
     with world.free_host(chance, *WORKS) as host:
         if host is None or host.must_sync:
             return
+        had = host.auth() is not None
         kill = Kill.drawn(chance, 0.8) if chance.random() < 0.4 else None
         run = host.cdx("login", kill=kill, must_work=False, env={"STANDIN_GIVES_UP": "1", "STANDIN_PAUSE": "0.3"})
         world.note(run)
         world.count("logins given up")
         if run.status == 0:
             world.saw(f"a login that was given up ended with 0: {run}", host)
-        if not run.killed and host.auth() is None:
+        if had and not run.killed and host.auth() is None:
             world.saw(f"a login that was given up took the credentials: {run}", host)
         synced(host, [world.note(host.exec())])
         if host.state is State.OWN:
