@@ -41,6 +41,8 @@ MARGIN_SECONDS = 0.3
 """The stand-in refreshes a token that has less to go."""
 UNLIMITED = {"CDXSYNC_FAILURES_PER_MINUTE": "0", "CDXSYNC_CALLS_PER_MINUTE": "0"}
 SECRET = re.compile(r"cdxr_[0-9a-f]{16}|cdx_[0-9a-f]{16}|rt-\d+-\d+|eyJ[\w-]+\.eyJ[\w-]+")
+IMPATIENT_SECONDS = 120
+NO_ANSWER = ("does not answer in time", "cannot be reached")
 Event = Callable[["World", random.Random], None]
 
 
@@ -204,8 +206,15 @@ class World:
         return [run for run in self.runs if run.must_work and run.status != 0 and not self.excused(run)]
 
     def excused(self, run: Run) -> bool:
-        """Whether a run need not work."""
-        return run.killed or self.was_away(run)
+        """Whether a run need not work.
+
+        After an outage `cdx` is impatient for two minutes, and takes a busy server for one that is away. Elsewhere it
+        then goes on with what it has; here that has expired.
+        """
+        if run.killed or self.was_away(run):
+            return True
+        met = any(self.was_away(one) for one in self.runs if one.host == run.host and is_shortly_before(one, run))
+        return met and any(text in run.output for text in NO_ANSWER)
 
     def dead_runs(self) -> list[Run]:
         """Runs of `cdx` that met a dead login; not even a kill is a reason for that."""
@@ -259,6 +268,11 @@ class World:
         ]
         width = max(len(name) for name, _ in figures)
         return "\n".join(f"{name:{width}}  {value:>8}" for name, value in figures)
+
+
+def is_shortly_before(one: Run, other: Run) -> bool:
+    """Whether a run ended so shortly before another began that `cdx` remembers it."""
+    return 0 <= other.began - one.ended < IMPATIENT_SECONDS
 
 
 def _session(pid: int) -> int:

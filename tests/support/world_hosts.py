@@ -81,7 +81,8 @@ class Run:
 
     def __str__(self) -> str:
         killed = ", killed" if self.killed else ""
-        return f"{self.host}: {self.command} ended with {self.status}{killed}:\n{self.output}"
+        took = f"after {self.ended - self.began:.1f} s"
+        return f"{self.host}: {self.command} ended with {self.status}{killed} {took}:\n{self.output}"
 
 
 class Host:
