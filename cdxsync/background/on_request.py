@@ -35,14 +35,15 @@ def ask_servers(settings: Settings, name: str, *, actor: str) -> int:
 def run_here(fleet: Fleet, name: str, *, actor: str, wait: float, tell: Callable[[str], None]) -> bool:
     """Run a job in this process under its lease, or wait up to `wait` seconds for the end of a run elsewhere.
 
-    `tell` is told when it waits. Raises `NotFound`, `Unavailable`, or `Conflict` when a service has asked to wait.
+    `tell` is told when it waits. Raises `NotFound`, `Unavailable`, or `Conflict` while the job waits after a failure.
     """
     logging.getLogger("cdxsync.jobs").addHandler(logging.NullHandler())  # the caller prints what a server logs
     spec = schedule.runnable(definitions.specs(fleet.settings), name)
     row = lease.row_of(name)
     if schedule.is_ahead(row.not_before, clock.now()):
         raise Conflict(
-            f"The service asks not to be called before {row.not_before}: {row.last_error}", code="service_holds_off"
+            f"The job {name} failed, and waits until {row.not_before} before it tries again: {row.last_error}",
+            code="service_holds_off",
         )
     audit.note("admin.job.run", actor=actor, job=name)
     if scheduler.perform(fleet, spec, scheduler.new_owner(), by_admin=True) is not None:

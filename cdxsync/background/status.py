@@ -112,8 +112,21 @@ def warnings(fleet: Fleet, jobs: list[JobStatus]) -> list[Notice]:
     for job in jobs:
         if job.failures and job.state is not schedule.State.OFF:
             runs = "run" if job.failures == 1 else f"{job.failures} runs"
-            warn("job_failed", f"The job {job.name} failed at its last {runs}: {job.last_error}")
+            text = f"The job {job.name} failed at its last {runs}: {job.last_error}"
+            if job.name == rotation.JOB and found is not None:
+                text += _until_when(found[1])
+            warn("job_failed", text)
     return listed
+
+
+def _until_when(document: AuthDocument) -> str:
+    """What a refresh that fails means for hosts: until when their access token is good."""
+    ends = refresh.expires_at(document.content)
+    if ends is None:
+        return ""
+    if ends <= clock.now():
+        return f". Hosts cannot work: the access token expired at {clock.stamp(ends)}"
+    return f". Hosts can work until {clock.stamp(ends)}, when the access token expires"
 
 
 def _awaited(fleet: Fleet, document: AuthDocument) -> str | None:

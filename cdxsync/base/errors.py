@@ -298,7 +298,7 @@ KINDS: dict[type[CdxsyncError], Kind] = {
             "restore_incomplete": "A restore was cut off; run it again.",
             "restore_running": "The home is being restored from a backup.",
             "schema_outdated": "The database lacks migrations.",
-            "service_holds_off": "The service asked not to be called yet.",
+            "service_holds_off": "The job waits: it failed, or the service asked not to be called yet.",
         },
     ),
     TooLarge: Kind(413, 2, "body_too_large", {"body_too_large": "The body exceeds max_body_bytes."}),

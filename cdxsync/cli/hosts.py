@@ -293,7 +293,7 @@ def permit(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a host may store for the whole fleet, and keep; by default, all. It always receives both."""
+    """Say what a host may store for the whole fleet, and keep; by default, all. It receives all of it in any case."""
     from cdxsync.hosts import registry
     from cdxsync.hosts.schemas import PermitBody
 

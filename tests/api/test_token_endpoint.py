@@ -271,7 +271,8 @@ def test_a_provider_that_asks_to_wait_is_not_asked_before_that(served: Fleet, pr
             assert (answer.status_code, answer.json()["code"]) == (503, "refresh_pending")
             assert 60 < int(answer.headers["Retry-After"]) <= 120
         done = served.cli("jobs", "run", "refresh", check=False)
-        assert (done.returncode, "asks not to be called before" in done.stderr) == (4, True)
+        waits = f"The job refresh failed, and waits until {found['not_before']} before it tries again: "
+        assert (done.returncode, waits + found["last_error"] in done.stderr) == (4, True)
         assert provider.calls == 1
         # It is over: the next question is answered.
         provider._plans.clear()
@@ -297,6 +298,19 @@ def test_a_provider_that_fails_is_asked_less_and_less(served: Fleet, provider: P
     assert [round(wait / 5) for wait in waits][:3] == [1, 2, 4]
     assert all(290 < wait <= 300 for wait in waits[6:])
     assert provider.calls in (8, 9)
+
+
+def test_an_admin_reads_what_a_refresh_that_fails_means_for_hosts(served: Fleet, provider: Provider) -> None:
+    provider.plan(status=500, times=1000)
+    for life, means in ((3600, "Hosts can work until "), (-60, "Hosts cannot work: the access token expired at ")):
+        served.upload(provider.login(life=life))
+        settle(served)
+        served.execute("UPDATE jobs SET not_before = NULL, next_run = NULL WHERE name = 'refresh'")
+        served.cli("jobs", "run", "refresh", check=False)
+        assert f". {means}" in served.cli("overview").stdout
+    found = served.cli("doctor", check=False).stdout
+    assert "cdxsync jobs run refresh, which says why it fails" in found
+    assert "run cdx on a host, which refreshes it" not in found
 
 
 def test_a_forced_refresh_that_fails_is_not_repeated_within_a_minute(served: Fleet, provider: Provider) -> None:

@@ -223,6 +223,19 @@ def test_a_dead_login_is_said_once_before_a_run(served: Fleet, tmp_path: Path, s
     assert (done.returncode, done.stdout, done.stderr) == (0, "ran with: exec\n", "cdx: It has ended. Do something\n")
 
 
+def test_the_doctor_names_an_access_token_that_the_server_did_not_refresh(
+    served: Fleet, tmp_path: Path, stub: StubServer
+) -> None:
+    machine = host(served, tmp_path)
+    document = make_auth()
+    document["tokens"] |= {"refresh_token": GRANT, "access_token": jwt("own", expires=1_700_000_000)}
+    machine.put_auth(document)
+    stub.valid(login={"state": "ok", "refresh": "server"})
+    found = machine.run_cdx("--doctor", CODEX_SYNC_BASE_URL=stub.url).stdout
+    assert "warn  the access token expired at 2023-11-14 " in found
+    assert "cdxsync doctor" in found
+
+
 def test_a_grant_without_a_login_of_the_fleet_is_no_login_to_offer(
     served: Fleet, tmp_path: Path, stub: StubServer
 ) -> None:

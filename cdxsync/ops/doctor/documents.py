@@ -46,7 +46,7 @@ def canonical_document(subject: Subject) -> Iterator[Finding]:
 
 
 def access_token(subject: Subject) -> Iterator[Finding]:
-    """It has not expired, if it can; Codex on a host refreshes an expired one while its refresh token is good."""
+    """It has not expired, if it can; the server, or Codex on a host, refreshes it while its refresh token is good."""
     row = canonical.pointed_payload()
     if row is None:
         return
@@ -58,7 +58,10 @@ def access_token(subject: Subject) -> Iterator[Finding]:
     first = min(known)
     if first <= subject.at:
         yield warn(
-            f"it expired at {clock.stamp(first)}", "run cdx on a host, which refreshes it; if that fails: cdx login"
+            f"it expired at {clock.stamp(first)}",
+            "cdxsync jobs run refresh, which says why it fails"
+            if subject.settings.server_refreshes and refresh.has_refresh_token(document.content)
+            else "run cdx on a host, which refreshes it; if that fails: cdx login",
         )
     else:
         yield ok(f"it expires at {clock.stamp(first)}")

@@ -10,6 +10,7 @@ import stat
 import sys
 import time
 
+from cdxsync.wrapper.src.accounts import expiry_of, holds_grant
 from cdxsync.wrapper.src.baked import WRAPPER_VERSION
 from cdxsync.wrapper.src.codex_install import CodexPlace, wanted_codex
 from cdxsync.wrapper.src.codex_settings import other_logins
@@ -179,8 +180,11 @@ class Doctor:
             return
         if stat.S_IMODE(os.stat(path).st_mode) & 0o077:
             self.report("FAIL", "%s is readable by other users" % path, "chmod 600 %s" % path)
-        problem = context.sync.offline_problem()
-        if problem:
+        problem, ends = context.sync.offline_problem(), expiry_of(local.document)
+        if ends is not None and ends <= time.time() and holds_grant(local.document):
+            text = "the access token expired at %s, and the server has no newer one" % shown_time(ends)
+            self.report("warn", text, "an admin runs on the server: cdxsync doctor")
+        elif problem:
             self.report("ok", "without the server Codex would not start now: %s" % problem)
         else:
             left = span(context.sync.offline_seconds())
