@@ -118,11 +118,11 @@ def _settle(fleet: Fleet, call: Call, note: Note, outcome: IntentOutcome) -> Out
 
 
 def _close(note: Note, error: ServiceError) -> None:
-    """Close the intent of a call that brought nothing; its token may be spent when nothing was answered at all."""
+    """Close the intent of a call that brought nothing; its token may be spent unless the provider has refused."""
 
     def work() -> None:
         intent = refresh.find(note.intent)
-        if not error.sent or error.status is not None:
+        if not error.sent or (error.status is not None and error.status >= 300):
             refresh.close(note.intent, IntentOutcome.FAILED, error.message)
         elif intent is not None and intent.outcome is None:
             rotation.lose(intent.id, intent.digest, error.message)

@@ -78,7 +78,7 @@ def warnings(fleet: Fleet, jobs: list[JobStatus]) -> list[Notice]:
     if digest is not None and refresh.lost_for(digest) is not None:
         warn(
             "refresh_lost",
-            "A server was killed while the canonical login was refreshed, so its refresh token may be used up."
+            "A refresh of the canonical login was cut off, so its refresh token may be used up."
             " If the next refresh fails, log in again on one host: cdx login",
         )
     waited_for = _awaited(fleet, found[1]) if found is not None else None

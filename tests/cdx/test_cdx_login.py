@@ -326,6 +326,17 @@ def test_a_linked_file_goes_with_its_link(machine: Machine, command: str) -> Non
     assert not place.exists()
 
 
+@pytest.mark.parametrize("command", ["logout", "--uninstall"])
+def test_a_folder_that_a_link_leads_to_is_left_alone(machine: Machine, command: str) -> None:
+    place = machine.home / "elsewhere"
+    place.mkdir()
+    (place / "file").touch()
+    machine.auth_file.unlink()
+    machine.auth_file.symlink_to(place)
+    machine.run_cdx(command, *(["--yes"] if command == "--uninstall" else []))
+    assert (place / "file").exists()
+
+
 def test_a_login_that_may_not_be_shared_stays_here(synced: Fleet, machine: Machine, tmp_path: Path) -> None:
     synced.cli("hosts", "permit", machine.env["NAME"], "--store-auth", "off")
     login = make_auth(NEW, "new")

@@ -108,6 +108,13 @@ def test_tokens_that_are_over_when_they_come_are_not_asked_for_without_end(
     assert (outcomes(), left_in(opened)) == (["stored"], [])
 
 
+@pytest.mark.parametrize("body", [" " * (3 << 20), '{"access_token": "short"}'])
+def test_an_answer_that_cannot_be_taken_may_have_spent_the_token(opened: Fleet, provider: Provider, body: str) -> None:
+    provider.plan(status=200, body=body, taken=True)
+    assert refreshing.refresh_canonical(opened, "scheduled", OWNER).error is not None
+    assert outcomes() == ["lost"]
+
+
 def test_the_answer_of_a_login_that_was_replaced_is_dropped(
     opened: Fleet, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -124,7 +124,8 @@ def log_out(context: Context, arguments: list[str]) -> NoReturn:
     if done:
         note_logout(context)
         # Where it is a link, what it leads to goes: the link alone would leave the login on the disk.
-        problem = remove(os.path.realpath(context.sync.path))
+        target = os.path.realpath(context.sync.path)
+        problem = "it is a folder" if os.path.isdir(target) else remove(target)
         # A run beside this one may have been in step until now.
         note_logout(context)
         if problem:

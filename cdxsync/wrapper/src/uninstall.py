@@ -89,7 +89,7 @@ def leftovers(home: str, stays: str) -> list[str]:
     if prefix == "/usr/local":
         paths += [version_folders(user)[1], "/opt/codex", "/usr/local/etc/codex-sync.env", "/etc/codex-sync.env"]
     login = os.path.join(home, "auth.json")
-    if os.path.islink(login) and not stays:
+    if os.path.islink(login) and os.path.isfile(login) and not stays:
         # What it leads to would be left on the disk.
         paths.append(os.path.realpath(login))
     found = [path for path in [*paths, own] if os.path.lexists(path) and os.access(os.path.dirname(path), os.W_OK)]
