@@ -118,6 +118,11 @@ def serve(
             settings = made.settings
             state.note(_describe(made))
             state.note("Next, in another shell: cdxsync hosts register NAME   (NAME: a host's name, web1.example.net)")
+        elif (known := state.settings().public_url) and known != settings.public_url:
+            state.note(
+                f"Note: other commands print installers for {known}, not {settings.public_url}."
+                " Set public_url in config.toml instead of --public-url"
+            )
         return homes.open_fleet(settings, check_keys=True)
 
     def told(url: str, settings: "Settings") -> None:
