@@ -221,9 +221,13 @@ class World:
         return [run for run in self.runs if run.is_cdx and run.saw_dead_login]
 
     def leaks(self) -> list[str]:
-        """Secrets in what servers, commands and audit rows say."""
+        """Secrets in what servers and commands say, in rows that admins see, and in the notes of `cdx`."""
         said = [("a server's log", self.site.log()), *((str(run.command), run.output) for run in self.runs)]
-        said += [("the audit log", str(row)) for row in self.fleet.rows("SELECT * FROM logs")]
+        for table in ("logs", "jobs", "refresh_intents"):
+            said += [(table, str(row)) for row in self.fleet.rows(f"SELECT * FROM {table}")]
+        for host in self.hosts:
+            notes = [path for path in host.machine.auth_file.parent.glob(".cdx/**/*") if path.is_file()]
+            said += [(f"{host.name}: {path.name}", path.read_text(errors="replace")) for path in notes]
         found = [(where, SECRET.search(text)) for where, text in said]
         return [f"{where}: {match.group()[:12]}…" for where, match in found if match]
 
