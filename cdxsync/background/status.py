@@ -108,7 +108,7 @@ def warnings(fleet: Fleet, jobs: list[JobStatus]) -> list[Notice]:
             " To take one: cdxsync auth accept HOST; to hear no more of it: --never",
         )
     if fleet.settings.refresh == "server" and not fleet.settings.token_url:
-        warn("refresh_off", "refresh is server, but token_url is empty: hosts refresh, and can lose the login")
+        warn("refresh_off", "token_url is empty, so hosts refresh, and can lose the login")
     for job in jobs:
         if job.failures and job.state is not schedule.State.OFF:
             runs = "run" if job.failures == 1 else f"{job.failures} runs"

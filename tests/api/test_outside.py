@@ -135,7 +135,7 @@ def test_github_is_left_alone_until_its_limit_is_over(connected: Fleet, well: Up
     assert (data["pending"], data["available_client"]["version"]) == (True, "0.169.0")
     done = connected.cli("versions", "check", check=False)
     assert done.returncode == 4
-    assert f"not to be called before {held['not_before']}" in done.stderr
+    assert f"waits until {held['not_before']} before it tries again" in done.stderr
     assert well.count(RELEASES) == calls
     connected.execute("UPDATE jobs SET wanted = NULL, not_before = NULL WHERE name = 'versions'")
 
