@@ -36,7 +36,8 @@ class RefreshWaits:
 
         def ask() -> int:
             row = lease.row_of(rotation.JOB)
-            if row.wanted is None:
+            # A run for another cause, as for a new document, would leave a refused token as it is.
+            if row.wanted is None or (cause == rotation.REFUSED and row.wanted != schedule.MANUAL):
                 lease.mark(rotation.JOB, cause)
             return row.runs
 

@@ -62,6 +62,20 @@ def access(document: dict[str, Any]) -> str:
 
 
 @pytest.mark.every_engine
+def test_a_refused_token_is_replaced_though_the_job_is_wanted_for_another_cause(
+    served: Fleet, provider: Provider
+) -> None:
+    served.upload(login := provider.login())
+    settle(served)
+    with served.client(served.key("a.example.net")) as client:
+        grant = grant_of(fetch(client))
+        served.execute("UPDATE jobs SET wanted = 'new_document' WHERE name = 'refresh'")
+        answer = ask(client, grant, REFUSED)
+    assert answer.status_code == 200, answer.text
+    assert provider.refreshes == 1
+    assert answer.json()["access_token"] != access(login)
+
+
 def test_a_host_that_accepts_a_grant_gets_one_in_place_of_the_login(served: Fleet, provider: Provider) -> None:
     login = provider.login()
     served.upload(login)
