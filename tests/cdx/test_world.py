@@ -7,7 +7,7 @@
 import os
 from pathlib import Path
 
-from tests.support import engines, world_events
+from tests.support import engines, world_events, world_frame
 from tests.support.world import World, together, world
 
 LIVES = int(os.environ.get("WORLD_LIVES", "0"))
@@ -31,14 +31,14 @@ def test_where_hosts_refresh_the_login_is_lost(tmp_path: Path) -> None:
 def goes_through(one: World, lives: int) -> None:
     """Hosts of all kinds, and all that may happen."""
     print(f"\nseed {one.seed}", flush=True)
-    private = world_events.lay_private_login(one, one.hosts[0])
+    private = world_frame.lay_private_login(one, one.hosts[0])
     for host, ahead in zip(one.hosts[1:], (TOLERATED, TOO_MUCH, -3600), strict=False):
         host.set_clock(ahead)
-    world_events.keep_nothing(one, one.hosts[-1])
+    world_frame.keep_nothing(one, one.hosts[-1])
     one.log_in()
     one.note(one.hosts[0].exec())
     one.live(lives, world_events.ALL)
-    world_events.settle(one)
+    world_frame.settle(one)
     private()
     print(one.table())
     assert one.wrong() == []

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -123,6 +124,31 @@ def test_an_older_local_document_is_replaced(synced: Fleet, tmp_path: Path) -> N
     assert machine.auth() == with_auths(make_auth(OLD))
     shown = synced.host(machine.env["NAME"])
     assert shown["last_refresh"] == OLD
+
+
+def test_a_file_that_others_are_writing_is_looked_at_again(synced: Fleet, tmp_path: Path, stub: StubServer) -> None:
+    """Runs beside this one in the same home, and their Codex, write it, too."""
+    machine = host(synced, tmp_path)
+    assert machine.run_cdx("--wrapper-sync").returncode == 0
+    newest = with_auths(make_auth(NEW, "new"))
+    asked: list[str] = []
+
+    def answer(body: bytes) -> tuple[int, bytes]:
+        asked.append(json.loads(body)["last_refresh"])
+        if asked[-1] == NEW:
+            data: dict[str, Any] = {"status": "valid"}
+        else:
+            data = {"status": "outdated", "auth": newest}
+            if len(asked) <= 5:
+                machine.put_auth(make_auth(f"2025-06-01T00:00:0{len(asked)}Z", "another run's"))
+        return 200, json.dumps({"status": "ok", "data": {**data, "api_calls": 1}}).encode()
+
+    stub.valid()
+    stub.answers["POST", "/auth"] = answer
+    done = machine.run_cdx("exec", CODEX_SYNC_BASE_URL=stub.url)
+    assert (done.returncode, done.stdout) == (0, "ran with: exec\n"), done.stderr
+    assert machine.auth() == newest
+    assert asked[:7] == [OLD, *(f"2025-06-01T00:00:0{turn}Z" for turn in range(1, 6)), NEW]
 
 
 @pytest.mark.parametrize("content", ["{torn", "[]", "null"])

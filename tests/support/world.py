@@ -3,7 +3,7 @@
     with world(folder, env, seed=1, hosts=5) as one:
         one.log_in()
         one.live(10, ALL)               # events drawn from the seed, until so many access tokens were refreshed
-        settle(one)                     # every host comes back (`world_events`)
+        settle(one)                     # every host comes back (`world_frame`)
         assert one.wrong() == []
         print(one.table())
 

@@ -2,17 +2,16 @@
 
 import contextlib
 import functools
-import json
 import os
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from tests.support.fleet import Fleet, children
-from tests.support.together import at_once, until
+from tests.support.together import at_once
 from tests.support.world import Event, World
-from tests.support.world_hosts import GRANT, OTHER_ACCOUNT, OTHER_LIFE, WORKS, Host, Kill, Run, State
+from tests.support.world_hosts import OTHER_ACCOUNT, OTHER_LIFE, WORKS, Host, Kill, Run, State
 
 OTHER_LOGIN = {"STANDIN_ACCOUNT": OTHER_ACCOUNT, "STANDIN_LIFE": str(OTHER_LIFE)}
 
@@ -25,9 +24,10 @@ def one_run(world: World, chance: random.Random) -> None:
 
 
 def cron(world: World, chance: random.Random) -> None:
-    """All hosts that are free start at the same moment."""
+    """All hosts that are free start at the same moment; few of those that have logged out."""
     with contextlib.ExitStack() as stack:
-        hosts = [host for host in world.hosts if host.busy.acquire(blocking=False)]
+        hosts = [host for host in world.hosts if host.state in WORKS or chance.random() < 0.1]
+        hosts = [host for host in hosts if host.busy.acquire(blocking=False)]
         for host in hosts:
             stack.callback(host.busy.release)
         runs = at_the_same_moment(world, hosts, chance)
@@ -194,6 +194,13 @@ def log_out(world: World, chance: random.Random) -> None:
             comes_back(world, host)
 
 
+def back(world: World, chance: random.Random) -> None:
+    """A host that has logged out takes the fleet's login again."""
+    with world.free_host(chance, State.LOGGED_OUT) as host:
+        if host is not None:
+            comes_back(world, host)
+
+
 def comes_back(world: World, host: Host) -> None:
     """From logged out, by `cdx --wrapper-sync`."""
     run = world.note(host.cdx("--wrapper-sync"))
@@ -234,7 +241,7 @@ def plain_log_in(world: World, chance: random.Random) -> None:
 def private_log_in(world: World, chance: random.Random) -> None:
     """A login of another account: under `cdx` or without, it stays on its host, and works there."""
     with world.free_host(chance, State.SHARED) as host:
-        if host is None or host.must_sync:
+        if host is None or host.must_sync or not host.holds_grant():
             return
         if chance.random() < 0.5:
             run = world.note(host.cdx("login", env=OTHER_LOGIN))
@@ -315,7 +322,7 @@ def synced(host: Host, runs: list[Run]) -> None:
         host.must_sync = False
 
 
-RUNS: list[tuple[Event, float]] = [(one_run, 8), (cron, 3), (two_in_one_home, 2)]
+RUNS: list[tuple[Event, float]] = [(one_run, 8), (cron, 1.5), (two_in_one_home, 2)]
 """Only runs, on which nothing befalls."""
 HARMLESS: list[tuple[Event, float]] = [
     *RUNS,
@@ -324,6 +331,7 @@ HARMLESS: list[tuple[Event, float]] = [
     (logins_at_once, 0.5),
     (given_up_login, 1),
     (log_out, 1),
+    (back, 0.7),
     (plain_run, 1),
     (plain_log_out, 0.5),
     (plain_log_in, 0.5),
@@ -340,58 +348,3 @@ ALL: list[tuple[Event, float]] = [
     (killed_in_a_refresh, 0.2),
     (provider_away, 0.3),
 ]
-
-
-def settle(world: World) -> None:
-    """Bring every host back, and look at what it then has: the canonical access token, and a grant of its own."""
-    world.provider.life = 3600
-    until(lambda: _is_long(world))
-    for host in world.hosts:
-        if host.state is State.OWN:
-            gives_private_up(world, host)
-        elif host.state is State.LOGGED_OUT:
-            comes_back(world, host)
-    at_once([functools.partial(_last_run, world, host) for host in world.hosts])
-    canonical = world.canonical_tokens()
-    if not world.provider.is_alive(str(canonical["refresh_token"])):
-        world.saw("the canonical refresh token is not good")
-    keeping = [host for host in world.hosts if host.keeps]
-    for host in keeping:
-        if host.tokens().get("access_token") != canonical["access_token"]:
-            world.saw(f"{host.name} is not in sync", host)
-    grants = {str(host.tokens().get("refresh_token")) for host in keeping}
-    if len(grants) != len(keeping) or not all(grant.startswith(GRANT) for grant in grants):
-        world.saw("not every host has a grant of its own")
-
-
-def _is_long(world: World) -> bool:
-    return bool(world.lost) or world.provider.left(str(world.canonical_tokens()["access_token"])) > 600
-
-
-def _last_run(world: World, host: Host) -> None:
-    world.note(host.exec())
-    if host.keeps:
-        tries = (world.note(host.cdx("--wrapper-sync")) for _ in range(3))
-        any(run.status == 0 for run in tries)
-    elif host.auth() is not None:
-        world.saw(f"{host.name} is to keep no credentials, and does", host)
-
-
-def keep_nothing(world: World, host: Host) -> None:
-    """Let an admin say that a host keeps no credentials after a run."""
-    world.admin("POST", f"/admin/hosts/{host.id}/permit", json={"keep_auth": False})
-    host.keeps = False
-
-
-def lay_private_login(world: World, host: Host) -> Callable[[], None]:
-    """Before its first sync: a login of another account, fresher than the fleet's. Returns what looks for it later."""
-    document = world.provider.login(account=OTHER_ACCOUNT, life=OTHER_LIFE)
-    host.machine.put_auth(document)
-    kept = host.machine.auth_file.with_name("auth.json.before-cdx")
-
-    def look() -> None:
-        found = json.loads(kept.read_text()) if kept.exists() else None
-        if found != document or kept.stat().st_mode & 0o77:
-            world.saw(f"what {host.name} had before its first sync is not kept beside its file", host)
-
-    return look

@@ -37,6 +37,9 @@ OFFLINE_LIMIT_SECONDS = 24 * 3600
 # Codex asks for another access token when this one has less than 5 minutes to go.
 EXPIRY_MARGIN_SECONDS = 600
 FUTURE_TOLERANCE_SECONDS = 300
+# A file that changes meanwhile is looked at again so often, soon at first.
+TRIES = 8
+PAUSE_SECONDS = 0.05
 # What stood here before the fleet's login came.
 BEFORE_NAME = "auth.json.before-cdx"
 
@@ -64,7 +67,9 @@ class Sync:
     def run(self) -> None:
         """Pull or push, whichever is newer. Raises SyncError; the local file is never lost."""
         self.settled = None
-        for _ in range(3):
+        for turn in range(TRIES):
+            # Other runs and their Codex may be writing it, too.
+            time.sleep(PAUSE_SECONDS * max(0, turn - 2))
             local = LocalDocument(self.path)
             self.note.load()
             if self._step(local):
