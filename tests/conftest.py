@@ -159,7 +159,7 @@ def plain_server() -> Iterator[Running]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what is marked `every_engine` and uses a database on each, but for what is marked `sqlite_only` in it.
+    """Run what is marked `every_engine` and uses a database on each, or on those that a mark names.
 
     Likewise what is marked `every_codex` with each Codex.
     """
@@ -167,7 +167,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("codex", real_codex.NAMES, indirect=True)
     if "engine" not in metafunc.fixturenames or metafunc.definition.get_closest_marker("every_engine") is None:
         return
-    names = ("sqlite",) if metafunc.definition.get_closest_marker("sqlite_only") else engines.NAMES
+    names: tuple[str, ...] = engines.NAMES
+    if metafunc.definition.get_closest_marker("sqlite_only"):
+        names = ("sqlite",)
+    elif metafunc.definition.get_closest_marker("servers_only"):
+        names = tuple(name for name in names if name != "sqlite")
     metafunc.parametrize("engine", names, indirect=True, scope="module")
 
 

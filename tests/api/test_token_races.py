@@ -234,12 +234,9 @@ def test_an_answer_that_never_came_is_told_to_all(served: Fleet, provider: Provi
     assert len(provider.asked) == asked
 
 
-def test_another_machine_waits_for_the_answer_of_the_first(
-    served: Fleet, provider: Provider, engine: Engine, tmp_path: Path
-) -> None:
+@pytest.mark.servers_only
+def test_another_machine_waits_for_the_answer_of_the_first(served: Fleet, provider: Provider, tmp_path: Path) -> None:
     """Two homes with one database and one keyring: the second knows of the call, and has nothing of its answer."""
-    if not engine.environment():
-        pytest.skip("SQLite is one machine's")
     served.stop()
     shutil.copytree(served.home, tmp_path / "second")
     served.start()

@@ -25,9 +25,10 @@ def quota_lines(usage: object, now: float, colour: bool) -> list[str]:
         if not isinstance(usage, dict) or not isinstance(window, dict):
             continue
         percent = window.get("used_percent")
-        if isinstance(percent, bool) or not isinstance(percent, (int, float)):
+        if isinstance(percent, bool) or not isinstance(percent, (int, float)) or percent != percent:
             continue
-        cells = max(0, min(24, int(percent * 24 / 100.0 + 0.5)))
+        percent = max(0, min(999, percent))
+        cells = min(24, int(percent * 24 / 100.0 + 0.5))
         bar = "#" * cells + "." * (24 - cells)
         if colour:
             bar = "\x1b[%dm%s\x1b[0m" % (31 if percent >= 95 else 33 if percent >= 80 else 32, bar)
