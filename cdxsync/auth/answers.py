@@ -7,7 +7,6 @@ then. Whoever stores the answer deletes the folder; so what lies there without a
 
 import base64
 import contextlib
-import fcntl
 import hashlib
 import os
 import secrets
@@ -21,7 +20,7 @@ import msgspec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from cdxsync.base.errors import CdxsyncError, Failed
-from cdxsync.base.files import write_private
+from cdxsync.base.files import lock_folder, write_private
 from cdxsync.store.sealing import Keyring, key_id_of
 
 if TYPE_CHECKING:  # the process of a call starts faster without a database
@@ -142,7 +141,7 @@ def folder_for(home: Path, owner: str) -> Iterator[Call]:
     folder.mkdir(mode=0o700, exist_ok=True)
     unborn = folder / f"{_UNBORN}{secrets.token_hex(16)}"
     unborn.mkdir(mode=0o700)
-    lock = _locked(unborn)
+    lock = lock_folder(unborn)
     if lock is None:
         raise Failed(f"{unborn}: another process has locked it; end that process first")
     try:
@@ -155,7 +154,7 @@ def leftovers(home: Path) -> Iterator[Call | None]:
     """The folders of this home, each locked meanwhile; None for one whose call is still under way, or being stored."""
     folder = home / FOLDER
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        lock = _locked(path)
+        lock = lock_folder(path)
         if lock is None:
             if path.is_dir() and not path.name.startswith(_UNBORN):
                 yield None
@@ -175,19 +174,3 @@ def keys_in_use(home: Path) -> set[str]:
     folder = home / FOLDER
     notes = [Call(path, -1).note() for path in (folder.iterdir() if folder.is_dir() else [])]
     return {key_id_of(note.key) for note in notes if note is not None}
-
-
-def _locked(path: Path) -> int | None:
-    """Lock a folder; None if another process has locked it, or it is gone."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(descriptor).st_nlink and path.stat().st_ino == os.fstat(descriptor).st_ino:
-            return descriptor
-    except OSError:
-        pass
-    os.close(descriptor)
-    return None

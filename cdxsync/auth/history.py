@@ -166,8 +166,8 @@ def rollback(fleet: Fleet, payload_id: int | None, *, actor: str) -> RolledBack:
 def redated(fleet: Fleet, document: AuthDocument) -> AuthDocument:
     """A copy of `document` that is newer than every other one; within a write transaction. Raises `Conflict`."""
     at = clock.now()
-    latest = max(Instant.of(at), Instant(latest_known().microseconds + 1))
-    last_refresh = clock.rfc3339(latest)
+    newest = _newest(at)
+    last_refresh = clock.rfc3339(newest)
     try:
         clock.check_document_date(last_refresh, at)
     except ValueError:
@@ -176,20 +176,26 @@ def redated(fleet: Fleet, document: AuthDocument) -> AuthDocument:
             " Nothing was changed. Set the clock first",
             code="clock_behind",
         ) from None
-    content = {**document.content, "last_refresh": last_refresh}
+    content = documents.dated(document.content, newest)
     return documents.canonicalise(content, at=at, token_min_length=fleet.settings.token_min_length)
 
 
-def as_newest(fleet: Fleet, document: AuthDocument, at: datetime) -> tuple[AuthDocument, datetime]:
-    """A copy of `document` that is newer than every other one, and when it counts as stored: not before its date.
+def as_newest(fleet: Fleet, content: Mapping[str, Any], at: datetime) -> tuple[AuthDocument, datetime]:
+    """`content` as a document that is newer than every other one, and when it counts as stored: not before its date.
 
-    Within a write transaction. A clock that has been set back must not lose a login.
+    Within a write transaction. A clock that has been set back must not lose a login, nor the tokens of a refresh.
+    Raises `Invalid`.
     """
-    instant = max(Instant.of(at), Instant(latest_known().microseconds + 1))
+    instant = _newest(at)
     stored_at = max(at, datetime.fromtimestamp(instant.microseconds / 1_000_000, UTC))
-    content = documents.dated(document.content, instant)
-    made = documents.canonicalise(content, at=stored_at, token_min_length=fleet.settings.token_min_length)
+    dated = documents.dated(content, instant)
+    made = documents.canonicalise(dated, at=stored_at, token_min_length=fleet.settings.token_min_length)
     return made, stored_at
+
+
+def _newest(at: datetime) -> Instant:
+    """A date later than all that are known, and not before the time `at`."""
+    return max(Instant.of(at), Instant(latest_known().microseconds + 1))
 
 
 def latest_known() -> Instant:

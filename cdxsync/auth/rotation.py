@@ -1,9 +1,9 @@
 """What a refresh by the server brings: the next canonical document, stored before anybody sees it."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 
-from cdxsync.auth import answers, canonical, documents, history, login, refresh
+from cdxsync.auth import answers, canonical, history, login, refresh
 from cdxsync.auth.answers import Note
 from cdxsync.auth.documents import AuthDocument
 from cdxsync.auth.refresh import IntentOutcome
@@ -11,6 +11,7 @@ from cdxsync.base import clock
 from cdxsync.store import audit
 from cdxsync.store.database import write
 from cdxsync.store.fleet import Fleet
+from cdxsync.store.tables import RefreshIntent
 
 JOB = canonical.REFRESH_JOB
 LOOK_SECONDS = 3600
@@ -60,29 +61,30 @@ def end(fleet: Fleet, note: Note, code: str, message: str) -> bool:
     return write(work)
 
 
+def awaited(document: AuthDocument, at: datetime) -> tuple[RefreshIntent, datetime] | None:
+    """The open intent whose answer a server of another machine may still bring, and until when that is waited for."""
+    intents, life = refresh.open_intents(), login.life_of(document)
+    if not intents or life is None:
+        return None
+    until = login.spend_again_at(life)
+    return None if until <= at else (intents[-1], until)
+
+
 def refreshed(
     fleet: Fleet, document: AuthDocument, tokens: Mapping[str, str], at: datetime
 ) -> tuple[AuthDocument, datetime]:
-    """`document` with the `tokens` of a refresh, and when it counts as stored; within a write transaction.
+    """`document` with the `tokens` of a refresh as the newest (`history.as_newest`), and when it counts as stored.
 
-    It is dated later than all that is known, so that it wins; a clock that runs behind must not lose tokens.
+    Within a write transaction. Raises `Invalid`.
     """
     before = refresh.tokens_of(document.content)
     old, new = before.get("access_token"), tokens.get("access_token")
-    instant = max(clock.Instant.of(at), clock.Instant(history.latest_known().microseconds + 1))
     entries = {
         target: {**entry, "token": new} if new and entry["token"] == old else entry
         for target, entry in document.entries.items()
     }
-    content = {
-        **document.content,
-        "tokens": {**before, **tokens},
-        "last_refresh": clock.rfc3339(instant),
-        "auths": entries,
-    }
-    stored_at = max(at, datetime.fromtimestamp(instant.microseconds / 1_000_000, UTC))
-    made = documents.canonicalise(content, at=stored_at, token_min_length=fleet.settings.token_min_length)
-    return made, stored_at
+    content = {**document.content, "tokens": {**before, **tokens}, "auths": entries}
+    return history.as_newest(fleet, content, at)
 
 
 def keep(fleet: Fleet, note: Note, tokens: Mapping[str, str], outcome: IntentOutcome) -> bool:

@@ -168,7 +168,7 @@ def _as_newest(fleet: Fleet, given: Given) -> tuple[AuthDocument, datetime]:
     at = clock.now()
     if given.problem is None and given.document.instant > history.latest_known():
         return replace(given.document, rank=Instant.of(at)), at
-    return history.as_newest(fleet, given.document, at)
+    return history.as_newest(fleet, given.document.content, at)
 
 
 def by_admin(

@@ -67,14 +67,12 @@ def _is_wanted(document: AuthDocument, cause: str, due: datetime, at: datetime) 
 
 def _elsewhere(document: AuthDocument, at: datetime) -> Outcome | None:
     """What to say while an open intent is waited for: `take_up` has closed those of this machine."""
-    intents, life = refresh.open_intents(), login.life_of(document)
-    if not intents or life is None:
+    awaited = rotation.awaited(document, at)
+    if awaited is None:
         return None
-    until = login.spend_again_at(life)
-    if until <= at:
-        return None
+    intent, until = awaited
     return Outcome(
-        f"{intents[-1].owner} began a refresh and may still bring its answer; the token is spent again at"
+        f"{intent.owner} began a refresh and may still bring its answer; the token is spent again at"
         f" {clock.stamp(until)}",
         next_in=min((until - at).total_seconds(), rotation.LOOK_SECONDS),
     )

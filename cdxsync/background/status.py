@@ -90,21 +90,19 @@ def warnings(fleet: Fleet, jobs: list[JobStatus]) -> list[Notice]:
     if found is not None and fleet.settings.server_refreshes and grants.applies_to(found[1]):
         holding = grants.counts()["login"]
         if holding:
-            named = ", ".join(grants.holders_of_login(_NAMED))
-            more = f" and {holding - _NAMED} more" if holding > _NAMED else ""
+            named = _some(grants.holders_of_login(_NAMED), holding)
             hosts = "1 host holds" if holding == 1 else f"{holding} hosts hold"
             warn(
                 "login_held",
-                f"{hosts} the real refresh token, and can end the fleet's login: {named}{more}. Update cdx on them:"
+                f"{hosts} the real refresh token, and can end the fleet's login: {named}. Update cdx on them:"
                 " they do at their next run",
             )
     waiting = [offer for offer in offers.standing() if offer.accepted == offers.ASK]
     if waiting:
-        named = ", ".join(f"{offer.fqdn} ({offer.account})" for offer in waiting[:3])
-        more = f" and {len(waiting) - 3} more" if len(waiting) > 3 else ""
+        named = _some([f"{offer.fqdn} ({offer.account})" for offer in waiting[:3]], len(waiting))
         warn(
             "other_account",
-            f"Logins of another account than the fleet's stay on their hosts: {named}{more}."
+            f"Logins of another account than the fleet's stay on their hosts: {named}."
             " To take one: cdxsync auth accept HOST; to hear no more of it: --never",
         )
     if fleet.settings.refresh == "server" and not fleet.settings.token_url:
@@ -119,6 +117,11 @@ def warnings(fleet: Fleet, jobs: list[JobStatus]) -> list[Notice]:
     return listed
 
 
+def _some(shown: list[str], total: int) -> str:
+    """Names that are shown, and how many more there are."""
+    return ", ".join(shown) + (f" and {total - len(shown)} more" if total > len(shown) else "")
+
+
 def _until_when(document: AuthDocument) -> str:
     """What a refresh that fails means for hosts: until when their access token is good."""
     ends = refresh.expires_at(document.content)
@@ -131,14 +134,14 @@ def _until_when(document: AuthDocument) -> str:
 
 def _awaited(fleet: Fleet, document: AuthDocument) -> str | None:
     """What to do about a refresh that a server of another machine has begun, and that was cut off there."""
-    life, at = login.life_of(document), clock.now()
-    if not fleet.settings.server_refreshes or life is None or _is_running(fleet, rotation.JOB):
+    if not fleet.settings.server_refreshes or _is_running(fleet, rotation.JOB):
         return None
-    intents, until = refresh.open_intents(), login.spend_again_at(life)
-    if not intents or until <= at:
+    awaited = rotation.awaited(document, clock.now())
+    if awaited is None:
         return None
+    intent, until = awaited
     return (
-        f"A refresh begun at {intents[-1].started_at} by {intents[-1].owner} was cut off. Start cdxsync there, which"
+        f"A refresh begun at {intent.started_at} by {intent.owner} was cut off. Start cdxsync there, which"
         f" finds its answer; without that the refresh token is spent again at {clock.stamp(until)}, which ends the"
         " login if it is spent already"
     )

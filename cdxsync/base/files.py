@@ -1,6 +1,7 @@
-"""Writing files atomically, secret ones which from the first byte only their owner can read."""
+"""Files and folders: written atomically, secret ones private from the first byte; folders locked by who uses them."""
 
 import contextlib
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
@@ -47,3 +48,23 @@ def write_atomically(path: Path, content: bytes, mode: int) -> None:
 def write_private(path: Path, content: bytes) -> None:
     """Replace `path` atomically by a file of mode 0600."""
     write_atomically(path, content, 0o600)
+
+
+def lock_folder(path: Path) -> int | None:
+    """Lock a folder, for as long as the descriptor that this returns is open here or in a process that inherits it.
+
+    None if another process has locked it, or it is gone.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # It may have been renamed or deleted before it was locked.
+        if os.fstat(descriptor).st_nlink and path.stat().st_ino == os.fstat(descriptor).st_ino:
+            return descriptor
+    except OSError:
+        pass
+    os.close(descriptor)
+    return None

@@ -6,7 +6,6 @@ while Codex still writes there.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -23,7 +22,7 @@ from cdxsync.auth.refresh import tokens_of
 from cdxsync.auth.runner import Verdict
 from cdxsync.base import jsontext, texts
 from cdxsync.base.errors import Failed, Malformed
-from cdxsync.base.files import write_private
+from cdxsync.base.files import lock_folder, write_private
 from cdxsync.base.settings import Settings
 from cdxsync.services.secrecy import redact
 from cdxsync.store.fleet import Fleet
@@ -80,7 +79,7 @@ def home_for(fleet: Fleet, laid: dict[str, Any], intent_id: int | None) -> Itera
     folder.mkdir(mode=0o700, exist_ok=True)
     prefix = f"{_INTENT_PREFIX}{intent_id}-" if intent_id is not None else "check-"
     path = Path(tempfile.mkdtemp(prefix=prefix, dir=folder))
-    lock = _locked(path)
+    lock = lock_folder(path)
     if lock is None:
         raise CodexFailed(f"{path}: another process has locked it; end that process first")
     home = Home(path, lock, precious=intent_id is not None)
@@ -226,7 +225,7 @@ def leftovers(fleet: Fleet) -> Iterator[tuple[Path, int | None]]:
     """The homes that no process uses, each with its intent's id, if it was for a refresh. Locked meanwhile."""
     folder = fleet.settings.home / FOLDER
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        lock = _locked(path)
+        lock = lock_folder(path)
         if lock is None:
             continue
         try:
@@ -241,7 +240,7 @@ def busy(fleet: Fleet) -> bool:
     folder = fleet.settings.home / FOLDER
     found = False
     for path in folder.iterdir() if folder.is_dir() else []:
-        lock = _locked(path)
+        lock = lock_folder(path)
         if lock is not None:
             os.close(lock)
         if lock is not None or not path.is_dir():
@@ -252,17 +251,3 @@ def busy(fleet: Fleet) -> bool:
             if time.time() - begun > fleet.settings.auth_runner_timeout + _ORPHAN_SECONDS:
                 _kill_group(int((path / _GROUP).read_text()))
     return found
-
-
-def _locked(path: Path) -> int | None:
-    """Lock the folder; None if another process has locked it, or it is gone."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor

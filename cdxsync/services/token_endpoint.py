@@ -75,11 +75,10 @@ def tokens_in(url: str, given: Given) -> dict[str, str]:
             raise ServiceError(f"{where} answered without an access token")
         return found
     code = _code(body)
-    if 400 <= given.status < 500 and code in REFUSALS:
+    if _has_ended(given.status, code):
         raise LoginEnded(f"{where} has ended the login: {code}", status=given.status, reason=code)
-    told = f" ({code})" if code else ""
     raise ServiceError(
-        f"{where} answered HTTP {given.status}{told}",
+        _told(url, given.status, code),
         status=given.status,
         wait=client.wait_of(given.status, client.dict_of(given.headers)),
     )
@@ -103,9 +102,18 @@ def revoke(url: str, content: Mapping[str, Any]) -> None:
     }
     answer = client.post_json(url, body, timeout=REVOKE_SECONDS, headers={})
     code = _code(_object(answer.body))
-    if not 200 <= answer.status < 300 and not (400 <= answer.status < 500 and code in REFUSALS):
-        told = f" ({code})" if code else ""
-        raise ServiceError(f"{client.place(url)} answered HTTP {answer.status}{told}", status=answer.status)
+    if not 200 <= answer.status < 300 and not _has_ended(answer.status, code):
+        raise ServiceError(_told(url, answer.status, code), status=answer.status)
+
+
+def _has_ended(status: int, code: str) -> bool:
+    """Whether an answer says that the refresh token, and so the login, has ended."""
+    return 400 <= status < 500 and code in REFUSALS
+
+
+def _told(url: str, status: int, code: str) -> str:
+    """An answer that is of no use, in words."""
+    return f"{client.place(url)} answered HTTP {status}" + (f" ({code})" if code else "")
 
 
 def _object(body: bytes) -> dict[str, Any]:
