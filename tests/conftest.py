@@ -14,6 +14,7 @@ from tests.support import engines, memory, order, real_codex
 from tests.support.documents import make_auth
 from tests.support.engines import Engine
 from tests.support.fleet import PKI_NAMES, Fleet, running_fleet
+from tests.support.provider import Provider, running_provider
 from tests.support.real_codex import RealCodex
 from tests.support.running import Running, running
 from tests.support.stub_server import StubServer
@@ -156,6 +157,13 @@ def plain_server() -> Iterator[Running]:
     """The same without TLS."""
     with running() as server:
         yield server
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    """A strict provider of logins."""
+    with running_provider() as started:
+        yield started
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

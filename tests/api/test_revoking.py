@@ -1,52 +1,28 @@
 """Ending the fleet's login at the provider, on an admin's word, at both doors."""
 
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
 
 import pytest
+import requests
 
-from tests.support.calls import OLD, ZERO, logs
-from tests.support.engines import Engine
-from tests.support.fleet import Client, Fleet, running_fleet
-from tests.support.provider import CLIENT_ID, Provider, running_provider
-from tests.support.together import until
+from tests.support import grants
+from tests.support.calls import OLD, logs
+from tests.support.fleet import Fleet
+from tests.support.grants import fetch, settle
+from tests.support.provider import CLIENT_ID, Provider
 from tests.support.upstream import job
 
 pytestmark = pytest.mark.every_engine
 
 
-@pytest.fixture
-def provider() -> Iterator[Provider]:
-    with running_provider() as started:
-        yield started
-
-
-@pytest.fixture
-def served(tmp_path: Path, provider: Provider, engine: Engine) -> Iterator[Fleet]:
-    with running_fleet(tmp_path / "home", env=engine.environment() | provider.environment()) as started:
-        yield started
-
-
-def fetch(host: Client) -> dict[str, Any]:
-    data: dict[str, Any] = host.auth(last_refresh=OLD, digest=ZERO, accepts=["grant"]).json()["data"]
-    return data
-
-
-def ask(fleet: Fleet, grant: str, reason: str) -> Any:
-    body = {"client_id": "app_x", "grant_type": "refresh_token", "refresh_token": grant, "refresh_reason": reason}
+def ask(fleet: Fleet, grant: str, reason: str) -> requests.Response:
     with fleet.client() as codex:
-        return codex.call("POST", "/oauth/token", json=body)
+        return grants.ask(codex, grant, reason)
 
 
 def codes(fleet: Fleet) -> list[str]:
     return [warning["code"] for warning in fleet.admin_call("GET", "/admin/overview")["warnings"]]
-
-
-def settle(fleet: Fleet) -> None:
-    until(lambda: job(fleet, "refresh")["wanted"] is None and job(fleet, "refresh")["state"] == "idle")
 
 
 @pytest.mark.parametrize("door", ["cli", "api"])

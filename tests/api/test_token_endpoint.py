@@ -4,7 +4,6 @@ import functools
 import hashlib
 import json
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,47 +13,13 @@ import pytest
 from cdxsync.base import clock, settings
 from tests.support.calls import OLD, ZERO, logs
 from tests.support.documents import plain_digest, with_auths
-from tests.support.engines import Engine
-from tests.support.fleet import Client, Fleet, run_cli, running_fleet
-from tests.support.provider import Provider, running_provider
+from tests.support.fleet import Fleet, run_cli, running_fleet
+from tests.support.grants import GRANT, ask, fetch, grant_of, settle
+from tests.support.provider import Provider
 from tests.support.together import until
 from tests.support.upstream import job
 
-GRANT = {"accepts": ["grant"]}
 REFUSED = "unauthorized_recovery"
-
-
-@pytest.fixture
-def provider() -> Iterator[Provider]:
-    with running_provider() as started:
-        yield started
-
-
-@pytest.fixture
-def served(tmp_path: Path, provider: Provider, engine: Engine) -> Iterator[Fleet]:
-    """A server that refreshes at the provider; no document yet."""
-    with running_fleet(tmp_path / "home", env=engine.environment() | provider.environment()) as started:
-        yield started
-
-
-def fetch(client: Client, **more: Any) -> dict[str, Any]:
-    """What a host without a file gets, which can live with a grant."""
-    data: dict[str, Any] = client.auth(**{"last_refresh": OLD, "digest": ZERO, **GRANT, **more}).json()["data"]
-    return data
-
-
-def ask(client: Client, grant: str, reason: str = "proactive_expiry") -> Any:
-    body = {"client_id": "app_x", "grant_type": "refresh_token", "refresh_token": grant, "refresh_reason": reason}
-    return client.call("POST", "/oauth/token", json=body)
-
-
-def grant_of(data: dict[str, Any]) -> str:
-    return str(data["auth"]["tokens"]["refresh_token"])
-
-
-def settle(fleet: Fleet) -> None:
-    """Wait until the job has looked at the newest document."""
-    until(lambda: job(fleet, "refresh")["wanted"] is None and job(fleet, "refresh")["state"] == "idle")
 
 
 def access(document: dict[str, Any]) -> str:

@@ -8,7 +8,6 @@ import shutil
 import signal
 import stat
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,10 @@ from typing import Any
 import pytest
 import requests
 
-from tests.support.calls import OLD, ZERO
+from tests.support import grants
 from tests.support.engines import Engine
 from tests.support.fleet import Fleet, children, running_fleet
-from tests.support.provider import Provider, running_provider
+from tests.support.provider import Provider
 from tests.support.together import at_once, until
 from tests.support.upstream import job
 
@@ -27,29 +26,15 @@ HOSTS = 8
 pytestmark = pytest.mark.every_engine
 
 
-@pytest.fixture
-def provider() -> Iterator[Provider]:
-    with running_provider() as started:
-        yield started
-
-
-@pytest.fixture
-def served(tmp_path: Path, provider: Provider, engine: Engine) -> Iterator[Fleet]:
-    with running_fleet(tmp_path / "home", env=engine.environment() | provider.environment()) as started:
-        yield started
-
-
 def grant(fleet: Fleet, fqdn: str) -> str:
     with fleet.client(fleet.key(fqdn)) as host:
-        data = host.auth(last_refresh=OLD, digest=ZERO, accepts=["grant"]).json()["data"]
-    return str(data["auth"]["tokens"]["refresh_token"])
+        return grants.grant_of(grants.fetch(host))
 
 
 def ask(fleet: Fleet, port: int, token: str, reason: str = "proactive_expiry") -> requests.Response:
-    body = {"client_id": "app_x", "grant_type": "refresh_token", "refresh_token": token, "refresh_reason": reason}
     with fleet.client() as client:
         client.url = f"https://localhost:{port}"
-        return client.call("POST", "/oauth/token", json=body)
+        return grants.ask(client, token, reason)
 
 
 def access_of(fleet: Fleet) -> str:
@@ -60,7 +45,7 @@ def far_from_due(fleet: Fleet, provider: Provider) -> dict[str, Any]:
     """A login that has not long to go, although the job has looked at it already."""
     login = provider.login(life=3600)
     fleet.upload(login)
-    until(lambda: job(fleet, "refresh")["wanted"] is None and job(fleet, "refresh")["state"] == "idle")
+    grants.settle(fleet)
     return login
 
 

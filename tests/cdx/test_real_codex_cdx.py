@@ -5,31 +5,18 @@ import os
 import signal
 import ssl
 import subprocess
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from cdxsync.security import pki
-from tests.support.fleet import Fleet, running_fleet
+from tests.support.fleet import Fleet
 from tests.support.machines import Machine, host
 from tests.support.provider import Provider, running_provider
-from tests.support.real_codex import RealCodex
+from tests.support.real_codex import RealCodex, write_config
 
 pytestmark = [pytest.mark.codex, pytest.mark.every_codex]
-
-
-@pytest.fixture
-def provider() -> Iterator[Provider]:
-    with running_provider() as started:
-        yield started
-
-
-@pytest.fixture
-def served(tmp_path: Path, provider: Provider) -> Iterator[Fleet]:
-    with running_fleet(tmp_path / "home", env=provider.environment()) as started:
-        yield started
 
 
 def codex_host(codex: RealCodex, fleet: Fleet, root: Path, provider: Provider, url: str = "") -> Machine:
@@ -38,22 +25,7 @@ def codex_host(codex: RealCodex, fleet: Fleet, root: Path, provider: Provider, u
     machine.env["PATH"] = codex.path(machine.env["PATH"])
     folder = machine.home / ".codex"
     folder.mkdir(mode=0o700)
-    (folder / "config.toml").write_text(
-        f"""model = "gpt-5.1"
-model_provider = "fake"
-check_for_update_on_startup = false
-chatgpt_base_url = "{provider.url}/backend-api/"
-[analytics]
-enabled = false
-[model_providers.fake]
-name = "fake"
-base_url = "{url or provider.url}/v1"
-wire_api = "responses"
-requires_openai_auth = true
-request_max_retries = 0
-stream_max_retries = 0
-"""
-    )
+    write_config(folder, provider.url, url or provider.url, "request_max_retries = 0\nstream_max_retries = 0\n")
     # What a Codex that is not told otherwise would call.
     machine.env["CODEX_REFRESH_TOKEN_URL_OVERRIDE"] = provider.token_url
     return machine

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,23 +11,11 @@ import pytest
 
 from tests.support.calls import OLD, ZERO, logs
 from tests.support.documents import jwt
-from tests.support.fleet import Fleet, running_fleet
-from tests.support.provider import Provider, running_provider
-from tests.support.real_codex import RealCodex
+from tests.support.fleet import Fleet
+from tests.support.provider import Provider
+from tests.support.real_codex import RealCodex, write_config
 
 pytestmark = pytest.mark.codex
-
-
-@pytest.fixture
-def provider() -> Iterator[Provider]:
-    with running_provider() as started:
-        yield started
-
-
-@pytest.fixture
-def served(tmp_path: Path, provider: Provider) -> Iterator[Fleet]:
-    with running_fleet(tmp_path / "home", env=provider.environment()) as started:
-        yield started
 
 
 class Host:
@@ -39,20 +26,7 @@ class Host:
         self.fleet, self.fqdn, self.root = fleet, fqdn, root
         self.home = root / ".codex"
         self.home.mkdir(parents=True)
-        (self.home / "config.toml").write_text(
-            f"""model = "gpt-5.1"
-model_provider = "fake"
-check_for_update_on_startup = false
-chatgpt_base_url = "{provider.url}/backend-api/"
-[analytics]
-enabled = false
-[model_providers.fake]
-name = "fake"
-base_url = "{provider.url}/v1"
-wire_api = "responses"
-requires_openai_auth = true
-"""
-        )
+        write_config(self.home, provider.url, provider.url)
         self.auth_file = self.home / "auth.json"
         with fleet.client(fleet.key(fqdn)) as host:
             data = host.auth(last_refresh=OLD, digest=ZERO, accepts=["grant"]).json()["data"]

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +10,12 @@ import pytest
 
 from tests.support.documents import jwt
 from tests.support.machines import write_program
-from tests.support.provider import Provider, running_provider
+from tests.support.provider import Provider
+from tests.support.real_codex import write_config
 from tests.support.world_hosts import environment, standin
 
 EXPIRED = 1_700_000_000
 MEMBERS = ["auth_mode", "OPENAI_API_KEY", "tokens", "last_refresh"]
-
-
-@pytest.fixture
-def provider() -> Iterator[Provider]:
-    with running_provider() as started:
-        yield started
 
 
 @pytest.fixture(params=["stand-in", pytest.param("real", marks=pytest.mark.codex)])
@@ -40,20 +34,7 @@ class Home:
         self.folder.mkdir()
         self.file = self.folder / "auth.json"
         self.program = program
-        (self.folder / "config.toml").write_text(
-            f"""model = "gpt-5.1"
-model_provider = "fake"
-check_for_update_on_startup = false
-chatgpt_base_url = "{provider.url}/backend-api/"
-[analytics]
-enabled = false
-[model_providers.fake]
-name = "fake"
-base_url = "{provider.url}/v1"
-wire_api = "responses"
-requires_openai_auth = true
-"""
-        )
+        write_config(self.folder, provider.url, provider.url)
 
     def lay(self, document: dict[str, Any], **tokens: str) -> None:
         self.file.write_text(json.dumps({**document, "tokens": {**document["tokens"], **tokens}}))

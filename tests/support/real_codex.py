@@ -97,3 +97,21 @@ requires_openai_auth = true
     assert done.returncode == 0, done.stderr
     assert f"Codex is already installed: {codex.program}" in done.stdout
     return machine
+
+
+def write_config(folder: Path, backend: str, model: str, more: str = "") -> None:
+    """The config.toml of a Codex that makes its requests to the URL `model`, and all else to `backend`."""
+    (folder / "config.toml").write_text(
+        f"""model = "gpt-5.1"
+model_provider = "fake"
+check_for_update_on_startup = false
+chatgpt_base_url = "{backend}/backend-api/"
+[analytics]
+enabled = false
+[model_providers.fake]
+name = "fake"
+base_url = "{model}/v1"
+wire_api = "responses"
+requires_openai_auth = true
+{more}"""
+    )

@@ -29,17 +29,11 @@ from cdxsync.store import named_values
 from cdxsync.store.database import write
 from cdxsync.store.fleet import Fleet
 from tests.support.fleet import BASE_ENVIRONMENT
-from tests.support.provider import Provider, running_provider
+from tests.support.provider import Provider
 from tests.support.together import until
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 OWNER = "machine:1:abcd"
-
-
-@pytest.fixture
-def provider() -> Iterator[Provider]:
-    with running_provider() as started:
-        yield started
 
 
 @pytest.fixture

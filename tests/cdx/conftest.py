@@ -1,0 +1,16 @@
+"""Fixtures of the tests of cdx."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.fleet import Fleet, running_fleet
+from tests.support.provider import Provider
+
+
+@pytest.fixture
+def served(tmp_path: Path, provider: Provider) -> Iterator[Fleet]:
+    """A server that refreshes at the provider; no document yet."""
+    with running_fleet(tmp_path / "home", env=provider.environment()) as started:
+        yield started
