@@ -24,6 +24,16 @@ env | grep -E '^(CODEX_REFRESH|CODEX_REVOKE|CODEX_CA|CODEX_SYNC_API|SSL_|HTTPS_P
 echo "arguments: $*"
 """
 
+BACKGROUND = """#!/bin/sh
+case "$1" in --version) echo "codex-cli 0.169.0"; exit 0;; esac
+setsid sh -c '
+    while ! [ -e "$HOLD" ]; do sleep 0.05; done
+    printf "%s\\n%s\\n" "$CODEX_REFRESH_TOKEN_URL_OVERRIDE" "$CODEX_CA_CERTIFICATE" >"$OUT.new"
+    mv "$OUT.new" "$OUT"
+' >/dev/null 2>&1 </dev/null &
+echo done
+"""
+
 
 @pytest.fixture(scope="module")
 def provider() -> Iterator[Provider]:
@@ -78,6 +88,22 @@ def test_codex_is_told_where_to_exchange_a_grant(served: Fleet, tmp_path: Path) 
     assert bundle(machine).stat().st_ino == identity
     bundle(machine).write_text("not a certificate")
     told(machine)
+    assert bundle(machine).read_text() == served.ca_file.read_text()
+
+
+def test_what_codex_starts_in_the_background_is_told_too(served: Fleet, tmp_path: Path) -> None:
+    """It outlives Codex and cdx, and what it was told holds on."""
+    machine = host(served, tmp_path, codex=BACKGROUND)
+    hold, out = tmp_path / "hold", tmp_path / "out"
+    done = machine.run_cdx("exec", HOLD=str(hold), OUT=str(out))
+    assert (done.returncode, done.stdout) == (0, "done\n")
+    assert not out.exists()
+    hold.touch()
+    until(out.exists)
+    assert out.read_text().splitlines() == [
+        f"{served.url}/oauth/token",
+        str(bundle(machine)),
+    ]
     assert bundle(machine).read_text() == served.ca_file.read_text()
 
 
