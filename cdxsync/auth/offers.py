@@ -4,7 +4,7 @@ The server keeps which account a host has offered, never the document: what an a
 """
 
 from collections.abc import Iterable
-from typing import Literal, cast
+from typing import Literal
 
 from cdxsync.auth import canonical
 from cdxsync.auth.account import Account
@@ -13,7 +13,7 @@ from cdxsync.auth.documents import NO_DATE, names_of
 from cdxsync.base import clock
 from cdxsync.base.errors import Conflict, Invalid
 from cdxsync.hosts import registry
-from cdxsync.hosts.schemas import HostBrief, LoginRule
+from cdxsync.hosts.schemas import HostBrief, LoginRule, login_rule
 from cdxsync.store import audit
 from cdxsync.store.database import write
 from cdxsync.store.tables import Host, LoginOffer
@@ -24,11 +24,6 @@ ASK: Literal["ask"] = "ask"
 ONCE: Literal["once"] = "once"
 ALWAYS: Literal["always"] = "always"
 NEVER: Literal["never"] = "never"
-
-
-def rule_of(host: Host) -> LoginRule:
-    """What becomes of a login of another account that a host stores."""
-    return cast(LoginRule, host.other_account or ASK)
 
 
 def of(host_id: int) -> LoginOffer | None:
@@ -121,7 +116,7 @@ def _shown(row: LoginOffer, host: Host) -> LoginOffered:
         digest=row.digest,
         first_seen_at=row.first_seen_at,
         seen_at=row.seen_at,
-        accepted=rule_of(host),
+        accepted=login_rule(host),
     )
 
 

@@ -17,6 +17,11 @@ LoginRule = Literal["ask", "once", "always", "never"]
 (`ask`) or not (`never`); or taken, the one that was offered (`once`) or each (`always`)."""
 
 
+def login_rule(host: Host) -> LoginRule:
+    """The rule for a host; a row without one has the rule that all hosts have at first."""
+    return cast(LoginRule, host.other_account or "ask")
+
+
 class HostSummary(Struct, frozen=True, kw_only=True):
     """A host, as answers to itself have it."""
 
@@ -75,7 +80,7 @@ class HostBrief(Struct, frozen=True, kw_only=True):
             allow_store_auth=bool(host.allow_store_auth),
             allow_store_prompts=bool(host.allow_store_prompts),
             allow_keep_auth=bool(host.allow_keep_auth),
-            other_account=cast(LoginRule, host.other_account or "ask"),
+            other_account=login_rule(host),
         )
 
 

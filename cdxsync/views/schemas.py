@@ -4,7 +4,6 @@ from typing import Literal, cast
 
 from msgspec import UNSET, Struct, UnsetType
 
-from cdxsync.auth import offers
 from cdxsync.auth.account_schemas import LoginOffered
 from cdxsync.auth.schemas import Canonical
 from cdxsync.background.schemas import BackgroundReport
@@ -12,7 +11,7 @@ from cdxsync.base import clock
 from cdxsync.base.schema import Digest, Document, Moment, Secret
 from cdxsync.codex.schemas import Versions
 from cdxsync.hosts import admission
-from cdxsync.hosts.schemas import HostBrief, HostStatus, HostSummary, LoginRule
+from cdxsync.hosts.schemas import HostBrief, HostStatus, HostSummary, LoginRule, login_rule
 from cdxsync.security.pki import CertificateInfo, Kind, Status
 from cdxsync.store.schemas import LogRow
 from cdxsync.store.tables import Host
@@ -77,7 +76,7 @@ class HostItem(HostSummary, frozen=True, kw_only=True):
             allow_store_auth=bool(host.allow_store_auth),
             allow_store_prompts=bool(host.allow_store_prompts),
             allow_keep_auth=bool(host.allow_keep_auth),
-            other_account=offers.rule_of(host),
+            other_account=login_rule(host),
             holds=cast(Literal["grant", "login"] | None, holds),
             given_at=given[1] if given is not None else None,
         )
