@@ -8,7 +8,7 @@ import msgspec
 from msgspec import structs
 from peewee import JOIN, fn
 
-from cdxsync.auth import canonical, documents, login, offers
+from cdxsync.auth import canonical, documents, login, offers, refresh
 from cdxsync.auth.documents import AuthDocument
 from cdxsync.auth.schemas import CanonicalShown, KeyChange, Payload, PayloadDiff, PayloadItem, PayloadPage, RolledBack
 from cdxsync.base import clock
@@ -123,17 +123,50 @@ def _compare(
             yield here, "changed"
 
 
-def candidate(payload_id: int | None) -> AuthPayload:
-    """The document that `rollback` would take, looked up only. Raises `NotFound` or `Conflict`."""
+def candidate(fleet: Fleet, payload_id: int | None) -> AuthPayload:
+    """The document that `rollback` would take, looked up only. Raises as that does."""
     pointed = _pointed()
-    row = _payload(payload_id) if payload_id is not None else _before(pointed.id)
+    row = _payload(payload_id) if payload_id is not None else _unspent_before(fleet, pointed.id)
     if row.id == pointed.id:
         raise Conflict(f"Document {row.id} is the canonical one. Nothing was changed", code="document_is_canonical")
+    if payload_id is not None and _is_spent(fleet, row):
+        raise Conflict(
+            f"The refresh token of document {row.id} was spent in a refresh; to use it again would end its login."
+            " Nothing was changed. Take another one of: cdxsync auth history",
+            code="document_spent",
+        )
     return row
 
 
+def _unspent_before(fleet: Fleet, payload_id: int) -> AuthPayload:
+    """The newest document from before one, without those that a refresh has made useless."""
+    before = AuthPayload.select().where(AuthPayload.id < payload_id).order_by(AuthPayload.id.desc())
+    row: AuthPayload | None = next((row for row in before if not _is_spent(fleet, row)), None)
+    if row is None:
+        raise NotFound(
+            f"No document from before {payload_id} is kept that is still good. See: cdxsync auth history",
+            code="document_not_found",
+        )
+    return row
+
+
+def _is_spent(fleet: Fleet, row: AuthPayload) -> bool:
+    """Whether a server has spent, or may have spent, the refresh token of a document, and the fleet has another now."""
+    same = AuthPayload.sha256 == row.sha256
+    if row.credential_sha256 is not None:
+        same |= AuthPayload.credential_sha256 == row.credential_sha256
+    if not refresh.has_spent({copy.sha256 for copy in AuthPayload.select(AuthPayload.sha256).where(same)}):
+        return False
+    content, found = canonical.open_payload(fleet, row).content, canonical.current(fleet)
+    return refresh.has_refresh_token(content) and (
+        found is None or login.fingerprint(found[1].content) != login.fingerprint(content)
+    )
+
+
 def rollback(fleet: Fleet, payload_id: int | None, *, actor: str) -> RolledBack:
-    """Make a kept document canonical again; None takes the one stored before the canonical one.
+    """Make a kept document canonical again; None takes the newest from before the canonical one that is still good.
+
+    One whose refresh token a server has spent is not: the provider ends a login of which a token is used twice.
 
     Hosts hold the replaced document, and its later date would win when they call. So a copy is stored, the same except
     for `last_refresh`, which becomes the present: later than all stored documents and than those of all hosts. Every
@@ -144,7 +177,7 @@ def rollback(fleet: Fleet, payload_id: int | None, *, actor: str) -> RolledBack:
 
     def work() -> RolledBack:
         pointed = _pointed()
-        row = candidate(payload_id)
+        row = candidate(fleet, payload_id)
         document = redated(fleet, canonical.open_payload(fleet, row))
         if document.account is not None:
             offers.forget_account(document.account)

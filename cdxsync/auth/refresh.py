@@ -8,7 +8,7 @@ closed in the transaction that stores the outcome; one that stays open is from a
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -134,6 +134,16 @@ def lost_for(digest: str) -> RefreshIntent | None:
     lost = (RefreshIntent.outcome == IntentOutcome.LOST.value) & (RefreshIntent.digest == digest)
     found: RefreshIntent | None = RefreshIntent.select().where(lost).order_by(RefreshIntent.id.desc()).first()
     return found
+
+
+def has_spent(digests: Collection[str]) -> bool:
+    """Whether the refresh token of one of these documents was spent in a refresh, or may have been."""
+    spent = [outcome.value for outcome in (IntentOutcome.STORED, IntentOutcome.RECOVERED, IntentOutcome.LOST)]
+    return bool(
+        RefreshIntent.select()
+        .where(RefreshIntent.digest.in_(list(digests)) & RefreshIntent.outcome.in_(spent))
+        .exists()
+    )
 
 
 def last_intents(limit: int = 5) -> list[RefreshIntent]:

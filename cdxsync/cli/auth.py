@@ -50,10 +50,9 @@ def show(
                 ("Targets", ", ".join(data.targets)),
                 ("Stored", data.stored_at),
                 ("Source", data.source),
+                *([("Ended", data.ended)] if data.ended else []),
             ]
         )
-        if data.ended:
-            state.note(data.ended)
         for offer in data.offers:
             state.note(f"{offer.fqdn} has a login of another account: {offer.account} ({WORDS[offer.accepted]})")
 
@@ -224,7 +223,7 @@ def rollback(
     payload_id = read_reference(document, "id")
 
     def call(fleet: "Fleet") -> "RolledBack":
-        found = history.candidate(payload_id)
+        found = history.candidate(fleet, payload_id)
         confirm(f"Roll the whole fleet back to document {found.id} of {found.last_refresh}?", yes)
         return history.rollback(fleet, found.id, actor=actor())
 

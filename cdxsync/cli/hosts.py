@@ -98,7 +98,7 @@ def _show_host(data: "HostShown") -> None:
             ("API calls", shown.api_calls),
             ("Codex", shown.client_version),
             ("Wrapper", shown.wrapper_version),
-            ("Credentials of", shown.last_refresh),
+            ("Credentials of", _held(shown.last_refresh)),
             ("Holds", HOLDS[shown.holds] + (f", since {shown.given_at}" if shown.given_at else "")),
             ("Digest", shown.canonical_digest),
             ("Recent digests", _short_digests(shown.recent_digests)),
@@ -139,7 +139,7 @@ def auth(
             [
                 ("Host", shown.fqdn),
                 ("In sync", "yes" if data.in_sync else "no"),
-                ("Holds", shown.last_refresh),
+                ("Holds", _held(shown.last_refresh)),
                 ("Digest", shown.auth_digest),
                 ("Canonical", data.canonical_last_refresh),
                 ("Canonical digest", data.canonical_digest),
@@ -306,6 +306,13 @@ def permit(
             f" prompts: {_yes_no(changed.allow_store_prompts)}; keeps auth.json: {_yes_no(changed.allow_keep_auth)}"
         ),
     )
+
+
+def _held(last_refresh: str | None) -> str | None:
+    """The date of what a host holds, in words where it has claimed none (`docs/protocol.md 3.5`)."""
+    from cdxsync.auth.documents import NO_DATE
+
+    return "none of the fleet's" if last_refresh == NO_DATE else last_refresh
 
 
 def _yes_no(value: object) -> str:

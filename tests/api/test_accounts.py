@@ -279,3 +279,13 @@ def test_a_fleet_that_makes_codex_read_the_file(fresh_fleet: Fleet) -> None:
     fresh_fleet.start()
     with fresh_fleet.client(fresh_fleet.key("h.example.net")) as host:
         assert retrieve(host, accepts=["grant"])["login"]["file_store"] is True
+
+
+def test_a_host_that_claims_no_document_is_shown_so(fresh_fleet: Fleet) -> None:
+    fresh_fleet.upload(make_auth("2026-01-01T00:00:00Z"))
+    with fresh_fleet.client(fresh_fleet.key("logged-out.example.net")) as host:
+        host.auth(last_refresh="2000-01-01T00:00:00Z", digest="0" * 64)
+    for command in (("hosts", "show"), ("hosts", "auth")):
+        shown = fresh_fleet.cli(*command, "logged-out.example.net").stdout
+        assert "none of the fleet's" in shown
+        assert "2000-01-01" not in shown

@@ -1,4 +1,4 @@
-"""Ending the fleet's login at the provider, on an admin's word, at both doors."""
+"""Ending the fleet's login at the provider, on an admin's word, at both doors; and rollbacks, which must not end it."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -120,3 +120,62 @@ def test_a_refresh_under_way_is_waited_for_and_its_login_revoked(served: Fleet, 
     [body] = provider.revoked
     assert body["token"] == (served.canonical() or {})["tokens"]["refresh_token"]
     assert (provider.refreshes, provider.is_alive(body["token"])) == (1, False)
+
+
+@pytest.mark.parametrize("door", ["cli", "api"])
+def test_a_rollback_takes_no_token_that_was_spent(served: Fleet, provider: Provider, door: str) -> None:
+    """After a refresh the document before is the same login with a token that is used up: it would end the login."""
+
+    def roll_back(what: str) -> tuple[bool, str]:
+        if door == "cli":
+            done = served.cli("auth", "rollback", what, "--yes", check=False)
+            return done.returncode == 0, done.stderr
+        with served.client(certificate="admin") as admin:
+            answer = admin.call("POST", "/admin/auth/rollback", json={"id": what if what == "previous" else int(what)})
+        return answer.status_code == 200, answer.text
+
+    first = provider.login()
+    served.upload(first)  # document 1
+    settle(served)
+    served.cli("jobs", "run", "refresh")  # document 2
+    good = (served.canonical() or {})["tokens"]["refresh_token"]
+    assert provider.is_alive(good)
+    done, said = roll_back("previous")
+    assert (done, "is kept that is still good" in said) == (False, True), said
+    done, said = roll_back("1")
+    assert (done, "was spent in a refresh" in said) == (False, True), said
+    assert (served.canonical() or {})["tokens"]["refresh_token"] == good
+    # Another login is shared, and given up: the one before is the newest of the first.
+    served.upload(provider.login())  # document 3
+    settle(served)
+    served.cli("jobs", "run", "refresh")  # document 4
+    done, said = roll_back("previous")
+    assert done, said
+    assert (served.canonical() or {})["tokens"]["refresh_token"] == good
+    settle(served)
+    served.cli("jobs", "run", "refresh")
+    assert (served.canonical() or {})["tokens"]["refresh_token"] != good
+    assert provider.is_alive((served.canonical() or {})["tokens"]["refresh_token"])
+    # A copy has spent the token of document 2, too.
+    done, said = roll_back("2")
+    assert (done, "was spent in a refresh" in said) == (False, True), said
+
+
+def test_a_token_that_the_provider_leaves_as_it_is_is_not_spent(served: Fleet, provider: Provider) -> None:
+    provider.rotates = False
+    served.upload(provider.login())
+    settle(served)
+    served.cli("jobs", "run", "refresh")
+    served.cli("auth", "rollback", "previous", "--yes")
+    served.cli("jobs", "run", "refresh")
+    assert provider.is_alive((served.canonical() or {})["tokens"]["refresh_token"])
+
+
+def test_auth_show_says_that_a_login_has_ended(served: Fleet, provider: Provider) -> None:
+    served.upload(provider.login())
+    assert "Ended" not in served.cli("auth", "show").stdout
+    served.cli("auth", "revoke", "--yes")
+    assert (
+        "An admin has revoked the fleet's login. Log in again on one host: cdx login"
+        in served.cli("auth", "show").stdout
+    )

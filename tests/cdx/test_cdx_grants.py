@@ -260,6 +260,10 @@ def test_the_doctor_names_an_access_token_that_the_server_did_not_refresh(
     found = machine.run_cdx("--doctor", CODEX_SYNC_BASE_URL=stub.url).stdout
     assert "warn  the access token expired at 2023-11-14 " in found
     assert "cdxsync doctor" in found
+    machine.run_cdx("--wrapper-sync", CODEX_SYNC_BASE_URL=stub.url)
+    shown = machine.run_cdx("--status", CODEX_SYNC_BASE_URL=stub.url).stdout
+    assert "the fleet's; the access token expired at 2023-11-14 " in shown
+    assert "An admin runs on the server: cdxsync doctor" in shown
 
 
 def test_a_grant_without_a_login_of_the_fleet_is_no_login_to_offer(

@@ -16,6 +16,7 @@ _MENDS = {
     "login_held": "run cdx on them: it updates itself. See: cdxsync hosts list",
     "refresh_off": "set token_url, or refresh to hosts; see cdxsync.toml(5)",
     "refresh_elsewhere": "start cdxsync on that machine; if it is gone for good: cdxsync jobs run refresh",
+    "other_account": "cdxsync auth accept HOST, with --never to hear no more of it",
     "refresh_open": "cdxsync jobs run refresh",
     "job_failed": "cdxsync jobs list",
 }

@@ -10,7 +10,6 @@ import stat
 import sys
 import time
 
-from cdxsync.wrapper.src.accounts import expiry_of, holds_grant
 from cdxsync.wrapper.src.baked import WRAPPER_VERSION
 from cdxsync.wrapper.src.codex_install import CodexPlace, wanted_codex
 from cdxsync.wrapper.src.codex_settings import other_logins
@@ -20,7 +19,7 @@ from cdxsync.wrapper.src.errors import Refused, SyncError
 from cdxsync.wrapper.src.files import own_folder, read_json
 from cdxsync.wrapper.src.quota import shown_time, span
 from cdxsync.wrapper.src.server import Server
-from cdxsync.wrapper.src.status import certificate_expiry, document_text, login_text, spool_text
+from cdxsync.wrapper.src.status import certificate_expiry, document_text, login_text, overdue_text, spool_text
 from cdxsync.wrapper.src.sync import remedy
 
 
@@ -180,10 +179,9 @@ class Doctor:
             return
         if stat.S_IMODE(os.stat(path).st_mode) & 0o077:
             self.report("FAIL", "%s is readable by other users" % path, "chmod 600 %s" % path)
-        problem, ends = context.sync.offline_problem(), expiry_of(local.document)
-        if ends is not None and ends <= time.time() and holds_grant(local.document):
-            text = "the access token expired at %s, and the server has no newer one" % shown_time(ends)
-            self.report("warn", text, "an admin runs on the server: cdxsync doctor")
+        problem, overdue = context.sync.offline_problem(), overdue_text(local.document)
+        if overdue:
+            self.report("warn", overdue, "an admin runs on the server: cdxsync doctor")
         elif problem:
             self.report("ok", "without the server Codex would not start now: %s" % problem)
         else:

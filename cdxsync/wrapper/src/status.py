@@ -8,7 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from cdxsync.wrapper.src.accounts import holds_grant, tokens_of
+from cdxsync.wrapper.src.accounts import expiry_of, holds_grant, tokens_of
 from cdxsync.wrapper.src.baked import WRAPPER_VERSION
 from cdxsync.wrapper.src.codex import Build
 from cdxsync.wrapper.src.codex_settings import other_logins
@@ -64,6 +64,14 @@ def document_text(sync: Sync, answered: str | None) -> str:
     return "%s, refreshed %s" % (state, shown_time(date)) if local.dated else "%s, without a date" % state
 
 
+def overdue_text(document: dict[str, Any]) -> str:
+    """That the server, which refreshes this login, has no access token that is good; empty where it has."""
+    ends = expiry_of(document)
+    if ends is None or ends > time.time() or not holds_grant(document):
+        return ""
+    return "the access token expired at %s, and the server has no newer one" % shown_time(ends)
+
+
 def login_text(sync: Sync) -> str:
     """Whose login this host uses, for people."""
     note, document = sync.note, LocalDocument(sync.path).document
@@ -80,6 +88,9 @@ def login_text(sync: Sync) -> str:
         return "not compared with the fleet's yet"
     if sync.login.get("state") == "dead":
         return str(sync.login.get("message") or "the fleet's has ended")
+    overdue = overdue_text(document)
+    if overdue:
+        return "the fleet's; %s. An admin runs on the server: cdxsync doctor" % overdue
     who = "the server refreshes it" if holds_grant(document) else "each host refreshes it"
     if not tokens_of(document).get("refresh_token"):
         who = "a key or token that is not refreshed"
