@@ -58,6 +58,18 @@ class Build:
             write_json(self.notes_path, self.notes)
         return str(self.notes["codex_version"])
 
+    def takes(self, option: str, *command: str) -> bool:
+        """Whether its help, or that of one of its commands, has an option; asked once, as its version is."""
+        known = self.notes.get("takes")
+        known = known if isinstance(known, dict) else {}
+        name = " ".join((*command, option))
+        if self.program and not isinstance(known.get(name), bool):
+            printed = output_of(self.program, *command, "--help")
+            known = dict(known, **{name: bool(re.search(r"^\s+%s(?![\w-])" % re.escape(option), printed, re.M))})
+            if printed:
+                self.remember(takes=known)
+        return known.get(name) is True
+
     def remember(self, **facts: object) -> None:
         """Keep what was learned of it."""
         if self.program and any(self.notes.get(name) != value for name, value in facts.items()):
@@ -73,19 +85,24 @@ def program_key(program: str) -> list[Any]:
 
 def version_of(program: str) -> str:
     """The version that a program reports, or an empty text."""
+    match = re.search(r"\d+\.\d+\S*", output_of(program, "--version"))
+    return match.group(0)[:64] if match else ""
+
+
+def output_of(program: str, *arguments: str) -> str:
+    """What a program prints about itself; empty when it cannot be started, or takes too long."""
     import subprocess
 
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         printed = subprocess.run(
-            [program, "--version"],
+            [program, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             timeout=10,
             env=with_program_path(child_environment(), program),
         ).stdout
-        match = re.search(r"\d+\.\d+\S*", printed.decode("utf-8", "replace"))
-        return match.group(0)[:64] if match else ""
+        return printed.decode("utf-8", "replace")
     return ""
 
 

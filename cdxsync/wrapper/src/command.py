@@ -20,6 +20,7 @@ from cdxsync.wrapper.src.doctor import Doctor
 from cdxsync.wrapper.src.document import LocalDocument
 from cdxsync.wrapper.src.errors import NoCredentials, NotTaken, Offline, Refused, SyncError
 from cdxsync.wrapper.src.files import child_environment, own_folder
+from cdxsync.wrapper.src.full_screen import daemon_wanted, without_daemon
 from cdxsync.wrapper.src.handover import codex_arguments, codex_environment
 from cdxsync.wrapper.src.keeping import drop_credentials
 from cdxsync.wrapper.src.login_command import log_in, log_out, login_command
@@ -49,10 +50,12 @@ usage: cdx [CODEX ARGUMENTS...]      run Codex with the fleet's credentials
        cdx --wrapper-help            print this text
        cdx --debug ...               any of these, logging each step on stderr (also: --verbose)
 
-Everything else is passed to Codex unchanged. auth.json and prompts are in $CODEX_HOME, or in ~/.codex.
+Everything else is passed to Codex unchanged; full-screen runs get --no-daemon before it, where Codex has that.
+auth.json and prompts are in $CODEX_HOME, or in ~/.codex.
 Environment: CODEX_SYNC_BASE_URL, CODEX_SYNC_API_KEY, CODEX_SYNC_FQDN and CODEX_SYNC_CA_FILE override the installed
 values; CODEX_SYNC_INTERVAL is the time between checks of the server during a run, in seconds (default 30; 0: never);
-CDX_QUIET=1 hides the quota bars; CODEX_DEBUG=1 logs each step on stderr.
+CDX_DAEMON=1 leaves Codex its background server, as plain codex has it; CDX_QUIET=1 hides the quota bars; CODEX_DEBUG=1
+logs each step on stderr.
 """
 # Prompts, Codex's own version: nothing beside the credentials may hold a run up for longer.
 PROMPTS_SECONDS = 10.0
@@ -189,6 +192,7 @@ def run_codex(arguments: list[str]) -> int:
     program = find_codex() if first in WITHOUT_SYNC else None
     if program:
         os.execve(program, ["codex", *arguments], child_environment())  # noqa: S606
+    leaves_daemon = daemon_wanted()
     context = Context()
     command = login_command(arguments)
     if command and context.build.program:
@@ -212,7 +216,8 @@ def run_codex(arguments: list[str]) -> int:
     # Codex learns where to exchange grants when it starts, and only then.
     watcher.sync.takes_grants = grant
     environment = codex_environment(context.server, context.home, grant)
-    codex = Codex(context.build.program, codex_arguments(context.sync.note, arguments), taps, environment)
+    given = arguments if leaves_daemon else without_daemon(context.build, arguments)
+    codex = Codex(context.build.program, codex_arguments(context.sync.note, given), taps, environment)
 
     def started(child: int) -> None:
         run.started(child)

@@ -14,6 +14,7 @@ from cdxsync.wrapper.src.baked import WRAPPER_VERSION
 from cdxsync.wrapper.src.codex_install import CodexPlace, wanted_codex
 from cdxsync.wrapper.src.codex_settings import other_logins
 from cdxsync.wrapper.src.context import Context, own_fqdn
+from cdxsync.wrapper.src.daemon import daemon_findings
 from cdxsync.wrapper.src.document import LocalDocument
 from cdxsync.wrapper.src.errors import Refused, SyncError
 from cdxsync.wrapper.src.files import own_folder, read_json
@@ -50,6 +51,8 @@ class Doctor:
         self.check_login(context)
         self.check_document(context)
         self.check_codex(context)
+        for mark, text, fix in daemon_findings(context):
+            self.report(mark, text, fix)
         self.check_spool(context)
         return 1 if self.failed else 0
 

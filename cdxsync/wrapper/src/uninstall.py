@@ -12,6 +12,7 @@ from cdxsync.wrapper.src.boot import compiled_folder
 from cdxsync.wrapper.src.codex import find_codex
 from cdxsync.wrapper.src.codex_install import version_folders
 from cdxsync.wrapper.src.context import Context, own_fqdn
+from cdxsync.wrapper.src.daemon import daemon_processes, end_daemon
 from cdxsync.wrapper.src.document import LocalDocument
 from cdxsync.wrapper.src.errors import SyncError
 from cdxsync.wrapper.src.files import codex_home, remove, user_home
@@ -35,10 +36,14 @@ def uninstall(arguments: list[str]) -> int:
         say("%s stays: %s" % (os.path.join(home, "auth.json"), stays))
     elif os.path.exists(before):
         say("the login that was here before the fleet's is put back as %s" % os.path.join(home, "auth.json"))
+    for pid, what in daemon_processes(home):
+        say("Codex's %s of this home ends (process %d)" % (what, pid))
     if "--yes" not in arguments and not agreed():
         say("nothing was removed")
         return 1
-    problems = deregister()
+    # It has the login, and would write into the home that is removed.
+    problems = end_daemon(home)
+    problems = deregister() or problems
     for path in paths:
         problem = remove(path)
         if problem:
