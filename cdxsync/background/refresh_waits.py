@@ -42,7 +42,6 @@ class RefreshWaits:
             return row.runs
 
         runs = write(ask)
-        lease.wake.set()
         if not self._waiting.acquire(blocking=False):
             return
         try:

@@ -22,7 +22,7 @@ from cdxsync.jobs.schedule import (
     state_of,
 )
 from cdxsync.store import audit
-from cdxsync.store.database import write
+from cdxsync.store.database import after_commit, write
 from cdxsync.store.tables import Job
 
 wake = threading.Event()
@@ -49,6 +49,7 @@ def mark(name: str, reason: str) -> None:
     """Ask for a run, within the caller's write transaction; also while it runs, for another one after that."""
     if not Job.update(wanted=reason).where(Job.name == name).execute():
         Job.insert(name=name, wanted=reason).execute()
+    after_commit(wake.set)
 
 
 def mark_when_stale(name: str, reason: str, at: datetime) -> bool:
@@ -69,9 +70,7 @@ def request(spec: Spec, *, actor: str) -> int:
             mark(spec.name, MANUAL)
         return row.runs
 
-    runs = write(work)
-    wake.set()
-    return runs
+    return write(work)
 
 
 def finished_since(name: str, runs: int) -> bool:

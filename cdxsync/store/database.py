@@ -148,6 +148,13 @@ def outdate() -> None:
         writer.outdate()
 
 
+def after_commit(told: Callable[[], None]) -> None:
+    """Within write work: have `told` called once this work is committed. It is quick, and never raises."""
+    writer = current().writer_here()
+    if writer is not None:
+        writer.after_commit(told)
+
+
 _made: "weakref.WeakSet[Database]" = weakref.WeakSet()
 
 

@@ -59,6 +59,7 @@ class Writer:
         self.database = database
         self.generation: dict[Any, Any] = {}
         """What work has read (`GenerationCache`), empty again whenever something of it may have changed."""
+        self._after_commit: list[Callable[[], None]] = []
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._expected = 1
         self._stopping = False
@@ -91,6 +92,10 @@ class Writer:
         """Begin another generation, within write work: earlier readings may be stale."""
         self.generation = {}
 
+    def after_commit(self, told: Callable[[], None]) -> None:
+        """Have `told` called when the work that asks for it is committed. It is quick, and never raises."""
+        self._after_commit.append(told)
+
     def is_alive(self) -> bool:
         """Whether it accepts work."""
         return not self._stopping and self._thread.is_alive()
@@ -116,6 +121,9 @@ class Writer:
             else:
                 self._expected = len(batch)
                 _committed(len(batch))
+                for told in self._after_commit:
+                    told()
+            self._after_commit = []
             for item in batch:
                 item.go.release()
         late = self._queued()
@@ -186,6 +194,7 @@ class Writer:
     def _perform(self, item: _Item, connection: Any) -> None:
         """Run one item; an exception rolls back only its own changes. Raises when the whole transaction is lost."""
         connection.execute("SAVEPOINT item")
+        asked = len(self._after_commit)
         try:
             with driver_errors.translated():
                 item.result = item.work()
@@ -194,6 +203,7 @@ class Writer:
             if not self._engine.has_transaction(connection):
                 raise
             connection.execute("ROLLBACK TO item")
+            del self._after_commit[asked:]
             self.outdate()
         connection.execute("RELEASE SAVEPOINT item")
 

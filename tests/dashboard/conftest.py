@@ -9,7 +9,7 @@ from tests.support import lived_in
 from tests.support.fleet import Fleet, running_fleet
 
 if TYPE_CHECKING:  # not every test here needs a browser, or Playwright
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, BrowserContext
 
     from tests.support.browser import Watcher
 
@@ -34,10 +34,21 @@ def chromium(used: Fleet) -> "Iterator[Browser]":
         yield started
 
 
-@pytest.fixture
-def tab(used: Fleet, chromium: "Browser") -> "Iterator[Watcher]":
-    """A tab of the browser."""
+@pytest.fixture(scope="module")
+def profile(used: Fleet, chromium: "Browser") -> "Iterator[BrowserContext]":
+    """What the tabs of a module share: its connections, and the files that it has read."""
     from tests.support import browser
 
     with browser.context(chromium, used) as opened:
-        yield browser.Watcher(opened, used.url)
+        yield opened
+
+
+@pytest.fixture
+def tab(used: Fleet, profile: "BrowserContext") -> "Iterator[Watcher]":
+    """A tab of its own, that finds nothing stored."""
+    from tests.support import browser
+
+    watcher = browser.Watcher(profile, used.url)
+    yield watcher
+    watcher.page.close()
+    profile.clear_cookies()

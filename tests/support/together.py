@@ -18,9 +18,14 @@ def at_once(functions: Iterable[Callable[[], None]]) -> None:
         one.result()
 
 
-def until(condition: Callable[[], object], *, every: float = 0.02) -> None:
-    """Wait until a condition holds, looking so often, in seconds; after a minute it fails."""
-    end = time.monotonic() + 60
+def until(condition: Callable[[], object], *, every: float = 0.1) -> None:
+    """Wait until a condition holds; after a minute it fails.
+
+    It looks often at first, and then every so many seconds: a look may be a call, which takes time from what it waits
+    for.
+    """
+    begun = time.monotonic()
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(every)
+        waited = time.monotonic() - begun
+        assert waited < 60, "waited in vain"
+        time.sleep(min(every, 0.01 + waited / 4))

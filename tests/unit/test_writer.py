@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from cdxsync.base.errors import DatabaseAway, Refused
 from cdxsync.store import migrations, named_values, writer
 from cdxsync.store.caches import GenerationCache
-from cdxsync.store.database import Database, current, write
+from cdxsync.store.database import Database, after_commit, current, write
 from cdxsync.store.tables import proxy
 from tests.support.together import at_once, until
 
@@ -132,6 +132,20 @@ def test_when_the_whole_transaction_goes_all_of_the_batch_are_told(
         assert (name in stored(folder)) == (outcome == "x"), "told what became of it"
     assert isinstance(outcomes[2], DatabaseAway)
     assert write(lambda: put("after", "x")) == "x"
+
+
+def test_who_waits_for_a_commit_is_told_after_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is not told of work that was rolled back."""
+    seen: dict[str, bool] = {}
+
+    def ask(name: str, fail: bool) -> None:
+        after_commit(lambda: seen.update({name: name in stored(folder)}))
+        put(name, "x", fail)
+
+    outcomes = Held(monkeypatch).run([functools.partial(ask, f"told {number}", number == 1) for number in range(3)])
+    assert isinstance(outcomes[1], Refused)
+    write(lambda: None)  # those of the batch before it were told
+    assert seen == {"told 0": True, "told 2": True}
 
 
 def test_writes_must_not_be_nested(folder: Path) -> None:
