@@ -1,8 +1,6 @@
-"""Usage that waits on disk: bounded, kept when it cannot be sent, and never sent twice; and the way through a proxy."""
+"""Usage that waits on disk: bounded, kept when it cannot be sent, and never sent twice."""
 
 import json
-import select
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -16,9 +14,6 @@ from cdxsync.wrapper.src.errors import Offline, Refused
 from cdxsync.wrapper.src.files import locked
 from cdxsync.wrapper.src.server import Server
 from cdxsync.wrapper.src.spool import Spool
-from tests.support.documents import make_auth
-from tests.support.fleet import Fleet
-from tests.support.machines import host
 from tests.support.stub_server import StubServer
 
 ENTRIES = [{"total": 5, "input": 3, "output": 2}]
@@ -134,66 +129,3 @@ def test_it_is_bounded(spool: Any, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert [spool.holds(f"run-{number}") for number in range(5)] == [False, False, True, True, True]
     assert "the oldest is dropped" in capsys.readouterr().err
     assert {Path(path).stat().st_mode & 0o777 for path in spool.paths()} == {0o600}
-
-
-class Proxy:
-    """An HTTP proxy that knows CONNECT alone, and logs it."""
-
-    def __init__(self) -> None:
-        self.log: list[str] = []
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._pass_on, args=(client,), daemon=True).start()
-
-    def _pass_on(self, client: socket.socket) -> None:
-        head = b""
-        while not head.endswith(b"\r\n\r\n"):
-            head += client.recv(1)
-        self.log.append(head.decode())
-        name, _, port = head.split()[1].decode().rpartition(":")
-        if name == "localhost":
-            client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        else:
-            client.sendall(b"HTTP/1.1 403 Forbidden\r\n\r\n")
-            client.close()
-            return
-        with client, socket.create_connection((name, int(port))) as server:
-            while True:
-                for source in select.select([client, server], [], [])[0]:
-                    data = source.recv(65536)
-                    if not data:
-                        return
-                    (server if source is client else client).sendall(data)
-
-
-@pytest.fixture
-def proxy() -> Iterator[Proxy]:
-    started = Proxy()
-    yield started
-    started.listener.close()
-
-
-def test_a_proxy_is_taken(fleet: Fleet, tmp_path: Path, proxy: Proxy) -> None:
-    fleet.upload(make_auth())
-    machine = host(fleet, tmp_path)
-    del machine.env["NO_PROXY"]
-    done = machine.run_cdx("exec", HTTPS_PROXY=proxy.url)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert len(proxy.log) >= 2
-    assert {line.split("\r\n")[0] for line in proxy.log} == {f"CONNECT localhost:{fleet.port} HTTP/1.1"}
-    count = len(proxy.log)
-    assert machine.run_cdx("exec", HTTPS_PROXY=proxy.url, NO_PROXY="localhost").returncode == 0
-    assert len(proxy.log) == count
-    assert not any("Proxy-Authorization" in head for head in proxy.log)
-    assert machine.run_cdx("exec", HTTPS_PROXY=proxy.url.replace("//", "//me:p%40ss@")).stderr == ""
-    assert "Proxy-Authorization: Basic bWU6cEBzcw==\r\n" in proxy.log[-1]
-    refused = machine.run_cdx("--status", HTTPS_PROXY=proxy.url, CODEX_SYNC_BASE_URL="https://other.invalid")
-    assert "the proxy answered 403 Forbidden" in refused.stdout

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
-import json
+import errno
 import os
 import re
 import sys
 import time
-import urllib.parse
 from typing import TYPE_CHECKING
 
-from cdxsync.wrapper.src.baked import GITHUB_API_URL, WRAPPER_VERSION
 from cdxsync.wrapper.src.codex import Build, find_codex, version_of
+from cdxsync.wrapper.src.codex_package import install_release, is_single, latest_version
 from cdxsync.wrapper.src.errors import SyncError
 from cdxsync.wrapper.src.files import (
     child_environment,
     codex_home,
-    file_sha256,
     find_program,
     locked,
     own_folder,
@@ -32,23 +29,23 @@ from cdxsync.wrapper.src.versions import VERSION, version_key
 
 if TYPE_CHECKING:
     import subprocess
-    from typing import Any, BinaryIO
+    from typing import Any, Callable
 
 INSTALL_SECONDS = 900.0
 RETRY_INSTALL_SECONDS = 6 * 3600
-TARGETS = {
-    ("Linux", "x86_64"): "x86_64-unknown-linux-musl",
-    ("Linux", "amd64"): "x86_64-unknown-linux-musl",
-    ("Linux", "aarch64"): "aarch64-unknown-linux-musl",
-    ("Linux", "arm64"): "aarch64-unknown-linux-musl",
-    ("Darwin", "x86_64"): "x86_64-apple-darwin",
-    ("Darwin", "arm64"): "aarch64-apple-darwin",
-}
+WORK_PREFIX = ".installing-"
 
 
 def version_folders(user: str) -> tuple[str, str]:
     """Where versions of Codex are installed: for a user, and for the whole machine."""
     return (os.path.join(user, ".local/share/cdx"), "/usr/local/lib/cdx")
+
+
+def creatable(path: str) -> bool:
+    """Whether a folder can be written to, or can be made."""
+    while not os.path.lexists(path) and path != os.path.dirname(path):
+        path = os.path.dirname(path)
+    return os.path.isdir(path) and os.access(path, os.W_OK | os.X_OK)
 
 
 class CodexPlace:
@@ -65,6 +62,9 @@ class CodexPlace:
         # What root installs for the machine must not lie in root's home, which others cannot enter.
         system = os.geteuid() == 0 and self.link.startswith(("/usr/", "/opt/"))
         self.versions = version_folders(user_home())[system]
+        if system and not creatable(self.versions):
+            # Where /usr is read-only, they lie beside the folder of programs.
+            self.versions = os.path.join(os.path.dirname(os.path.dirname(self.link)), "lib/cdx")
 
     def problem(self) -> str | None:
         """Why cdx does not install Codex here, or None."""
@@ -73,34 +73,71 @@ class CodexPlace:
             return "it is Homebrew's; update it with: brew upgrade codex"
         if folder.endswith("/node_modules/.bin"):
             return "it belongs to an npm project"
+        if os.path.realpath(folder).startswith(os.path.realpath(os.path.join(codex_home(), "packages")) + os.sep):
+            return "it is kept up to date by Codex's own updater"
         if os.path.isdir(folder) and not os.access(folder, os.W_OK):
             return "%s belongs to another user" % folder
         return None
 
-    def install(self, version: str) -> None:
-        """Install a version and switch to it. Raises SyncError; the old one stays then."""
+    def install(self, version: str, ways: tuple[Callable[[str, str], None], ...]) -> str:
+        """Install a version in the first of `ways` that works, and switch to it; returns the version that is there now.
+
+        That is a newer one when somebody else, such as Codex's own updater, was faster. Raises SyncError and OSError;
+        the old one stays then.
+        """
         import shutil
         import tempfile
 
-        staged = os.path.join(self.versions, "codex-%s" % version)
         os.makedirs(self.versions, exist_ok=True)
         os.makedirs(os.path.dirname(self.link), exist_ok=True)
-        work = tempfile.mkdtemp(dir=self.versions, prefix=".installing-")
-        try:
-            os.chmod(work, 0o755)
-            self._fill(work, version)
-            if os.path.lexists(staged):
-                shutil.rmtree(staged)
-            os.rename(work, staged)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-        before = os.path.realpath(self.link)
-        self._switch(os.path.join(staged, "bin", "codex"))
-        self._tidy(staged, before)
+        # One at a time, for all homes that share the folder: the second one finds it done.
+        with locked(self.versions):
+            self._sweep()
+            there = self._there(version)
+            if there:
+                return there
+            work = tempfile.mkdtemp(dir=self.versions, prefix=WORK_PREFIX)
+            try:
+                os.chmod(work, 0o755)
+                self._fill(work, version, ways)
+                # It may have taken minutes.
+                there = self._there(version)
+                if there:
+                    return there
+                staged = self._free_folder(version)
+                os.rename(work, staged)
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
+            before = os.path.realpath(self.link)
+            self._switch(os.path.join(staged, "bin", "codex"))
+            self._tidy(staged, before)
+        return version
 
-    def _fill(self, work: str, version: str) -> None:
+    def _there(self, version: str) -> str:
+        """The version that is installed when it makes this one unnecessary; else an empty text."""
+        found = version_of(self.link) if os.path.exists(self.link) else ""
+        if not found or version_key(found) < version_key(version):
+            return ""
+        return "" if found == version and self.may_complete() else found
+
+    def may_complete(self) -> bool:
+        """Whether the program is Codex alone, put there by cdx or its installer: the package may take its place."""
+        own = os.path.dirname(os.path.realpath(__file__))
+        ours = os.path.realpath(self.link).startswith(os.path.realpath(self.versions) + os.sep)
+        return (ours or os.path.dirname(os.path.abspath(self.link)) == own) and is_single(self.link)
+
+    def _free_folder(self, version: str) -> str:
+        """Where a version is to lie. One that is there may be running, so it keeps its place."""
+        staged = os.path.join(self.versions, "codex-%s" % version)
+        number = 1
+        while os.path.lexists(staged):
+            number += 1
+            staged = os.path.join(self.versions, "codex-%s.%d" % (version, number))
+        return staged
+
+    def _fill(self, work: str, version: str, ways: tuple[Callable[[str, str], None], ...]) -> None:
         problems = []
-        for way in (install_by_npm, install_release):
+        for way in ways:
             try:
                 way(work, version)
                 found = version_of(os.path.join(work, "bin", "codex"))
@@ -108,10 +145,18 @@ class CodexPlace:
                     return
                 raise SyncError("the installed program reports version %s" % (found or "none"))
             except (SyncError, OSError) as error:
-                problems.append("%s: %s" % ((way.__doc__ or "").split(".")[0], error))
+                full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+                reason = "there is not enough space in %s" % self.versions if full else str(error)
+                problems.append("%s: %s" % ((way.__doc__ or "").split(".")[0], reason))
                 for entry in os.listdir(work):
                     remove(os.path.join(work, entry))
         raise SyncError("; ".join(problems))
+
+    def _sweep(self) -> None:
+        """Remove what installations that were killed have left."""
+        for name in os.listdir(self.versions):
+            if name.startswith(WORK_PREFIX):
+                remove(os.path.join(self.versions, name))
 
     def _switch(self, target: str) -> None:
         temporary = os.path.join(os.path.dirname(self.link), ".codex-%d" % os.getpid())
@@ -152,84 +197,30 @@ def install_by_npm(folder: str, version: str) -> None:
         raise SyncError("failed (%s)" % (lines[0][:200] if lines else "exit code %d" % done.returncode))
 
 
-def install_release(folder: str, version: str) -> None:
-    """Release. Installs Codex from its GitHub release, with the checksum verified."""
-    import io
+def wanted_codex(home: str, build: Build, versions: dict[str, Any]) -> str | None:
+    """The version of Codex to install, or None.
 
-    system = os.uname()
-    target = TARGETS.get((system.sysname, system.machine))
-    if target is None:
-        raise SyncError("no release for %s on %s" % (system.sysname, system.machine))
-    name = "codex-%s.tar.gz" % target
-    base = "https://api.github.com" if GITHUB_API_URL.startswith("__") else GITHUB_API_URL.rstrip("/")
-    url = "%s/repos/openai/codex/releases/tags/rust-v%s" % (base, version)
-    description = io.BytesIO()
-    download(url, 4 << 20, description)
-    try:
-        assets = json.loads(description.getvalue().decode("utf-8")).get("assets")
-    except (ValueError, AttributeError):
-        raise SyncError("%s does not describe a release" % url) from None
-    for asset in filter(lambda item: isinstance(item, dict), assets if isinstance(assets, list) else []):
-        checksum = re.match(r"sha256:([0-9a-f]{64})\Z", str(asset.get("digest")))
-        if asset.get("name") == name and checksum:
-            archive = os.path.join(folder, name)
-            with open(archive, "wb") as file:
-                download(str(asset.get("browser_download_url")), 1 << 30, file)
-            if file_sha256(archive) != checksum.group(1):
-                raise SyncError("the checksum of %s is wrong" % name)
-            os.makedirs(os.path.join(folder, "bin"))
-            unpack_program(archive, name[: -len(".tar.gz")], os.path.join(folder, "bin", "codex"))
-            os.unlink(archive)
-            return
-    raise SyncError("the release has no %s with a checksum" % name)
-
-
-def download(url: str, limit: int, file: BinaryIO) -> None:
-    """Write the content of an https URL, at most `limit` bytes, to an open file. Raises SyncError."""
-    from urllib.request import Request, urlopen
-
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme != "https" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
-        raise SyncError("%s is not encrypted" % url)
-    request = Request(url, headers={"User-Agent": "cdx/%s" % WRAPPER_VERSION})
-    try:
-        with urlopen(request, timeout=30) as response:
-            for block in iter(lambda: response.read(1 << 20), b""):
-                limit -= len(block)
-                if limit < 0:
-                    raise SyncError("%s is too large" % url)
-                file.write(block)
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise SyncError("%s cannot be fetched (%s)" % (url, error)) from None
-
-
-def unpack_program(archive: str, name: str, target: str) -> None:
-    """Write the one program of an archive to `target`."""
-    import shutil
-    import tarfile
-
-    try:
-        with tarfile.open(archive) as members:
-            files = [member for member in members if member.isfile() and member.name.split("/")[-1] in (name, "codex")]
-            if len(files) != 1:
-                raise SyncError("the archive does not hold exactly one program")
-            source = members.extractfile(files[0])
-            assert source is not None  # it is a regular file
-            with source, open(target, "wb") as file:
-                shutil.copyfileobj(source, file)
-    except (tarfile.TarError, EOFError) as error:
-        raise SyncError("the archive cannot be read: %s" % error) from None
-    os.chmod(target, 0o755)
-
-
-def wanted_codex(build: Build, versions: dict[str, Any]) -> str | None:
-    """The version of Codex to install: what the server names when it is newer than ours, or None."""
+    It is what the server names when that is newer than ours; a program without its package is replaced by the whole
+    package of the same version, unless its release was found to have none.
+    """
     named = versions.get("client_version")
     if not isinstance(named, str) or not re.match(VERSION, named):
         return None
-    if build.program and (not build.version or version_key(build.version) >= version_key(named)):
+    if not build.program:
+        return named
+    if not build.version:
         return None
-    return named
+    if version_key(build.version) < version_key(named):
+        return named
+    if not re.match(VERSION, build.version) or not CodexPlace(build.program).may_complete():
+        return None
+    last = read_json(notes_path(home))
+    return None if last.get("single") and last.get("version") == build.version else build.version
+
+
+def notes_path(home: str) -> str:
+    """The note on the last installation: its version, and when it was done or failed, and why."""
+    return os.path.join(own_folder(home), "install.json")
 
 
 def update_codex(home: str, build: Build, versions: dict[str, Any], seconds: float) -> bool:
@@ -237,7 +228,7 @@ def update_codex(home: str, build: Build, versions: dict[str, Any], seconds: flo
 
     It goes on by itself after that, and the next run has it. Returns whether it is there now.
     """
-    version = wanted_codex(build, versions)
+    version = wanted_codex(home, build, versions)
     if version is None:
         return False
     place = CodexPlace(build.program)
@@ -245,24 +236,37 @@ def update_codex(home: str, build: Build, versions: dict[str, Any], seconds: flo
     if problem:
         debug("Codex %s is available, but %s: %s" % (version, place.link, problem))
         return False
-    notes = os.path.join(own_folder(home), "install.json")
-    last = read_json(notes)
+    last = read_json(notes_path(home))
     if last.get("version") == version and time.time() - last.get("failed_at", 0) < RETRY_INSTALL_SECONDS:
         debug("Codex %s could not be installed: %s" % (version, last.get("problem")))
         return False
     import subprocess
 
-    say("%s Codex %s" % ("updating to" if build.program else "installing", version))
+    completes = version == build.version
+    say(
+        "%s Codex %s"
+        % ("fetching the whole of" if completes else "updating to" if build.program else "installing", version)
+    )
     worker = start_installer(version, build.program or "")
     try:
         worker.wait(seconds)
     except subprocess.TimeoutExpired:
         say("the installation continues in the background")
         return False
+    last = read_json(notes_path(home))
     if worker.returncode != 0:
-        say("Codex %s could not be installed: %s" % (version, read_json(notes).get("problem") or "no reason was given"))
+        say("Codex %s could not be installed: %s" % (version, last.get("problem") or "no reason was given"))
         say("cdx tries again later. To try now, run: cdx --update")
+    elif last.get("overtaken_by"):
+        say("the update to Codex %s is given up: %s is here by now, and runs" % (version, last["overtaken_by"]))
     return worker.returncode == 0
+
+
+def say_newer(build: Build, versions: dict[str, Any]) -> None:
+    """Say which version runs when it is newer than the server's, as Codex's own updater may have made it."""
+    named = versions.get("client_version")
+    if isinstance(named, str) and build.version and version_key(build.version) > version_key(named):
+        say("Codex %s runs here: it is newer than the server's %s, and stays" % (build.version, named))
 
 
 def start_installer(version: str, program: str) -> subprocess.Popen[bytes]:
@@ -281,21 +285,30 @@ def start_installer(version: str, program: str) -> subprocess.Popen[bytes]:
 
 
 def install_codex_now(arguments: list[str]) -> int:
-    """`--wrapper-install-codex VERSION PROGRAM`, the process that `update_codex` starts; returns the exit code."""
+    """`--wrapper-install-codex VERSION PROGRAM`, the process that `update_codex` starts; returns the exit code.
+
+    With `latest` in place of the version, as the installer calls it, the newest release is taken.
+    """
     version, program = arguments
     # Codex is no secret; whoever may start cdx must be able to start it.
     os.umask(0o022)
-    folder = own_folder(codex_home())
-    notes = os.path.join(folder, "install.json")
+    home = codex_home()
+    ways: tuple[Callable[[str, str], None], ...] = (install_by_npm, install_release)
     # Another run may be at it already: then this one waits, and finds it done.
-    with locked(os.path.join(folder, "install.lock")):
-        program = program or find_codex() or ""
-        if program and version_of(program) == version:
-            return 0
+    with locked(os.path.join(own_folder(home), "install.lock")):
         try:
-            CodexPlace(program or None).install(version)
+            if version == "latest":
+                version, ways = latest_version(), (install_release,)
+            place = CodexPlace(program or find_codex())
+            there = place.install(version, ways)
         except (SyncError, OSError) as error:
-            write_json(notes, {"version": version, "failed_at": time.time(), "problem": str(error)})
+            write_json(notes_path(home), {"version": version, "failed_at": time.time(), "problem": str(error)})
+            say("Codex cannot be installed: %s" % error)
             return 1
-        write_json(notes, {"version": version, "installed_at": time.time()})
+        note: dict[str, object] = {"version": version, "installed_at": time.time()}
+        if there != version:
+            note["overtaken_by"] = there
+        elif is_single(place.link):
+            note["single"] = True
+        write_json(notes_path(home), note)
     return 0

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from cdxsync.wrapper.src.accounts import holds_grant
 from cdxsync.wrapper.src.baked import WRAPPER_VERSION
 from cdxsync.wrapper.src.codex import Build, Codex, die_by, find_codex, leave
-from cdxsync.wrapper.src.codex_install import INSTALL_SECONDS, install_codex_now, update_codex
+from cdxsync.wrapper.src.codex_install import INSTALL_SECONDS, install_codex_now, say_newer, update_codex
 from cdxsync.wrapper.src.compiled import keep_compiled
 from cdxsync.wrapper.src.context import Context, own_fqdn
 from cdxsync.wrapper.src.doctor import Doctor
@@ -183,6 +183,7 @@ def update_now() -> int:
     with contextlib.suppress(OSError):
         os.unlink(os.path.join(own_folder(context.home), "install.json"))
     update_codex(context.home, context.build, context.sync.versions(), INSTALL_SECONDS)
+    say_newer(context.build, context.sync.versions())
     return 0
 
 

@@ -18,6 +18,7 @@ from cdxsync.wrapper.src.daemon import daemon_findings
 from cdxsync.wrapper.src.document import LocalDocument
 from cdxsync.wrapper.src.errors import Refused, SyncError
 from cdxsync.wrapper.src.files import own_folder, read_json
+from cdxsync.wrapper.src.proxy import ProxyTrouble
 from cdxsync.wrapper.src.quota import shown_time, span
 from cdxsync.wrapper.src.server import Server
 from cdxsync.wrapper.src.status import certificate_expiry, document_text, login_text, overdue_text, spool_text
@@ -81,13 +82,21 @@ class Doctor:
     def check_connection(self, server: Server) -> bool:
         """Name, address, TLS; returns whether the server can be called."""
         place = "%s:%d" % (server.host, server.port)
+        direct = "correct it, or go there without it: NO_PROXY=%s" % server.host
+        try:
+            proxy = server.proxy()
+        except ProxyTrouble as error:
+            self.report("FAIL", str(error), direct)
+            return False
+        if proxy:
+            self.report("ok", "%s is reached through the proxy of %s" % (place, proxy.shown()))
         try:
             addresses = {
                 str(item[4][0]) for item in socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
             }
             self.report("ok", "%s is %s" % (server.host, ", ".join(sorted(addresses))))
         except OSError as error:
-            if not server.proxy():
+            if not proxy:
                 self.report("FAIL", "%s cannot be resolved: %s" % (server.host, error), "check DNS or /etc/hosts")
                 return False
         try:
@@ -102,6 +111,9 @@ class Doctor:
             return False
         except SyncError as error:
             self.report("FAIL", str(error))
+            return False
+        except ProxyTrouble as error:
+            self.report("FAIL", "%s cannot be reached: %s" % (place, error), direct)
             return False
         except OSError as error:
             fix = "check that `cdxsync serve` is running, and that no firewall blocks %s" % place
@@ -194,7 +206,7 @@ class Doctor:
     def check_codex(self, context: Context) -> None:
         """The program, and whether it is kept up to date."""
         build = context.build
-        wanted = wanted_codex(build, context.sync.versions())
+        wanted = wanted_codex(context.home, build, context.sync.versions())
         if not build.program:
             self.report("FAIL", "Codex is not installed", "npm install -g @openai/codex")
         elif not build.version:
@@ -203,9 +215,12 @@ class Doctor:
             self.report("ok", "Codex %s is %s" % (build.version, build.program))
         if wanted and build.program:
             problem = CodexPlace(build.program).problem()
-            self.report("warn", "the server offers Codex %s" % wanted, problem or "cdx --update")
+            text = "the server offers Codex %s" % wanted
+            if wanted == build.version:
+                text = "%s is Codex alone, and cannot open the full-screen program" % build.program
+            self.report("warn", text, problem or "cdx --update")
         last = read_json(os.path.join(own_folder(context.home), "install.json"))
-        if last.get("problem"):
+        if last.get("problem") and (wanted or not build.program):
             self.report(
                 "warn", "Codex %s could not be installed: %s" % (last.get("version"), last["problem"]), "cdx --update"
             )

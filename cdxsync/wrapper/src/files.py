@@ -152,11 +152,11 @@ def write_json(path: str, value: object) -> None:
 
 @contextlib.contextmanager
 def locked(path: str, wait: bool = True) -> Iterator[bool]:
-    """Hold a lock file; yields whether it is held. Where files cannot be locked, it does not wait."""
+    """Hold a lock file, or a folder; yields whether it is held. Where those cannot be locked, it does not wait."""
     descriptor = None
     held = True
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = os.open(path, os.O_RDONLY if os.path.isdir(path) else os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         held = False

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import base64
 import http.client
 import os
 import socket
 import ssl
-import sys
 import threading
 import urllib.parse
+from typing import TYPE_CHECKING
 
 from cdxsync.wrapper.src.errors import SyncError
+from cdxsync.wrapper.src.proxy import Proxy, proxy_for
+from cdxsync.wrapper.src.threads import started
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, TypeVar
+
+    T = TypeVar("T")
 
 CONNECT_TIMEOUT = 3.0
 READ_TIMEOUT = 6.0
@@ -71,25 +77,13 @@ class Server:
         with open(self.ca_file, "rb") as file:
             return file.read()
 
-    def proxy(self) -> urllib.parse.SplitResult | None:
-        """The proxy to take as a split URL, or None."""
-        # What reads all the ways to name a proxy takes a while to load.
-        if sys.platform != "darwin" and not any(name.lower() == self.scheme + "_proxy" for name in os.environ):
-            return None
-        from urllib.request import getproxies, proxy_bypass
-
-        proxy = getproxies().get(self.scheme)
-        if not proxy or proxy_bypass(self.host):
-            return None
-        return urllib.parse.urlsplit(proxy if "//" in proxy else "//" + proxy)
+    def proxy(self) -> Proxy | None:
+        """The proxy to take, or None. Raises ProxyTrouble."""
+        return proxy_for(self.scheme, self.host, self.port)
 
     def connect(self) -> http.client.HTTPConnection:
-        """A new connection, made within the time-out."""
-        proxy = self.proxy()
-        if proxy:
-            raw = dial(proxy.hostname or "", proxy.port or 3128, self.connect_timeout)
-        else:
-            raw = dial(self.host, self.port, self.connect_timeout)
+        """A new connection, made within the time-out. Raises OSError."""
+        raw = reach(self.scheme, self.host, self.port, self.connect_timeout)
         # http.client gets a socket that is there already, so that it never resolves or waits by itself.
         connection: http.client.HTTPConnection
         if self.scheme == "https":
@@ -97,8 +91,6 @@ class Server:
         else:
             connection = http.client.HTTPConnection(self.host, self.port)
         try:
-            if proxy:
-                open_tunnel(raw, self.host, self.port, proxy)
             if self.scheme == "https":
                 raw = self.context().wrap_socket(raw, server_hostname=wire_name(self.host))
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -115,61 +107,88 @@ def wire_name(host: str) -> str | bytes:
     return host.encode("ascii") if host.isascii() else host
 
 
+def reach(scheme: str, host: str, port: int, timeout: float) -> socket.socket:
+    """A TCP socket that leads to a host, through a proxy where one is named. Raises OSError."""
+    proxy = proxy_for(scheme, host, port)
+    if proxy is None:
+        return dial(host, port, timeout)
+    try:
+        raw = dial(proxy.host, proxy.port, timeout)
+    except socket.timeout:
+        raise proxy.trouble("does not answer in time") from None
+    except OSError as error:
+        raise proxy.trouble("cannot be reached: %s" % (error.strerror or error)) from None
+    try:
+        proxy.open_tunnel(raw, host, port, lambda name, at: address_of(name, at, timeout))
+    except BaseException:
+        raw.close()
+        raise
+    return raw
+
+
+def addresses_of(host: str, port: int) -> list[tuple[Any, ...]]:
+    """What the system knows of a host's addresses. Raises OSError."""
+    try:
+        return socket.getaddrinfo(wire_name(host), port, type=socket.SOCK_STREAM)
+    except UnicodeError:
+        raise OSError("%r is no name of a host" % host) from None
+
+
+def address_of(host: str, port: int, timeout: float) -> str:
+    """The first address of a host, looked up within `timeout` seconds. Raises OSError."""
+    return within(timeout, lambda late: str(addresses_of(host, port)[0][4][0]))
+
+
 def dial(host: str, port: int, timeout: float) -> socket.socket:
     """A TCP socket to the first address that answers; the look-up of the name counts within `timeout` seconds too."""
-    outcome: list[socket.socket | OSError] = []
-    late = threading.Event()
 
-    def work() -> None:
-        try:
-            addresses = socket.getaddrinfo(wire_name(host), port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            outcome.append(error)
-            return
+    def work(late: threading.Event) -> socket.socket:
+        addresses = addresses_of(host, port)
+        last: OSError = socket.timeout("timed out")
         for family, kind, protocol, _, address in addresses:
+            if late.is_set():
+                break
             try:
                 candidate = socket.socket(family, kind, protocol)
-                try:
-                    candidate.settimeout(max(timeout / len(addresses), 0.3))
-                    candidate.connect(address)
-                    candidate.settimeout(timeout)
-                except BaseException:
-                    candidate.close()
-                    raise
-                outcome.append(candidate)
-                break
             except OSError as error:
-                outcome.append(error)
-        last = outcome[-1]
-        if late.is_set() and isinstance(last, socket.socket):
-            last.close()
+                last = error
+                continue
+            try:
+                candidate.settimeout(max(timeout / len(addresses), 0.3))
+                candidate.connect(address)
+                candidate.settimeout(timeout)
+                return candidate
+            except OSError as error:
+                candidate.close()
+                last = error
+        raise last
 
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(timeout + 0.2)
-    if thread.is_alive() or not outcome:
+    return within(timeout, work)
+
+
+def within(timeout: float, work: Callable[[threading.Event], T]) -> T:
+    """The result of `work`, which has `timeout` seconds; what it is given is set when they are over. Raises OSError.
+
+    The system's look-up of names cannot be told a limit, so it runs in a thread; where there are none it has its time.
+    """
+    outcome: list[T | OSError] = []
+    late = threading.Event()
+
+    def guarded() -> None:
+        try:
+            outcome.append(work(late))
+        except OSError as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=guarded, daemon=True)
+    if started(thread):
+        thread.join(timeout + 0.2)
+    else:
+        guarded()
+    if not outcome:
         late.set()
         raise socket.timeout("timed out")
-    last = outcome[-1]
-    if isinstance(last, OSError):
-        raise last
-    return last
-
-
-def open_tunnel(raw: socket.socket, host: str, port: int, proxy: urllib.parse.SplitResult) -> None:
-    """CONNECT through a proxy. The answer is read byte by byte: what follows it belongs to TLS."""
-    place = "%s:%d" % ("[%s]" % host if ":" in host else host, port)
-    lines = ["CONNECT %s HTTP/1.1" % place, "Host: %s" % place]
-    if proxy.username is not None:
-        user, password = (urllib.parse.unquote(text or "") for text in (proxy.username, proxy.password))
-        lines.append("Proxy-Authorization: Basic %s" % base64.b64encode(("%s:%s" % (user, password)).encode()).decode())
-    raw.sendall("".join(line + "\r\n" for line in [*lines, ""]).encode("utf-8", "replace"))
-    answer = b""
-    while not answer.endswith(b"\r\n\r\n"):
-        byte = raw.recv(1)
-        if not byte or len(answer) > 16384:
-            raise OSError("the proxy hung up")
-        answer += byte
-    status = answer.split(b"\r\n")[0].split(b" ")
-    if len(status) < 2 or status[1] != b"200":
-        raise OSError("the proxy answered %s" % b" ".join(status[1:]).decode("latin-1"))
+    result = outcome[0]
+    if isinstance(result, OSError):
+        raise result
+    return result

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from cdxsync.wrapper.src.accounts import expiry_of, holds_grant, tokens_of
 from cdxsync.wrapper.src.baked import WRAPPER_VERSION
 from cdxsync.wrapper.src.codex import Build
+from cdxsync.wrapper.src.codex_package import fetched_daemon_version
 from cdxsync.wrapper.src.codex_settings import other_logins
 from cdxsync.wrapper.src.context import Context, own_fqdn
 from cdxsync.wrapper.src.document import LocalDocument, parse_time
@@ -117,7 +118,7 @@ def show_status() -> int:
         ("login", login_text(context.sync)),
         ("auth.json", "%s (%s)" % (document_text(context.sync, answered), context.sync.path)),
         ("cdx", "%s (server: %s) %s" % (WRAPPER_VERSION, wrapper, os.path.realpath(__file__))),
-        ("codex", codex_text(context.build, versions)),
+        ("codex", codex_text(context.home, context.build, versions)),
         ("prompts", "%d in %s" % (len(context.prompts.local()), context.prompts.folder)),
         ("spool", spool_text(context.spool)),
     ]
@@ -132,12 +133,14 @@ def show_status() -> int:
     return 1 if problem else 0
 
 
-def codex_text(build: Build, versions: dict[str, Any]) -> str:
-    """Which Codex is here, for people."""
+def codex_text(home: str, build: Build, versions: dict[str, Any]) -> str:
+    """Which Codex is here, for people, and which its own updater has for its daemon when that is another."""
     named = versions.get("client_version") or "not known"
     if not build.program:
         return "not installed (server: %s)" % named
-    return "%s (server: %s) %s" % (build.version or "unknown version", named, build.program)
+    text = "%s (server: %s) %s" % (build.version or "unknown version", named, build.program)
+    daemon = fetched_daemon_version(home)
+    return text if daemon in ("", build.version) else "%s; its daemon, outside cdx: %s" % (text, daemon)
 
 
 def spool_text(spool: Spool) -> str:
