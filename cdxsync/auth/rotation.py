@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import NamedTuple
 
 from cdxsync.auth import answers, canonical, history, login, refresh
 from cdxsync.auth.answers import Note
 from cdxsync.auth.documents import AuthDocument
 from cdxsync.auth.refresh import IntentOutcome
 from cdxsync.base import clock
+from cdxsync.base.errors import Invalid
 from cdxsync.store import audit
 from cdxsync.store.database import write
 from cdxsync.store.fleet import Fleet
@@ -21,6 +23,15 @@ LIMIT_SECONDS = 50
 EXPIRING = "expiring"
 REFUSED = "refused"
 """Why a host asks for a run: its token has not long to go, or an API has refused it."""
+
+
+class Kept(NamedTuple):
+    """What became of the tokens of a call."""
+
+    stored: bool
+    """Not so when the fleet has another login by now, which stays."""
+    problem: str | None = None
+    """Why the new refresh token alone was stored, beside the access token of before."""
 
 
 def begin(fleet: Fleet, document: AuthDocument, owner: str) -> tuple[Note, bytes]:
@@ -87,21 +98,30 @@ def refreshed(
     return history.as_newest(fleet, content, at)
 
 
-def keep(fleet: Fleet, note: Note, tokens: Mapping[str, str], outcome: IntentOutcome) -> bool:
+def keep(fleet: Fleet, note: Note, tokens: Mapping[str, str], outcome: IntentOutcome) -> Kept:
     """Store what came of a call, and close its intent with `outcome`; within a write transaction.
 
-    Returns False when the fleet has another login by now, which stays. Raises `Invalid` when no document can be made
-    of it.
+    Of an answer without a good access token the new refresh token is stored all the same: the one before it is spent.
+    Raises `Invalid` when nothing of the answer can be taken.
     """
     found = canonical.current(fleet)
     if found is None or not _is_awaited(found[1], note, tokens):
         refresh.close(note.intent, IntentOutcome.SUPERSEDED)
-        return False
-    document, stored_at = refreshed(fleet, found[1], tokens, clock.now())
+        return Kept(False)
+    at, problem = clock.now(), None
+    try:
+        if "access_token" not in tokens:
+            raise Invalid({"tokens.access_token": ["is missing"]})
+        document, stored_at = refreshed(fleet, found[1], tokens, at)
+    except Invalid as error:
+        if tokens.get("refresh_token") in (None, refresh.tokens_of(found[1].content)["refresh_token"]):
+            raise
+        problem = error.explain()
+        document, stored_at = refreshed(fleet, found[1], {"refresh_token": tokens["refresh_token"]}, at)
     canonical.replace(fleet, document, source=canonical.REFRESH_SOURCE, host=None, at=stored_at)
-    refresh.close(note.intent, outcome)
+    refresh.close(note.intent, outcome, problem)
     audit.record("auth.refreshed", actor="server", intent=note.intent, digest=document.digest)
-    return True
+    return Kept(True, problem)
 
 
 def _is_awaited(document: AuthDocument, note: Note, tokens: Mapping[str, str]) -> bool:
@@ -116,5 +136,5 @@ def _is_older(tokens: Mapping[str, str], document: AuthDocument) -> bool:
     """Whether the answer is from before a later refresh: of a provider that leaves the refresh token as it was."""
     if "refresh_token" in tokens and tokens["refresh_token"] != refresh.tokens_of(document.content)["refresh_token"]:
         return False
-    life, expires = login.life_of(document), refresh.expiry_of(tokens["access_token"])
+    life, expires = login.life_of(document), refresh.expiry_of(tokens.get("access_token"))
     return life is not None and expires is not None and expires < life.expires

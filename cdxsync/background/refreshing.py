@@ -30,6 +30,7 @@ _COMMIT_SECONDS = 15.0
 _CALLING_SECONDS = 2.0
 """After this the job looks again whether a call that is under way has ended."""
 _CUT_OFF = "cut_off"
+_CANNOT_BE_TAKEN = "what the provider has answered cannot be taken: "
 _log = logging.getLogger("cdxsync.refresh")
 
 
@@ -151,15 +152,15 @@ def _stored(fleet: Fleet, call: Call, note: Note, outcome: IntentOutcome) -> Out
                 raise
             time.sleep(0.5)
         except Invalid as error:
-            raise ServiceError(
-                f"what the provider has answered cannot be taken: {error.explain()}", status=200
-            ) from None
+            raise ServiceError(_CANNOT_BE_TAKEN + error.explain(), status=200) from None
+    if kept.problem is not None:
+        raise ServiceError(f"{_CANNOT_BE_TAKEN}{kept.problem}; its new refresh token is stored", status=200)
     found = write(lambda: canonical.current(fleet))
-    result = "refreshed" if kept else "a newer login has come meanwhile, which stays"
+    result = "refreshed" if kept.stored else "a newer login has come meanwhile, which stays"
     if found is None:
         return Outcome(result, next_in=rotation.LOOK_SECONDS)
     intent = refresh.find(note.intent)
-    if kept and intent is not None and login.is_stale(found[1], clock.read_stamp(intent.started_at)):
+    if kept.stored and intent is not None and login.is_stale(found[1], clock.read_stamp(intent.started_at)):
         # Stored all the same, as its refresh token is the one that is good now. The next would be as old.
         raise ServiceError(
             f"{client.place(fleet.settings.token_url)} gives access tokens that end at once by this server's clock:"

@@ -59,7 +59,7 @@ def request(content: Mapping[str, Any], reason: str) -> dict[str, str]:
 
 
 def tokens_in(url: str, given: Given) -> dict[str, str]:
-    """The tokens that came for a refresh token, `access_token` at least.
+    """The tokens that came for a refresh token: `access_token`, `refresh_token`, or both.
 
     Raises `LoginEnded`, or `ServiceError`: the refresh token may be spent when the request was `sent` and there is no
     `status`.
@@ -71,7 +71,7 @@ def tokens_in(url: str, given: Given) -> dict[str, str]:
     if 200 <= given.status < 300:
         tokens = {name: body.get(name) for name in ("id_token", "access_token", "refresh_token")}
         found = {name: token for name, token in tokens.items() if isinstance(token, str) and token.strip()}
-        if "access_token" not in found:
+        if not found.keys() & {"access_token", "refresh_token"}:
             raise ServiceError(f"{where} answered without an access token")
         return found
     code = _code(body)

@@ -109,6 +109,29 @@ def test_an_answer_that_cannot_be_taken_may_have_spent_the_token(opened: Fleet, 
     assert outcomes() == ["lost"]
 
 
+@pytest.mark.parametrize("access_token", [None, "short", "with a space in it, as no token has"])
+def test_a_new_refresh_token_is_kept_though_no_access_token_came_with_it(
+    opened: Fleet, provider: Provider, monkeypatch: pytest.MonkeyPatch, access_token: str | None
+) -> None:
+    """The one before it is spent: there is no other way to the login."""
+    answered = provider.exchange
+
+    def exchanged(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        status, tokens = answered(body)
+        return status, tokens | {"access_token": access_token}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(provider, "exchange", exchanged)
+        done = refreshing.refresh_canonical(opened, "scheduled", OWNER)
+    assert "its new refresh token is stored" in str(done.error)
+    assert "token" in str(done.error).partition(";")[0]
+    assert done.wait == 5
+    assert provider.is_alive(token_of(opened))
+    assert (outcomes(), left_in(opened)) == (["stored"], [])
+    assert refreshing.refresh_canonical(opened, "scheduled", OWNER).error is None
+    assert provider.is_alive(token_of(opened))
+
+
 def test_the_answer_of_a_login_that_was_replaced_is_dropped(
     opened: Fleet, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
