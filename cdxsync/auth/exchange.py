@@ -20,7 +20,8 @@ from cdxsync.base.fields import Fields
 from cdxsync.codex import quota, versions
 from cdxsync.hosts import admission, registry
 from cdxsync.hosts.admission import Caller
-from cdxsync.hosts.schemas import HostSummary
+from cdxsync.hosts.schemas import NO_SCHEDULER, HostSummary, Scheduler
+from cdxsync.prompts import catalog
 from cdxsync.store import audit
 from cdxsync.store.database import write
 from cdxsync.store.fleet import Fleet
@@ -51,6 +52,13 @@ class Reported:
 
     client_version: str
     wrapper_version: str
+    background: Scheduler | Literal["none"] | None = None
+    """What has started the call, where that is the host's background sync; `none` where it has none any more."""
+
+    @property
+    def is_background(self) -> bool:
+        """Whether the host's background sync calls."""
+        return self.background not in (None, NO_SCHEDULER)
 
 
 def run(fleet: Fleet, caller: Caller, given: Mapping[str, Any], reported: Reported) -> AuthAnswer:
@@ -126,6 +134,9 @@ def _count(caller: Caller, reported: Reported, at: datetime) -> Host:
     host.api_calls += 1
     host.client_version, host.wrapper_version = client, wrapper
     host.last_seen_at = host.updated_at = stamp
+    if reported.background is not None:
+        known = (reported.background, stamp) if reported.is_background else (None, None)
+        Host.update(background_by=known[0], background_at=known[1]).where(Host.id == host.id).execute()
     return host
 
 
@@ -149,7 +160,7 @@ def _exchange(
     grant = grants.derive(caller.api_key) if accepts and fleet.settings.server_refreshes else None
     held: RetrieveBody | AuthDocument
     if isinstance(request, RetrieveBody):
-        held, outcome = request, _retrieve(fleet, request, host, grant, at)
+        held, outcome = request, _retrieve(fleet, request, host, grant, at, background=reported.is_background)
     else:
         held = request.document
         found = _store(fleet, caller, request, host, grant)
@@ -166,6 +177,7 @@ def _exchange(
         versions=versions.current(_wrapper_sha256(fleet, caller, host.fqdn)),
         chatgpt_usage=quota.for_host(fleet.settings, at),
         login=login.describe(fleet.settings, outcome.document, host) if accepts else UNSET,
+        prompts_etag=catalog.entity_tag() if reported.is_background else UNSET,
     )
 
 
@@ -206,7 +218,9 @@ def _wrapper_sha256(fleet: Fleet, caller: Caller, fqdn: str) -> str:
     return known
 
 
-def _retrieve(fleet: Fleet, claim: RetrieveBody, host: Host, grant: str | None, at: datetime) -> Outcome:
+def _retrieve(
+    fleet: Fleet, claim: RetrieveBody, host: Host, grant: str | None, at: datetime, *, background: bool
+) -> Outcome:
     payload_id, document = canonical.current(fleet) or (None, None)
     shown = as_shown(payload_id, document, grant)
     status = sync.decide_retrieve(claim.instant, claim.digest, shown)
@@ -224,7 +238,9 @@ def _retrieve(fleet: Fleet, claim: RetrieveBody, host: Host, grant: str | None, 
         ):
             status = RetrieveStatus.UPLOAD_REQUIRED
     outcome = Outcome(status, payload_id, document, grant)
-    record("auth.retrieve", outcome, claim, actor=audit.host_actor(host), host=host)
+    if not (background and status is RetrieveStatus.VALID):
+        # Hosts that ask every few minutes, and hear that nothing has changed, would be all that the log holds.
+        record("auth.retrieve", outcome, claim, actor=audit.host_actor(host), host=host)
     return outcome
 
 

@@ -43,6 +43,7 @@ class Outcome:
         versions: Versions,
         chatgpt_usage: QuotaSummary | UnsetType = UNSET,
         login: LoginState | UnsetType = UNSET,
+        prompts_etag: str | UnsetType = UNSET,
     ) -> AuthAnswer:
         """The answer; what of it depends on the status, by `docs/protocol.md 4.4`."""
         document, shown = self.document, self.shown
@@ -63,6 +64,7 @@ class Outcome:
             chatgpt_usage=chatgpt_usage,
             login=login,
             account_change=self.account_change or UNSET,
+            prompts_etag=prompts_etag,
         )
 
 

@@ -12,7 +12,7 @@ from cdxsync.base import clock, fields, jsontext
 from cdxsync.base.errors import Invalid, Malformed
 from cdxsync.base.schema import Day, Digest, Document, GivenDocument, Moment, Secret
 from cdxsync.codex.schemas import QuotaSummary, Versions
-from cdxsync.hosts.schemas import HostSummary
+from cdxsync.hosts.schemas import HostSummary, Scheduler
 from cdxsync.store.tables import AuthPayload, RefreshIntent, RunnerEvent
 from cdxsync.usage.schemas import TokenTotals
 
@@ -83,6 +83,8 @@ class AuthAnswer(Secret, frozen=True, kw_only=True):
     """For hosts that accept a grant."""
     account_change: AccountChange | UnsetType = UNSET
     """Where an admin's document is of another account than the one that it replaces."""
+    prompts_etag: str | UnsetType = UNSET
+    """The entity tag of `GET /slash-commands`, for background syncs."""
 
 
 class Canonical(Struct, frozen=True, kw_only=True):
@@ -313,6 +315,8 @@ class RetrieveBody(Struct, frozen=True, kw_only=True):
     """The Codex that the host runs."""
     wrapper_version: str | None = None
     """The `cdx` that the host runs."""
+    background: Scheduler | Literal["none"] | None = None
+    """What has started this call, where that is the host's background sync; `none` where it was removed."""
 
     @property
     def instant(self) -> clock.Instant:
@@ -333,6 +337,8 @@ class StoreBody(Secret, frozen=True, kw_only=True):
     """The Codex that the host runs."""
     wrapper_version: str | None = None
     """The `cdx` that the host runs."""
+    background: Scheduler | Literal["none"] | None = None
+    """What has started this call, where that is the host's background sync; `none` where it was removed."""
 
 
 class UploadBody(Secret, frozen=True, kw_only=True):

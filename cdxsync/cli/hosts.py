@@ -13,7 +13,7 @@ from cdxsync.cli.options import AsJson, HostArgument, Yes, read_bytes, read_swit
 if TYPE_CHECKING:
     from cdxsync.hosts.enrolment import Enrolled
     from cdxsync.hosts.installers import Registration
-    from cdxsync.hosts.schemas import HostCleared
+    from cdxsync.hosts.schemas import BackgroundSync, HostCleared
     from cdxsync.store.fleet import Fleet
     from cdxsync.store.tables import Host
     from cdxsync.views.schemas import HostCredentials, HostList, HostShown
@@ -46,7 +46,7 @@ def list_hosts(ctx: typer.Context, as_json: AsJson = False) -> None:
         if not data.hosts:
             state.note("No hosts yet. Register one: cdxsync hosts register NAME")
         output.table(
-            ("Id", "Host", "Status", "Address", "Last seen", "Calls", "Codex", "Holds"),
+            ("Id", "Host", "Status", "Address", "Last seen", "Calls", "Codex", "Holds", "Background"),
             (
                 (
                     row.id,
@@ -57,6 +57,7 @@ def list_hosts(ctx: typer.Context, as_json: AsJson = False) -> None:
                     row.api_calls,
                     row.client_version or "-",
                     row.holds or "-",
+                    _background_word(row.background_sync),
                 )
                 for row in data.hosts
             ),
@@ -100,6 +101,7 @@ def _show_host(data: "HostShown") -> None:
             ("Wrapper", shown.wrapper_version),
             ("Credentials of", _held(shown.last_refresh)),
             ("Holds", HOLDS[shown.holds] + (f", since {shown.given_at}" if shown.given_at else "")),
+            ("Background sync", _background_text(shown.background_sync)),
             ("Digest", shown.canonical_digest),
             ("Recent digests", _short_digests(shown.recent_digests)),
             ("Other account", f"{data.offer.account}, since {data.offer.first_seen_at}" if data.offer else None),
@@ -107,6 +109,24 @@ def _show_host(data: "HostShown") -> None:
             ("Latest usage", f"{used.total} tokens at {used.created_at}" if used else None),
         ]
     )
+
+
+def _background_word(sync: "BackgroundSync | None") -> str:
+    """What starts a host's background sync, for a column; with a word on one that should have called."""
+    from cdxsync.base import clock
+
+    if sync is None:
+        return "-"
+    return f"{sync.by} (late)" if sync.is_late(clock.now()) else sync.by
+
+
+def _background_text(sync: "BackgroundSync | None") -> str:
+    from cdxsync.base import clock
+
+    if sync is None:
+        return "none"
+    late = ": it should have called again. On the host: cdx --watch status"
+    return f"by {sync.by}, last at {sync.at}{late if sync.is_late(clock.now()) else ''}"
 
 
 def _short_digests(digests: list[str]) -> str:

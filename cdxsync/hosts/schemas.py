@@ -1,11 +1,12 @@
 """What answers say of hosts, and what bodies about them hold (`docs/protocol.md 2`)."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from datetime import datetime, timedelta
+from typing import Any, Literal, cast, get_args
 
 from msgspec import UNSET, Struct, UnsetType
 
-from cdxsync.base import fields
+from cdxsync.base import clock, fields
 from cdxsync.base.errors import Invalid
 from cdxsync.base.schema import Digest, Moment, Secret
 from cdxsync.base.setting_values import read_bool
@@ -20,6 +21,40 @@ LoginRule = Literal["ask", "once", "always", "never"]
 def login_rule(host: Host) -> LoginRule:
     """The rule for a host; a row without one has the rule that all hosts have at first."""
     return cast(LoginRule, host.other_account or "ask")
+
+
+Scheduler = Literal["systemd", "launchd", "cron"]
+"""What starts a host's background sync."""
+LATE = timedelta(hours=1)
+"""A background sync calls every few minutes while its machine is awake."""
+NO_SCHEDULER: Literal["none"] = "none"
+"""What a host says that has no background sync any more."""
+
+
+def read_background(value: object) -> Scheduler | Literal["none"] | None:
+    """What a host says of its background sync; None when it says nothing, or something of a newer `cdx`."""
+    known = (*get_args(Scheduler), NO_SCHEDULER)
+    return cast(Scheduler, value) if isinstance(value, str) and value in known else None
+
+
+class BackgroundSync(Struct, frozen=True, kw_only=True):
+    """The sync of a host that runs every few minutes, without a run of `cdx` there."""
+
+    by: Scheduler
+    """What starts it."""
+    at: Moment
+    """When it last called."""
+
+    @classmethod
+    def of(cls, host: Host) -> "BackgroundSync | None":
+        """That of a row, or None."""
+        if host.background_by is None or host.background_at is None:
+            return None
+        return cls(by=cast(Scheduler, host.background_by), at=host.background_at)
+
+    def is_late(self, at: datetime) -> bool:
+        """Whether it should have called again by the time `at`."""
+        return at - clock.read_stamp(self.at) > LATE
 
 
 class HostSummary(Struct, frozen=True, kw_only=True):

@@ -116,8 +116,13 @@ _LIST = Prepared(
 
 
 def revision() -> str:
-    """A text that changes with every change of any prompt: the list's entity tag."""
+    """A text that changes with every change of any prompt."""
     return named_values.get(_REVISION) or "none"
+
+
+def entity_tag() -> str:
+    """The entity tag of the list, with its quotes."""
+    return f'"{revision()}"'
 
 
 def list_all() -> PromptList:

@@ -51,6 +51,10 @@ class Host(Table):
     other_account = CharField(8, null=True)
     """What becomes of a login of another account that it stores: `once`, `always` or `never`; by default, it is
     refused and offered to admins."""
+    background_by = CharField(16, null=True)
+    """What starts its background sync: `systemd`, `launchd` or `cron`."""
+    background_at = CharField(32, null=True)
+    """When that last called."""
 
     class Meta:
         table_name = "hosts"

@@ -11,7 +11,7 @@ from cdxsync.base import clock
 from cdxsync.base.schema import Digest, Document, Moment, Secret
 from cdxsync.codex.schemas import Versions
 from cdxsync.hosts import admission
-from cdxsync.hosts.schemas import HostBrief, HostStatus, HostSummary, LoginRule, login_rule
+from cdxsync.hosts.schemas import BackgroundSync, HostBrief, HostStatus, HostSummary, LoginRule, login_rule
 from cdxsync.security.pki import CertificateInfo, Kind, Status
 from cdxsync.store.schemas import LogRow
 from cdxsync.store.tables import Host
@@ -44,6 +44,8 @@ class HostItem(HostSummary, frozen=True, kw_only=True):
     """What it has of the fleet's login: a grant, or the login itself with what refreshes it; null for nothing yet."""
     given_at: Moment | None
     """When it was given that; null where that is not known."""
+    background_sync: BackgroundSync | None
+    """Its sync that runs every few minutes; null where there is none."""
 
     @classmethod
     def listed(
@@ -79,6 +81,7 @@ class HostItem(HostSummary, frozen=True, kw_only=True):
             other_account=login_rule(host),
             holds=cast(Literal["grant", "login"] | None, holds),
             given_at=given[1] if given is not None else None,
+            background_sync=BackgroundSync.of(host),
         )
 
 

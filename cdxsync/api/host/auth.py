@@ -10,7 +10,7 @@ from cdxsync.auth import exchange
 from cdxsync.auth.schemas import AuthAnswer, RetrieveBody, StoreBody
 from cdxsync.codex import versions
 from cdxsync.hosts import admission, registry
-from cdxsync.hosts.schemas import Deregistered
+from cdxsync.hosts.schemas import Deregistered, read_background
 from cdxsync.store import audit
 
 ROUTES = Routes(Group.HOSTS, Caller.HOST)
@@ -27,6 +27,7 @@ def sync(context: Context) -> AuthAnswer:
         reported = exchange.Reported(
             client_version=_reported_version(body, "client_version", "cdx_version"),
             wrapper_version=_reported_version(body, "wrapper_version"),
+            background=read_background(body.get("background")),
         )
         return exchange.run(context.fleet, caller, body, reported)
 

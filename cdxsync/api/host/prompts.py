@@ -17,7 +17,7 @@ def list_prompts(context: Context) -> HTTPResponse:
     """All prompts without their texts, unless the host knows that list."""
     caller = context.hosts.admit()
     # Read before the list: a change in between makes the tag too old, never too new.
-    tag = f'"{catalog.revision()}"'
+    tag = catalog.entity_tag()
     if conditional.is_current(tag):
         return conditional.not_modified(tag)
     prompts = catalog.list_all()

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { TRAITS, countStates, haystack, isSilent, matching, stateOf } from "./js/fleet_state.js";
+import { TRAITS, countStates, haystack, isLate, isSilent, matching, stateOf } from "./js/fleet_state.js";
 import { compare, sorted } from "./js/sorting.js";
 import { windowOf } from "./js/window_rows.js";
 
@@ -52,6 +52,12 @@ test("a host that never called is not silent", () => {
   assert.ok(isSilent({ last_seen_at: "2026-11-01T12:00:00Z" }, now));
   assert.ok(!isSilent({ last_seen_at: "2026-11-20T12:00:00Z" }, now));
   assert.ok(!isSilent({ last_seen_at: null }, now));
+});
+
+test("a background sync that has not called for an hour is late", () => {
+  const now = Date.parse("2026-11-24T12:00:00Z");
+  assert.ok(isLate({ by: "cron", at: "2026-11-24T10:59:59Z" }, now));
+  assert.ok(!isLate({ by: "cron", at: "2026-11-24T11:56:00Z" }, now));
 });
 
 test("rows are in the order of their numbers, with none at the end either way", () => {

@@ -69,10 +69,23 @@ export const TRAITS = {
   no_prompts: { name: "May not store prompts", test: (host) => host.allow_store_prompts === false },
   no_keep: { name: "Keeps no credentials", test: (host) => host.allow_keep_auth === false },
   holds_login: { name: "Holds the real login", test: (host) => host.holds === "login" },
+  background: { name: "Syncs in the background", test: (host) => Boolean(host.background_sync) },
+  no_background: { name: "No background sync", test: (host) => !host.background_sync },
+  late: {
+    name: "Background sync is late",
+    test: (host) => Boolean(host.background_sync) && isLate(host.background_sync, Date.now()),
+  },
   silent: { name: "Silent for 7 days", test: (host) => isSilent(host, Date.now()) },
 };
 
 const SILENT_MS = 7 * 86_400_000;
+/** A background sync calls every few minutes while its machine is awake. */
+const LATE_MS = 3_600_000;
+
+/** Whether a host's background sync should have called again by the time `now` in milliseconds. */
+export function isLate(sync, now) {
+  return now - Date.parse(sync.at) > LATE_MS;
+}
 
 /** Whether a host that has called before has not for a week, at the time `now` in milliseconds. */
 export function isSilent(host, now) {

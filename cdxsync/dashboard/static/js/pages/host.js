@@ -4,7 +4,7 @@ import { get } from "../api.js";
 import { tokenChart } from "../chart.js";
 import { fullTime } from "../clock.js";
 import { badge, card, empty, facts, fill, h } from "../dom.js";
-import { HOLDS, STATES, stateOf } from "../fleet_state.js";
+import { HOLDS, STATES, isLate, stateOf } from "../fleet_state.js";
 import { count, money } from "../format.js";
 import * as actions from "../host_actions.js";
 import { inTurn, keepFresh, makePlaces } from "../live.js";
@@ -101,6 +101,7 @@ function stateCard(host, state) {
       ["Address", host.ip ?? "none yet; the next call binds it"],
       ["Credentials of", fullTime(host.last_refresh, "none")],
       ["Holds", [HOLDS[host.holds ?? "nothing"], host.given_at ? [", since ", fullTime(host.given_at)] : null]],
+      ["Background sync", backgroundText(host.background_sync)],
       ["Codex", host.client_version ?? "–"],
       ["cdx", host.wrapper_version ?? "–"],
       ["Calls", count(host.api_calls)],
@@ -108,6 +109,13 @@ function stateCard(host, state) {
       ["Id", String(host.id)],
     ]),
   });
+}
+
+/** The sync that runs on the host every few minutes, in words. */
+function backgroundText(sync) {
+  if (!sync) return "none; on the host: cdx --watch install";
+  const late = isLate(sync, Date.now()) ? ". It should have called again; on the host: cdx --watch status" : null;
+  return [`by ${sync.by}, last `, fullTime(sync.at), late];
 }
 
 /** What becomes of logins of other accounts than the fleet's; nothing where there is none and no rule. */
