@@ -23,8 +23,8 @@ def login_rule(host: Host) -> LoginRule:
     return cast(LoginRule, host.other_account or "ask")
 
 
-Scheduler = Literal["systemd", "launchd", "cron"]
-"""What starts a host's background sync."""
+Scheduler = Literal["systemd", "launchd", "cron", "other"]
+"""What starts a host's background sync; `other` is something that a person has set up."""
 LATE = timedelta(hours=1)
 """A background sync calls every few minutes while its machine is awake."""
 NO_SCHEDULER: Literal["none"] = "none"

@@ -198,6 +198,15 @@ main() {
     say "Fetching credentials"
     "$BIN/cdx" --wrapper-sync </dev/null || die "cdx is installed, but its first sync failed (see above). Run $BIN/cdx --doctor to find out why"
 
+    case "${CDX_WATCH:-0}" in
+    0) ;;
+    *)
+        say "Installing the background sync"
+        "$BIN/cdx" --watch install </dev/null ||
+            warn "the background sync is not installed (see above). To try again: $BIN/cdx --watch install"
+        ;;
+    esac
+
     if [ "$(id -u)" = 0 ] && [ -z "${CDX_GROUP:-}" ]; then
         say "Only root can run it. To allow a group: chgrp GROUP $BIN/cdx && chmod 0750 $BIN/cdx"
     fi

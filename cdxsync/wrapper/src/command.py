@@ -33,6 +33,7 @@ from cdxsync.wrapper.src.sync import auth_before, say_refused
 from cdxsync.wrapper.src.taps import WITHOUT_CREDENTIALS, Taps, plan_taps
 from cdxsync.wrapper.src.uninstall import uninstall
 from cdxsync.wrapper.src.update import self_test, update_wrapper
+from cdxsync.wrapper.src.watch import watch
 from cdxsync.wrapper.src.watcher import Watcher
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ usage: cdx [CODEX ARGUMENTS...]      run Codex with the fleet's credentials
        cdx login, cdx logout         as Codex does, but nothing of the fleet's is revoked; a logout stays
        cdx --uninstall [--yes]       deregister this host and remove cdx, Codex and its folder
        cdx --wrapper-sync            sync auth.json and prompts, without running Codex
+       cdx --watch install           sync every 4 minutes in the background, for plain codex, IDEs and daemons
+       cdx --watch status, remove    show that, take it away
        cdx --wrapper-version, -W     print the version of this wrapper
        cdx --wrapper-help            print this text
        cdx --debug ...               any of these, logging each step on stderr (also: --verbose)
@@ -267,6 +270,7 @@ def main(arguments: list[str]) -> int:
     commands: dict[str, Callable[[], int]] = {
         "--wrapper-sync": sync_only,
         "--wrapper-self-test": self_test,
+        "--watch": lambda: watch(arguments[1:]),
         "--status": show_status,
         "--doctor": lambda: Doctor().run(),
         "--update": update_now,

@@ -23,6 +23,7 @@ from cdxsync.wrapper.src.quota import shown_time, span
 from cdxsync.wrapper.src.server import Server
 from cdxsync.wrapper.src.status import certificate_expiry, document_text, login_text, overdue_text, spool_text
 from cdxsync.wrapper.src.sync import remedy
+from cdxsync.wrapper.src.watch import watch_state
 
 
 class Doctor:
@@ -55,6 +56,7 @@ class Doctor:
         for mark, text, fix in daemon_findings(context):
             self.report(mark, text, fix)
         self.check_spool(context)
+        self.check_watch(context)
         return 1 if self.failed else 0
 
     def check_wrapper(self) -> None:
@@ -224,6 +226,14 @@ class Doctor:
             self.report(
                 "warn", "Codex %s could not be installed: %s" % (last.get("version"), last["problem"]), "cdx --update"
             )
+
+    def check_watch(self, context: Context) -> None:
+        """The background sync, where there is one."""
+        mark, text, fix = watch_state(context.home)
+        if mark == "none":
+            self.report("ok", "no background sync: plain codex, IDEs and daemons have a fresh login with %s" % fix)
+        else:
+            self.report(mark, "the background sync: %s" % text, fix or None)
 
     def check_spool(self, context: Context) -> None:
         """What waits to be sent."""

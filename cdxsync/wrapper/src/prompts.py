@@ -95,15 +95,11 @@ class Prompts:
 
     def push(self) -> None:
         """Publish files that are new or changed since the last sync. Raises SyncError."""
-        base = self._baseline()
-        if base is None:
+        base, mine = self._baseline(), self.unsent()
+        if base is None or not mine:
             return
         known = self._load_notes()
         refused = dict(self.notes.get("refused") or {})
-        local = self.local()
-        mine = {name: sha for name, sha in local.items() if sha not in (base.get(name), refused.get(name))}
-        if not mine:
-            return
         now = self._list()
         for name, sha in sorted(mine.items()):
             if now.get(name) not in (known.get(name), sha):
@@ -121,6 +117,22 @@ class Prompts:
                 refused[name] = sha
         self.notes.update(server=known, refused=refused, etag="")
         self._save(base)
+
+    def unsent(self) -> Shas:
+        """Files that are new or changed since the last sync, and that the server has not refused for what they are."""
+        base = self._baseline()
+        self._load_notes()
+        refused = self.notes.get("refused") or {}
+        if base is None:
+            return {}
+        return {name: sha for name, sha in self.local().items() if sha not in (base.get(name), refused.get(name))}
+
+    def is_current(self, tag: str) -> bool:
+        """Whether a pull of the list with this entity tag would change nothing here."""
+        before = self._load_notes()
+        if not tag or self.notes.get("etag") != tag or self._baseline() is None:
+            return False
+        return not any(plan_prompts(self.local(), self._baseline(), before, before)[:3])
 
     def _load_notes(self) -> Shas:
         """What the server had at the last sync: an object of file name to SHA-256."""

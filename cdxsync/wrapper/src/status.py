@@ -21,6 +21,7 @@ from cdxsync.wrapper.src.quota import quota_lines, shown_time, span
 from cdxsync.wrapper.src.server import Server
 from cdxsync.wrapper.src.spool import Spool
 from cdxsync.wrapper.src.sync import Sync
+from cdxsync.wrapper.src.watch import watch_state
 
 if TYPE_CHECKING:
     from typing import Any
@@ -121,6 +122,7 @@ def show_status() -> int:
         ("codex", codex_text(context.home, context.build, versions)),
         ("prompts", "%d in %s" % (len(context.prompts.local()), context.prompts.folder)),
         ("spool", spool_text(context.spool)),
+        ("background", watch_state(context.home)[1]),
     ]
     month = context.sync.answer.get("token_usage_month")
     if isinstance(month, dict):

@@ -57,6 +57,8 @@ class Sync:
         self.note = LoginNote(home)
         self.client_version = client_version
         self.quiet = quiet
+        # What has started a background sync, for the server; empty in a run.
+        self.background = ""
         # Whether a grant may be put in place: a Codex that runs was told where to exchange it, or it was not.
         self.takes_grants = True
         self.server_is_behind = False
@@ -196,6 +198,8 @@ class Sync:
 
     def _ask(self, command: str, **fields: object) -> str:
         versions = {"client_version": self.client_version, "wrapper_version": WRAPPER_VERSION}
+        if self.background:
+            fields["background"] = self.background
         self.answer = self.api.post("/auth", dict(fields, command=command, accepts=["grant"], **versions))
         debug("the server says %s" % self.answer.get("status"))
         if self.login:

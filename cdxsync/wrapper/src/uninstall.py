@@ -8,6 +8,7 @@ import sys
 
 from cdxsync.wrapper.src.accounts import holds_grant
 from cdxsync.wrapper.src.api import Api
+from cdxsync.wrapper.src.background import watch_path
 from cdxsync.wrapper.src.boot import compiled_folder
 from cdxsync.wrapper.src.codex import find_codex
 from cdxsync.wrapper.src.codex_install import version_folders
@@ -15,10 +16,11 @@ from cdxsync.wrapper.src.context import Context, own_fqdn
 from cdxsync.wrapper.src.daemon import daemon_processes, end_daemon
 from cdxsync.wrapper.src.document import LocalDocument
 from cdxsync.wrapper.src.errors import SyncError
-from cdxsync.wrapper.src.files import codex_home, remove, user_home
+from cdxsync.wrapper.src.files import codex_home, read_json, remove, user_home
 from cdxsync.wrapper.src.login_note import LoginNote
 from cdxsync.wrapper.src.messages import say
 from cdxsync.wrapper.src.sync import BEFORE_NAME
+from cdxsync.wrapper.src.watch import remove_watch
 
 OWN_NAMES = ("auth.json", ".cdx", ".prompt-baseline.json", "sync.env")
 
@@ -36,13 +38,17 @@ def uninstall(arguments: list[str]) -> int:
         say("%s stays: %s" % (os.path.join(home, "auth.json"), stays))
     elif os.path.exists(before):
         say("the login that was here before the fleet's is put back as %s" % os.path.join(home, "auth.json"))
+    synced_by = read_json(watch_path(home)).get("what")
+    if synced_by:
+        say("the background sync goes: %s" % synced_by)
     for pid, what in daemon_processes(home):
         say("Codex's %s of this home ends (process %d)" % (what, pid))
     if "--yes" not in arguments and not agreed():
         say("nothing was removed")
         return 1
-    # It has the login, and would write into the home that is removed.
-    problems = end_daemon(home)
+    # Both have the login, and would write into the home that is removed.
+    problems = bool(remove_watch(tell=False))
+    problems = end_daemon(home) or problems
     problems = deregister() or problems
     for path in paths:
         problem = remove(path)

@@ -1,0 +1,203 @@
+"""The background sync of cdx: which scheduler starts it, and that it can be put in, looked at and taken away."""
+
+import json
+import os
+import plistlib
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cdxsync.wrapper.src import schedulers, watch_job
+from tests.support.fleet import Fleet
+from tests.support.machines import Machine, host, write_program
+from tests.support.scheduling import (
+    CRONTAB,
+    ODD,
+    cron_command,
+    no_scheduler,
+    odd_machine,
+    run_by_cron,
+    with_crontab,
+    with_launchd,
+    with_systemd_user,
+)
+
+
+def last(machine: Machine) -> dict[str, Any]:
+    """What the last sync has noted."""
+    home = Path(machine.env.get("CODEX_HOME", machine.home / ".codex"))
+    noted: dict[str, Any] = json.loads((home / ".cdx" / "watch-last.json").read_text())
+    return noted
+
+
+def test_cron(fleet: Fleet, tmp_path: Path) -> None:
+    machine = host(fleet, tmp_path)
+    crontab = with_crontab(machine)
+    done = machine.run_cdx("--watch", "install")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert f"a line of the crontab starts {machine.cdx} every 4 minutes, for {machine.home}/.codex" in done.stderr
+    (line,) = crontab.read_text().splitlines()
+    assert line.split()[1:5] == ["*"] * 4
+    assert line.endswith(" --watch run --after " + line.split("--after ")[1])
+    first = last(machine)["ok_at"]
+    assert fleet.host(machine.env["NAME"])["background_sync"]["by"] == "cron"
+    done = run_by_cron(machine, line)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert last(machine)["ok_at"] > first
+    # Again is the same: one line, which stays as it is.
+    assert machine.run_cdx("--watch", "install").returncode == 0
+    assert crontab.read_text() == line + "\n"
+    shown = machine.run_cdx("--watch", "status")
+    assert shown.returncode == 0, shown.stdout
+    assert "background   good\n" in shown.stdout
+    done = machine.run_cdx("--watch", "remove")
+    assert (done.returncode, done.stderr) == (0, "cdx: a line of the crontab is removed\n")
+    assert not crontab.exists()
+    assert fleet.host(machine.env["NAME"])["background_sync"] is None
+    done = machine.run_cdx("--watch", "remove")
+    assert (done.returncode, done.stderr) == (0, "cdx: there was none\n")
+    assert machine.run_cdx("--watch", "status").returncode == 1
+
+
+def test_a_crontab_keeps_what_is_not_ours(fleet: Fleet, tmp_path: Path) -> None:
+    machine = host(fleet, tmp_path)
+    theirs = (
+        "# cdx-watch\nMAILTO=me\n5 4 * * * /opt/backup --percent \\%d # not cdx-watch\n"
+        "# 1-59/4 * * * * off # cdx-watch\n"
+        "1-59/4 * * * * CODEX_HOME='/other' '/bin/cdx' --watch run # cdx-watch-0a1b2c3d\n"
+    )
+    crontab = with_crontab(machine, theirs.rstrip("\n") + "\n")
+    stale = "0-59/4 * * * * /old/cdx --watch run # cdx-watch\n"
+    crontab.write_text(stale + theirs + stale)
+    assert machine.run_cdx("--watch", "install").returncode == 0
+    text = crontab.read_text()
+    assert text.startswith(theirs)
+    (own,) = text[len(theirs) :].splitlines()
+    assert str(machine.cdx) in own
+    # Another home has a line of its own.
+    machine.env["CODEX_HOME"] = str(machine.home / "second")
+    assert machine.run_cdx("--watch", "install").returncode == 0
+    assert [line.split("# ")[-1][:10] for line in crontab.read_text().splitlines()[-2:]] == ["cdx-watch", "cdx-watch-"]
+    assert machine.run_cdx("--watch", "remove").returncode == 0
+    del machine.env["CODEX_HOME"]
+    assert machine.run_cdx("--watch", "remove").returncode == 0
+    assert crontab.read_text() == theirs
+
+
+def test_a_crontab_that_cannot_be_read_is_not_written(fleet: Fleet, tmp_path: Path) -> None:
+    machine = host(fleet, tmp_path)
+    with_crontab(machine)
+    (machine.bin / "crontab").write_text("#!/bin/sh\necho 'you are not allowed to use this program' >&2\nexit 1\n")
+    done = machine.run_cdx("--watch", "install")
+    assert done.returncode == 1
+    assert "crontab -l fails (you are not allowed to use this program)" in done.stderr
+
+
+def test_any_path_in_a_crontab(fleet: Fleet, tmp_path: Path) -> None:
+    machine = odd_machine(fleet, tmp_path)
+    crontab = with_crontab(machine)
+    assert machine.run_cdx("--watch", "install").returncode == 0
+    line = crontab.read_text()
+    # Not all crons let it be escaped.
+    assert "%" not in line
+    assert cron_command(line) == line.rstrip("\n").split(None, 5)[5]
+    first = last(machine)["ok_at"]
+    done = run_by_cron(machine, line)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert last(machine)["ok_at"] > first
+
+
+def test_systemd_of_the_user(fleet: Fleet, tmp_path: Path) -> None:
+    machine = host(fleet, tmp_path)
+    folder = with_systemd_user(machine)
+    done = machine.run_cdx("--watch", "install")
+    assert done.returncode == 0
+    assert f"the systemd user timer cdx-watch.timer starts {machine.cdx}" in done.stderr
+    assert "loginctl enable-linger" in done.stderr
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "cdx-watch.service",
+        "cdx-watch.timer",
+        "timers.target.wants",
+    ]
+    assert fleet.host(machine.env["NAME"])["background_sync"]["by"] == "systemd"
+    log = machine.home / "systemctl.log"
+    assert log.read_text().splitlines()[-3:] == ["daemon-reload", "enable cdx-watch.timer", "restart cdx-watch.timer"]
+    assert machine.run_cdx("--watch", "install").returncode == 0
+    assert log.read_text().splitlines()[-2:] == ["enable cdx-watch.timer", "start cdx-watch.timer"]
+    assert "background   the systemd user timer cdx-watch.timer, last run" in machine.run_cdx("--status").stdout
+    assert "ok    the background sync: the systemd user timer" in machine.run_cdx("--doctor").stdout
+    (machine.home / "active.cdx-watch.timer").unlink()
+    doctor = machine.run_cdx("--doctor").stdout
+    assert "warn  the background sync: cdx-watch.timer is not active (inactive)\n      -> cdx --watch install" in doctor
+    assert machine.run_cdx("--watch", "remove").returncode == 0
+    assert [path for path in folder.rglob("*") if path.is_file() or path.is_symlink()] == []
+
+
+@pytest.mark.parametrize("domain", ["gui/501", "user/501"])
+def test_launchd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, domain: str) -> None:
+    """Its part alone, as only there it would be chosen: the property list, and what its command does."""
+    machine = Machine(tmp_path / ODD)
+    with_launchd(machine, domain)
+    monkeypatch.setattr(os, "geteuid", lambda: 501)
+    for name in ("HOME", "PATH"):
+        monkeypatch.setenv(name, machine.env[name])
+    program = machine.bin / "cdx & <co>"
+    program.write_text('#!/bin/sh\nprintf "%s\\n" "$0" "$CODEX_HOME" "$@" >"$HOME/ran"\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(watch_job, "__file__", str(program))
+    launchd = schedulers.Launchd(watch_job.Job(str(machine.home / "its codex")))
+    assert launchd.unavailable() == ""
+    launchd.install()
+    entry = Path(launchd.entry)
+    assert entry.parent == machine.home / "Library" / "LaunchAgents"
+    value = plistlib.loads(entry.read_bytes())
+    assert (value["Label"], value["StartInterval"], value["RunAtLoad"]) == (entry.stem, 240, True)
+    subprocess.run(
+        value["ProgramArguments"], env=value["EnvironmentVariables"] | {"HOME": str(machine.home)}, check=True
+    )
+    ran = (machine.home / "ran").read_text().splitlines()
+    assert ran == [str(program), str(machine.home / "its codex"), "--watch", "run"]
+    assert launchd.problem() == ""
+    log = machine.home / "launchctl.log"
+    before = log.read_text()
+    launchd.install()
+    assert "bootstrap" not in log.read_text()[len(before) :]
+    assert launchd.remove()
+    assert launchd.problem()
+    assert not launchd.remove()
+    assert list(entry.parent.iterdir()) == []
+
+
+def test_where_there_is_no_scheduler(fleet: Fleet, tmp_path: Path) -> None:
+    machine = host(fleet, tmp_path)
+    no_scheduler(machine)
+    done = machine.run_cdx("--watch", "install")
+    assert done.returncode == 1
+    assert "cdx: nothing can start it here: no systemd" in done.stderr
+    assert "cdx --watch install other" in done.stderr
+    assert not (machine.home / ".codex" / ".cdx" / "watch.json").exists()
+    assert "ok    no background sync" in machine.run_cdx("--doctor").stdout
+    done = machine.run_cdx("--watch", "install", "other")
+    assert done.returncode == 0
+    assert f"have this started every 4 minutes: CODEX_HOME='{machine.home}/.codex' '{machine.cdx}'" in done.stderr
+    assert fleet.host(machine.env["NAME"])["background_sync"]["by"] == "other"
+    assert machine.run_cdx("--watch", "run").returncode == 0
+    assert machine.run_cdx("--watch", "remove").returncode == 0
+
+
+def test_another_scheduler_takes_the_place_of_the_first(fleet: Fleet, tmp_path: Path) -> None:
+    machine = host(fleet, tmp_path)
+    crontab = with_crontab(machine)
+    assert machine.run_cdx("--watch", "install").returncode == 0
+    assert crontab.exists()
+    folder = with_systemd_user(machine)
+    write_program(machine.bin / "crontab", CRONTAB)
+    assert machine.run_cdx("--watch", "install").returncode == 0
+    assert not crontab.exists()
+    assert (folder / "cdx-watch.timer").exists()
+    assert machine.run_cdx("--watch", "install", "cron").returncode == 0
+    assert crontab.exists()
+    assert not (folder / "cdx-watch.timer").exists()
+    assert machine.run_cdx("--watch", "install", "anacron").returncode == 1
