@@ -122,12 +122,14 @@ class Provider:
         """The settings of a server that refreshes here."""
         return {"CDXSYNC_REFRESH": "server", "CDXSYNC_TOKEN_URL": self.token_url}
 
-    def login(self, *, life: int | None = None, last_refresh: str = "", account: str = "acc-1") -> dict[str, Any]:
-        """A new login, as `codex login` writes it; its access token lives `life` seconds from now."""
+    def login(
+        self, *, life: int | None = None, last_refresh: str = "", account: str = "acc-1", age: int = 0
+    ) -> dict[str, Any]:
+        """A new login, as `codex login` writes it; its access token lives `life` seconds from now, and is so old."""
         with self._lock:
             number = next(self._numbers)
             self._accounts[number] = account
-            tokens = self._issue(number, life)
+            tokens = self._issue(number, life, age)
         return {
             "auth_mode": "chatgpt",
             "OPENAI_API_KEY": None,
@@ -158,10 +160,10 @@ class Provider:
         with self._lock:
             return self._access[access_token][1] - time.time()
 
-    def _issue(self, number: int, life: int | None = None) -> dict[str, str]:
+    def _issue(self, number: int, life: int | None = None, age: int = 0) -> dict[str, str]:
         seed, account = next(self._numbers), self._accounts[number]
-        seconds = self.life if life is None else life
-        begun = int(time.time())
+        seconds = (self.life if life is None else life) + age
+        begun = int(time.time()) - age
         tokens = {
             "id_token": self._jwt(f"id{seed}", account, begun, seconds),
             "access_token": self._jwt(f"access{seed}", account, begun, seconds),
