@@ -35,7 +35,7 @@ RENEW_TIMEOUT = 30.0
 # A run that hangs, as on a file system that is away, must not be the last one.
 WATCH_LIMIT_SECONDS = 300
 WATCH_PROMPTS_SECONDS = 60.0
-# A document that this host may not store is offered again after that.
+# A document that the server has refused from this host is offered again after that.
 REFUSED_PAUSE_SECONDS = 3600
 # What a shell has and a scheduler has not, and which the way to the server depends on.
 KEPT_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ssl_cert_file", "ssl_cert_dir")
