@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 
 from cdxsync.security import pki
 from cdxsync.server import tls
-from tests.support import engines, memory, order, real_codex
+from tests.support import engines, facts, memory, order, real_codex
 from tests.support.documents import make_auth
 from tests.support.engines import Engine
 from tests.support.fleet import PKI_NAMES, Fleet, running_fleet
@@ -60,7 +60,7 @@ def fresh_fleet(tmp_path: Path, engine: Engine) -> Iterator[Fleet]:
         yield started
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def codex(request: pytest.FixtureRequest) -> RealCodex:
     """The real Codex: the newest, or each in turn in tests marked `every_codex`; skips the test where there is none."""
     name = getattr(request, "param", "newest")
@@ -172,7 +172,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     Likewise what is marked `every_codex` with each Codex.
     """
     if metafunc.definition.get_closest_marker("every_codex") is not None:
-        metafunc.parametrize("codex", real_codex.NAMES, indirect=True)
+        metafunc.parametrize("codex", real_codex.NAMES, indirect=True, scope="module")
     if "engine" not in metafunc.fixturenames or metafunc.definition.get_closest_marker("every_engine") is None:
         return
     names: tuple[str, ...] = engines.NAMES
@@ -205,9 +205,12 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Where nothing may be skipped, say what was."""
+    """Where nothing may be skipped, say what was; and which facts a release of Codex has broken."""
     for report in _forbidden_skips(terminalreporter):
         terminalreporter.write_line(f"SKIPPED, though {REQUIRE_ALL} is set: {report.nodeid}", red=True)
+    stats = terminalreporter.stats
+    for line in facts.broken([*stats.get("failed", []), *stats.get("error", [])]):
+        terminalreporter.write_line(line, red=True)
 
 
 @pytest.hookimpl(trylast=True)

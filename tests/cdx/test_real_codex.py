@@ -13,7 +13,7 @@ from tests.support.machines import Machine
 from tests.support.real_codex import RealCodex, install
 from tests.support.upstream import Upstream
 
-pytestmark = [pytest.mark.codex, pytest.mark.every_codex]
+pytestmark = pytest.mark.codex
 
 
 def say_hi(machine: Machine) -> subprocess.CompletedProcess[str]:

@@ -16,7 +16,7 @@ from tests.support.machines import Machine, host
 from tests.support.provider import Provider, running_provider
 from tests.support.real_codex import RealCodex, write_config
 
-pytestmark = [pytest.mark.codex, pytest.mark.every_codex]
+pytestmark = pytest.mark.codex
 
 
 def codex_host(codex: RealCodex, fleet: Fleet, root: Path, provider: Provider, url: str = "") -> Machine:
@@ -35,6 +35,7 @@ def say_hi(machine: Machine, **env: str) -> subprocess.CompletedProcess[str]:
     return machine.run_cdx("exec", "--skip-git-repo-check", "say hi", **env)
 
 
+@pytest.mark.every_codex
 def test_three_hosts_whose_tokens_have_ended_start_at_once(
     codex: RealCodex, served: Fleet, provider: Provider, tmp_path: Path
 ) -> None:

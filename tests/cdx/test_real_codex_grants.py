@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -73,29 +72,6 @@ def hosts(codex: RealCodex, fleet: Fleet, provider: Provider, folder: Path, coun
     return [Host(codex, fleet, provider, folder / f"host{n}", f"host{n}.example.net") for n in range(count)]
 
 
-@pytest.mark.every_codex
-def test_three_hosts_with_expired_tokens_at_once(
-    codex: RealCodex, served: Fleet, provider: Provider, tmp_path: Path
-) -> None:
-    served.upload(provider.login(life=2))
-    machines = hosts(codex, served, provider, tmp_path, 3)
-    for machine in machines:
-        machine.expire()
-    with ThreadPoolExecutor(3) as threads:
-        runs = list(threads.map(Host.say_hi, machines))
-    assert [(run.returncode, run.stdout) for run in runs] == [(0, "hi there\n")] * 3, [run.stderr for run in runs]
-    assert provider.refreshes == 1
-    assert provider.refused_requests == 0
-    canonical = served.canonical() or {}
-    assert provider.is_alive(canonical["tokens"]["refresh_token"])
-    for machine in machines:
-        tokens = machine.auth()["tokens"]
-        assert tokens["access_token"] == canonical["tokens"]["access_token"]
-        assert tokens["refresh_token"] == machine.given["tokens"]["refresh_token"]
-        # What Codex has written comes back: it is answered with the host's form of the canonical document.
-        assert "auths" not in machine.auth()
-
-
 def test_codex_logs_out_and_nothing_ends(codex: RealCodex, served: Fleet, provider: Provider, tmp_path: Path) -> None:
     login = provider.login()
     served.upload(login)
@@ -107,19 +83,6 @@ def test_codex_logs_out_and_nothing_ends(codex: RealCodex, served: Fleet, provid
     assert [row["fqdn"] for row in logs(served, "oauth.revoke")] == ["host0.example.net"]
     assert two.say_hi().returncode == 0
     assert provider.is_alive(login["tokens"]["refresh_token"])
-
-
-def test_a_refused_token_is_replaced_once(codex: RealCodex, served: Fleet, provider: Provider, tmp_path: Path) -> None:
-    """Every request is refused: Codex asks again and again, and the provider sees one refresh."""
-    served.upload(provider.login())
-    [one] = hosts(codex, served, provider, tmp_path, 1)
-    provider.refuse_requests = True
-    assert one.say_hi().returncode != 0
-    assert provider.refreshes == 1
-    provider.refuse_requests = False
-    done = one.say_hi()
-    assert (done.returncode, done.stdout) == (0, "hi there\n"), done.stderr
-    assert provider.refreshes == 1
 
 
 @pytest.mark.parametrize("what", ["disabled", "rotated", "address"])

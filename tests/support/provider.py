@@ -23,7 +23,21 @@ from cdxsync.base import clock
 
 CLIENT_ID = "app_EMoamEEZ73f0CkXaXp7hrann"
 _MESSAGE = {"type": "message", "role": "assistant", "id": "m", "content": [{"type": "output_text", "text": "hi there"}]}
-_USAGE = {"input_tokens": 10, "output_tokens": 2, "total_tokens": 12}
+USAGE = {
+    "input_tokens": 4320,
+    "input_tokens_details": {"cached_tokens": 120},
+    "output_tokens": 560,
+    "output_tokens_details": {"reasoning_tokens": 160},
+    "total_tokens": 4880,
+}
+"""What the model says that each answer has used."""
+_OWNER = {
+    "email": "a@example.net",
+    "chatgpt_user_id": "u1",
+    "chatgpt_account_id": "acc-1",
+    "chatgpt_plan_type": "pro",
+    "chatgpt_account_is_fedramp": False,
+}
 
 
 @dataclass
@@ -86,10 +100,16 @@ class Provider:
         self.calls = 0
         """Of the token endpoint, whatever they got."""
         self.asked: list[dict[str, Any]] = []
+        self.planned: list[dict[str, Any]] = []
+        """The bodies of calls of the token endpoint that got what was planned; `asked` has the others."""
         self.revoked: list[dict[str, Any]] = []
         """The bodies of revocations."""
         self.revoke_status = 200
         self.requests = 0
+        self.bearers: list[str] = []
+        """The tokens that came with requests to the model, in order; empty for none."""
+        self.also: set[str] = set()
+        """Keys and tokens that the model takes as well."""
         self.refused_requests = 0
         self.refuse_requests = False
         self.script: list[dict[str, Any]] = []
@@ -108,7 +128,7 @@ class Provider:
         self._lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"provider": self})
         self._server = _Server(("127.0.0.1", 0), handler)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self.token_url = f"{self.url}/oauth/token"
 
@@ -155,10 +175,30 @@ class Provider:
         with self._lock:
             return refresh_token in self._live.values() and self._logins[refresh_token] not in self._ended
 
+    def end_access(self, access_token: str) -> None:
+        """Take an access token no more, as after a login elsewhere."""
+        with self._lock:
+            self._access.pop(access_token)
+
     def left(self, access_token: str) -> float:
         """How many seconds an access token has to go."""
         with self._lock:
             return self._access[access_token][1] - time.time()
+
+    def accounts(self) -> list[dict[str, Any]]:
+        """The accounts of all logins, as `accounts/check` tells them."""
+        with self._lock:
+            names = sorted(set(self._accounts.values()))
+        common = {
+            "structure": "personal",
+            "plan_type": "pro",
+            "is_deactivated": False,
+            "account_routing_override": "us",
+        }
+        return [
+            {"id": name, "account_id": name, "name": name, "workspace_backend_origin": "https://chatgpt.com", **common}
+            for name in names
+        ]
 
     def _issue(self, number: int, life: int | None = None, age: int = 0) -> dict[str, str]:
         seed, account = next(self._numbers), self._accounts[number]
@@ -245,13 +285,16 @@ class Provider:
         with self._lock:
             if not self.script:
                 return _MESSAGE
-            self._access.pop(authorization.removeprefix("Bearer "))
+            self._access.pop(authorization.removeprefix("Bearer "), None)
             return self.script.pop(0)
 
     def takes(self, authorization: str) -> bool:
         """Whether a request with this header is answered."""
         with self._lock:
             self.requests += 1
+            self.bearers.append(authorization.removeprefix("Bearer "))
+            if self.bearers[-1] in self.also:
+                return True
             number, expires = self._access.get(authorization.removeprefix("Bearer "), (0, 0.0))
             if number in self._ended:
                 self.dead_requests.append(f"login {number}: /v1/responses")
@@ -278,7 +321,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def do_GET(self) -> None:
-        self._send(404, b'{"error": {"message": "not here"}}')
+        path = self.path.split("?")[0]
+        if path.endswith("/wham/accounts/check"):
+            # The full-screen program asks for this before it begins.
+            self._send(200, json.dumps({"accounts": self.provider.accounts(), "account_ordering": []}).encode())
+        elif path.endswith("/whoami"):
+            # So is an access token, before it is used.
+            self._send(200, json.dumps(_OWNER).encode())
+        else:
+            self._send(404, b'{"error": {"message": "not here"}}')
 
     def do_POST(self) -> None:
         raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -303,6 +354,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if plan is None or plan.taken or plan.passes:
             answer = self.provider.exchange(body)
         if plan is not None:
+            self.provider.planned.append(body)
             self.provider.entered.set()
             if plan.hold:
                 self.provider.released.wait(60)
@@ -324,7 +376,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         events: list[dict[str, Any]] = [
             {"type": "response.created", "response": {"id": "r"}},
             {"type": "response.output_item.done", "item": self.provider.next_item(authorization)},
-            {"type": "response.completed", "response": {"id": "r", "usage": _USAGE}},
+            {"type": "response.completed", "response": {"id": "r", "usage": USAGE}},
         ]
         text = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events)
         self._send(200, text.encode(), {"Content-Type": "text/event-stream"})

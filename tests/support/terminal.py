@@ -70,17 +70,26 @@ def write_list(path: Path, *names: str) -> Path:
     return path
 
 
-class Watched:
-    """`cdxsync` on a terminal that is emulated: what stands on its screen at last, and someone who types."""
+class _Answering(pyte.Screen):
+    """A screen that answers what a program asks of it, as where its cursor stands."""
 
-    def __init__(self, fleet: Fleet, *arguments: str, columns: int = 80, lines: int = 24) -> None:
-        self.screen = pyte.Screen(columns, lines)
+    descriptor = -1
+
+    def write_process_input(self, data: str) -> None:
+        os.write(self.descriptor, data.encode())
+
+
+class Screen:
+    """A program on a terminal that is emulated: what stands on its screen at last, and someone who types."""
+
+    def __init__(self, command: list[str], env: dict[str, str], columns: int = 80, lines: int = 24) -> None:
+        self.screen = _Answering(columns, lines)
         self.stream = pyte.ByteStream(self.screen)
         self.raw = b""
-        command = [sys.executable, "-m", "cdxsync", "--home", str(fleet.home), *arguments]
         # Where these are set, as xdist does, they count instead of the window.
-        env = {key: value for key, value in fleet.env.items() if key not in ("COLUMNS", "LINES")}
+        env = {key: value for key, value in env.items() if key not in ("COLUMNS", "LINES")}
         self.pid, self.descriptor = spawn(command, env | {"TERM": "xterm-256color"}, columns, lines)
+        self.screen.descriptor = self.descriptor
 
     def wait_for(self, *texts: str, absent: str | None = None) -> list[str]:
         """Follow the screen until it shows all `texts`, and not `absent`; returns its lines."""
@@ -131,6 +140,20 @@ class Watched:
         _, status = os.waitpid(self.pid, 0)
         os.close(self.descriptor)
         return os.waitstatus_to_exitcode(status)
+
+    def hang_up(self) -> int:
+        """Close the terminal, as with its window; returns the exit code, or minus the number of the signal."""
+        os.close(self.descriptor)
+        _, status = os.waitpid(self.pid, 0)
+        return os.waitstatus_to_exitcode(status)
+
+
+class Watched(Screen):
+    """`cdxsync` on such a terminal."""
+
+    def __init__(self, fleet: Fleet, *arguments: str, columns: int = 80, lines: int = 24) -> None:
+        command = [sys.executable, "-m", "cdxsync", "--home", str(fleet.home), *arguments]
+        super().__init__(command, fleet.env, columns, lines)
 
 
 def set_size(descriptor: int, columns: int, lines: int) -> None:
