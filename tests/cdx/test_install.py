@@ -18,6 +18,7 @@ import pytest
 from tests.support.documents import make_auth, with_auths
 from tests.support.fleet import Fleet, running_fleet
 from tests.support.machines import STUB_CODEX, Machine, everyday_programs, only_its_own_codex, write_program
+from tests.support.scheduling import no_scheduler, with_crontab
 from tests.support.together import at_once, until
 
 NEWER = "2026-03-01T00:00:00Z"
@@ -350,3 +351,25 @@ def test_a_group_may_share_cdx(fleet: Fleet, tmp_path: Path) -> None:
     assert done.returncode != 0
     assert "cannot give cdx to the group no-such" in done.stderr
     assert "then ask your admin for a new installer: cdxsync hosts register nogroup.example.net" in done.stderr
+
+
+def test_it_installs_the_background_sync_where_that_is_asked_for(fleet: Fleet, tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "m")
+    crontab = with_crontab(machine)
+    command = fleet.register("watched.example.net")["installer"]["command"]
+    done = machine.shell(f"export CDX_WATCH=1; {command}")
+    assert done.returncode == 0, done.stderr
+    assert "Installing the background sync" in done.stdout
+    assert f"'{machine.cdx}' --watch run" in crontab.read_text()
+    assert fleet.host("watched.example.net")["background_sync"]["by"] == "cron"
+    # Without a scheduler all else is installed, and it is said.
+    other = Machine(tmp_path / "n")
+    no_scheduler(other)
+    done = other.shell(fleet.register("unwatched.example.net")["installer"]["command"], CDX_WATCH="1")
+    assert done.returncode == 0, done.stderr
+    assert f"the background sync is not installed (see above). To try again: {other.cdx} --watch install" in done.stderr
+    other = Machine(tmp_path / "o")
+    crontab = with_crontab(other)
+    done = other.shell(fleet.register("unasked.example.net")["installer"]["command"], CDX_WATCH="0")
+    assert done.returncode == 0, done.stderr
+    assert not crontab.exists()
