@@ -131,9 +131,10 @@ class HostGate:
         self._guard = guard
         self._memory = admission.Memory()
 
-    def admit(self, *, force: bool = False) -> Caller:
+    def admit(self, *, anywhere: bool = False) -> Caller:
         """The calling host, by its row. A HEAD request binds no address.
 
+        With `anywhere` the address does not matter, and is not bound.
         Raises `Unauthenticated`, `Refused` or `TooManyRequests`.
         """
         try:
@@ -141,7 +142,7 @@ class HostGate:
             host = admission.authenticate(key)
         except Unauthenticated as error:
             raise self._guard.failed(error) from None
-        return self._admit(host, str(key), force=force, memory=self._memory)
+        return self._admit(host, str(key), anywhere=anywhere, memory=self._memory)
 
     def admit_grant(self, grant: str) -> Caller:
         """The host that calls with its grant, by the rules of `admit`; it has shown no key. Raises as that does."""
@@ -149,9 +150,9 @@ class HostGate:
             host = grants.authenticate(grant)
         except Unauthenticated as error:
             raise self._guard.failed(error) from None
-        return self._admit(host, "", force=False, memory=None)
+        return self._admit(host, "", anywhere=False, memory=None)
 
-    def _admit(self, host: Host, key: str, *, force: bool, memory: admission.Memory | None) -> Caller:
+    def _admit(self, host: Host, key: str, *, anywhere: bool, memory: admission.Memory | None) -> Caller:
         guard = self._guard
         address = client_address(guard.fleet)
         request.environ[ACTOR] = audit.host_actor(host)
@@ -161,7 +162,8 @@ class HostGate:
             raise TooManyRequests("This host calls too often; wait and try again", wait, code="rate_limited")
         try:
             admission.check_active(host)
-            admission.admit_address(host, address, force=force, bind=request.method != "HEAD")
+            if not anywhere:
+                admission.admit_address(host, address, bind=request.method != "HEAD")
         except Refused as error:
             guard.refused(error.message, host)
             admission.note_blocked(host)

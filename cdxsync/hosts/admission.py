@@ -82,21 +82,23 @@ class Caller:
     memory: Memory | None = field(default=None, repr=False)
     recalled: bool = False
 
-    def row(self) -> Host:
+    def row(self, *, anywhere: bool = False) -> Host:
         """The host as it is now, within a write transaction, when it may call with this key from this address.
 
-        Raises `RowChanged`.
+        With `anywhere` the address does not matter, and is not bound. Raises `RowChanged`.
         """
         try:
             host = _with_key(self.id, self.api_key_sha256)
             check_active(host)
+            if anywhere:
+                return host
             if host.ip == self.address:
                 if self.memory is not None:
                     self.memory.remember(self)
             elif not host.ip or not host.allow_roaming_ips:  # without an address it is to be bound first
                 raise _elsewhere()
             else:  # another process, or a concurrent call, bound the address that the host roamed to
-                _bind(host, self.address, force=False)
+                _bind(host, self.address)
                 host.ip = self.address
         except (Unauthenticated, Refused) as error:
             raise RowChanged(error) from None
@@ -130,30 +132,27 @@ class AddressDecision(StrEnum):
     KNOWN = "known"
     BIND = "auth.bind_ip"
     ROAM = "auth.roaming_ip"
-    FORCE = "auth.force_ip_override"
     REFUSE = "refuse"
 
 
-def decide_address(bound: str | None, caller: str, *, roaming: bool, force: bool) -> AddressDecision:
+def decide_address(bound: str | None, caller: str, *, roaming: bool) -> AddressDecision:
     """The address rule (`docs/protocol.md 2.3`), both addresses normalised: the first caller binds."""
     if not bound:
         return AddressDecision.BIND
     if bound == caller:
         return AddressDecision.KNOWN
-    if roaming:
-        return AddressDecision.ROAM
-    return AddressDecision.FORCE if force else AddressDecision.REFUSE
+    return AddressDecision.ROAM if roaming else AddressDecision.REFUSE
 
 
-def admit_address(host: Host, caller: Address, *, force: bool = False, bind: bool = True) -> None:
+def admit_address(host: Host, caller: Address, *, bind: bool = True) -> None:
     """Apply the address rule to a call; binds the address when the rule says so, and `bind` does not forbid it.
 
     Raises `Refused` when the key is bound to another address.
     """
     address = str(caller)
-    decision = decide_address(host.ip, address, roaming=host.allow_roaming_ips, force=force)
+    decision = decide_address(host.ip, address, roaming=host.allow_roaming_ips)
     if bind and decision is not AddressDecision.KNOWN:
-        decision = write(lambda: _bind(host, address, force=force))
+        decision = write(lambda: _bind(host, address))
     if decision is AddressDecision.REFUSE:
         raise _elsewhere()
 
@@ -174,10 +173,10 @@ def _with_key(host_id: int, api_key_sha256: str) -> Host:
     return host
 
 
-def _bind(host: Host, address: str, *, force: bool) -> AddressDecision:
+def _bind(host: Host, address: str) -> AddressDecision:
     """Decide by the row as it is now, and bind the address where the rule says so; within a write transaction."""
     fresh = _with_key(host.id, host.api_key_sha256)
-    decision = decide_address(fresh.ip, address, roaming=fresh.allow_roaming_ips, force=force)
+    decision = decide_address(fresh.ip, address, roaming=fresh.allow_roaming_ips)
     if decision in (AddressDecision.KNOWN, AddressDecision.REFUSE):
         return decision
     Host.update(ip=address, updated_at=clock.stamp(clock.now())).where(Host.id == host.id).execute()

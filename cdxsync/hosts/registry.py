@@ -113,16 +113,16 @@ def checked_fqdn(value: object) -> str:
         raise Invalid({"fqdn": [str(error)]}) from None
 
 
-def delete(host: audit.HostLike, *, actor: str, action: str, **details: str) -> None:
+def delete(host: audit.HostLike, *, actor: str, action: str) -> None:
     """Delete a host with its digests, state and installers; the canonical document stays (`docs/protocol.md 2.6`)."""
+    write(lambda: remove(_get(host), actor=actor, action=action))
 
-    def work() -> None:
-        gone = _get(host)
-        gone.delete_instance()
-        versions.note_reported(gone.client_version, None)
-        audit.record(action, actor=actor, host=None, fqdn=gone.fqdn, host_id=gone.id, **details)
 
-    write(work)
+def remove(host: Host, *, actor: str, action: str, **details: str) -> None:
+    """`delete`, within the caller's write transaction."""
+    host.delete_instance()
+    versions.note_reported(host.client_version, None)
+    audit.record(action, actor=actor, host=None, fqdn=host.fqdn, host_id=host.id, **details)
 
 
 def change(host: Host, *, actor: str, action: str, **changes: Any) -> Host:

@@ -58,7 +58,13 @@ def record(action: str, *, actor: str, host: HostLike | None = None, **details: 
 def note(action: str, *, host: HostLike | None = None, actor: str | None = None, **details: object) -> None:
     """Add a row in a transaction of its own; without `actor` it is the host, or anyone."""
     name = actor or (host_actor(host) if host is not None else ANYONE)
-    write(lambda: record(action, actor=name, host=host, **details))
+
+    def work() -> None:
+        # It may have been deleted since the caller has seen it.
+        is_here = host is not None and Host.select(Host.id).where(Host.id == host.id).exists()
+        record(action, actor=name, host=host if is_here else None, **details)
+
+    write(work)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
 """Who may call, and from where: keys, addresses, proxies; and DELETE /auth, over real TLS: docs/protocol.md 1 to 5."""
 
+import functools
 import http.client
 import json
 import ssl
+import threading
 from itertools import count
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 
 from tests.support.calls import OLD, ZERO, logs, retrieve
 from tests.support.fleet import Fleet, running_fleet
+from tests.support.together import at_once
 
 pytestmark = pytest.mark.every_engine
 
@@ -112,6 +115,23 @@ def test_deregistering(fleet: Fleet) -> None:
     assert deleted[0]["initiator"] == "host_api"
     overridden = [row for row in logs(fleet, "auth.force_ip_override") if row["actor"] == f"host:{name}"]
     assert overridden[0]["previous_ip"] == "127.0.0.2"
+
+
+def test_a_forced_deletion_lets_nothing_else_pass(fleet: Fleet) -> None:
+    """A stolen key deletes its host from anywhere, and calls at the same moment from there get nothing."""
+    got: list[tuple[str, int]] = []
+
+    def call(address: str, key: str, ready: threading.Barrier, method: str, path: str) -> None:
+        ready.wait()
+        got.append((method, from_address(fleet, address, key, method, path)[0]))
+
+    for number in range(12):
+        key = fleet.key(next(names))
+        assert from_address(fleet, "127.0.0.2", key)[0] == 200
+        given = (f"127.0.3.{number}", key, threading.Barrier(9, timeout=60))  # each with its own count of failures
+        gets = [functools.partial(call, *given, "GET", "/wrapper")] * 8
+        at_once([functools.partial(call, *given, "DELETE", "/auth?force=1"), *gets])
+    assert set(got) <= {("DELETE", 200), ("GET", 401), ("GET", 403)}
 
 
 def test_behind_a_trusted_proxy(tmp_path: Any) -> None:

@@ -14,21 +14,17 @@ from cdxsync.security import addresses, apikeys
 
 
 @pytest.mark.parametrize(
-    ("bound", "caller", "roaming", "force", "decision"),
+    ("bound", "caller", "roaming", "decision"),
     [
-        (None, "192.0.2.1", False, False, AddressDecision.BIND),
-        ("", "192.0.2.1", False, False, AddressDecision.BIND),
-        ("192.0.2.1", "192.0.2.1", False, False, AddressDecision.KNOWN),
-        ("192.0.2.1", "192.0.2.2", True, False, AddressDecision.ROAM),
-        ("192.0.2.1", "192.0.2.2", True, True, AddressDecision.ROAM),
-        ("192.0.2.1", "192.0.2.2", False, True, AddressDecision.FORCE),
-        ("192.0.2.1", "192.0.2.2", False, False, AddressDecision.REFUSE),
+        (None, "192.0.2.1", False, AddressDecision.BIND),
+        ("", "192.0.2.1", False, AddressDecision.BIND),
+        ("192.0.2.1", "192.0.2.1", False, AddressDecision.KNOWN),
+        ("192.0.2.1", "192.0.2.2", True, AddressDecision.ROAM),
+        ("192.0.2.1", "192.0.2.2", False, AddressDecision.REFUSE),
     ],
 )
-def test_the_address_rule(
-    bound: str | None, caller: str, roaming: bool, force: bool, decision: AddressDecision
-) -> None:
-    assert admission.decide_address(bound, caller, roaming=roaming, force=force) is decision
+def test_the_address_rule(bound: str | None, caller: str, roaming: bool, decision: AddressDecision) -> None:
+    assert admission.decide_address(bound, caller, roaming=roaming) is decision
 
 
 @pytest.mark.parametrize(

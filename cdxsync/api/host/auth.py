@@ -9,9 +9,8 @@ from cdxsync.api.routes import Caller, Context, Group, Routes
 from cdxsync.auth import exchange
 from cdxsync.auth.schemas import AuthAnswer, RetrieveBody, StoreBody
 from cdxsync.codex import versions
-from cdxsync.hosts import admission, registry
+from cdxsync.hosts import admission, leaving
 from cdxsync.hosts.schemas import Deregistered, read_background
-from cdxsync.store import audit
 
 ROUTES = Routes(Group.HOSTS, Caller.HOST)
 
@@ -37,8 +36,12 @@ def sync(context: Context) -> AuthAnswer:
 @ROUTES.delete("/auth", "Deregister the calling host", query=(params.FORCE_ADDRESS,))
 def deregister(context: Context) -> Deregistered:
     """Delete the host that calls."""
-    caller = context.hosts.admit(force=params.flag("force"))
-    registry.delete(caller, actor=audit.host_actor(caller), action="host.delete", initiator="host_api")
+    anywhere = params.flag("force")
+    caller = context.hosts.admit(anywhere=anywhere)
+    try:
+        leaving.deregister(caller, anywhere=anywhere)
+    except admission.RowChanged as changed:
+        raise changed.answer from None
     return Deregistered(deleted=caller.fqdn)
 
 
