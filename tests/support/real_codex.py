@@ -1,9 +1,11 @@
 """The real Codex, of two versions, and the services that it calls.
 
 `.ci/run` and `just set-up-npm` install both beside this Python; the newer one may also be on PATH.
+The variable TEST_CODEX_NEWEST names a folder with another one in its place.
 """
 
 import functools
+import os
 import re
 import shutil
 import subprocess
@@ -16,8 +18,8 @@ from tests.support.machines import Machine
 from tests.support.upstream import Upstream
 
 NAMES = ("newest", "older")
-_PLACES = {name: Path(sys.prefix) / folder for name, folder in (("newest", "codex"), ("older", "codex-older"))}
-_OLDEST = (0, 169, 0)
+PLACES = {name: Path(sys.prefix) / folder for name, folder in (("newest", "codex"), ("older", "codex-older"))}
+OLDEST = (0, 169, 0)
 """What tests expect of Codex was seen with this version."""
 
 
@@ -41,7 +43,9 @@ class RealCodex:
 @functools.cache
 def find(name: str) -> RealCodex | None:
     """The real Codex of a name of `NAMES`, if it is here."""
-    folders = [_PLACES[name] / "node_modules" / ".bin"]
+    folders = [PLACES[name] / "node_modules" / ".bin"]
+    if name == "newest" and (other := os.environ.get("TEST_CODEX_NEWEST")):
+        folders.insert(0, Path(other))
     if name == "newest" and (on_path := shutil.which("codex")) is not None:
         folders.append(Path(on_path).parent)
     found = (RealCodex(str(folder), version) for folder in folders if (version := _version(folder / "codex")))
@@ -63,7 +67,7 @@ def _version(program: Path) -> str:
     if not program.exists():
         return ""
     printed = re.fullmatch(r"codex-cli ((\d+)\.(\d+)\.(\d+)\S*)\n", _output(program, "--version"))
-    if printed is None or tuple(map(int, printed.groups()[1:])) < _OLDEST:
+    if printed is None or tuple(map(int, printed.groups()[1:])) < OLDEST:
         return ""
     return printed[1] if "--skip-git-repo-check" in _output(program, "exec", "--help") else ""
 
