@@ -29,7 +29,7 @@ need() {
 check_needs() {
     need curl curl
     need python3 python3
-    python3 -c 'import sys; sys.exit(sys.version_info < (3, 8))' </dev/null ||
+    python3 -IS -c 'import sys; sys.exit(sys.version_info < (3, 8))' </dev/null ||
         die "python3 is $(python3 -V 2>&1 </dev/null); cdx needs 3.8 or later. Install a newer one, $AGAIN"
 }
 
@@ -49,7 +49,7 @@ HEADERS
 }
 
 sha256_of() {
-    python3 -c 'import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest())' "$1" </dev/null
+    python3 -IS -c 'import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest())' "$1" </dev/null
 }
 
 # Puts file $1 at $2 with mode $3, in one step.
@@ -87,7 +87,7 @@ install_codex_by_npm() {
 
 # Prints the URL and SHA-256 of asset $2 from the release description in file $1.
 read_release() {
-    python3 - "$1" "$2" <<'PYTHON'
+    python3 -IS - "$1" "$2" <<'PYTHON'
 import json, re, sys
 
 with open(sys.argv[1], encoding="utf-8") as file:
@@ -103,7 +103,7 @@ PYTHON
 
 # Takes the one program out of archive $1 into file $2.
 unpack_codex() {
-    python3 - "$1" "$2" "$3" <<'PYTHON'
+    python3 -IS - "$1" "$2" "$3" <<'PYTHON'
 import shutil, sys, tarfile
 
 with tarfile.open(sys.argv[1]) as archive:
@@ -178,6 +178,16 @@ main() {
     download_wrapper "$WORK/cdx"
     [ "$(sha256_of "$WORK/cdx")" = "$WRAPPER_SHA256" ] ||
         die "the checksum of the downloaded cdx is wrong. Ask your admin for a new installer: cdxsync hosts register $FQDN"
+
+    # Where env takes no options (BusyBox), cdx sees to it itself that nothing of the user's Python gets into it.
+    if ! /usr/bin/env -S 'true -x' 2>/dev/null; then
+        python3 -IS -c 'import sys
+with open(sys.argv[1], "r+b") as file:
+    data = file.read().replace(b"#!/usr/bin/env -S python3 -IS\n", b"#!/usr/bin/env python3\n", 1)
+    file.seek(0)
+    file.write(data)
+    file.truncate()' "$WORK/cdx" </dev/null
+    fi
 
     # cdx holds this host's key: its owner can read and run it, and the group in CDX_GROUP when there is one.
     local mode=0700

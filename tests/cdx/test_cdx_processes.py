@@ -5,13 +5,18 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from cdxsync.wrapper import baking
+from cdxsync.wrapper.src.processes import alive, descendants
 from tests.support.documents import make_auth, with_auths
 from tests.support.fleet import Fleet
-from tests.support.machines import Machine, Terminal, host, machine_key
+from tests.support.machines import Machine, Terminal, host, machine_key, write_program
+from tests.support.stub_server import StubServer
+from tests.support.together import until
 
 OLD, NEW = "2026-01-01T00:00:00Z", "2026-03-01T00:00:00Z"
 
@@ -173,3 +178,128 @@ def test_a_codex_that_ctrl_c_kills_ends_the_wrapper_the_same_way(fresh_fleet: Fl
     terminal.type(b"\x03")
     assert os.waitstatus_to_exitcode(terminal.wait()) == -signal.SIGINT
     assert fresh_fleet.canonical() == with_auths(make_auth(NEW, "killed"))
+
+
+def arrived(process: subprocess.Popen[str]) -> list[str]:
+    """What else Codex has got, once cdx has handed on all that it had to.
+
+    Of signals that come at once Python takes those of lower numbers first; those of a second round come after all.
+    """
+    lines = []
+    for _ in range(2):
+        process.send_signal(signal.SIGUSR1)
+        lines += read_until(process, "got SIGUSR1")[:-1]
+    return lines
+
+
+def test_a_signal_to_the_group_arrives_once(synced: Fleet, tmp_path: Path) -> None:
+    process = start(host(synced, tmp_path, codex=WAITER))
+    read_until(process, "ready")
+    for name in ("SIGTERM", "SIGINT", "SIGTERM", "SIGHUP"):
+        os.killpg(process.pid, getattr(signal, name))
+        assert read_until(process, f"got {name}") == [f"got {name}"]
+        assert arrived(process) == []
+    process.send_signal(signal.SIGTERM)
+    assert arrived(process) == ["got SIGTERM"]
+    assert process.stdin is not None
+    process.stdin.close()
+    assert ended(process) == 5
+
+
+def test_a_signal_to_each_process_arrives_once(synced: Fleet, tmp_path: Path) -> None:
+    """As systemd stops a service."""
+    process = start(host(synced, tmp_path, codex=WAITER))
+    read_until(process, "ready")
+    until(lambda: len(descendants(process.pid)) == 3)
+    process.send_signal(signal.SIGSTOP)  # as all are told before it gets to work
+    for pid in descendants(process.pid):
+        os.kill(pid, signal.SIGTERM)
+    process.send_signal(signal.SIGCONT)
+    read_until(process, "got SIGTERM")
+    assert arrived(process) == []
+    assert process.stdin is not None
+    process.stdin.close()
+    assert ended(process) == 5
+
+
+def test_nothing_is_left_of_a_cdx_that_is_killed(synced: Fleet, tmp_path: Path) -> None:
+    process = start(host(synced, tmp_path, codex=WAITER))
+    read_until(process, "ready")
+    until(lambda: len(descendants(process.pid)) == 3)
+    pids = descendants(process.pid)
+    process.kill()
+    assert process.stdin is not None
+    process.stdin.close()
+    assert ended(process) == -signal.SIGKILL
+    until(lambda: not any(alive(pid) for pid in pids))
+
+
+def test_a_kill_in_the_foreground_of_a_terminal_arrives_once(synced: Fleet, tmp_path: Path) -> None:
+    terminal = Terminal(host(synced, tmp_path, codex=WAITER))
+    terminal.read_until("ready")
+    for number in range(1, 4):
+        os.kill(terminal.pid, signal.SIGINT)
+        terminal.read_until("got SIGINT\r\n" * number)
+    terminal.type(b"\x03")
+    terminal.read_until("^Cgot SIGINT")
+    os.kill(terminal.pid, signal.SIGUSR1)
+    terminal.read_until("got SIGUSR1")
+    terminal.type(b"\x04")
+    assert os.waitstatus_to_exitcode(terminal.wait()) == 5
+    assert terminal.seen.count("got SIGINT") == 4
+
+
+def of_stub(stub: StubServer, root: Path) -> Machine:
+    """A machine whose cdx calls the stub."""
+    machine = Machine(root / "m")
+    machine.cdx.parent.mkdir(parents=True)
+    machine.cdx.write_bytes(baking.bake(stub.url, "cdx_" + "5" * 64, "stub.example.net", "", "").body)
+    machine.cdx.chmod(0o700)
+    machine.put_auth(make_auth(OLD))
+    stub.valid()
+    return machine
+
+
+def hanging(stub: StubServer, path: str) -> tuple[threading.Event, threading.Event]:
+    """Let the stub's answer to a POST wait; returns (it was asked, it may answer)."""
+    asked, answer = threading.Event(), threading.Event()
+
+    def waits(_body: bytes) -> tuple[int, bytes]:
+        asked.set()
+        answer.wait(30)
+        return 503, b"{}"
+
+    stub.answers["POST", path] = waits
+    return asked, answer
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_quick_signals_before_codex_starts(stub: StubServer, tmp_path: Path, number: signal.Signals) -> None:
+    """Nothing is left behind, and no traceback comes."""
+    machine = of_stub(stub, tmp_path)
+    asked, answer = hanging(stub, "/auth")
+    process = subprocess.Popen([machine.cdx, "exec"], env=machine.env, stderr=subprocess.PIPE, text=True)
+    assert asked.wait(30)
+    while process.poll() is None:
+        process.send_signal(number)
+    _, said = process.communicate(timeout=30)
+    answer.set()
+    assert (process.returncode, said) == (-number, "")
+    names = {path.name for path in (machine.home / ".codex").iterdir()}
+    assert names - {".prompt-baseline.json"} == {".cdx", "auth.json"}
+
+
+def test_quick_signals_after_codex_has_ended(stub: StubServer, tmp_path: Path) -> None:
+    """Its exit code comes out."""
+    machine = of_stub(stub, tmp_path)
+    write_program(machine.bin / "codex", '#!/bin/sh\necho "Token usage: total=12 input=7 output=5"\nexit 3\n')
+    asked, answer = hanging(stub, "/usage")
+    process = subprocess.Popen(
+        [machine.cdx, "exec"], env=machine.env, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert asked.wait(30)
+    while process.poll() is None:
+        process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    answer.set()
+    assert (process.returncode, said) == (3, "")

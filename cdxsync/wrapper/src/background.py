@@ -87,7 +87,7 @@ def run_alone(home: str, by: str) -> int:
     else:
         last.update(problem=None, ok_at=now, since=None)
     write_json(path, last)
-    if problem and (problem != before or sys.stderr.isatty()):
+    if problem and (problem != before or (sys.stderr is not None and sys.stderr.isatty())):
         # Every few minutes the same line would be all that a log holds.
         say("the background sync failed: %s" % problem)
     keep_compiled()

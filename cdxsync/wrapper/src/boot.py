@@ -97,6 +97,8 @@ def load(body: str, line: int) -> "CodeType":
         # The empty lines give tracebacks the lines of the file.
         text = "\n" * (line - 1) + body
         code = compile(text, __file__, "exec", __future__.annotations.compiler_flag, True)
-        if folder and not sys.dont_write_bytecode:
+        # Python itself was told to read no environment.
+        unwanted = sys.dont_write_bytecode or os.environ.get("PYTHONDONTWRITEBYTECODE")
+        if folder and not unwanted:
             NOT_KEPT.append((path, key, code))
     return code

@@ -6,10 +6,10 @@ import contextlib
 import os
 import re
 import signal
-import sys
 from typing import TYPE_CHECKING
 
 from cdxsync.wrapper.src.files import child_environment, find_program, own_folder, read_json, user_home, write_json
+from cdxsync.wrapper.src.signals import Relay, die_by
 from cdxsync.wrapper.src.taps import Taps
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # Where Codex may be when PATH does not say; cron, for one, has a short PATH. Relative ones lie in the user's home.
 USUAL_PLACES = ("/usr/local/bin", "/opt/codex/bin", ".local/bin", "/opt/homebrew/bin")
-FORWARDED_SIGNALS = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+FOR_CODEX = ("SIGINT", "SIGQUIT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
 
 
 def find_codex(remembered: str | None = None) -> str | None:
@@ -115,24 +115,6 @@ def with_program_path(env: dict[str, str], program: str) -> dict[str, str]:
     return env
 
 
-def in_foreground() -> bool:
-    """Whether this process group has the terminal, whose keys then send signals to Codex directly."""
-    try:
-        with open("/dev/tty", "rb") as terminal:
-            return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
-    except OSError:
-        return False
-
-
-def has_terminal() -> bool:
-    """Whether there is a controlling terminal, and it has not hung up."""
-    try:
-        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
-    except OSError:
-        return False
-    return True
-
-
 class Codex:
     """A run of Codex in our own process group, on our own terminal and file descriptors."""
 
@@ -141,38 +123,15 @@ class Codex:
         self.program = program
         self.environment = with_program_path(environment, program)
         self.taps = taps
-        self.child: int | None = None
-        # Signals that came before Codex had a number.
-        self.early: list[int] = []
-        # A terminal that hangs up tells its session's leader alone; that one tells the others, or its end does.
-        self.told_by_leader = in_foreground() and os.getsid(0) != os.getpid()
-
-    def _forward(self, number: int, _frame: FrameType | None) -> None:
-        # What the terminal sends goes to the whole process group: Codex has it already.
-        if number in (signal.SIGINT, signal.SIGQUIT) and in_foreground():
-            return
-        if number == signal.SIGHUP and self.told_by_leader and not has_terminal():
-            return
-        self._send(number)
-
-    def _send(self, number: int) -> None:
-        if self.child is None:
-            self.early.append(number)
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.child, number)
+        self.relay = Relay()
 
     def _resized(self, number: int, _frame: FrameType | None) -> None:
         if self.taps.resize():
             # The terminal's own signal may have come before the size was passed on.
-            self._send(number)
+            self.relay.send(number)
 
     def _take_signals(self) -> None:
-        """Outlive the signals that are meant for Codex. Those ignored from the start stay ignored, for it too."""
-        for name in ("SIGINT", "SIGQUIT", *FORWARDED_SIGNALS):
-            number = getattr(signal, name)
-            if signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, self._forward)
+        self.relay.take(*FOR_CODEX)
         # Whether Ctrl-Z stops the job is for Codex to decide; we follow it (see below).
         if signal.getsignal(signal.SIGTSTP) != signal.SIG_IGN:
             signal.signal(signal.SIGTSTP, lambda _number, _frame: None)
@@ -195,9 +154,7 @@ class Codex:
             file_actions=[(os.POSIX_SPAWN_DUP2, end, descriptor) for end, descriptor in ends if end is not None],
             setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
         )
-        self.child = child
-        for number in self.early:
-            self._send(number)
+        self.relay.started(child)
         self.taps.start()
         started(child)
         status = self._wait(child, told)
@@ -214,27 +171,12 @@ class Codex:
                 os.kill(os.getpid(), signal.SIGSTOP)
                 os.kill(child, signal.SIGCONT)
             else:
-                self.child = None  # its number may soon be another's
+                self.relay.ended()
                 return status
 
 
 def leave(status: int) -> NoReturn:
     """End as Codex has ended: with its exit code, or by the same signal."""
-    with contextlib.suppress(OSError):
-        sys.stdout.flush()
     if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        die_by(number)
+        die_by(os.WTERMSIG(status))
     os._exit(os.WEXITSTATUS(status))
-
-
-def die_by(number: int) -> NoReturn:
-    """End by a signal, so that the shell sees it, and leave no core dump."""
-    with contextlib.suppress(ImportError, ValueError, OSError):
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    if number != signal.SIGKILL:
-        signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
-    os._exit(128 + number)

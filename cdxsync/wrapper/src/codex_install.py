@@ -274,7 +274,7 @@ def start_installer(version: str, program: str) -> subprocess.Popen[bytes]:
     import subprocess
 
     return subprocess.Popen(
-        [sys.executable, os.path.realpath(__file__), "--wrapper-install-codex", version, program],
+        [sys.executable, "-IS", os.path.realpath(__file__), "--wrapper-install-codex", version, program],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING
 
 from cdxsync.wrapper.src.accounts import holds_grant
 from cdxsync.wrapper.src.baked import WRAPPER_VERSION
-from cdxsync.wrapper.src.codex import Build, Codex, die_by, find_codex, leave
+from cdxsync.wrapper.src.codex import Build, Codex, find_codex, leave
 from cdxsync.wrapper.src.codex_install import INSTALL_SECONDS, install_codex_now, say_newer, update_codex
 from cdxsync.wrapper.src.compiled import keep_compiled
 from cdxsync.wrapper.src.context import Context, own_fqdn
@@ -25,9 +23,10 @@ from cdxsync.wrapper.src.handover import codex_arguments, codex_environment
 from cdxsync.wrapper.src.keeping import drop_credentials
 from cdxsync.wrapper.src.login_command import log_in, log_out, login_command
 from cdxsync.wrapper.src.login_home import recover_logins
-from cdxsync.wrapper.src.messages import say
+from cdxsync.wrapper.src.messages import say, show, shown
 from cdxsync.wrapper.src.quota import show_quota
 from cdxsync.wrapper.src.runs import Run
+from cdxsync.wrapper.src.signals import Ended, die_by, end_at_once, end_tidily, for_another_program
 from cdxsync.wrapper.src.status import show_status
 from cdxsync.wrapper.src.sync import auth_before, say_refused
 from cdxsync.wrapper.src.taps import WITHOUT_CREDENTIALS, Taps, plan_taps
@@ -115,8 +114,8 @@ def sync_after(context: Context, run: Run, taps: Taps, arguments: list[str], hel
     except (SyncError, OSError) as error:
         say(str(error))
     run.end()
-    # From here on Ctrl-C ends the wrapper's own work: everything is on disk.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # From here on a signal ends the wrapper's own work: everything is on disk.
+    end_tidily()
     try:
         now = sync.current()
         if now is not None and (now != held or sync.server_is_behind):
@@ -195,6 +194,7 @@ def run_codex(arguments: list[str]) -> int:
     first = arguments[0] if arguments else ""
     program = find_codex() if first in WITHOUT_SYNC else None
     if program:
+        for_another_program()
         os.execve(program, ["codex", *arguments], child_environment())  # noqa: S606
     leaves_daemon = daemon_wanted()
     context = Context()
@@ -238,7 +238,7 @@ def run_codex(arguments: list[str]) -> int:
     context.sync.server_is_behind = watcher.sync.server_is_behind or late
     try:
         sync_after(context, run, taps, arguments, held)
-    except KeyboardInterrupt:
+    except Ended:
         pass
     except Exception as error:
         # Whatever it is, the run itself was not ours to fail.
@@ -256,16 +256,27 @@ def give_up(context: Context, run: Run, code: int) -> int:
 
 def main(arguments: list[str]) -> int:
     """Run the command; returns the exit code."""
+    end_tidily()
+    try:
+        code = run_command(arguments)
+        end_at_once()
+    except Ended as error:
+        die_by(error.number)
+    return code if shown() else code or 1
+
+
+def run_command(arguments: list[str]) -> int:
+    """Run cdx's own command, or Codex; returns the exit code. Raises Ended at a signal."""
     own = ("--debug", "--verbose")
     while arguments and (arguments[0] in own or (arguments[0] in ("--update", "-U") and set(own) & set(arguments))):
         os.environ["CODEX_DEBUG"] = "1"
         arguments = [word for word in arguments[:2] if word not in own] + arguments[2:]
     first = arguments[0] if arguments else ""
     if first == "--wrapper-help":
-        sys.stdout.write(HELP)
+        show(HELP)
         return 0
     if first in ("--wrapper-version", "-W"):
-        sys.stdout.write("cdx wrapper %s\n" % WRAPPER_VERSION)
+        show("cdx wrapper %s\n" % WRAPPER_VERSION)
         return 0
     commands: dict[str, Callable[[], int]] = {
         "--wrapper-sync": sync_only,
@@ -283,5 +294,3 @@ def main(arguments: list[str]) -> int:
     except SyncError as error:
         say(str(error))
         return 1
-    except KeyboardInterrupt:
-        die_by(signal.SIGINT)

@@ -18,6 +18,7 @@ from cdxsync.wrapper.src.daemon import daemon_findings
 from cdxsync.wrapper.src.document import LocalDocument
 from cdxsync.wrapper.src.errors import Refused, SyncError
 from cdxsync.wrapper.src.files import own_folder, read_json
+from cdxsync.wrapper.src.messages import show
 from cdxsync.wrapper.src.proxy import ProxyTrouble
 from cdxsync.wrapper.src.quota import shown_time, span
 from cdxsync.wrapper.src.server import Server
@@ -35,9 +36,9 @@ class Doctor:
     def report(self, mark: str, text: str, fix: str | None = None) -> None:
         """A line for a check: `ok`, `warn` or `FAIL`, with how to fix it."""
         self.failed = self.failed or mark == "FAIL"
-        sys.stdout.write("%-5s %s\n" % (mark, text))
+        show("%-5s %s\n" % (mark, text))
         if fix:
-            sys.stdout.write("      -> %s\n" % fix)
+            show("      -> %s\n" % fix)
 
     def run(self) -> int:
         """All checks; returns the exit code."""

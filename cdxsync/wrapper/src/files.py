@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     # Inode, size in bytes, and time of the last change in nanoseconds.
     Identity = Tuple[int, int, int]
 
+# What Python may set LC_CTYPE to.
+COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
+
 
 def user_home() -> str:
     """The user's home: $HOME, unless it is unset or, under sudo or cron, somebody else's."""
@@ -65,11 +68,22 @@ def child_environment() -> dict[str, str]:
 
     Where $HOME is not the user's, Codex is told which folder was synced.
     """
-    env = {name: value for name, value in os.environ.items() if name != "CODEX_SYNC_API_KEY"}
+    env = {name: value for name, value in os.environ.items() if name not in ("", "CODEX_SYNC_API_KEY")}
+    if env.get("LC_CTYPE") in COERCED and not env.get("LC_ALL"):
+        undo_coercion(env)
     home = user_home()
     if not env.get("CODEX_HOME") and env.get("HOME") != home:
         env["CODEX_HOME"] = os.path.join(home, ".codex")
     return env
+
+
+def undo_coercion(env: dict[str, str]) -> None:
+    """Give LC_CTYPE the value that the user has set, if any: in the C locale Python sets it for itself."""
+    with contextlib.suppress(OSError), open("/proc/self/environ", "rb") as file:
+        given = [entry for entry in file.read().split(b"\0") if entry.startswith(b"LC_CTYPE=")]
+        env.pop("LC_CTYPE")
+        if given:
+            env["LC_CTYPE"] = os.fsdecode(given[0][len(b"LC_CTYPE=") :])
 
 
 def identity_of(status: os.stat_result) -> Identity:

@@ -36,6 +36,7 @@ PARTS = (
     "printed_usage",
     "spool",
     "processes",
+    "signals",
     "runs",
     "keeping",
     "versions",
@@ -63,7 +64,7 @@ PARTS = (
     "command",
 )
 HEAD = '''\
-#!/usr/bin/env python3
+#!/usr/bin/env -S python3 -IS
 """cdx: run Codex with the credentials of the fleet.
 
 Before the run auth.json and the prompts are synced with the cdxsync server; while Codex runs a changed
@@ -73,11 +74,31 @@ itself gets its arguments, terminal, signals and exit code untouched. Python 3.8
 This file is made by cdxsync/wrapper/src/join.py from the modules beside that; change them, and not this file.
 """
 
+import _signal
+import posix
 import sys
 
-# Modules come from Python itself, never from files that happen to lie beside this program.
-if __name__ == "__main__" and not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
-    del sys.path[0]
+if __name__ == "__main__":
+    # What lies in PYTHONPATH, in the working folder or beside this file is never a part of this program: -I and -S see
+    # to that before anything could be imported. Where it was started without them, and it matters, it starts again.
+    if not sys.flags.isolated:
+        if any(name.startswith(b"PYTHON") or name == b"SSLKEYLOGFILE" for name in posix.environ) and sys.executable:
+            posix.execve(sys.executable, [sys.executable, "-IS", __file__, *sys.argv[1:]], posix.environ)
+        if not getattr(sys.flags, "safe_path", False):
+            del sys.path[0]
+    # A stream that is closed stays so for Codex; a file of ours must not take its place.
+    for descriptor in (0, 1, 2):
+        try:
+            posix.fstat(descriptor)
+        except OSError:
+            posix.open("/dev/null", posix.O_RDWR)
+    # OpenSSL reads these when it is loaded. `os.environ`, from which Codex gets its own, keeps them.
+    for name in (b"OPENSSL_CONF", b"OPENSSL_MODULES", b"OPENSSL_ENGINES"):
+        if name in posix.environ:
+            posix.unsetenv(name)
+    # Until there is something to tidy up, Ctrl-C just ends this.
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 
 '''
 TAIL = """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import sys
@@ -10,6 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from cdxsync.wrapper.src.document import parse_time
+from cdxsync.wrapper.src.messages import tell
 
 if TYPE_CHECKING:
     from typing import Any
@@ -66,12 +66,11 @@ def span(seconds: float) -> str:
 
 def show_quota(answer: dict[str, Any]) -> None:
     """The quota bars, for people at a terminal who did not ask for quiet."""
-    if not sys.stderr.isatty() or os.environ.get("CDX_QUIET", "0") not in ("", "0"):
+    if sys.stderr is None or not sys.stderr.isatty() or os.environ.get("CDX_QUIET", "0") not in ("", "0"):
         return
     colour = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     for line in quota_lines(answer.get("chatgpt_usage"), time.time(), colour):
-        with contextlib.suppress(OSError):
-            sys.stderr.write(line + "\n")
+        tell(line + "\n")
 
 
 def shown_time(seconds: object) -> str:

@@ -61,8 +61,10 @@ class Server:
                 try:
                     if self.ca_file:
                         self._context = ssl.create_default_context(cafile=self.ca_file)
+                    elif self.ca_pem:
+                        self._context = ssl.create_default_context(cadata=self.ca_pem)
                     else:
-                        self._context = ssl.create_default_context(cadata=self.ca_pem or None)
+                        self._context = system_trust()
                 except (OSError, ValueError) as error:
                     again = "correct CODEX_SYNC_CA_FILE" if self.ca_file else "install cdx again"
                     raise SyncError(
@@ -100,6 +102,18 @@ class Server:
             raise
         connection.sock = raw
         return connection
+
+
+def system_trust() -> ssl.SSLContext:
+    """TLS verified by the roots of the system, also where a variable leads to none. Raises OSError."""
+    context = ssl.create_default_context()
+    named = [os.environ.get(name, "") for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")]
+    if any(named) and not context.cert_store_stats()["x509_ca"] and not os.path.isdir(named[1]):
+        usual = ssl.get_default_verify_paths()
+        for kind, path in (("cafile", usual.openssl_cafile), ("capath", usual.openssl_capath)):
+            if os.path.exists(path):
+                context.load_verify_locations(**{kind: path})
+    return context
 
 
 def wire_name(host: str) -> str | bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import ssl
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from cdxsync.wrapper.src.context import Context, own_fqdn
 from cdxsync.wrapper.src.document import LocalDocument, parse_time
 from cdxsync.wrapper.src.errors import SyncError
 from cdxsync.wrapper.src.files import read_json
+from cdxsync.wrapper.src.messages import show
 from cdxsync.wrapper.src.quota import quota_lines, shown_time, span
 from cdxsync.wrapper.src.server import Server
 from cdxsync.wrapper.src.spool import Spool
@@ -129,9 +129,9 @@ def show_status() -> int:
         rows.append(("this month", "%s tokens of this host" % "{:,}".format(month.get("total") or 0)))
     rows += [("note", text) for text, _ in other_logins(context.home, context.sync.note.file_store)]
     for name, text in rows:
-        sys.stdout.write("%-12s %s\n" % (name, text))
+        show("%-12s %s\n" % (name, text))
     for line in quota_lines(context.sync.answer.get("chatgpt_usage"), time.time(), False):
-        sys.stdout.write(line + "\n")
+        show(line + "\n")
     return 1 if problem else 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import stat
@@ -21,6 +22,8 @@ WITHOUT_CREDENTIALS = ("login", "logout")
 WITHOUT_TAP = ("app-server", "mcp-server", "exec-server", "proto", *WITHOUT_CREDENTIALS)
 # Codex writes its token counts to session files since this version.
 SESSIONS_SINCE = "0.32.0"
+# What is lost then is no reason to end Codex by a signal.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Tap:
@@ -74,9 +77,10 @@ class Tap:
                 view = memoryview(data)
                 while view:
                     view = view[os.write(self.descriptor, view) :]
-            except OSError:
-                # There is no reader any more: Codex shall notice, as it would without us.
-                break
+            except OSError as error:
+                if error.errno not in FULL:
+                    # There is no reader any more: Codex shall notice, as it would without us.
+                    break
         self.reader.close()
         os.close(self.source)
 
@@ -114,6 +118,8 @@ def plan_taps(arguments: list[str], version: str, known: dict[str, Any]) -> list
     for descriptor in (1, 2):
         with contextlib.suppress(OSError):
             kind = os.fstat(descriptor).st_mode
+            if not os.get_inheritable(descriptor):
+                continue  # it is closed, and only kept from being used
             if prints or not stat.S_ISCHR(kind):
                 taps.append(descriptor)
     return taps

@@ -18,7 +18,7 @@ from cdxsync.wrapper.src.document import LocalDocument
 from cdxsync.wrapper.src.errors import SyncError
 from cdxsync.wrapper.src.files import codex_home, read_json, remove, user_home
 from cdxsync.wrapper.src.login_note import LoginNote
-from cdxsync.wrapper.src.messages import say
+from cdxsync.wrapper.src.messages import say, tell
 from cdxsync.wrapper.src.sync import BEFORE_NAME
 from cdxsync.wrapper.src.watch import remove_watch
 
@@ -33,7 +33,7 @@ def uninstall(arguments: list[str]) -> int:
     paths = leftovers(home, stays)
     say("this deregisters %s and permanently removes:" % own_fqdn())
     for path in paths:
-        sys.stderr.write("       %s\n" % path)
+        tell("       %s\n" % path)
     if stays:
         say("%s stays: %s" % (os.path.join(home, "auth.json"), stays))
     elif os.path.exists(before):
@@ -116,11 +116,10 @@ def removable_home(home: str, user: str) -> bool:
 
 def agreed() -> bool:
     """Ask on the terminal."""
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         say("No terminal to confirm on; add --yes.")
         return False
-    sys.stderr.write("cdx: Continue? [y/N] ")
-    sys.stderr.flush()
+    tell("cdx: Continue? [y/N] ")
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+# How the system starts cdx: with no part of the user's Python, and where its `env` cannot give Python options. That cdx
+# starts itself again when there is something of the user's to be kept out.
+ISOLATING_LINE = b"#!/usr/bin/env -S python3 -IS\n"
+PLAIN_LINE = b"#!/usr/bin/env python3\n"
+
+
 def installed_settings() -> bool:
     """Whether the settings are those that were installed: nothing in the environment replaces them."""
     names = ("CODEX_SYNC_BASE_URL", "CODEX_SYNC_API_KEY", "CODEX_SYNC_FQDN", "CODEX_SYNC_CA_FILE")
@@ -45,7 +51,7 @@ def update_wrapper(api: Api, versions: dict[str, Any], forced: bool = False) -> 
         return False
     if not forced:
         older = version_key(version) < version_key(WRAPPER_VERSION)
-        if older or not installed_settings() or sha == file_sha256(own):
+        if older or not installed_settings() or is_served(own, sha):
             return False
         if not os.access(own, os.W_OK) or not os.access(os.path.dirname(own), os.W_OK):
             debug("%s belongs to another user, who can update it with: cdx --update" % own)
@@ -60,6 +66,15 @@ def update_wrapper(api: Api, versions: dict[str, Any], forced: bool = False) -> 
     return True
 
 
+def is_served(own: str, sha: str) -> bool:
+    """Whether a file is the server's, but for the first line that this system may need."""
+    if file_sha256(own) == sha:
+        return True
+    with open(own, "rb") as file:
+        data = file.read()
+    return data.startswith(PLAIN_LINE) and sha256_of(ISOLATING_LINE + data[len(PLAIN_LINE) :]) == sha
+
+
 def install_wrapper(own: str, new: bytes, version: str) -> None:
     """Put a new cdx in place of this one, with its owner and mode, and take it back when it does not work."""
     import shutil
@@ -67,6 +82,8 @@ def install_wrapper(own: str, new: bytes, version: str) -> None:
 
     with open(own, "rb") as file:
         old = file.read()
+    if old.startswith(PLAIN_LINE) and new.startswith(ISOLATING_LINE) and not env_takes_options():
+        new = PLAIN_LINE + new[len(ISOLATING_LINE) :]
     status = os.stat(own)
     try:
         folder = tempfile.mkdtemp(dir=os.path.dirname(own), prefix=".cdx-update.")
@@ -85,6 +102,23 @@ def install_wrapper(own: str, new: bytes, version: str) -> None:
             raise
     except OSError as error:
         raise SyncError("cannot install cdx %s as %s: %s" % (version, own, error.strerror)) from None
+
+
+def env_takes_options() -> bool:
+    """Whether this system can start a program by `ISOLATING_LINE`; BusyBox cannot."""
+    import subprocess
+
+    try:
+        done = subprocess.run(
+            ["/usr/bin/env", "-S", "true -x"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return done.returncode == 0
 
 
 def own_as(path: str, status: os.stat_result) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 
 from cdxsync.wrapper.src.background import KEPT_VARIABLES, run_watch, watch_path
 from cdxsync.wrapper.src.context import Context
 from cdxsync.wrapper.src.errors import SyncError
 from cdxsync.wrapper.src.files import codex_home, locked, own_folder, read_json, remove, user_home, write_json
-from cdxsync.wrapper.src.messages import debug, say
+from cdxsync.wrapper.src.messages import debug, say, show, tell
 from cdxsync.wrapper.src.quota import shown_time
 from cdxsync.wrapper.src.schedulers import Other, all_schedulers, choose_scheduler
 from cdxsync.wrapper.src.watch_job import EVERY_MINUTES, Job
@@ -33,7 +32,7 @@ def watch(arguments: list[str]) -> int:
         return show_watch()
     if first == "remove" and not rest:
         return remove_watch()
-    sys.stderr.write(WATCH_USAGE + "\n")
+    tell(WATCH_USAGE + "\n")
     return 2
 
 
@@ -166,5 +165,5 @@ def show_watch() -> int:
     if fix:
         rows.append(("to do", fix))
     for name, value in rows:
-        sys.stdout.write("%-12s %s\n" % (name, value))
+        show("%-12s %s\n" % (name, value))
     return 0 if mark == "ok" else 1
