@@ -20,7 +20,7 @@ from cdxsync.api.job_runs import JobRuns
 from cdxsync.api.observing import ACTOR, REQUEST_ID, Observed
 from cdxsync.auth.giving import Repeats
 from cdxsync.background.refresh_waits import RefreshWaits
-from cdxsync.base.errors import CdxsyncError, code_of_status
+from cdxsync.base.errors import CdxsyncError, Malformed, code_of_status
 from cdxsync.security.revocation import Revocations
 from cdxsync.security.throttle import Throttle
 from cdxsync.store.driver_errors import translated
@@ -48,6 +48,7 @@ def assemble(fleet: Fleet, revocations: Revocations | None, is_draining: Callabl
 
     def before_request() -> None:
         try:
+            _check_path()
             bodies.refuse_large_body(fleet.settings.max_body_bytes)
             if request.path == "/admin" or request.path.startswith("/admin/"):
                 with translated():
@@ -72,6 +73,14 @@ def assemble(fleet: Fleet, revocations: Revocations | None, is_draining: Callabl
     for route in ROUTES:
         routes.mount(app, route, context)
     return app
+
+
+def _check_path() -> None:
+    """Raise `Malformed` for a path that is not UTF-8: Bottle drops what it cannot decode, and finds another route."""
+    try:
+        request.environ["bottle.raw_path"].encode("latin1").decode()
+    except UnicodeDecodeError:
+        raise Malformed("The path is not UTF-8") from None
 
 
 def build(fleet: Fleet, revocations: Revocations | None, is_draining: Callable[[], bool]) -> WsgiApp:

@@ -390,7 +390,7 @@ def _read_host_id(value: object) -> int | None:
     """The host of an upload; null, "", "system" and 0 mean the whole fleet (`docs/protocol.md 11.5`)."""
     if value in (None, "", "system", 0, "0") and not isinstance(value, bool):
         return None
-    if isinstance(value, str) and value.isascii() and value.isdigit():
+    if isinstance(value, str) and len(value) < 19 and value.isascii() and value.isdigit():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):
         raise Invalid({"host_id": ['must be a host\'s id, or "system"']})

@@ -194,7 +194,7 @@ KINDS: dict[type[CdxsyncError], Kind] = {
         2,
         "malformed",
         {
-            "malformed": "The body is not JSON, or not the form that it says it is.",
+            "malformed": "The body is not JSON, or not the form that it says it is; or the path is not UTF-8.",
             "body_incomplete": "The body ended early, or is not chunked as it says.",
         },
     ),

@@ -50,7 +50,7 @@ def check_fqdn(value: object) -> str:
 def find(reference: str) -> Host:
     """A host by id or FQDN. Raises `NotFound`."""
     text = reference.strip()
-    if text.isascii() and text.isdigit():
+    if text.isascii() and text.isdigit() and len(text) < 19:
         return by_id(int(text))
     host = Host.get_or_none(Host.fqdn == text.lower().removesuffix("."))
     if host is None:
@@ -60,7 +60,7 @@ def find(reference: str) -> Host:
 
 def by_id(host_id: int) -> Host:
     """A host by id. Raises `NotFound`."""
-    host = Host.get_or_none(Host.id == host_id) if host_id < 2**63 else None
+    host = Host.get_or_none(Host.id == host_id) if 0 < host_id < 2**63 else None
     if host is None:
         raise NotFound(f"No host with id {host_id}; cdxsync hosts list shows all", code="host_not_found")
     return host

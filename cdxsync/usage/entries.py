@@ -3,7 +3,6 @@
 The rules: `docs/protocol.md 6.1 and 6.2`.
 """
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -18,6 +17,7 @@ MAX_TOKENS = 10**10
 brings a day's totals beyond 2**63, where they would fail or be inexact for all hosts."""
 MAX_MODEL_LENGTH = 128
 MAX_LINE_BYTES = 65535
+_MAX_DIGITS = 400
 NUMBERS = ("total", "input", "output", "cached", "reasoning")
 _NUMERIC = re.compile(r"\s*[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?\s*")
 _COUNT = r"([0-9][0-9,]*)"
@@ -74,11 +74,11 @@ def _read_count(value: object) -> int | None:
     if value is None or value == "":
         return None
     problem = f"must be a whole number from 0 to {MAX_TOKENS}"
-    if isinstance(value, str) and _NUMERIC.fullmatch(value):
+    if isinstance(value, str) and len(value) <= _MAX_DIGITS and _NUMERIC.fullmatch(value):
         value = float(value) if re.search(r"[.eE]", value) else int(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(problem)
-    if not math.isfinite(value) or not 0 <= value <= MAX_TOKENS:
+    if not 0 <= value <= MAX_TOKENS:  # no NaN is, nor an infinity
         raise ValueError(problem)
     return int(value)
 

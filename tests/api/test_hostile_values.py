@@ -1,0 +1,79 @@
+"""Whatever a caller puts into a field, a query or a path, the answer is no failure of the server."""
+
+import json
+import re
+import typing
+from collections.abc import Iterator
+
+import msgspec
+from msgspec import structs
+
+from cdxsync.api import app
+from cdxsync.api.routes import Caller, Route
+from tests.support.documents import make_auth
+from tests.support.fleet import Fleet
+
+VALUES = (
+    *("9" * 400, "-" + "9" * 400, "9" * 5000, "1e400", "9223372036854775808", "-9223372036854775809"),
+    *(f'"{"9" * 400}"', f'"{"9" * 5000}"', r'"\u0000"', "true", "[[]]", "{}"),
+)
+"""As JSON texts."""
+TEXTS = ("9" * 5000, "-1", "%FF", "%00", "9223372036854775808", "%D9%A3")
+"""In a query or a path."""
+
+
+def fields_of(kind: typing.Any) -> Iterator[str]:
+    """The names of all fields of a body, which may be one of several Structs."""
+    for one in typing.get_args(kind) or (kind,):
+        if isinstance(one, type) and issubclass(one, msgspec.Struct):
+            yield from (field.encode_name for field in structs.fields(one))
+
+
+def bodies_of(route: Route) -> Iterator[str]:
+    for name in fields_of(route.body):
+        for value in VALUES:
+            yield f'{{"{name}": {value}}}'
+            if route.path == "/usage":
+                yield f'{{"usages": [{{"line": "x", "{name}": {value}}}]}}'
+            if route.path == "/auth":
+                yield f'{{"command": "store", "auth": {json.dumps(make_auth())}, "{name}": {value}}}'
+
+
+def targets_of(route: Route) -> Iterator[str]:
+    """The paths and queries to try."""
+    parts = re.compile(r"<\w+(?::\w+)?>")
+    yield from {parts.sub(lambda _, text=text: text, route.path) for text in TEXTS}
+    path = parts.sub("1", route.path)
+    yield from (f"{path}?{parameter.name}={text}" for parameter in route.query for text in TEXTS)
+
+
+def test_no_value_makes_the_server_fail(fresh_fleet: Fleet) -> None:
+    failed: list[tuple[str, str, str, int]] = []
+    with (
+        fresh_fleet.client(fresh_fleet.key("a.example.net")) as host,
+        fresh_fleet.client(certificate="admin") as admin,
+    ):
+        for route in app.ROUTES:
+            client = admin if route.caller is Caller.ADMIN else host
+            if route.method == "DELETE":
+                continue
+            for target in targets_of(route):
+                status = client.call(route.method, target).status_code
+                if status >= 500 and status != 503:  # what is not configured here
+                    failed.append((route.method, target[:80], "", status))
+            path = re.sub(r"<\w+(?::\w+)?>", "1", route.path)
+            for body in bodies_of(route):
+                status = client.call(route.method, path, data=body.encode()).status_code
+                if status >= 500 and status != 503:
+                    failed.append((route.method, path, body[:80], status))
+    assert failed == []
+    assert not [line for line in fresh_fleet.output if "Traceback" in line]
+
+
+def test_a_path_that_is_no_utf_8_is_no_path(fleet: Fleet) -> None:
+    """Bottle leaves out bytes that it cannot decode, and would find the route of what remains."""
+    with fleet.client(certificate="admin") as admin:
+        for path in ("/ad%FFmin/overview", "/admin/hosts%C3", "/%80", "/wrapper%F0%9F"):
+            answer = admin.call("GET", path)
+            assert (answer.status_code, answer.json()["code"]) == (400, "malformed"), path
+        assert admin.call("GET", "/admin/h%C3%B6sts").status_code == 404
