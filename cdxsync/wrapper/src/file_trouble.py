@@ -1,0 +1,115 @@
+"""What keeps a file from being read or replaced, and what its user can do about it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+import stat
+from typing import TYPE_CHECKING
+
+from cdxsync.wrapper.src.errors import SyncError
+
+if TYPE_CHECKING:
+    from typing import Tuple
+
+    # What is wrong, and what helps; that may be an empty text.
+    Trouble = Tuple[str, str]
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+REFUSED = (errno.EACCES, errno.EPERM)
+
+
+class FileTrouble(SyncError):
+    """A file cannot be used; `fix` is what helps, as far as it is known."""
+
+    def __init__(self, doing: str, path: str, error: OSError) -> None:
+        cause, self.fix = trouble(path, error)
+        text = "cannot %s %s: %s" % (doing, path, cause)
+        super().__init__("%s; run: %s" % (text, self.fix) if self.fix else text)
+
+
+class Unreadable(FileTrouble):
+    """auth.json is there and cannot be read."""
+
+    def __init__(self, path: str, error: OSError) -> None:
+        super().__init__("read", path, error)
+
+
+class Unwritable(FileTrouble):
+    """auth.json cannot be written here: what stands in it may do for a while."""
+
+    def __init__(self, path: str, error: OSError) -> None:
+        super().__init__("write", path, error)
+
+
+def trouble(path: str, error: OSError) -> Trouble:
+    """What is wrong with a file that gave this error, and what helps."""
+    reason = error.strerror or str(error)
+    real = os.path.realpath(path)
+    try:
+        found: os.stat_result | None = os.stat(real)
+    except OSError:
+        found = None
+    if found is not None and not stat.S_ISREG(found.st_mode):
+        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "no file"
+        return "it is %s" % kind, "mv %s %s.moved" % (path, path)
+    if error.errno == errno.ELOOP:
+        return "it is a link that leads to itself", "rm %s" % path
+    if error.errno == errno.EROFS:
+        return "its file system is read-only", "mount -o remount,rw %s" % mount_point(real)
+    if error.errno in FULL_DISK:
+        return "%s; free some space" % reason, ""
+    if error.errno == errno.EBUSY:
+        return "%s is a mount of its own; mount its folder instead" % real, ""
+    if error.errno not in REFUSED:
+        return reason, ""
+    for place in (os.path.dirname(real), real):
+        hindered = hindrance(place)
+        if hindered is not None:
+            return hindered
+    if error.errno == errno.EPERM:
+        return "%s; it, or its folder, is marked as immutable" % reason, "sudo chattr -i %s %s" % (
+            real,
+            os.path.dirname(real),
+        )
+    return reason, ""
+
+
+def hindrance(place: str) -> Trouble | None:
+    """What keeps this user from a file or folder: its owner, or its mode; None when neither does."""
+    folder = os.path.isdir(place)
+    wanted = os.R_OK | os.W_OK | (os.X_OK if folder else 0)
+    if os.access(place, wanted):
+        return None
+    try:
+        status = os.stat(place)
+    except OSError:
+        # What it lies in hinders.
+        parent = os.path.dirname(place)
+        return hindrance(parent) if parent != place else None
+    if status.st_uid != os.geteuid():
+        again = "-R " if folder else ""
+        return "%s belongs to %s" % (place, owner_name(status.st_uid)), "sudo chown %s%d %s" % (
+            again,
+            os.geteuid(),
+            place,
+        )
+    if status.st_mode & (0o700 if folder else 0o600) != (0o700 if folder else 0o600):
+        return "its mode is %04o" % stat.S_IMODE(status.st_mode), "chmod u+rw%s %s" % ("x" if folder else "", place)
+    return None
+
+
+def owner_name(user: int) -> str:
+    """A user's name, or the number where it has none."""
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return "user %d" % user
+
+
+def mount_point(path: str) -> str:
+    """Where the file system of a file is mounted."""
+    while not os.path.ismount(path) and path != os.path.dirname(path):
+        path = os.path.dirname(path)
+    return path
