@@ -6,7 +6,7 @@ from typing import Any
 COUNTS = {"total": 4880, "input": 4200, "output": 560, "cached": 120, "reasoning": 160}
 # A Codex that does to its session file what the test says. Arguments: a JSON list of steps.
 SESSIONS = f"""#!{sys.executable}
-import json, os, sys
+import datetime, json, os, sys
 if sys.argv[1:] == ["--version"]:
     print("codex-cli 0.169.0"); sys.exit()
 home = os.environ.get("CODEX_HOME") or os.path.expanduser("~/.codex")
@@ -26,7 +26,8 @@ for step in json.loads(sys.argv[-1]):
     elif kind == "kill":
         os.kill(os.getpid(), value)
     else:
-        file.write(json.dumps({{"timestamp": "2026-11-24T10:00:00Z", "type": kind, "payload": value}}) + "\\n")
+        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        file.write(json.dumps({{"timestamp": now, "type": kind, "payload": value}}) + "\\n")
         file.flush()
 """
 

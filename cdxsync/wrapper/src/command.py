@@ -28,6 +28,7 @@ from cdxsync.wrapper.src.quota import show_quota
 from cdxsync.wrapper.src.runs import Run
 from cdxsync.wrapper.src.signals import Ended, die_by, end_at_once, end_tidily, for_another_program
 from cdxsync.wrapper.src.status import show_status
+from cdxsync.wrapper.src.sweep import sweep
 from cdxsync.wrapper.src.sync import auth_before, say_refused
 from cdxsync.wrapper.src.taps import WITHOUT_CREDENTIALS, Taps, plan_taps
 from cdxsync.wrapper.src.uninstall import uninstall
@@ -164,7 +165,7 @@ def sync_only() -> int:
     try:
         context.prompts.pull()
         context.prompts.push()
-        Run(context.home, []).recover(context.spool)
+        sweep(context)
         context.spool.send(context.api)
     except (SyncError, OSError) as error:
         say("the sync is incomplete (%s); the next run tries again" % error)

@@ -25,7 +25,8 @@ class LoginNote:
     - `own`: the login here is not the fleet's, and why: {`code`, `text`, `account`, `told`}.
     - `brought`: a login that was made here is still to be sent as such: {`account`, `digest`, `date`}.
     - `logged_out`: none is fetched.
-    - `keep`: false when none may stay after a run. `file_store`: Codex is told to read auth.json.
+    - `keep`: false when none may stay after a run. `file_store`: Codex is told to read auth.json. `outside`: false
+      when what sessions outside cdx use is not reported.
     """
 
     def __init__(self, home: str) -> None:
@@ -86,6 +87,11 @@ class LoginNote:
         return self.values.get("file_store") is True
 
     @property
+    def counts_outside(self) -> bool:
+        """Whether what sessions outside cdx use is reported."""
+        return self.values.get("outside") is not False
+
+    @property
     def own(self) -> dict[str, Any]:
         """Why the login here is not the fleet's; empty when it is."""
         own = self.values.get("own")
@@ -129,8 +135,10 @@ class LoginNote:
         """What the server says that this host is to do with a login."""
         keep = False if login.get("keep") is False else None
         file_store = True if login.get("file_store") is True else None
-        if (self.values.get("keep"), self.values.get("file_store")) != (keep, file_store):
-            self.change(keep=keep, file_store=file_store)
+        outside = False if login.get("outside") is False else None
+        told = (keep, file_store, outside)
+        if (self.values.get("keep"), self.values.get("file_store"), self.values.get("outside")) != told:
+            self.change(keep=keep, file_store=file_store, outside=outside)
 
 
 def stored_account(value: object) -> Account | None:

@@ -35,6 +35,17 @@ def alive(pid: object) -> bool:
     return True
 
 
+def is_run_of_codex(pid: object) -> bool:
+    """Whether the Codex of a run goes on, which had this number: it may be another program's by now."""
+    if not alive(pid):
+        return False
+    try:
+        with open("/proc/%s/cmdline" % pid, "rb") as file:
+            return b"codex" in file.read()
+    except OSError:
+        return not os.path.isdir("/proc/self")
+
+
 def descendants(pid: int) -> list[int]:
     """A process and all below it, where there is /proc."""
     found, todo = [], [pid]
@@ -48,26 +59,14 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def open_sessions(pid: int | None, root: str) -> set[str]:
+def open_sessions(pid: int | None) -> set[str]:
     """The session files that a process and those below it have open, where there is /proc."""
-    return held_by(descendants(pid), root) if pid else set()
-
-
-def sessions_open_anywhere(root: str) -> set[str]:
-    """The session files that any process has open, as far as this user may see."""
-    with contextlib.suppress(OSError):
-        return held_by([int(name) for name in os.listdir("/proc") if name.isdigit()], root)
-    return set()
-
-
-def held_by(processes: list[int], root: str) -> set[str]:
-    """The session files below `root` that processes have open."""
     found = set()
-    for process in processes:
+    for process in descendants(pid) if pid else []:
         with contextlib.suppress(OSError):
             for number in os.listdir("/proc/%d/fd" % process):
                 with contextlib.suppress(OSError):
                     path = os.readlink("/proc/%d/fd/%s" % (process, number))
-                    if path.startswith(root + os.sep) and path.endswith(".jsonl"):
+                    if os.path.basename(path).startswith("rollout-") and path.endswith(".jsonl"):
                         found.add(path)
     return found

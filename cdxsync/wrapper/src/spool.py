@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from cdxsync.wrapper.src.api import Api
+from cdxsync.wrapper.src.claims import keep_claims
 from cdxsync.wrapper.src.errors import Rejected, SyncError
 from cdxsync.wrapper.src.files import locked, own_folder, read_json, replace_file, write_json
 from cdxsync.wrapper.src.messages import debug, say
@@ -23,9 +24,13 @@ MAX_AMBIGUOUS_SECONDS = 6 * 86400
 
 
 class Spool:
-    """Usage on disk until the server has acknowledged it: a file for each call, with its Idempotency-Key."""
+    """Usage on disk until the server has acknowledged it: a file for each call, with its Idempotency-Key.
+
+    It says too up to where the session files are counted with it (`Claims`), so that both are kept or neither.
+    """
 
     def __init__(self, home: str) -> None:
+        self.home = home
         self.folder = own_folder(home, "spool")
 
     def paths(self) -> list[str]:
@@ -36,16 +41,19 @@ class Spool:
             ]
         return []
 
-    def add(self, key: str, entries: list[dict[str, Any]]) -> None:
-        """Keep a run's entries. Raises SyncError when the disk does not take them."""
+    def add(self, key: str, entries: list[dict[str, Any]], files: dict[str, list[Any]] | None = None) -> None:
+        """Keep a run's entries; `files` is up to where these count. Raises SyncError when the disk is full."""
         paths = self.paths()
         for path in paths[: max(0, len(paths) - MAX_SPOOL_FILES + 1)]:
             say("more than %d runs could not be reported; the oldest is dropped" % MAX_SPOOL_FILES)
             with contextlib.suppress(OSError):
                 os.unlink(path)
         name = "%015d-%s.json" % (time.time() * 1000, key)
+        call: dict[str, Any] = {"key": key, "usages": entries}
+        if files:
+            call["files"] = files
         try:
-            replace_file(os.path.join(self.folder, name), json.dumps({"key": key, "usages": entries}).encode())
+            replace_file(os.path.join(self.folder, name), json.dumps(call).encode())
         except OSError as error:
             raise SyncError("cannot save the usage in %s: %s" % (self.folder, error.strerror)) from None
 
@@ -72,6 +80,10 @@ class Spool:
             paths = [path for path in self.paths() if path not in tried]
             if not paths:
                 return
+            try:
+                keep_claims(self.home)
+            except OSError as error:
+                raise SyncError("cannot keep what is counted in %s: %s" % (self.home, error.strerror)) from None
             for path in paths:
                 tried.add(path)
                 self._send_one(api, path, tell)
