@@ -22,6 +22,7 @@ from cdxsync.wrapper.src.messages import debug, say
 from cdxsync.wrapper.src.quota import shown_time
 from cdxsync.wrapper.src.runs import Run
 from cdxsync.wrapper.src.server import CONNECT_TIMEOUT, READ_TIMEOUT
+from cdxsync.wrapper.src.sweep import sweep
 from cdxsync.wrapper.src.sync import remedy
 from cdxsync.wrapper.src.update import update_wrapper
 
@@ -203,7 +204,7 @@ class BackgroundSync:
     def send_usage(self) -> None:
         """What runs could not send, and what was used outside them."""
         context = self.context
-        Run(context.home, []).recover(context.spool)
+        sweep(context)
         context.spool.send(context.api, debug)
 
     def update(self) -> None:
