@@ -46,7 +46,7 @@ def list_hosts(ctx: typer.Context, as_json: AsJson = False) -> None:
         if not data.hosts:
             state.note("No hosts yet. Register one: cdxsync hosts register NAME")
         output.table(
-            ("Id", "Host", "Status", "Address", "Last seen", "Calls", "Codex", "Holds", "Background"),
+            ("Id", "Host", "Status", "Address", "Last seen", "Calls", "Codex", "Holds", "Watch"),
             (
                 (
                     row.id,
@@ -112,12 +112,12 @@ def _show_host(data: "HostShown") -> None:
 
 
 def _background_word(sync: "BackgroundSync | None") -> str:
-    """What starts a host's background sync, for a column; with a word on one that should have called."""
+    """What starts a host's background sync, for a narrow column; `late` for one that should have called."""
     from cdxsync.base import clock
 
     if sync is None:
         return "-"
-    return f"{sync.by} (late)" if sync.is_late(clock.now()) else sync.by
+    return "late" if sync.is_late(clock.now()) else sync.by
 
 
 def _background_text(sync: "BackgroundSync | None") -> str:

@@ -53,7 +53,7 @@ def table(
     from rich.table import Table
     from rich.text import Text
 
-    view = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    view = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in columns:
         folds = name not in numbers if folding is None else name in folding
         view.add_column(

@@ -155,7 +155,7 @@ def test_hosts_by_id_or_name(fleet: Fleet) -> None:
         assert data["fqdn"] == "byid.example.net"
         assert data["authed"] is False
     listed = fleet.cli("hosts", "list").stdout
-    assert f"{registered['id']}\tbyid.example.net\tactive\t-\tnever\t0\t-\t-\n" in listed
+    assert f"{registered['id']}\tbyid.example.net\tactive\t-\tnever\t0\t-\t-\t-\n" in listed
     assert "Host\tbyid.example.net\n" in fleet.cli("hosts", "show", "byid.example.net").stdout
     for command in ("show", "rotate", "delete"):
         for reference in ("nobody.example.net", "99999", "9" * 30):
