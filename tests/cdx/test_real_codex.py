@@ -64,24 +64,3 @@ def test_a_refresh_on_one_host_is_seen_by_the_other(
     assert two.auth() == with_auths(refreshed)
     assert json.loads(fresh_fleet.cli("--json", "auth", "show").stdout) == payload
     assert upstream.count("/v1/responses") == 5
-
-
-def test_the_first_login_of_a_fleet_is_shared(
-    codex: RealCodex, fresh_fleet: Fleet, upstream: Upstream, tmp_path: Path
-) -> None:
-    """`codex login --with-api-key` reads the key from standard input and writes a file without a date."""
-    one = install(codex, fresh_fleet, upstream, tmp_path / "one", "one.example.net")
-    two = install(codex, fresh_fleet, upstream, tmp_path / "two", "two.example.net")
-    done = subprocess.run(
-        [str(one.cdx), "login", "--with-api-key"],
-        env=one.env,
-        input="sk-abcdefghijklmnopqrstuvwxyz0123456789\n",
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    written = one.auth()
-    assert statuses(say_hi(two))[0] == "outdated"
-    assert two.auth()["OPENAI_API_KEY"] == "sk-abcdefghijklmnopqrstuvwxyz0123456789"
-    assert statuses(say_hi(one)) == ["valid"]
-    assert one.auth() == written

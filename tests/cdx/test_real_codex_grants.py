@@ -1,87 +1,51 @@
 """The real Codex with grants for refresh tokens, and this server as its token endpoint."""
 
-import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.calls import OLD, ZERO, logs
+from tests.support.codex_home import CodexHome
 from tests.support.documents import jwt
 from tests.support.fleet import Fleet
 from tests.support.provider import Provider
-from tests.support.real_codex import RealCodex, write_config
+from tests.support.real_codex import RealCodex
 
 pytestmark = pytest.mark.codex
 
 
-class Host:
+class Host(CodexHome):
     """A home of Codex with a document as the server gives it to a host that accepts a grant."""
 
-    def __init__(self, codex: RealCodex, fleet: Fleet, provider: Provider, root: Path, fqdn: str) -> None:
-        self.real = codex
-        self.fleet, self.fqdn, self.root = fleet, fqdn, root
-        self.home = root / ".codex"
-        self.home.mkdir(parents=True)
-        write_config(self.home, provider.url, provider.url)
-        self.auth_file = self.home / "auth.json"
+    def __init__(self, codex: RealCodex, fleet: Fleet, provider: Provider, folder: Path, fqdn: str) -> None:
+        super().__init__(codex, folder / fqdn, provider)
+        self.fqdn = fqdn
+        self.env |= {
+            "CODEX_REFRESH_TOKEN_URL_OVERRIDE": f"{fleet.url}/oauth/token",
+            "CODEX_CA_CERTIFICATE": str(fleet.ca_file),
+        }
         with fleet.client(fleet.key(fqdn)) as host:
             data = host.auth(last_refresh=OLD, digest=ZERO, accepts=["grant"]).json()["data"]
         self.given: dict[str, Any] = data["auth"]
-        self.write(self.given)
-
-    def write(self, document: dict[str, Any]) -> None:
-        self.auth_file.write_text(json.dumps(document))
-        self.auth_file.chmod(0o600)
+        self.put_auth(self.given)
 
     def expire(self) -> None:
         """As after a token life: the host has an access token that is over."""
         tokens = {**self.given["tokens"], "access_token": jwt("expired", expires=1_700_000_000)}
-        self.write({name: value for name, value in self.given.items() if name != "auths"} | {"tokens": tokens})
-
-    def auth(self) -> dict[str, Any]:
-        document: dict[str, Any] = json.loads(self.auth_file.read_text())
-        return document
-
-    def codex(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = {
-            "PATH": self.real.path(os.environ["PATH"]),
-            "HOME": str(self.root),
-            "CODEX_HOME": str(self.home),
-            "CODEX_REFRESH_TOKEN_URL_OVERRIDE": f"{self.fleet.url}/oauth/token",
-            "CODEX_CA_CERTIFICATE": str(self.fleet.ca_file),
-            "NO_PROXY": "*",
-        }
-        return subprocess.run(
-            ["codex", *arguments],
-            env=environment,
-            cwd=self.root,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-
-    def say_hi(self) -> subprocess.CompletedProcess[str]:
-        return self.codex("exec", "--skip-git-repo-check", "say hi")
-
-
-def hosts(codex: RealCodex, fleet: Fleet, provider: Provider, folder: Path, count: int) -> list[Host]:
-    return [Host(codex, fleet, provider, folder / f"host{n}", f"host{n}.example.net") for n in range(count)]
+        self.put_auth({name: value for name, value in self.given.items() if name != "auths"} | {"tokens": tokens})
 
 
 def test_codex_logs_out_and_nothing_ends(codex: RealCodex, served: Fleet, provider: Provider, tmp_path: Path) -> None:
     login = provider.login()
     served.upload(login)
-    one, two = hosts(codex, served, provider, tmp_path, 2)
-    done = one.codex("logout")
+    one, two = (Host(codex, served, provider, tmp_path, f"host{number}.example.net") for number in range(2))
+    done = one.run("logout")
     assert done.returncode == 0, done.stderr
     assert not one.auth_file.exists()
     assert provider.revoked == []
     assert [row["fqdn"] for row in logs(served, "oauth.revoke")] == ["host0.example.net"]
-    assert two.say_hi().returncode == 0
+    assert two.exec().returncode == 0
     assert provider.is_alive(login["tokens"]["refresh_token"])
 
 
@@ -91,7 +55,7 @@ def test_what_codex_makes_of_a_refusal(
 ) -> None:
     """It ends soon, and says that one is to log in; the file stays."""
     served.upload(provider.login())
-    [one] = hosts(codex, served, provider, tmp_path, 1)
+    one = Host(codex, served, provider, tmp_path, "host0.example.net")
     one.expire()
     before = one.auth()
     if what == "disabled":
@@ -100,8 +64,7 @@ def test_what_codex_makes_of_a_refusal(
         served.key(one.fqdn)
     else:
         served.execute("UPDATE hosts SET ip = '192.0.2.7'")
-    done = one.say_hi()
-    print(what, done.returncode, done.stderr[-1500:])
+    done = one.exec()
     assert done.returncode != 0
     assert one.auth() == before
     asked = [line for line in served.output if "POST /oauth/token" in line]
