@@ -156,7 +156,8 @@ class HostGate:
         guard = self._guard
         address = client_address(guard.fleet)
         request.environ[ACTOR] = audit.host_actor(host)
-        wait = guard.throttle.called(host.id)
+        is_elsewhere = not anywhere and admission.is_elsewhere(host, address)
+        wait = guard.throttle.called(host.id, refused_from=address if is_elsewhere else None)
         if wait is not None:
             guard.refused("Too many calls", host)
             raise TooManyRequests("This host calls too often; wait and try again", wait, code="rate_limited")
@@ -216,14 +217,7 @@ class AdminGate:
         """
         try:
             return self._admit(is_page)
-        except Unauthenticated as error:
-            if (
-                not _admin_key()
-            ):  # Nothing was guessed. So are a browser's first calls, before its page asks for the key.
-                self._guard.refused(error.message, None)
-                raise
-            raise self._guard.failed(error) from None
-        except Refused as error:
+        except (Unauthenticated, Refused) as error:
             self._guard.refused(error.message, None)
             raise
 
@@ -248,9 +242,28 @@ class AdminGate:
         # Before the key: a foreign page must not be able to guess it, or to have the admin throttled.
         self._check_origin(is_page)
         expected = "" if is_page else self._settings.dashboard_admin_key
-        if expected and not hmac.compare_digest(_admin_key(), expected.encode()):
-            raise Unauthenticated("The admin key is missing or wrong; send it as X-Admin-Key", code="admin_key_wrong")
+        if expected:
+            self._check_key(expected, actor)
         return actor
+
+    def _check_key(self, expected: str, actor: str) -> None:
+        """Compare the admin key, unless this certificate has shown too many wrong ones from this source."""
+        given = _admin_key()
+        wrong = Unauthenticated("The admin key is missing or wrong; send it as X-Admin-Key", code="admin_key_wrong")
+        if not given:  # Nothing is guessed by a browser's first calls, before its page asks for the key.
+            raise wrong
+        throttle, address = self._guard.throttle, client_address(self._guard.fleet)
+        wait = throttle.guesses_left(actor, address)
+        if wait is not None:
+            self._guard.refused("Too many wrong admin keys", None)
+            raise TooManyRequests(
+                "Too many wrong admin keys with this certificate from this address; wait and try again",
+                wait,
+                code="too_many_failures",
+            )
+        if not hmac.compare_digest(given, expected.encode()):
+            throttle.guessed(actor, address)
+            raise wrong
 
     def _check_origin(self, is_page: bool) -> None:
         signs = same_origin.signs(request.environ)

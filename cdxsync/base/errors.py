@@ -315,7 +315,7 @@ KINDS: dict[type[CdxsyncError], Kind] = {
         "",
         {
             "rate_limited": "The host calls too often.",
-            "too_many_failures": "Too many authentications from the address failed.",
+            "too_many_failures": "Too many authentications from the address failed, or too many admin keys were wrong.",
         },
     ),
     Unavailable: Kind(

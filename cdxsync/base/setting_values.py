@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+MIN_ADMIN_KEY_BYTES = 16
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -44,6 +45,17 @@ def read_text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("must be a text")
     return value.strip()
+
+
+def read_admin_key(value: object) -> str:
+    """A text that cannot be guessed in a lifetime, or none."""
+    key = read_text(value)
+    if key and len(key.encode()) < MIN_ADMIN_KEY_BYTES:
+        raise ValueError(
+            f"must have at least {MIN_ADMIN_KEY_BYTES} bytes, as a shorter one can be guessed; make one with:"
+            " openssl rand -base64 24"
+        )
+    return key
 
 
 def read_bool(value: object) -> bool:

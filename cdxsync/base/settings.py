@@ -20,6 +20,7 @@ from cdxsync.base.errors import SettingError
 from cdxsync.base.setting_values import (
     Listen,
     Network,
+    read_admin_key,
     read_base_url,
     read_bool,
     read_choice,
@@ -119,7 +120,11 @@ class Settings:
         secret=True,
     )
     dashboard_admin_key: str = _setting(
-        "", "DASHBOARD_ADMIN_KEY", read_text, "Key that /admin/* needs besides the client certificate.", secret=True
+        "",
+        "DASHBOARD_ADMIN_KEY",
+        read_admin_key,
+        "Key that /admin/* needs besides the client certificate; at least 16 bytes.",
+        secret=True,
     )
     token_min_length: int = _setting(
         24, "TOKEN_MIN_LENGTH", read_int(8, 4096), "Minimum length of a token in an auth document, in bytes."

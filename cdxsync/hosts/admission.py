@@ -144,6 +144,11 @@ def decide_address(bound: str | None, caller: str, *, roaming: bool) -> AddressD
     return AddressDecision.ROAM if roaming else AddressDecision.REFUSE
 
 
+def is_elsewhere(host: Host, caller: Address) -> bool:
+    """Whether the address rule refuses a call from this address, by the host's row as it was read."""
+    return decide_address(host.ip, str(caller), roaming=host.allow_roaming_ips) is AddressDecision.REFUSE
+
+
 def admit_address(host: Host, caller: Address, *, bind: bool = True) -> None:
     """Apply the address rule to a call; binds the address when the rule says so, and `bind` does not forbid it.
 

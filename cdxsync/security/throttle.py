@@ -142,13 +142,13 @@ class _Calls:
         self._storage = storage
         self._item = item
         self._step = min(MAX_PENDING, max(1, item.amount // 20))
-        self._windows: dict[int, _Window] = {}
+        self._windows: dict[str, _Window] = {}
         self._lock = threading.Lock()
 
-    def hit(self, host_id: int) -> float | None:
+    def hit(self, caller: str) -> float | None:
         """Count a call; seconds to wait when there were too many. Raises sqlite3.Error."""
         with self._lock:
-            window = self._windows.get(host_id)
+            window = self._windows.get(caller)
             if window is not None and time.monotonic() < window.until:
                 window.pending += 1
                 if window.pending < self._step and window.known + window.pending <= self._item.amount:
@@ -156,13 +156,13 @@ class _Calls:
                 pending, window.pending = window.pending, 0
             else:
                 pending = 1
-        key = self._item.key_for("called", str(host_id))
+        key = self._item.key_for("called", caller)
         known = self._storage.incr(key, self._item.get_expiry(), pending)
         left = min(float(self._item.get_expiry()), self._storage.get_expiry(key) - time.time())
         with self._lock:
             if len(self._windows) >= _MAX_WINDOWS:
                 self._windows.clear()
-            self._windows[host_id] = _Window(time.monotonic() + left, known)
+            self._windows[caller] = _Window(time.monotonic() + left, known)
         return left if known > self._item.amount else None
 
 
@@ -184,12 +184,31 @@ class Throttle:
         """Count a failed authentication; seconds to wait when this source had too many."""
         return self._hit(self._failures, "failed", source_of(address))
 
-    def called(self, host_id: int) -> int | None:
-        """Count a call of a host; seconds to wait when there were too many."""
-        if self._calls is None:
+    def guessed(self, admin: str, address: Address) -> None:
+        """Count a wrong admin key that came with an admin's certificate."""
+        self._hit(self._failures, "guessed", admin, source_of(address))
+
+    def guesses_left(self, admin: str, address: Address) -> int | None:
+        """None while an admin key of this certificate and source may be looked at; else seconds to wait."""
+        identifiers = ("guessed", admin, source_of(address))
+        if self._failures is None:
             return None
         try:
-            wait = self._calls.hit(host_id)
+            return None if self._limiter.test(self._failures, *identifiers) else self._wait(self._failures, identifiers)
+        except sqlite3.Error as error:
+            _log.error("throttling is off: %s", error)
+            return None
+
+    def called(self, host_id: int, refused_from: Address | None = None) -> int | None:
+        """Count a call of a host; seconds to wait when there were too many.
+
+        Calls that its address rule refuses count by their source, `refused_from`: they take nothing from the host.
+        """
+        if self._calls is None:
+            return None
+        caller = str(host_id) if refused_from is None else f"{host_id} {source_of(refused_from)}"
+        try:
+            wait = self._calls.hit(caller)
         except sqlite3.Error as error:
             _log.error("throttling is off: %s", error)
             return None
@@ -207,9 +226,12 @@ class Throttle:
         try:
             if self._limiter.hit(item, *identifiers):
                 return None
-            stats: Any = self._limiter.get_window_stats(item, *identifiers)
+            return self._wait(item, identifiers)
         except sqlite3.Error as error:
             _log.error("throttling is off: %s", error)
             return None
+
+    def _wait(self, item: RateLimitItem, identifiers: tuple[str, ...]) -> int:
+        stats: Any = self._limiter.get_window_stats(item, *identifiers)
         seconds: float = stats.reset_time - time.time()
         return max(1, round(seconds))

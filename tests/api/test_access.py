@@ -1,16 +1,14 @@
 """Who may call, and from where: keys, addresses, proxies; and DELETE /auth, over real TLS: docs/protocol.md 1 to 5."""
 
 import functools
-import http.client
 import json
-import ssl
 import threading
 from itertools import count
 from typing import Any
 
 import pytest
 
-from tests.support.calls import OLD, ZERO, logs, retrieve
+from tests.support.calls import OLD, ZERO, from_address, logs, retrieve
 from tests.support.fleet import Fleet, running_fleet
 from tests.support.together import at_once
 
@@ -40,16 +38,6 @@ def test_keys(fleet: Fleet) -> None:
             assert response.json().get("message") == message
             if status == 401:
                 assert response.headers["WWW-Authenticate"].startswith("Bearer")
-
-
-def from_address(fleet: Fleet, address: str, key: str, method: str = "GET", path: str = "/wrapper") -> tuple[int, str]:
-    context = ssl.create_default_context(cafile=str(fleet.ca_file))
-    connection = http.client.HTTPSConnection("localhost", fleet.port, context=context, source_address=(address, 0))
-    connection.request(method, path, headers={"X-API-Key": key})
-    response = connection.getresponse()
-    text = response.read().decode()
-    connection.close()
-    return response.status, text
 
 
 def test_the_first_caller_binds_the_address(fleet: Fleet) -> None:

@@ -42,7 +42,7 @@ def bodies_of(route: Route) -> Iterator[str]:
 def targets_of(route: Route) -> Iterator[str]:
     """The paths and queries to try."""
     parts = re.compile(r"<\w+(?::\w+)?>")
-    yield from {parts.sub(lambda _, text=text: text, route.path) for text in TEXTS}
+    yield from {text.join(parts.split(route.path)) for text in TEXTS}
     path = parts.sub("1", route.path)
     yield from (f"{path}?{parameter.name}={text}" for parameter in route.query for text in TEXTS)
 

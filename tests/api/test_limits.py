@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdxsync.security import addresses, throttle
+from tests.support.calls import from_address
 from tests.support.documents import make_auth
-from tests.support.fleet import Fleet, running_fleet
+from tests.support.fleet import BASE_ENVIRONMENT, Fleet, run_cli, running_fleet
 from tests.support.together import at_once
 
 pytestmark = pytest.mark.every_engine
@@ -64,6 +65,16 @@ def test_a_busy_host_is_slowed_down_alone(tmp_path: Path) -> None:
             assert client.call("GET", "/wrapper").status_code == 200
 
 
+@pytest.mark.sqlite_only("throttles lie in a file of the home on every engine")
+def test_a_stolen_key_does_not_shut_its_host_out(tmp_path: Path) -> None:
+    with running_fleet(tmp_path / "home", env={"CDXSYNC_CALLS_PER_MINUTE": "5"}) as fleet:
+        key = fleet.key("right.example.net")
+        assert from_address(fleet, "127.0.0.2", key)[0] == 200
+        assert [from_address(fleet, "127.0.0.3", key)[0] for _ in range(8)] == [403] * 5 + [429] * 3
+        assert [from_address(fleet, "127.0.0.2", key)[0] for _ in range(4)] == [200] * 4
+        assert from_address(fleet, "127.0.0.2", key)[0] == 429
+
+
 def test_limits_can_be_off(tmp_path: Path) -> None:
     env = {"CDXSYNC_FAILURES_PER_MINUTE": "0", "CDXSYNC_CALLS_PER_MINUTE": "0"}
     with running_fleet(tmp_path / "home", env=env) as fleet, fleet.client("cdx_no") as client:
@@ -72,13 +83,32 @@ def test_limits_can_be_off(tmp_path: Path) -> None:
 
 def test_admin_keys_that_are_guessed_count_and_missing_ones_do_not(tmp_path: Path) -> None:
     """A browser's first calls have none: who loads the dashboard some times a minute is still asked for the key."""
-    env = {"CDXSYNC_FAILURES_PER_MINUTE": "3", "DASHBOARD_ADMIN_KEY": "open sesame"}
+    env = {"CDXSYNC_FAILURES_PER_MINUTE": "3", "DASHBOARD_ADMIN_KEY": "open sesame, wide"}
     with running_fleet(tmp_path / "home", env=env) as fleet, fleet.client(certificate="admin") as client:
         assert [client.call("GET", "/admin/hosts").status_code for _ in range(6)] == [401] * 6
         wrong = {"X-Admin-Key": "wrong"}
         statuses = [client.call("GET", "/admin/hosts", headers=wrong).status_code for _ in range(5)]
         assert statuses == [401, 401, 401, 429, 429]
-        assert client.call("GET", "/admin/hosts", headers={"X-Admin-Key": "open sesame"}).status_code == 200
+        right = {"X-Admin-Key": "open sesame, wide"}
+        answer = client.call("GET", "/admin/hosts", headers=right)
+        assert (answer.status_code, answer.json()["code"]) == (429, "too_many_failures"), "it could be guessed"
+        assert 1 <= int(answer.headers["Retry-After"]) <= 60
+        # Other admins go on behind the same address, and so do hosts.
+        fleet.cli("pki", "issue", "colleague")
+        with fleet.client(certificate="colleague") as other:
+            assert other.call("GET", "/admin/hosts", headers=right).status_code == 200
+        with fleet.client("cdx_" + "0" * 64) as host:
+            assert host.call("GET", "/wrapper").status_code == 401
+
+
+def test_a_weak_admin_key_is_refused_at_the_start(tmp_path: Path) -> None:
+    done = run_cli(
+        "--home", str(tmp_path), "serve", check=False, env=BASE_ENVIRONMENT | {"DASHBOARD_ADMIN_KEY": "short"}
+    )
+    assert done.returncode == 2
+    assert "DASHBOARD_ADMIN_KEY" in done.stderr
+    assert "must have at least 16 bytes" in done.stderr
+    assert "short" not in done.stderr.replace("shorter", "")
 
 
 def test_refusals_are_audited_with_their_host(fresh_fleet: Fleet) -> None:

@@ -98,17 +98,17 @@ def test_a_new_public_name_renews_the_server_certificate(fresh_fleet: Fleet) -> 
 
 def test_an_admin_key_is_needed_too_where_one_is_set(fresh_fleet: Fleet) -> None:
     fresh_fleet.stop()
-    fresh_fleet.env["DASHBOARD_ADMIN_KEY"] = "open sesame"
+    fresh_fleet.env["DASHBOARD_ADMIN_KEY"] = "open sesame, wide"
     fresh_fleet.start()
     with fresh_fleet.client(certificate="admin") as client:
         for headers, status in (
             ({}, 401),
             ({"X-Admin-Key": "wrong"}, 401),
-            ({"X-Admin-Key": "open sesame"}, 200),
-            ({"Authorization": "Bearer open sesame"}, 200),
-            ({"Authorization": "open sesame"}, 401),
+            ({"X-Admin-Key": "open sesame, wide"}, 200),
+            ({"Authorization": "Bearer open sesame, wide"}, 200),
+            ({"Authorization": "open sesame, wide"}, 401),
         ):
             assert client.call("GET", "/admin/hosts", headers=headers).status_code == status
-        assert client.call("GET", "/admin/hosts?admin_key=open%20sesame").status_code == 401
+        assert client.call("GET", "/admin/hosts?admin_key=open%20sesame,%20wide").status_code == 401
     with fresh_fleet.client() as client:
-        assert client.call("GET", "/admin/hosts", headers={"X-Admin-Key": "open sesame"}).status_code == 403
+        assert client.call("GET", "/admin/hosts", headers={"X-Admin-Key": "open sesame, wide"}).status_code == 403

@@ -146,7 +146,7 @@ def test_without_a_certificate_a_browser_is_told_how_to_get_one(fleet: Fleet) ->
 def test_the_commands_of_that_page_work(fleet: Fleet, tmp_path: Path) -> None:
     out = tmp_path / "alice.p12"
     fleet.cli("pki", "issue", "alice")
-    fleet.cli("pki", "export", "alice", "--out", str(out), "--password-file", "-", input="open sesame\n")
+    fleet.cli("pki", "export", "alice", "--out", str(out), "--password-file", "-", input="open sesame, wide\n")
     assert out.stat().st_mode & 0o777 == 0o600
     with fleet.client(certificate="alice") as client:
         assert client.call("GET", "/admin/").status_code == 200
@@ -242,7 +242,7 @@ def test_a_preflight_gets_no_permission(fleet: Fleet, admin: Client) -> None:
 
 def test_refused_pages_are_in_the_audit_log_and_cannot_throttle_the_admin(fresh_fleet: Fleet) -> None:
     fresh_fleet.stop()
-    fresh_fleet.env["DASHBOARD_ADMIN_KEY"] = "open sesame"
+    fresh_fleet.env["DASHBOARD_ADMIN_KEY"] = "open sesame, wide"
     fresh_fleet.start()
     with fresh_fleet.client(certificate="admin") as client:
         for _ in range(30):
@@ -251,7 +251,7 @@ def test_refused_pages_are_in_the_audit_log_and_cannot_throttle_the_admin(fresh_
         assert client.call("GET", "/admin/", headers=HTML).status_code == 200  # the page asks for the key
         assert client.call("GET", "/admin/static/js/main.js").status_code == 200
         assert client.call("GET", "/admin/hosts").status_code == 401
-        own = {"Origin": fresh_fleet.url, "X-Admin-Key": "open sesame", "X-Cdxsync-Request": "dashboard"}
+        own = {"Origin": fresh_fleet.url, "X-Admin-Key": "open sesame, wide", "X-Cdxsync-Request": "dashboard"}
         assert client.call("POST", "/admin/api/state", json={"disabled": False}, headers=own).status_code == 200
         rows = client.call("GET", "/admin/logs", headers=own).json()["data"]["logs"]
     refused = [json.loads(row["details"])["reason"] for row in rows if row["action"] == "access.refused"]

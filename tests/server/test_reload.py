@@ -102,21 +102,21 @@ def test_settings(served: tuple[Fleet, int]) -> None:
     fleet, processes = served
     config = fleet.home / "config.toml"
     before = config.read_text()
-    config.write_text(before + 'dashboard_admin_key = "a-key-of-admins"\nthreads = 3\naccess_log = "off"\n')
+    config.write_text(before + 'dashboard_admin_key = "the-key-of-admins"\nthreads = 3\naccess_log = "off"\n')
     with fleet.client(certificate="admin") as kept:
         assert kept.call("GET", "/admin/hosts").status_code == 200
         reload(fleet, processes)
         assert kept.call("GET", "/admin/hosts").status_code == 401
         for _ in range(6):
             with fleet.client(certificate="admin") as client:
-                answered = client.call("GET", "/admin/hosts", headers={"X-Admin-Key": "a-key-of-admins"})
+                answered = client.call("GET", "/admin/hosts", headers={"X-Admin-Key": "the-key-of-admins"})
                 assert answered.status_code == 200
                 client.call("GET", "/silently")
         log = "".join(fleet.output)
         assert "settings that change: access_log, dashboard_admin_key" in log
         assert "settings that change only with a restart: threads" in log
         assert "/silently" not in log
-        assert "a-key-of-admins" not in log
+        assert "the-key-of-admins" not in log
         config.write_text(before)
         reload(fleet, processes)
         assert kept.call("GET", "/admin/hosts").status_code == 200
