@@ -27,7 +27,7 @@ lint:
     .venv/bin/python -m cdxsync.wrapper.src.join --check
     .venv/bin/lint-imports --no-cache
     .venv/codex/node_modules/.bin/tsc -p cdxsync/dashboard
-    shellcheck .ci/run cdxsync/wrapper/install.sh examples/*.sh
+    shellcheck .ci/run cdxsync/wrapper/*.sh examples/*.sh
 
 # write what is generated: manual pages, the API document, cdx
 docs:

@@ -25,6 +25,8 @@ from cdxsync.wrapper import baking
 TOKEN = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _PREVIEWERS = re.compile(r"mozilla/|bot\b|bot/|crawl|spider|preview|facebookexternalhit|whatsapp|slack", re.IGNORECASE)
 
+_NEW_ONE = "then ask your admin for a new installer: cdxsync hosts register %s"
+
 
 @dataclass(frozen=True)
 class Registration:
@@ -94,11 +96,13 @@ def register(fleet: Fleet, fqdn: object, *, actor: str, spare_in_use: bool = Fal
 
 
 def command(url: str, ca_pem: str) -> str:
-    """The one line that an admin pastes on the host.
+    """The one line that an admin pastes on the host; `url` is the installer's.
 
+    It fetches the script that checks the host first, so that it can be pasted again when that finds something.
     With a private CA the line carries it, so that the very first call is verified too; `pipefail` makes a failed
     download the line's exit status.
     """
+    url = f"{url}/begin"
     if not ca_pem:
         return f'curl -fsSL "{url}" | bash'
     lines = " ".join(f'"{line}"' for line in ca_pem.strip().splitlines())
@@ -171,25 +175,43 @@ def consume(fleet: Fleet, token: str) -> Script:
     return script
 
 
-@functools.cache
-def _template() -> str:
-    return importlib.resources.files("cdxsync.wrapper").joinpath("install.sh").read_text(encoding="utf-8")
+def begin(fleet: Fleet, token: str) -> Script:
+    """The script that checks a host and then fetches its installer, which stays good. Raises `NotFound` or `Gone`."""
+    row = check(token, clock.now())
+    values = {
+        "TITLE": f"Checks what cdx needs on {row.fqdn}, and then fetches its installer",
+        "AGAIN": f"then paste the same line again. It is good until {row.expires_at}; {_NEW_ONE % row.fqdn}",
+        "INSTALL_URL": f"{row.base_url}/install/{token.lower()}",
+    }
+    return Script(body=_filled(("checks.sh", "begin.sh"), fleet, row, values), expires_at=row.expires_at)
 
 
 def _render(fleet: Fleet, row: InstallToken, api_key: str) -> bytes:
     baked = baking.bake(row.base_url, api_key, row.fqdn, fleet.host_ca_pem, fleet.settings.github_api_url)
-    quoted = {
-        "BASE_URL": row.base_url,
-        "FQDN": row.fqdn,
+    values = {
+        "TITLE": f"Installing Codex for {row.fqdn} via {row.base_url}. It works once",
+        "AGAIN": _NEW_ONE % row.fqdn,
         "WRAPPER_SHA256": baked.sha256,
         "WRAPPER_VERSION": baking.version(),
-        "CA_PEM": fleet.host_ca_pem.strip(),
-        "GITHUB_API_URL": fleet.settings.github_api_url,
+        "API_KEY_TEXT": api_key,
     }
-    # Values were checked when they came in (`settings.read_base_url`, `hosts.check_fqdn`): no quoting is needed.
-    raw = {"FQDN_TEXT": row.fqdn, "BASE_URL_TEXT": row.base_url, "API_KEY_TEXT": api_key}
-    values = {name: shlex.quote(value) for name, value in quoted.items()} | raw
-    return re.sub(r"@@([A-Z0-9_]+)@@", lambda match: values[match[1]], _template()).encode()
+    return _filled(("checks.sh", "install.sh"), fleet, row, values)
+
+
+@functools.cache
+def _template(names: tuple[str, ...]) -> str:
+    folder = importlib.resources.files("cdxsync.wrapper")
+    return "".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names)
+
+
+def _filled(names: tuple[str, ...], fleet: Fleet, row: InstallToken, more: Mapping[str, str]) -> bytes:
+    """Parts of a script joined, and their `@@NAME@@` filled in."""
+    values = {"BASE_URL": row.base_url, "FQDN": row.fqdn, "CA_PEM": fleet.host_ca_pem.strip(), **more}
+    # These were checked when they came in (`settings.read_base_url`, `hosts.check_fqdn`): no quoting is needed.
+    raw = {"TITLE", "API_KEY_TEXT"}
+    quoted = {name: value if name in raw else shlex.quote(value) for name, value in values.items()}
+    quoted["BASE_URL_TEXT"] = row.base_url
+    return re.sub(r"@@([A-Z0-9_]+)@@", lambda match: quoted[match[1]], _template(names)).encode()
 
 
 def error_script(message: str, code: str) -> bytes:

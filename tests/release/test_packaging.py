@@ -105,7 +105,8 @@ def test_what_is_in_the_wheel(wheel: Path) -> None:
     code = {str(path.relative_to(ROOT)) for path in (ROOT / "cdxsync").rglob("*.py")}
     source = {name for name in code if name.startswith("cdxsync/wrapper/src/")}
     assert source & set(names) == set(), "only the joined file is installed"
-    assert {*(code - source), "cdxsync/py.typed", "cdxsync/wrapper/cdx", "cdxsync/wrapper/install.sh"} <= set(names)
+    scripts = {f"cdxsync/wrapper/{name}" for name in ("cdx", "checks.sh", "begin.sh", "install.sh")}
+    assert {*(code - source), "cdxsync/py.typed", *scripts} <= set(names)
     static = {str(path.relative_to(ROOT)) for path in (ROOT / "cdxsync/dashboard/static").rglob("*") if path.is_file()}
     assert {*static, "cdxsync/dashboard/certificate.html"} <= set(names)
     assert f"{NAME}.dist-info/licenses/LICENSE" in names

@@ -1,4 +1,6 @@
-"""`GET /install/{token}`: the single-use installer. Its errors are shell text that prints and fails."""
+"""`/install/{token}`: the single-use installer. Its errors are shell text that prints and fails."""
+
+from collections.abc import Callable
 
 from bottle import HTTPError, HTTPResponse, request
 
@@ -7,7 +9,9 @@ from cdxsync.api.routes import Caller, Context, Group, Routes
 from cdxsync.base import clock
 from cdxsync.base.errors import CdxsyncError, NotFound, TooManyRequests, code_of_status
 from cdxsync.hosts import installers
+from cdxsync.hosts.installers import Script
 from cdxsync.store.driver_errors import translated
+from cdxsync.store.fleet import Fleet
 
 ROUTES = Routes(Group.HOSTS, Caller.ANYONE)
 _HEADERS = {
@@ -25,24 +29,39 @@ _HEADERS = {
 )
 def install(context: Context, token: str) -> HTTPResponse:
     """The script, once; to HEAD, whether it could be had."""
+    return _answer(context, token, installers.consume)
+
+
+@ROUTES.get(
+    "/install/<token>/begin",
+    "What checks a host and then fetches its installer, which it does not use up",
+    content=SCRIPT,
+    errors=(404, 406, 410),
+)
+def begin(context: Context, token: str) -> HTTPResponse:
+    """A script without a key, as long as the installer is good."""
+    return _answer(context, token, installers.begin)
+
+
+def _answer(context: Context, token: str, make: Callable[[Fleet, str], Script]) -> HTTPResponse:
     if not installers.TOKEN.fullmatch(token):
         raise HTTPError(404)
     try:
         with translated():
-            return _answer(context, token)
+            return _script_of(context, token, make)
     except NotFound as error:
         return _failure(context.guard.failed(error))
     except CdxsyncError as error:
         return _failure(error)
 
 
-def _answer(context: Context, token: str) -> HTTPResponse:
+def _script_of(context: Context, token: str, make: Callable[[Fleet, str], Script]) -> HTTPResponse:
     if request.method == "HEAD":
         return _script(200, b"", installers.check(token, clock.now()).expires_at)
     if installers.is_preview(_headers()):
         message = "This address is for curl: paste the installer command into a shell of the host."
         return _script(406, installers.error_script(message, code_of_status(406)))
-    script = installers.consume(context.fleet, token)
+    script = make(context.fleet, token)
     return _script(200, script.body, script.expires_at)
 
 
