@@ -31,6 +31,7 @@ from cdxsync.wrapper.src.status import show_status
 from cdxsync.wrapper.src.sweep import sweep
 from cdxsync.wrapper.src.sync import auth_before, say_refused
 from cdxsync.wrapper.src.taps import WITHOUT_CREDENTIALS, Taps, plan_taps
+from cdxsync.wrapper.src.threads import beside
 from cdxsync.wrapper.src.uninstall import uninstall
 from cdxsync.wrapper.src.update import self_test, update_wrapper
 from cdxsync.wrapper.src.watch import watch
@@ -68,22 +69,21 @@ FIRST_INSTALL_SECONDS = 300.0
 WITHOUT_SYNC = ("--help", "-h", "--version", "-V", "help", "completion")
 
 
-def pull_prompts(context: Context) -> threading.Thread:
-    """Pull prompts beside the sync of auth.json; returns the thread."""
+def pull_prompts(context: Context) -> threading.Thread | None:
+    """Pull prompts beside the sync of auth.json; returns the thread, or None where it was done at once."""
     deadline = time.monotonic() + PROMPTS_SECONDS
-    thread = threading.Thread(target=context.quietly, args=(lambda: context.prompts.pull(deadline),), daemon=True)
-    thread.start()
-    return thread
+    return beside(lambda: context.quietly(lambda: context.prompts.pull(deadline)))
 
 
 def sync_before(context: Context, run: Run) -> bool:
     """All that happens before Codex starts; returns whether it may."""
-    notes = threading.Thread(target=run.begin, daemon=True)
-    notes.start()
+    notes = beside(run.begin)
     prompts = pull_prompts(context)
     may_start = auth_before(context.sync, own_fqdn())
-    prompts.join(PROMPTS_SECONDS)
-    notes.join()
+    if prompts:
+        prompts.join(PROMPTS_SECONDS)
+    if notes:
+        notes.join()
     if may_start and not context.sync.note.keeps and context.sync.current() is None:
         # Another run, the last one before this, has taken it away meanwhile.
         may_start = auth_before(context.sync, own_fqdn())

@@ -148,7 +148,10 @@ def working_folder(arguments: list[str]) -> str | None:
     """The folder in which Codex will work; None when it makes one."""
     if "--worktree" in arguments:
         return None
-    folder = os.getcwd() if os.path.exists(".") else "/"
+    try:
+        folder = os.getcwd()
+    except OSError:  # it was removed
+        folder = "/"
     for index, argument in enumerate(arguments):
         if argument in ("-C", "--cd") and index + 1 < len(arguments):
             folder = os.path.join(folder, arguments[index + 1])

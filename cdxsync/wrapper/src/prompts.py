@@ -14,6 +14,7 @@ from cdxsync.wrapper.src.api import Api
 from cdxsync.wrapper.src.errors import NotPermitted, Offline, Rejected, SyncError
 from cdxsync.wrapper.src.files import file_sha256, own_folder, read_json, replace_file, sha256_of, write_json
 from cdxsync.wrapper.src.messages import debug, say
+from cdxsync.wrapper.src.threads import started
 
 if TYPE_CHECKING:
     from typing import Any, Dict
@@ -205,8 +206,7 @@ class Prompts:
 
         helpers = [self.api.clone() for _ in range(min(3, len(names) // 4))]
         threads = [threading.Thread(target=work, args=(api,), daemon=True) for api in helpers]
-        for thread in threads:
-            thread.start()
+        threads = [thread for thread in threads if started(thread)]
         work(self.api)
         for thread in threads:
             thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))

@@ -11,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from cdxsync.wrapper.src.printed_usage import OutputReader, event_usage, model_of, printed_usage
+from cdxsync.wrapper.src.threads import started
 from cdxsync.wrapper.src.versions import version_key
 
 if TYPE_CHECKING:
@@ -58,11 +59,15 @@ class Tap:
             fcntl.ioctl(self.source if self.child_end is None else self.child_end, termios.TIOCSWINSZ, size)
 
     def start(self) -> None:
-        """Codex has its end; begin to pass on."""
+        """Codex has its end."""
         if self.child_end is not None:
             os.close(self.child_end)
             self.child_end = None
-        self.thread.start()
+
+    def close(self) -> None:
+        """Give it up before Codex has it."""
+        self.start()
+        os.close(self.source)
 
     def _pump(self) -> None:
         while True:
@@ -135,7 +140,12 @@ class Taps:
             if 1 in self.by_descriptor and same_file(1, descriptor):
                 self.by_descriptor[descriptor] = self.by_descriptor[1]
             else:
-                self.by_descriptor[descriptor] = Tap(descriptor, events and descriptor == 1)
+                tap = Tap(descriptor, events and descriptor == 1)
+                # What is read along must be passed on: where there are no threads Codex has our own descriptor.
+                if started(tap.thread):
+                    self.by_descriptor[descriptor] = tap
+                else:
+                    tap.close()
         self.all = list({id(tap): tap for tap in self.by_descriptor.values()}.values())
 
     def child_end(self, descriptor: int) -> int | None:

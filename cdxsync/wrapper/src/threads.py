@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
 
 from cdxsync.wrapper.src.messages import debug
+
+if TYPE_CHECKING:
+    from typing import Callable
 
 
 def started(thread: threading.Thread) -> bool:
@@ -15,3 +19,12 @@ def started(thread: threading.Thread) -> bool:
         debug("%s: doing without" % error)
         return False
     return True
+
+
+def beside(work: Callable[[], object]) -> threading.Thread | None:
+    """Do something in a thread, which is returned; where there are none, at once."""
+    thread = threading.Thread(target=work, daemon=True)
+    if started(thread):
+        return thread
+    work()
+    return None

@@ -15,6 +15,7 @@ from cdxsync.wrapper.src.messages import debug
 from cdxsync.wrapper.src.runs import Run
 from cdxsync.wrapper.src.server import CONNECT_TIMEOUT
 from cdxsync.wrapper.src.sync import Sync
+from cdxsync.wrapper.src.threads import started
 
 if TYPE_CHECKING:
     from typing import Callable
@@ -48,13 +49,14 @@ class Watcher:
         self.pause = 0.1
 
     def start(self) -> None:
-        """Begin."""
-        self.thread.start()
+        """Begin. Where there are no threads, all is done after the run."""
+        started(self.thread)
 
     def stop(self) -> str | None:
         """End; returns what auth.json held when the server was last in sync with it."""
         self.stopping.set()
-        self.thread.join(CONNECT_TIMEOUT)
+        if self.thread.ident is not None:
+            self.thread.join(CONNECT_TIMEOUT)
         return None if self.thread.is_alive() else self.held
 
     def _work(self) -> None:
