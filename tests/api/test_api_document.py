@@ -133,6 +133,7 @@ def test_answers_have_the_documented_shapes(connected: Fleet) -> None:
         call("POST", "/slash-commands/retrieve", {"filename": "review.md"})
         call("POST", "/slash-commands/retrieve", {"filename": "review.md", "sha256": digest})
         call("POST", "/slash-commands/retrieve", {"filename": "none.md"})
+        call("GET", "/install/{token}/begin", token=key["installer"]["token"], caller="anyone")
         call("GET", "/install/{token}", token=key["installer"]["token"], caller="anyone")
         call("GET", "/healthz", caller="anyone")
         call("GET", "/readyz", caller="anyone")

@@ -350,6 +350,7 @@ def test_a_group_may_share_cdx(fleet: Fleet, tmp_path: Path) -> None:
     )
     assert done.returncode != 0
     assert "cannot give cdx to the group no-such" in done.stderr
+    assert "then paste the same line again" in done.stderr
     assert "then ask your admin for a new installer: cdxsync hosts register nogroup.example.net" in done.stderr
 
 
