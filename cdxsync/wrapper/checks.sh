@@ -65,8 +65,8 @@ check_python() {
 import importlib
 
 MODULES = """
-__future__ base64 contextlib datetime email.utils errno fcntl hashlib http.client io json marshal os plistlib pwd re shutil
-signal socket ssl stat struct subprocess sys tarfile tempfile termios threading time urllib.parse urllib.request zlib
+__future__ _signal base64 contextlib datetime email.utils errno fcntl hashlib http.client io json marshal os plistlib posix
+pwd re shutil signal socket ssl stat struct subprocess sys tarfile tempfile termios threading time urllib.parse urllib.request zlib
 """
 for name in MODULES.split():
     try:
