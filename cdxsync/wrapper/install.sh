@@ -106,6 +106,16 @@ main() {
     [ "$(sha256_of "$WORK/cdx")" = "$WRAPPER_SHA256" ] ||
         die "the checksum of the downloaded cdx is wrong. Ask your admin for a new installer: cdxsync hosts register $FQDN"
 
+    # Where env takes no options (BusyBox), cdx sees to it itself that nothing of the user's Python gets into it.
+    if ! /usr/bin/env -S 'true -x' 2>/dev/null; then
+        python3 -IS -c 'import sys
+with open(sys.argv[1], "r+b") as file:
+    data = file.read().replace(b"#!/usr/bin/env -S python3 -IS\n", b"#!/usr/bin/env python3\n", 1)
+    file.seek(0)
+    file.write(data)
+    file.truncate()' "$WORK/cdx" </dev/null
+    fi
+
     # cdx holds this host's key: its owner can read and run it, and the group in CDX_GROUP when there is one.
     local mode=0700
     if [ -n "${CDX_GROUP:-}" ]; then
