@@ -3,7 +3,9 @@
 import json
 import os
 import plistlib
+import shlex
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +135,64 @@ def test_systemd_of_the_user(fleet: Fleet, tmp_path: Path) -> None:
     assert "warn  the background sync: cdx-watch.timer is not active (inactive)\n      -> cdx --watch install" in doctor
     assert machine.run_cdx("--watch", "remove").returncode == 0
     assert [path for path in folder.rglob("*") if path.is_file() or path.is_symlink()] == []
+
+
+def test_systemd_of_the_machine_for_root(fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its part alone, in a folder of its own: what systemd is told, and what it starts, with nothing but what is in the
+    unit for an environment."""
+    machine = host(fleet, tmp_path)
+    with_systemd_user(machine)
+    assert machine.run_cdx("--watch", "install").returncode == 0
+    log = machine.home / "system.log"
+    write_program(machine.bin / "systemctl", f'#!/bin/sh\nprintf "%s\\n" "$*" >>{log}\n')
+    for name in ("HOME", "PATH"):
+        monkeypatch.setenv(name, machine.env[name])
+    monkeypatch.setattr(watch_job, "__file__", str(machine.cdx))
+    systemd = schedulers.Systemd(watch_job.Job(str(machine.home / ".codex")), system=True)
+    assert systemd.folder == "/etc/systemd/system"
+    systemd.folder = str(tmp_path / "system")
+    systemd.entry = str(tmp_path / "system" / systemd.timer)
+    systemd.install()
+    assert log.read_text().splitlines() == [
+        f"--system --no-pager {words}"
+        for words in ("daemon-reload", "enable cdx-watch.timer", "restart cdx-watch.timer")
+    ]
+    assert (systemd.problem(), systemd.hint()) == ("", "")
+    unit = (tmp_path / "system" / "cdx-watch.service").read_text()
+    settings = dict(
+        line[len('Environment="') : -1].split("=", 1) for line in unit.splitlines() if "Environment" in line
+    )
+    command = next(line.split("=", 1)[1] for line in unit.splitlines() if line.startswith("ExecStart="))
+    before = last(machine)["ok_at"]
+    done = subprocess.run(shlex.split(command), env=settings, cwd="/", capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert last(machine)["ok_at"] > before
+    assert systemd.remove()
+    assert list((tmp_path / "system").iterdir()) == []
+    assert not systemd.remove()
+
+
+@pytest.mark.parametrize("age", [2 * 3600, -2 * 3600])
+def test_one_that_has_not_run_for_long_is_named(fleet: Fleet, tmp_path: Path, age: int) -> None:
+    machine = host(fleet, tmp_path)
+    with_systemd_user(machine)
+    assert machine.run_cdx("--watch", "install").returncode == 0
+    note = machine.home / ".codex" / ".cdx" / "watch-last.json"
+    note.write_text(json.dumps({"ran_at": time.time() - age, "ok_at": time.time() - age}))
+    assert "background   it should run every 4 minutes: the systemd user timer" in machine.run_cdx("--status").stdout
+    doctor = machine.run_cdx("--doctor").stdout
+    assert "warn  the background sync: it should run every 4 minutes" in doctor
+    assert "loginctl enable-linger" in doctor
+
+
+def test_what_is_no_command_of_it(fleet: Fleet, tmp_path: Path) -> None:
+    machine = host(fleet, tmp_path)
+    no_scheduler(machine)
+    for arguments in (["installed"], ["install", "cron", "now"], ["status", "x"], ["remove", "x"]):
+        done = machine.run_cdx("--watch", *arguments)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("usage: cdx --watch install [systemd|launchd|cron|other] | status | remove")
+    assert machine.run_cdx("--watch").stdout.startswith("background   none\nto do        cdx --watch install\n")
 
 
 @pytest.mark.parametrize("domain", ["gui/501", "user/501"])

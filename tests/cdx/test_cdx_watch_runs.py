@@ -177,6 +177,34 @@ def test_beside_a_run_of_cdx(fleet: Fleet, tmp_path: Path) -> None:
     assert rows[0][0] == 1
 
 
+def test_a_codex_that_was_not_told_of_grants_gets_none(fleet: Fleet, stub: StubServer, tmp_path: Path) -> None:
+    """It would send one to OpenAI; what runs after it takes the grant."""
+    fleet.upload(make_auth(OLD))
+    machine = watched(fleet, tmp_path, codex=CODEX)
+    hold = machine.root / "hold"
+    run = subprocess.Popen(
+        [str(machine.cdx), "exec"],
+        env=machine.env | {"HOLD": str(hold), "CODEX_SYNC_INTERVAL": "0"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    until(lambda: (machine.root / "hold.ready").exists())
+    before = machine.auth()
+    given = make_auth(NEW, "fresh")
+    given["tokens"]["refresh_token"] = "cdxr_" + "a" * 64
+    stub.answers["POST", "/auth"] = answer(
+        status="outdated", versions={}, login={"state": "ok", "refresh": "server"}, auth=given
+    )
+    stub.answers["GET", "/slash-commands"] = (304, b"")
+    env = {"CODEX_SYNC_BASE_URL": stub.url}
+    assert machine.run_cdx("--watch", "run", **env).returncode == 0
+    assert machine.auth() == before
+    hold.touch()
+    run.wait(60)
+    assert machine.run_cdx("--watch", "run", **env).returncode == 0
+    assert machine.auth() == given
+
+
 def test_a_server_that_is_away(fleet: Fleet, tmp_path: Path) -> None:
     fleet.upload(make_auth(OLD))
     machine = watched(fleet, tmp_path)

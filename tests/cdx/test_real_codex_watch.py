@@ -9,7 +9,7 @@ import pytest
 from tests.support.documents import jwt
 from tests.support.fleet import Fleet
 from tests.support.machines import Machine, host
-from tests.support.provider import Provider
+from tests.support.provider import USAGE, Provider
 from tests.support.real_codex import RealCodex, write_config
 from tests.support.scheduling import no_scheduler
 
@@ -40,6 +40,11 @@ def test_plain_codex_has_a_fresh_login(codex: RealCodex, served: Fleet, provider
     assert (done.returncode, done.stdout) == (0, "hi there\n"), done.stderr
     assert provider.calls == before
     assert provider.refused_requests == 0
+    # What it has used is counted by the next sync, once.
+    for _ in range(2):
+        assert machine.run_cdx("--watch", "run").returncode == 0
+        assert served.host(machine.env["NAME"])["token_usage"]["total"] == USAGE["total_tokens"]
+    assert served.rows("SELECT COUNT(*) FROM token_usages")[0][0] == 1
     # The fleet's login is refreshed: the next sync has it, and Codex uses it.
     served.cli("jobs", "run", "refresh")
     assert machine.run_cdx("--watch", "run").returncode == 0
