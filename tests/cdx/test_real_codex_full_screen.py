@@ -75,8 +75,10 @@ def test_runs_are_counted_and_use_the_login_of_the_fleet(desk: Desk, provider: P
     desk.talk("cdx", "-c", "model_verbosity=low", "three")
     assert set(provider.bearers[asked:]) == {login["tokens"]["access_token"]}
     assert ask_daemon(str(desk.codex.path)) == before
-    assert desk.usage()[1:][-1] == ANSWER
+    assert desk.usage() == [ANSWER] * 3
 
+    # What the daemon does from now on is counted when the host leaves.
+    desk.talk("codex", "four")
     machine = desk.machine
     it = f"Codex's background server (process {daemon_process(str(desk.codex.path), 'daemon.pid')})"
     said = f"ok    {it} is version {before[0]}, with the login of auth.json; cdx runs without it"
@@ -85,3 +87,4 @@ def test_runs_are_counted_and_use_the_login_of_the_fleet(desk: Desk, provider: P
     assert (done.returncode, "background server of this home has ended" in done.stderr) == (0, True), done.stderr
     assert daemon_processes(str(desk.codex.path)) == []
     assert not desk.codex.path.exists()
+    assert desk.usage() == [ANSWER] * 4

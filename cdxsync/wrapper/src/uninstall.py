@@ -19,6 +19,7 @@ from cdxsync.wrapper.src.errors import SyncError
 from cdxsync.wrapper.src.files import codex_home, read_json, remove, user_home
 from cdxsync.wrapper.src.login_note import LoginNote
 from cdxsync.wrapper.src.messages import say, tell
+from cdxsync.wrapper.src.sweep import sweep
 from cdxsync.wrapper.src.sync import BEFORE_NAME
 from cdxsync.wrapper.src.watch import remove_watch
 
@@ -128,6 +129,7 @@ def deregister() -> bool:
     try:
         context = Context()
         with contextlib.suppress(SyncError):
+            sweep(context)
             context.spool.send(context.api)
         Api.data(*context.api.request("DELETE", "/auth?force=1")[::2])
     except SyncError as error:
