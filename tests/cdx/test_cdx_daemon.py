@@ -15,7 +15,7 @@ import pytest
 from cdxsync.wrapper.src import daemon
 from tests.support.documents import make_auth
 from tests.support.fleet import Fleet
-from tests.support.machines import Machine, host
+from tests.support.machines import Machine, host, write_program
 
 # What Codex 0.171 leaves behind, as far as cdx looks at it: a server of WebSocket behind a link, with answers
 # that are given as JSON; or the updater. It prints a line when it listens.
@@ -60,6 +60,13 @@ while True:
                 send({"id": call["id"], "result": answers.get(call["method"])})
     except EOFError:
         client.close()
+"""
+LOGS_IN = """#!/bin/sh
+case "$1" in
+--version) echo "codex-cli 0.169.0" ;;
+login) cp "$NEW_AUTH" "$CODEX_HOME/auth.json" ;;
+logout) rm "$CODEX_HOME/auth.json" ;;
+esac
 """
 VERSION = {"userAgent": "codex-tui/0.169.0 (Debian 12.0.0; x86_64) unknown (codex-tui; 0.169.0)"}
 
@@ -158,7 +165,7 @@ def doctors_lines(machine: Machine) -> list[str]:
 @pytest.mark.parametrize(
     ("document", "said"),
     [
-        (make_auth(), "ok    {it} is version 0.169.0, with the login of auth.json; cdx runs without it"),
+        (make_auth(), "ok    {it} has the login of auth.json; cdx runs without it"),
         (
             make_auth(account="acc-2"),
             "warn  {it} has another login than auth.json      -> cdx app-server daemon restart",
@@ -195,6 +202,23 @@ def test_the_doctor_says_that_a_daemon_does_not_answer(machine: Machine, tmp_pat
         assert doctors_lines(machine) == [f"warn  {it} does not answer      -> cdx app-server daemon restart"]
         (started.home / "app-server-control" / "app-server-control.sock").unlink()
         assert len(doctors_lines(machine)) == 1
+
+
+def test_login_and_logout_say_that_a_daemon_goes_on(machine: Machine, tmp_path: Path) -> None:
+    new = tmp_path / "new.json"
+    write_program(machine.bin / "codex", LOGS_IN)
+    with running(machine.home / ".codex", tmp_path, answers=answers(make_auth())) as started:
+        it = f"cdx: Codex's background server (process {started.processes['daemon'].pid})"
+        for document, said in (
+            (make_auth("2026-02-01T00:00:00Z", "two"), None),
+            (make_auth("2026-02-01T00:00:00Z", "three", "acc-2"), "has another login than auth.json. Run: {} restart"),
+        ):
+            new.write_text(json.dumps(document))
+            lines = machine.run_cdx("login", NEW_AUTH=str(new)).stderr.splitlines()
+            expected = [f"{it} {said.format('cdx app-server daemon')}"] if said else []
+            assert [line for line in lines if line.startswith(it)] == expected
+        lines = machine.run_cdx("logout").stderr.splitlines()
+        assert lines[-1] == f"{it} has a login, and auth.json has none. Run: cdx app-server daemon stop"
 
 
 def test_uninstalling_ends_the_daemon_of_this_home_alone(machine: Machine, tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ import time
 from typing import TYPE_CHECKING
 
 from cdxsync.wrapper.src.accounts import account_of, same_account
-from cdxsync.wrapper.src.context import Context
 from cdxsync.wrapper.src.document import LocalDocument
+from cdxsync.wrapper.src.errors import SyncError
 from cdxsync.wrapper.src.files import read_json
 from cdxsync.wrapper.src.messages import say
 
@@ -30,6 +30,7 @@ DAEMON_SOCKET = "app-server-control/app-server-control.sock"
 DAEMON_END_SECONDS = 10.0
 DAEMON_ANSWER_SECONDS = 3.0
 DAEMON_RESTART = "cdx app-server daemon restart"
+DAEMON_STOP = "cdx app-server daemon stop"
 # What is a login in auth.json, by what the server calls it.
 DAEMON_LOGINS = {"apikey": "OPENAI_API_KEY", "personalaccesstoken": "personal_access_token"}
 
@@ -211,24 +212,40 @@ def ask_daemon(home: str) -> tuple[str, dict[str, Any]] | None:
     return version, {DAEMON_LOGINS.get(method, method): token}
 
 
-def daemon_findings(context: Context) -> list[tuple[str, str, str | None]]:
-    """(mark, text, what to do) for `--doctor`: about a daemon of this home, if there is one."""
-    pid = daemon_process(context.home, "daemon.pid")
+def daemon_troubles(home: str, version: str) -> list[tuple[str, str]]:
+    """What is wrong with the background server of a home, each with what to do; `version` is the one that is installed."""
+    pid = daemon_process(home, "daemon.pid")
     if pid is None:
         return []
     it = "Codex's background server (process %d)" % pid
-    answer = ask_daemon(context.home)
+    answer = ask_daemon(home)
     if answer is None:
-        return [("warn", "%s does not answer" % it, DAEMON_RESTART)]
-    version, login = answer
-    found: list[tuple[str, str, str | None]] = []
-    if version and context.build.version and version != context.build.version:
-        found.append(("warn", "%s is version %s, not %s" % (it, version, context.build.version), DAEMON_RESTART))
-    local = LocalDocument(context.sync.path).document
+        return [("%s does not answer" % it, DAEMON_RESTART)]
+    found = []
+    if version and answer[0] and version != answer[0]:
+        found.append(("%s is version %s, not %s" % (it, answer[0], version), DAEMON_RESTART))
+    login, local = answer[1], LocalDocument(os.path.join(home, "auth.json")).document
     if local is None and login:
-        found.append(("warn", "%s has a login, and auth.json has none" % it, "cdx app-server daemon stop"))
+        found.append(("%s has a login, and auth.json has none" % it, DAEMON_STOP))
     elif local is not None and not login:
-        found.append(("warn", "%s has no login, and auth.json has one" % it, DAEMON_RESTART))
+        found.append(("%s has no login, and auth.json has one" % it, DAEMON_RESTART))
     elif local is not None and not same_account(account_of(login), account_of(local)):
-        found.append(("warn", "%s has another login than auth.json" % it, DAEMON_RESTART))
-    return found or [("ok", "%s is version %s, with the login of auth.json; cdx runs without it" % (it, version), None)]
+        found.append(("%s has another login than auth.json" % it, DAEMON_RESTART))
+    return found
+
+
+def daemon_findings(home: str, version: str) -> list[tuple[str, str, str | None]]:
+    """(mark, text, what to do) for `--doctor`: about the background server of a home, if there is one."""
+    pid = daemon_process(home, "daemon.pid")
+    found: list[tuple[str, str, str | None]] = [("warn", *trouble) for trouble in daemon_troubles(home, version)]
+    if pid is not None and not found:
+        text = "Codex's background server (process %d) has the login of auth.json; cdx runs without it" % pid
+        found.append(("ok", text, None))
+    return found
+
+
+def tell_of_daemon(home: str) -> None:
+    """Say that the background server goes on with the login that was here before, where it does."""
+    with contextlib.suppress(SyncError):
+        for text, what_to_do in daemon_troubles(home, ""):
+            say("%s. Run: %s" % (text, what_to_do))

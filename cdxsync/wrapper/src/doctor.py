@@ -54,7 +54,7 @@ class Doctor:
         self.check_login(context)
         self.check_document(context)
         self.check_codex(context)
-        for mark, text, fix in daemon_findings(context):
+        for mark, text, fix in daemon_findings(context.home, context.build.version):
             self.report(mark, text, fix)
         self.check_spool(context)
         self.check_watch(context)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cdxsync.wrapper.src.codex import Codex, leave
 from cdxsync.wrapper.src.codex_settings import credentials_store, other_logins
 from cdxsync.wrapper.src.context import Context, own_fqdn
+from cdxsync.wrapper.src.daemon import tell_of_daemon
 from cdxsync.wrapper.src.document import LocalDocument
 from cdxsync.wrapper.src.errors import NotTaken, Refused, SyncError
 from cdxsync.wrapper.src.files import child_environment, remove
@@ -86,6 +87,7 @@ def log_in(context: Context, arguments: list[str]) -> NoReturn:
         say(share(context))
         for text, _ in other_logins(context.home, context.sync.note.file_store):
             say(text)
+        tell_of_daemon(context.home)
         drop_credentials(context.home, context.sync.note)
     leave(status)
 
@@ -134,4 +136,5 @@ def log_out(context: Context, arguments: list[str]) -> NoReturn:
             say("this host is logged out until: cdx login   or, for the fleet's login: cdx --wrapper-sync")
         if credentials_store(context.home) != "file":
             say("what Codex keeps outside auth.json stays; `codex logout` removes it")
+        tell_of_daemon(context.home)
     leave(status)
