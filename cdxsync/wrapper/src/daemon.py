@@ -213,7 +213,7 @@ def ask_daemon(home: str) -> tuple[str, dict[str, Any]] | None:
 
 
 def daemon_troubles(home: str, version: str) -> list[tuple[str, str]]:
-    """What is wrong with the background server of a home, each with what to do; `version` is the one that is installed."""
+    """What is wrong with the background server of a home, each with what to do. `version` is what is installed."""
     pid = daemon_process(home, "daemon.pid")
     if pid is None:
         return []
