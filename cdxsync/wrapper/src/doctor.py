@@ -11,12 +11,22 @@ import sys
 import time
 
 from cdxsync.wrapper.src.baked import WRAPPER_VERSION
+from cdxsync.wrapper.src.clock import (
+    CLOCK_BROKEN_SECONDS,
+    SET_CLOCK,
+    blames_date,
+    clock_ahead,
+    clock_ahead_unverified,
+    clock_before,
+    clock_text,
+)
 from cdxsync.wrapper.src.codex_install import CodexPlace, wanted_codex
 from cdxsync.wrapper.src.codex_settings import other_logins
 from cdxsync.wrapper.src.context import Context, own_fqdn
 from cdxsync.wrapper.src.daemon import daemon_findings
 from cdxsync.wrapper.src.document import LocalDocument
 from cdxsync.wrapper.src.errors import Refused, SyncError
+from cdxsync.wrapper.src.file_trouble import Unreadable, folder_trouble, write_trouble
 from cdxsync.wrapper.src.files import own_folder, read_json
 from cdxsync.wrapper.src.messages import show
 from cdxsync.wrapper.src.proxy import ProxyTrouble
@@ -51,6 +61,7 @@ class Doctor:
         self.check_home(context)
         if self.check_connection(context.server):
             self.check_key(context)
+            self.check_clock(context)
         self.check_login(context)
         self.check_document(context)
         self.check_codex(context)
@@ -69,6 +80,8 @@ class Doctor:
             self.report("FAIL", "%s holds this host's key and is readable by every user" % own, "chmod o-rwx %s" % own)
         else:
             self.report("ok", "%s has mode %04o" % (own, mode))
+        if clock_before(own):
+            self.report("FAIL", clock_before(own), SET_CLOCK)
         if not os.access(own, os.W_OK):
             self.report("warn", "%s belongs to another user, who must update it" % own, "sudo cdx --update")
 
@@ -77,10 +90,8 @@ class Doctor:
         if os.access(context.home, os.R_OK | os.W_OK | os.X_OK):
             self.report("ok", "%s is writable" % context.home)
         else:
-            remedy = "chown -R %d %s" % (os.geteuid(), context.home)
-            if os.statvfs(context.home).f_flag & os.ST_RDONLY:
-                remedy = "mount its file system writable"
-            self.report("FAIL", "%s is not writable" % context.home, remedy)
+            cause, fix = folder_trouble(context.home)
+            self.report("FAIL", "%s is not writable: %s" % (context.home, cause), fix or None)
 
     def check_connection(self, server: Server) -> bool:
         """Name, address, TLS; returns whether the server can be called."""
@@ -105,12 +116,7 @@ class Doctor:
         try:
             expiry = certificate_expiry(server)
         except ssl.SSLError as error:
-            reason = getattr(error, "verify_message", "") or str(error)
-            fix = (
-                "if the server has a new CA, run on the server: cdxsync hosts register %s   and install cdx again"
-                % own_fqdn()
-            )
-            self.report("FAIL", "the certificate of %s cannot be verified: %s" % (place, reason), fix)
+            self.report_certificate(server, error)
             return False
         except SyncError as error:
             self.report("FAIL", str(error))
@@ -124,6 +130,20 @@ class Doctor:
             return False
         self.report_expiry(expiry)
         return True
+
+    def report_certificate(self, server: Server, error: ssl.SSLError) -> None:
+        """Why the server's certificate is not believed: often it is this machine's clock that is wrong."""
+        reason = getattr(error, "verify_message", "") or str(error)
+        text = "the certificate of %s:%d cannot be verified: %s" % (server.host, server.port, reason)
+        ahead = clock_ahead_unverified(server)
+        if ahead is not None and abs(ahead) >= CLOCK_BROKEN_SECONDS:
+            self.report("FAIL", "%s; %s" % (text, clock_text(ahead)), SET_CLOCK)
+        elif blames_date(error):
+            fix = "look at this machine's clock, which says %s; is it right: cdxsync pki renew   on the server"
+            self.report("FAIL", text, fix % shown_time(time.time()))
+        else:
+            fix = "if the server has a new CA, run on the server: cdxsync hosts register %s   and install cdx again"
+            self.report("FAIL", text, fix % own_fqdn())
 
     def report_expiry(self, expiry: float | None) -> None:
         """The certificate's end."""
@@ -141,11 +161,10 @@ class Doctor:
         except Refused as error:
             self.report("FAIL", "the server refuses this host: %s" % error, remedy(error, own_fqdn()))
             return
+        except Unreadable:
+            return  # it is told below
         except SyncError as error:
-            own = context.sync.path
-            unreadable = os.path.exists(own) and not os.access(own, os.R_OK)
-            chown = "chown %d %s" % (os.geteuid(), own)
-            self.report("FAIL", str(error), chown if unreadable else "check the server's log")
+            self.report("FAIL", str(error), "check the server's log")
             return
         self.report("ok", "the server knows this host as %s" % own_fqdn())
         note = context.sync.note
@@ -158,17 +177,14 @@ class Doctor:
             self.report(
                 "warn", "the fleet has no auth.json yet", "cdx login, or on the server: cdxsync auth upload FILE"
             )
-        self.check_clock(context)
 
     def check_clock(self, context: Context) -> None:
         """The server's date against ours."""
-        _, headers, _ = context.api.request("GET", "/versions")
-        with contextlib.suppress(TypeError, ValueError, IndexError):
-            import email.utils
-
-            ahead = time.time() - email.utils.parsedate_to_datetime(headers["Date"]).timestamp()
-            if abs(ahead) > 60:
-                self.report("warn", "this machine's clock is %d seconds off the server's" % ahead, "set up NTP")
+        with contextlib.suppress(SyncError):
+            _, headers, _ = context.api.request("GET", "/versions")
+            ahead = clock_ahead(headers) or 0.0
+            if clock_text(ahead):
+                self.report("FAIL" if abs(ahead) >= CLOCK_BROKEN_SECONDS else "warn", clock_text(ahead), SET_CLOCK)
 
     def check_login(self, context: Context) -> None:
         """Whose login Codex uses."""
@@ -187,7 +203,14 @@ class Doctor:
     def check_document(self, context: Context) -> None:
         """auth.json."""
         path = context.sync.path
-        local = LocalDocument(path)
+        try:
+            local = LocalDocument(path)
+            hindered = write_trouble(path)
+        except Unreadable as error:
+            self.report("FAIL", str(error), error.fix or None)
+            return
+        if hindered:
+            self.report("FAIL", str(hindered), hindered.fix or None)
         if local.document is None:
             text = "is not a JSON object" if local.unreadable else "holds no credentials"
             if not context.sync.note.keeps and not local.unreadable:

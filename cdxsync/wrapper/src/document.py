@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 import re
 import time
 from typing import TYPE_CHECKING
 
 from cdxsync.wrapper.src.accounts import NO_LOGIN, holds_grant, is_login, tokens_of
-from cdxsync.wrapper.src.errors import SyncError
-from cdxsync.wrapper.src.files import identity_of, sha256_of
+from cdxsync.wrapper.src.file_trouble import Unreadable
+from cdxsync.wrapper.src.files import identity_of, read_regular, sha256_of
 from cdxsync.wrapper.src.messages import debug
 
 if TYPE_CHECKING:
@@ -26,7 +25,10 @@ RFC_3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(\.\d+)?(?:
 
 
 class LocalDocument:
-    """auth.json as it is on disk: its content (None when there is no usable one) and what identifies that file."""
+    """auth.json as it is on disk: its content (None when there is no usable one) and what identifies that file.
+
+    Raises Unreadable for one that is there and cannot be read.
+    """
 
     def __init__(self, path: str) -> None:
         self.document: dict[str, Any] | None = None
@@ -34,13 +36,11 @@ class LocalDocument:
         self.dated = False
         self.identity: Identity | None = None
         try:
-            with open(path, "rb") as file:
-                status = os.fstat(file.fileno())
-                text = file.read()
+            text, status = read_regular(path)
         except FileNotFoundError:
             return
         except OSError as error:
-            raise SyncError("cannot read %s: %s" % (path, error.strerror)) from None
+            raise Unreadable(path, error) from None
         self.identity = identity_of(status)
         try:
             document = json.loads(text.decode("utf-8"))

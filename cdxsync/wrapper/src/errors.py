@@ -45,10 +45,6 @@ class NotShareable(NotTaken):
     """The login here is of a kind that hosts cannot share."""
 
 
-class Unwritable(SyncError):
-    """auth.json cannot be written here: what stands in it may do for a while."""
-
-
 class NoCredentials(SyncError):
     """Neither the fleet nor this host has an auth.json."""
 

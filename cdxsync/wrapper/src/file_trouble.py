@@ -26,7 +26,7 @@ class FileTrouble(SyncError):
     def __init__(self, doing: str, path: str, error: OSError) -> None:
         cause, self.fix = trouble(path, error)
         text = "cannot %s %s: %s" % (doing, path, cause)
-        super().__init__("%s; run: %s" % (text, self.fix) if self.fix else text)
+        super().__init__("%s (%s)" % (text, self.fix) if self.fix else text)
 
 
 class Unreadable(FileTrouble):
@@ -69,10 +69,8 @@ def trouble(path: str, error: OSError) -> Trouble:
         if hindered is not None:
             return hindered
     if error.errno == errno.EPERM:
-        return "%s; it, or its folder, is marked as immutable" % reason, "sudo chattr -i %s %s" % (
-            real,
-            os.path.dirname(real),
-        )
+        both = (real, os.path.dirname(real))
+        return "%s: it, or its folder, is marked as immutable" % reason, "sudo chattr -i %s %s" % both
     return reason, ""
 
 
@@ -89,15 +87,34 @@ def hindrance(place: str) -> Trouble | None:
         parent = os.path.dirname(place)
         return hindrance(parent) if parent != place else None
     if status.st_uid != os.geteuid():
-        again = "-R " if folder else ""
-        return "%s belongs to %s" % (place, owner_name(status.st_uid)), "sudo chown %s%d %s" % (
-            again,
-            os.geteuid(),
-            place,
-        )
-    if status.st_mode & (0o700 if folder else 0o600) != (0o700 if folder else 0o600):
-        return "its mode is %04o" % stat.S_IMODE(status.st_mode), "chmod u+rw%s %s" % ("x" if folder else "", place)
+        change = "sudo chown %s%d %s" % ("-R " if folder else "", os.geteuid(), place)
+        return "%s belongs to %s" % (place, owner_name(status.st_uid)), change
+    needed = 0o700 if folder else 0o600
+    if status.st_mode & needed != needed:
+        change = "chmod u+rw%s %s" % ("x" if folder else "", place)
+        return "%s has mode %04o" % (place, stat.S_IMODE(status.st_mode)), change
     return None
+
+
+def write_trouble(path: str) -> Unwritable | None:
+    """What keeps a file that is there from being replaced, and written into."""
+    real = os.path.realpath(path)
+    try:
+        os.close(os.open(real, os.O_WRONLY | os.O_NONBLOCK))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno == errno.EACCES and os.access(os.path.dirname(real), os.W_OK | os.X_OK):
+            return None  # it can be replaced
+        return Unwritable(path, error)
+    return None
+
+
+def folder_trouble(folder: str) -> Trouble:
+    """What keeps this user from working in a folder, and what helps."""
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return trouble(os.path.join(folder, "auth.json"), OSError(errno.EROFS, os.strerror(errno.EROFS)))
+    return hindrance(folder) or (os.strerror(errno.EACCES), "")
 
 
 def owner_name(user: int) -> str:

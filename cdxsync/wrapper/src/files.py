@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import pwd
+import stat
 from typing import TYPE_CHECKING
 
 from cdxsync.wrapper.src.errors import SyncError
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     # Inode, size in bytes, and time of the last change in nanoseconds.
     Identity = Tuple[int, int, int]
 
+# A file gives these when it cannot be replaced, but may be written into.
+NOT_REPLACEABLE = (errno.EBUSY, errno.EACCES, errno.EPERM, errno.EROFS, errno.EXDEV)
 # What Python may set LC_CTYPE to.
 COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
 
@@ -112,8 +116,11 @@ def replace_file(
     """Replace `path` by bytes in one step, private from the first byte; a reader sees the old file or the new one.
 
     `unless` is called just before; when it returns true, nothing is replaced. `durably`: also after a power cut.
-    Returns the new file's identity, or None when it was not replaced.
+    Returns the new file's identity, or None when it was not replaced. Raises OSError, also for what is no file.
     """
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise OSError(errno.EINVAL, "it is no file")
     directory, name = os.path.split(path)
     temporary = os.path.join(directory, ".%s.%s" % (name[:200], os.urandom(8).hex()))
     descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
@@ -144,6 +151,60 @@ def replace_file(
             finally:
                 os.close(handle)
     return identity
+
+
+def read_regular(path: str) -> tuple[bytes, os.stat_result]:
+    """The content of a file, and what the system says of it. Raises OSError, also for what is no file, as a pipe."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is no file")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(), status
+    finally:
+        os.close(descriptor)
+
+
+def put_file(path: str, data: bytes, unless: Callable[[], bool] | None = None) -> Identity | None:
+    """As `replace_file`, for a private file. What can only be written into, as a mount, is written into."""
+    try:
+        return replace_file(path, data, unless=unless)
+    except OSError as error:
+        if error.errno not in NOT_REPLACEABLE:
+            raise
+        try:
+            return overwrite_file(path, data, unless)
+        except OSError:
+            raise error from None
+
+
+def overwrite_file(path: str, data: bytes, unless: Callable[[], bool] | None) -> Identity | None:
+    """Write into a file that is there, made private before. Raises OSError; the old content stays then."""
+    descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "r+b", buffering=0) as file:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_mode & 0o077:
+            os.fchmod(descriptor, 0o600)
+        old = file.read()
+        if unless is not None and unless():
+            return None
+        try:
+            write_all(descriptor, data)
+        except OSError:
+            with contextlib.suppress(OSError):
+                write_all(descriptor, old)
+            raise
+        return identity_of(os.fstat(descriptor))
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Make bytes the whole content of an open file, durably."""
+    written = 0
+    while written < len(data):
+        written += os.pwrite(descriptor, data[written:], written)
+    os.ftruncate(descriptor, len(data))
+    os.fsync(descriptor)
 
 
 def read_json(path: str) -> dict[str, Any]:
@@ -204,6 +265,27 @@ def file_sha256(path: str) -> str:
         for block in iter(lambda: file.read(1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()
+
+
+def take_away(path: str) -> OSError | None:
+    """Remove a file with a secret, or empty it where that cannot be, as with a mount. Returns what hinders.
+
+    Where it is a link to a file that goes, too: the link alone would leave the secret on the disk.
+    """
+    real = os.path.realpath(path)
+    try:
+        if os.path.isfile(real):
+            os.unlink(real)
+        if os.path.lexists(path):
+            os.unlink(path)
+    except OSError as error:
+        try:
+            if not os.path.isfile(real):
+                return error
+            overwrite_file(real, b"{}\n", None)
+        except OSError:
+            return error
+    return None
 
 
 def remove(path: str) -> str | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from cdxsync.wrapper.src.document import LocalDocument
-from cdxsync.wrapper.src.files import locked, own_folder, remove
+from cdxsync.wrapper.src.file_trouble import FileTrouble, Unreadable
+from cdxsync.wrapper.src.files import locked, own_folder, take_away
 from cdxsync.wrapper.src.login_note import LoginNote
 from cdxsync.wrapper.src.messages import debug, say
 from cdxsync.wrapper.src.runs import Run
@@ -18,12 +19,16 @@ def drop_credentials(home: str, note: LoginNote) -> None:
     note.load()
     path = os.path.join(home, "auth.json")
     with locked(os.path.join(own_folder(home), "keep.lock")):
-        document = LocalDocument(path).document
+        try:
+            document = LocalDocument(path).document
+        except Unreadable as error:
+            debug(str(error))
+            return
         stays = document is None or note.is_private(document)
         if note.keeps or stays or Run(home, []).others():
             return
-        problem = remove(os.path.realpath(path))
+        problem = take_away(path)
     if problem:
-        say("%s cannot be removed, as this host's admin wants it: %s" % (path, problem))
+        say("as this host's admin wants it, %s" % FileTrouble("remove", path, problem))
     else:
         debug("%s is removed: this host keeps no credentials" % path)

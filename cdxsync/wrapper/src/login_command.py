@@ -11,7 +11,8 @@ from cdxsync.wrapper.src.context import Context, own_fqdn
 from cdxsync.wrapper.src.daemon import tell_of_daemon
 from cdxsync.wrapper.src.document import LocalDocument
 from cdxsync.wrapper.src.errors import NotTaken, Refused, SyncError
-from cdxsync.wrapper.src.files import child_environment, remove
+from cdxsync.wrapper.src.file_trouble import FileTrouble
+from cdxsync.wrapper.src.files import child_environment, take_away
 from cdxsync.wrapper.src.handover import FILE_STORE
 from cdxsync.wrapper.src.keeping import drop_credentials
 from cdxsync.wrapper.src.login_home import LoginHome, adopt, recover_logins
@@ -22,6 +23,8 @@ from cdxsync.wrapper.src.taps import Taps
 if TYPE_CHECKING:
     from typing import NoReturn
 
+# The wait status of a process that ended with 1.
+FAILED_STATUS = 1 << 8
 # Options of Codex before its command that take the word after them, or all words up to the next option.
 WITH_VALUE = (
     *("-c", "--config", "--enable", "--disable", "--remote", "--remote-auth-token-env", "-m", "--model"),
@@ -125,13 +128,12 @@ def log_out(context: Context, arguments: list[str]) -> NoReturn:
         place.close()
     if done:
         note_logout(context)
-        # Where it is a link, what it leads to goes: the link alone would leave the login on the disk.
-        target = os.path.realpath(context.sync.path)
-        problem = "it is a folder" if os.path.isdir(target) else remove(target)
+        problem = take_away(context.sync.path)
         # A run beside this one may have been in step until now.
         note_logout(context)
         if problem:
-            say("%s cannot be removed: %s" % (context.sync.path, problem))
+            say("this host is not logged out: %s" % FileTrouble("remove", context.sync.path, problem))
+            status = status or FAILED_STATUS
         else:
             say("this host is logged out until: cdx login   or, for the fleet's login: cdx --wrapper-sync")
         if credentials_store(context.home) != "file":

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from cdxsync.wrapper.src.accounts import account_of, same_account
 from cdxsync.wrapper.src.document import LocalDocument, document_digest
 from cdxsync.wrapper.src.errors import SyncError
-from cdxsync.wrapper.src.files import locked, remove, replace_file
+from cdxsync.wrapper.src.file_trouble import Unreadable, Unwritable, trouble
+from cdxsync.wrapper.src.files import locked, put_file, read_regular, remove, replace_file
 from cdxsync.wrapper.src.login_note import LoginNote
-from cdxsync.wrapper.src.messages import say
-from cdxsync.wrapper.src.sync import keep_before
+from cdxsync.wrapper.src.messages import debug, say
+from cdxsync.wrapper.src.sync import before_names, keep_before
 
 if TYPE_CHECKING:
-    from typing import Iterator
+    from typing import Any, Iterator
 
 FOLDER = "logins"
 
@@ -47,7 +48,8 @@ class LoginHome:
             if content is not None:
                 replace_file(self.auth_path, content)
         except OSError as error:
-            raise SyncError("cannot prepare %s: %s" % (parent, error.strerror)) from None
+            cause, fix = trouble(parent, error)
+            raise SyncError("cannot prepare %s: %s%s" % (parent, cause, " (%s)" % fix if fix else "")) from None
 
     def close(self, keep: bool = False) -> None:
         """Remove it; with `keep` not a login that is in it, which `recover_logins` takes up."""
@@ -64,18 +66,16 @@ def adopt(home: str, path: str) -> bool:
     new = LocalDocument(path)
     if new.document is None:
         return False
-    with open(path, "rb") as file:
-        data = file.read()
+    data = read_regular(path)[0]
     note = LoginNote(home)
     target = os.path.join(home, "auth.json")
     account = account_of(new.document)
     try:
-        old = LocalDocument(target).document
+        old = readable(target)
         # Plain `codex login` may have made one that cdx has not seen yet.
         private = note.own or not note.synced or not same_account(account_of(old or {}), note.fleet)
         if old is not None and private and not same_account(account_of(old), account):
-            with open(target, "rb") as file:
-                say("the login that was here is kept in %s" % keep_before(home, file.read()))
+            say("the login that was here is kept in %s" % keep_before(home, read_regular(target)[0]))
         digest = document_digest(new.document)
         brought = {
             "account": list(account) if account else None,
@@ -83,10 +83,25 @@ def adopt(home: str, path: str) -> bool:
             "date": new.document["last_refresh"],
         }
         note.change(brought=brought, logged_out=None, own=None)
-        replace_file(os.path.realpath(target), data)
+        put_file(os.path.realpath(target), data)
     except OSError as error:
-        raise SyncError("cannot write %s: %s" % (target, error.strerror)) from None
+        raise Unwritable(target, error) from None
     return True
+
+
+def readable(target: str) -> dict[str, Any] | None:
+    """The login in a file. What cannot be read is moved out of the way, where that can be done, so that it is kept."""
+    try:
+        return LocalDocument(target).document
+    except Unreadable as error:
+        kept = next(path for path in before_names(os.path.dirname(target)) if not os.path.lexists(path))
+        try:
+            os.rename(target, kept)
+        except OSError:
+            debug(str(error))
+        else:
+            say("what was in the place of %s is kept as %s" % (target, kept))
+        return None
 
 
 def recover_logins(home: str) -> None:

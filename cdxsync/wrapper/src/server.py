@@ -72,6 +72,12 @@ class Server:
                     ) from None
             return self._context
 
+    def trust_anyone(self) -> None:
+        """Verify nothing: for a look at a server that gets nothing of us."""
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._context.check_hostname = False
+        self._context.verify_mode = ssl.CERT_NONE
+
     def ca_certificates(self) -> bytes:
         """The CA certificates, as PEM, by which the server is verified; empty for the system's. Raises OSError."""
         if not self.ca_file:

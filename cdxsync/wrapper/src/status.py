@@ -15,6 +15,7 @@ from cdxsync.wrapper.src.codex_settings import other_logins
 from cdxsync.wrapper.src.context import Context, own_fqdn
 from cdxsync.wrapper.src.document import LocalDocument, parse_time
 from cdxsync.wrapper.src.errors import SyncError
+from cdxsync.wrapper.src.file_trouble import Unreadable
 from cdxsync.wrapper.src.files import read_json
 from cdxsync.wrapper.src.messages import show
 from cdxsync.wrapper.src.quota import quota_lines, shown_time, span
@@ -50,7 +51,10 @@ def expiry_text(server: Server) -> str:
 
 def document_text(sync: Sync, answered: str | None) -> str:
     """What can be said of auth.json for people."""
-    local = LocalDocument(sync.path)
+    try:
+        local = LocalDocument(sync.path)
+    except Unreadable as error:
+        return str(error)
     if local.document is None:
         return "unreadable" if local.unreadable else "none"
     states = {
@@ -76,8 +80,12 @@ def overdue_text(document: dict[str, Any]) -> str:
 
 def login_text(sync: Sync) -> str:
     """Whose login this host uses, for people."""
-    note, document = sync.note, LocalDocument(sync.path).document
+    note = sync.note
     note.load()
+    try:
+        document = LocalDocument(sync.path).document
+    except Unreadable:
+        return "not known: auth.json cannot be read"
     if document is None:
         if note.logged_out:
             return "logged out on this host, until: cdx login   or: cdx --wrapper-sync"

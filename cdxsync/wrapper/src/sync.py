@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import time
@@ -22,14 +23,14 @@ from cdxsync.wrapper.src.errors import (
     Refused,
     Rejected,
     SyncError,
-    Unwritable,
 )
-from cdxsync.wrapper.src.files import file_identity, read_json, replace_file
+from cdxsync.wrapper.src.file_trouble import Unreadable, Unwritable
+from cdxsync.wrapper.src.files import file_identity, put_file, read_json, read_regular, replace_file
 from cdxsync.wrapper.src.login_note import LoginNote, stored_account
 from cdxsync.wrapper.src.messages import debug, say
 
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Iterator
 
     from cdxsync.wrapper.src.files import Identity
 
@@ -225,31 +226,29 @@ class Sync:
         """
         path = os.path.realpath(self.path)
         text = json.dumps(document, ensure_ascii=False, indent=2) + "\n"
-        if local.unreadable:
-            self._keep_aside(path, local)
         data = text.encode("utf-8", "surrogatepass")
         try:
-            return replace_file(path, data, unless=lambda: file_identity(self.path) != local.identity)
+            if local.unreadable:
+                self._keep_aside(path, local)
+            return put_file(path, data, unless=lambda: file_identity(self.path) != local.identity)
         except OSError as error:
-            raise Unwritable("cannot write %s: %s" % (path, error.strerror)) from None
+            raise Unwritable(path, error) from None
 
     def _keep_aside(self, path: str, local: LocalDocument) -> None:
         if file_identity(self.path) == local.identity:
-            with open(path, "rb") as file:
-                replace_file(path + ".unreadable", file.read())
+            replace_file(path + ".unreadable", read_regular(path)[0])
             if not self.quiet:
                 say("%s was not a JSON object; the old content is in %s.unreadable" % (self.path, self.path))
 
     def _keep_before(self, local: LocalDocument) -> str | None:
         """Copy the file, which is not the fleet's, beside it; returns the copy's path, or None when it has changed."""
         try:
-            with open(self.path, "rb") as file:
-                data = file.read()
+            data = read_regular(self.path)[0]
             if file_identity(self.path) != local.identity:
                 return None
             return keep_before(self.home, data)
         except OSError as error:
-            raise Unwritable("cannot keep a copy of %s: %s" % (self.path, error.strerror)) from None
+            raise Unwritable(os.path.join(self.home, BEFORE_NAME), error) from None
 
     def current(self) -> str | None:
         """What identifies the file's content now, or None without a usable one."""
@@ -300,16 +299,22 @@ def is_as_sent(local: LocalDocument, document: dict[str, Any]) -> bool:
 
 def keep_before(home: str, data: bytes) -> str:
     """Keep what stood in auth.json before the fleet's login, 0600; returns the path. An earlier copy stays."""
-    path = os.path.join(home, BEFORE_NAME)
-    number = 1
-    while os.path.lexists(path):
-        with open(path, "rb") as file:
-            if file.read() == data:
+    for path in before_names(home):
+        with contextlib.suppress(OSError):
+            if os.path.lexists(path) and read_regular(path)[0] == data:
                 return path
-        number += 1
-        path = os.path.join(home, "%s.%d" % (BEFORE_NAME, number))
-    replace_file(path, data)
-    return path
+        if not os.path.lexists(path):
+            replace_file(path, data)
+            return path
+    raise AssertionError("there are names without end")
+
+
+def before_names(home: str) -> Iterator[str]:
+    """The names for what stood in auth.json before."""
+    path = os.path.join(home, BEFORE_NAME)
+    yield path
+    for number in itertools.count(2):
+        yield "%s.%d" % (path, number)
 
 
 def remedy(error: SyncError, fqdn: str) -> str:
@@ -325,6 +330,16 @@ def say_refused(error: Refused, fqdn: str) -> None:
 
 def auth_before(sync: Sync, fqdn: str) -> bool:
     """Sync before a run; returns whether Codex may start. Reports what is wrong."""
+    try:
+        return sync_auth(sync, fqdn)
+    except Unreadable as error:
+        # Codex could not read it, either.
+        say(str(error))
+        return False
+
+
+def sync_auth(sync: Sync, fqdn: str) -> bool:
+    """As `auth_before`. Raises Unreadable."""
     sync.note.load()
     if sync.note.logged_out and sync.current() is None:
         say("this host is logged out. Log in with: cdx login   or take the fleet's login: cdx --wrapper-sync")

@@ -16,6 +16,7 @@ from cdxsync.wrapper.src.context import Context, own_fqdn
 from cdxsync.wrapper.src.daemon import daemon_processes, end_daemon
 from cdxsync.wrapper.src.document import LocalDocument
 from cdxsync.wrapper.src.errors import SyncError
+from cdxsync.wrapper.src.file_trouble import Unreadable
 from cdxsync.wrapper.src.files import codex_home, read_json, remove, user_home
 from cdxsync.wrapper.src.login_note import LoginNote
 from cdxsync.wrapper.src.messages import say, tell
@@ -68,7 +69,10 @@ def uninstall(arguments: list[str]) -> int:
 
 def login_that_stays(home: str) -> str:
     """Why the login in auth.json is not removed, as nowhere else is one like it; an empty text for the fleet's."""
-    document = LocalDocument(os.path.join(home, "auth.json")).document
+    try:
+        document = LocalDocument(os.path.join(home, "auth.json")).document
+    except Unreadable as error:
+        return "whose login it is is not known, as cdx %s" % error
     if document is None or holds_grant(document):
         return ""
     if LoginNote(home).is_private(document):
