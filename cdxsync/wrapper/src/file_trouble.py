@@ -43,25 +43,25 @@ class Unwritable(FileTrouble):
         super().__init__("write", path, error)
 
 
-def trouble(path: str, error: OSError) -> Trouble:
-    """What is wrong with a file that gave this error, and what helps."""
+def trouble(path: str, error: OSError, folder: bool = False) -> Trouble:
+    """What is wrong with a file, or a folder, that gave this error, and what helps."""
     reason = error.strerror or str(error)
     real = os.path.realpath(path)
+    if error.errno == errno.EROFS:
+        return "its file system is read-only", "mount it writable"
+    if error.errno in FULL_DISK:
+        return reason, "free some space"
     try:
         found: os.stat_result | None = os.stat(real)
     except OSError:
         found = None
-    if found is not None and not stat.S_ISREG(found.st_mode):
+    if found is not None and not folder and not stat.S_ISREG(found.st_mode):
         kind = "a folder" if stat.S_ISDIR(found.st_mode) else "no file"
         return "it is %s" % kind, "mv %s %s.moved" % (path, path)
     if error.errno == errno.ELOOP:
         return "it is a link that leads to itself", "rm %s" % path
-    if error.errno == errno.EROFS:
-        return "its file system is read-only", "mount -o remount,rw %s" % mount_point(real)
-    if error.errno in FULL_DISK:
-        return "%s; free some space" % reason, ""
     if error.errno == errno.EBUSY:
-        return "%s is a mount of its own; mount its folder instead" % real, ""
+        return "it is a mount of its own", "mount its folder instead"
     if error.errno not in REFUSED:
         return reason, ""
     for place in (os.path.dirname(real), real):
@@ -113,7 +113,7 @@ def write_trouble(path: str) -> Unwritable | None:
 def folder_trouble(folder: str) -> Trouble:
     """What keeps this user from working in a folder, and what helps."""
     if os.statvfs(folder).f_flag & os.ST_RDONLY:
-        return trouble(os.path.join(folder, "auth.json"), OSError(errno.EROFS, os.strerror(errno.EROFS)))
+        return trouble(folder, OSError(errno.EROFS, os.strerror(errno.EROFS)))
     return hindrance(folder) or (os.strerror(errno.EACCES), "")
 
 
@@ -123,10 +123,3 @@ def owner_name(user: int) -> str:
         return pwd.getpwuid(user).pw_name
     except KeyError:
         return "user %d" % user
-
-
-def mount_point(path: str) -> str:
-    """Where the file system of a file is mounted."""
-    while not os.path.ismount(path) and path != os.path.dirname(path):
-        path = os.path.dirname(path)
-    return path

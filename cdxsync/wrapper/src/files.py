@@ -175,8 +175,9 @@ def put_file(path: str, data: bytes, unless: Callable[[], bool] | None = None) -
             raise
         try:
             return overwrite_file(path, data, unless)
-        except OSError:
-            raise error from None
+        except OSError as second:
+            # Of a mount the second says more.
+            raise second if error.errno == errno.EBUSY else error from None
 
 
 def overwrite_file(path: str, data: bytes, unless: Callable[[], bool] | None) -> Identity | None:
@@ -270,14 +271,13 @@ def file_sha256(path: str) -> str:
 def take_away(path: str) -> OSError | None:
     """Remove a file with a secret, or empty it where that cannot be, as with a mount. Returns what hinders.
 
-    Where it is a link to a file that goes, too: the link alone would leave the secret on the disk.
+    Where it is a link to a file, that goes: the link alone would leave the secret on the disk.
     """
     real = os.path.realpath(path)
     try:
-        if os.path.isfile(real):
-            os.unlink(real)
-        if os.path.lexists(path):
-            os.unlink(path)
+        os.unlink(real if os.path.isfile(real) else path)
+    except FileNotFoundError:
+        return None
     except OSError as error:
         try:
             if not os.path.isfile(real):

@@ -48,7 +48,7 @@ class LoginHome:
             if content is not None:
                 replace_file(self.auth_path, content)
         except OSError as error:
-            cause, fix = trouble(parent, error)
+            cause, fix = trouble(parent, error, folder=True)
             raise SyncError("cannot prepare %s: %s%s" % (parent, cause, " (%s)" % fix if fix else "")) from None
 
     def close(self, keep: bool = False) -> None:
