@@ -6,14 +6,11 @@ import secrets
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import yaml
-from frontmatter.default_handlers import YAMLHandler
-
 from cdxsync.base import clock, texts
-from cdxsync.base.errors import NotFound, Refused
+from cdxsync.base.errors import NotFound
 from cdxsync.base.fields import Fields
 from cdxsync.hosts import admission, registry
-from cdxsync.prompts import history
+from cdxsync.prompts import front_matter, history
 from cdxsync.prompts.schemas import (
     PromptBody,
     PromptItem,
@@ -60,7 +57,7 @@ def read_prompt(body: Mapping[str, Any], max_bytes: int) -> PromptBody:
         digest = hashlib.sha256(text.encode()).hexdigest()
     if body.get("sha256") is not None and fields.read("sha256", texts.read_digest, digest) != digest and digest:
         fields.errors["sha256"] = ["does not match the prompt"]
-    matter = front_matter(text)
+    matter = front_matter.read(text)
     shown: dict[str, str | None] = {}
     for name, limit in (("description", MAX_DESCRIPTION_LENGTH), ("argument_hint", MAX_HINT_LENGTH)):
         value = body.get(name)
@@ -75,34 +72,6 @@ def read_prompt(body: Mapping[str, Any], max_bytes: int) -> PromptBody:
         shown[name] = cleaned
     fields.check()
     return PromptBody(filename=filename, prompt=text, sha256=digest, **shown)
-
-
-def front_matter(text: str) -> dict[str, str]:
-    """`description` and `argument_hint` of a prompt's YAML front matter, cleaned.
-
-    A value that is not a YAML text counts as written: Codex's own prompts have `argument-hint: [FILE] [--all]`, which
-    YAML refuses. No front matter, or one that is not closed, has neither.
-    """
-    normal = text.replace("\r\n", "\n").replace("\r", "\n")
-    handler = YAMLHandler()
-    if not handler.detect(normal):
-        return {}
-    try:
-        block, _ = handler.split(normal)
-    except ValueError:
-        return {}
-    try:
-        parsed = handler.load(block, Loader=yaml.SafeLoader)
-    except yaml.YAMLError:
-        parsed = None
-    found = {}
-    for line in block.splitlines():
-        key, colon, written = line.partition(":")
-        name = key.strip().lower().replace("-", "_")
-        if colon and name in ("description", "argument_hint"):
-            value = parsed.get(key.strip()) if isinstance(parsed, dict) else None
-            found[name] = texts.clean(value if isinstance(value, str) else written)
-    return found
 
 
 _SHOWN = ("filename", "sha256", "description", "argument_hint", "updated_at")
@@ -169,24 +138,27 @@ def retrieve(wanted: PromptQuery, host: audit.HostLike) -> PromptRetrieved:
     return write(work)
 
 
+def check_may_store(host: audit.HostLike) -> None:
+    """Raise `Refused` when a host may not store prompts: before what it has sent is looked at."""
+    refusal = admission.permit_refusal(registry.by_id(host.id), "store_prompts")
+    if refusal is not None:
+        audit.note("slash.store", host=host, status="refused")
+        raise refusal
+
+
 def store(prompt: PromptBody, *, actor: str, host: audit.HostLike | None = None) -> PromptStored:
     """Store a prompt; the last writer wins.
 
-    Raises `Refused` when the host may not store prompts.
+    Raises `Refused` when the host may not store prompts, also since `check_may_store`.
     """
 
-    def work() -> PromptStored | Refused:
+    def work() -> PromptStored:
         refusal = admission.permit_refusal(registry.by_id(host.id), "store_prompts") if host is not None else None
-        if refusal is None:
-            return _put(prompt, actor, host)
-        # Not raised: the audit row stays.
-        audit.record("slash.store", actor=actor, host=host, filename=prompt.filename, status="refused")
-        return refusal
+        if refusal is not None:
+            raise refusal
+        return _put(prompt, actor, host)
 
-    answer = write(work)
-    if isinstance(answer, Refused):
-        raise answer
-    return answer
+    return write(work)
 
 
 def store_all(prompts: list[PromptBody], *, actor: str) -> PromptsStored:

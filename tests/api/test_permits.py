@@ -55,7 +55,9 @@ def test_a_host_that_may_not_store_auth_still_receives_it(fleet: Fleet) -> None:
         refused = client.call("POST", "/slash-commands/store", json=prompt | {"prompt": "other"})
         assert refused.status_code == 403
         assert f"cdxsync hosts permit {fqdn} --store-prompts on" in refused.json()["message"]
-        assert last_log(fleet, "slash.store") == {"filename": f"{fqdn}.md", "status": "refused"}
+        assert last_log(fleet, "slash.store") == {"status": "refused"}
+        unread = client.call("POST", "/slash-commands/store", data=b"{" * 1000)
+        assert unread.status_code == 403, "who may not store has nothing looked at"
         assert client.call("POST", "/slash-commands/retrieve", json=prompt).json()["data"]["prompt"] == "text"
     listed = {item["fqdn"]: item for item in json.loads(fleet.cli("--json", "hosts", "list").stdout)["hosts"]}
     assert listed[fqdn]["allow_store_prompts"] is False

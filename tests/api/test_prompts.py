@@ -107,36 +107,6 @@ def test_bad_prompts_are_refused(fleet: Fleet, body: dict[str, Any], fields: set
         assert set(post(client, "retrieve", 422, filename="a.md", sha256="xyz")) == {"sha256"}
 
 
-@pytest.mark.parametrize(
-    ("text", "matter"),
-    [
-        ("no front matter", {}),
-        ("---\ndescription: never closed\n", {}),
-        ("---\ndescription: D\nargument-hint: A\nother: 5\n---\nx", {"description": "D", "argument_hint": "A"}),
-        ("---\r\ndescription: D\r\n---\r\nx", {"description": "D"}),
-        ('---\ndescription: "quoted: text"\n---\nx', {"description": "quoted: text"}),
-        ("---\nDescription: D\n---\n", {"description": "D"}),
-        # What YAML refuses, or reads as something else than a text, counts as written.
-        ("---\nargument-hint: [FILE] [--all]\n---\nx", {"argument_hint": "[FILE] [--all]"}),
-        ("---\nargument-hint: [FILE]\n---\nx", {"argument_hint": "[FILE]"}),
-        ("---\ndescription: a: b\n---\nx", {"description": "a: b"}),
-        ("---\ndescription: 5\n---\nx", {"description": "5"}),
-        ("---\ndescription: !!python/object/apply:os.system [id]\n---\nx", None),
-    ],
-)
-def test_front_matter(text: str, matter: dict[str, str] | None) -> None:
-    found = catalog.front_matter(text)
-    if matter is None:
-        assert found["description"].startswith("!!python")
-    else:
-        assert found == matter
-
-
-@given(st.text() | st.text().map(lambda text: f"---\ndescription: {text}\n---\n"))
-def test_front_matter_never_fails(text: str) -> None:
-    assert set(catalog.front_matter(text)) <= {"description", "argument_hint"}
-
-
 @given(st.text())
 def test_file_names_stay_in_their_folder(text: str) -> None:
     try:

@@ -37,5 +37,6 @@ def retrieve(context: Context) -> PromptRetrieved:
 def store(context: Context) -> PromptStored:
     """Store a prompt, where the host may."""
     caller = context.hosts.admit()
+    catalog.check_may_store(caller)
     prompt = catalog.read_prompt(context.body(), context.fleet.settings.max_prompt_bytes)
     return catalog.store(prompt, actor=audit.host_actor(caller), host=caller)
