@@ -16,6 +16,7 @@ import pytest
 from tests.support.documents import jwt, make_auth, with_auths, without_expiry
 from tests.support.fleet import Fleet, free_port, running_fleet
 from tests.support.machines import Machine, everyday_programs, host, machine_key, only_its_own_codex, write_program
+from tests.support.scheduling import with_crontab
 from tests.support.stub_server import StubServer
 
 OLD, NEW = "2026-01-01T00:00:00Z", "2026-03-01T00:00:00Z"
@@ -45,6 +46,7 @@ mkdir -p "$HOME/.codex/prompts" && echo "$0" >"$HOME/.codex/prompts/python.md"
 echo "Token usage: total=12 input=7 output=5"
 """
     machine = host(synced, tmp_path, codex=codex)
+    with_crontab(machine)
     (machine.bin / "python3").unlink()
     write_program(machine.bin / "python3", f'#!/bin/sh\nexec "{python}" -W error "$@"\n')
     done = machine.run_cdx("exec")
@@ -56,6 +58,10 @@ echo "Token usage: total=12 input=7 output=5"
     done = machine.run_cdx("--doctor")
     assert done.returncode == 0, done.stdout
     assert f"on Python 3.{minor}." in done.stdout
+    for arguments in (["install"], ["run"], ["status"], ["remove"]):
+        done = machine.run_cdx("--watch", *arguments)
+        assert done.returncode == 0, done.stderr
+        assert "Warning" not in done.stderr
     assert machine.run_cdx("--uninstall", "--yes").returncode == 0
 
 

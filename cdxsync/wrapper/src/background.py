@@ -120,6 +120,7 @@ class BackgroundSync:
             drop_credentials(context.home, context.sync.note)
         for work in (self.renew, self.sync_prompts, self.send_usage, self.update):
             self.attempt(work)
+        context.api.close()
         return self.problems
 
     def attempt(self, work: Callable[[], object]) -> None:

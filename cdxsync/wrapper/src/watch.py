@@ -109,6 +109,7 @@ def remove_watch(tell: bool = True) -> int:
                 context = Context()
                 context.sync.background = "none"
                 context.sync.look()
+                context.api.close()
             except SyncError as error:
                 debug("the server was not told: %s" % error)
     elif removed:
