@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cdxsync.wrapper.src import daemon
-from tests.support.documents import make_auth
+from tests.support.documents import ACCESS_TOKEN, API_KEY, make_auth
 from tests.support.fleet import Fleet
 from tests.support.machines import Machine, host, write_program
 
@@ -165,7 +165,7 @@ def doctors_lines(machine: Machine) -> list[str]:
 @pytest.mark.parametrize(
     ("document", "said"),
     [
-        (make_auth(), "ok    {it} has the login of auth.json; cdx runs without it"),
+        (make_auth(), "ok    {it} has no other login than auth.json; cdx runs without it"),
         (
             make_auth(account="acc-2"),
             "warn  {it} has another login than auth.json      -> cdx app-server daemon restart",
@@ -184,6 +184,23 @@ def test_the_doctor_says_which_login_a_daemon_has(
     with running(machine.home / ".codex", tmp_path, answers=answers(document)) as started:
         it = f"Codex's background server (process {started.processes['daemon'].pid})"
         assert doctors_lines(machine) == [said.format(it=it)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "token", "document", "other"),
+    [
+        ("access_token", "", ACCESS_TOKEN, False),
+        ("access_token", "", API_KEY, True),
+        ("api_key", API_KEY["OPENAI_API_KEY"], API_KEY, False),
+        ("api_key", "sk-other", API_KEY, True),
+        ("chatgpt", make_auth(token_seed="two")["tokens"]["access_token"], make_auth(), False),
+        ("chatgpt", make_auth(user="u2")["tokens"]["access_token"], make_auth(), True),
+        ("chatgptauthtokens", "", make_auth(), True),
+    ],
+)
+def test_whether_a_daemon_has_another_login(kind: str, token: str, document: dict[str, Any], other: bool) -> None:
+    """It does not tell an access token that was made for hosts."""
+    assert daemon.has_another_login(kind, token, document) is other
 
 
 def test_the_doctor_says_that_a_daemon_is_of_another_version(machine: Machine, tmp_path: Path) -> None:

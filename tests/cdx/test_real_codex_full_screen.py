@@ -81,7 +81,7 @@ def test_runs_are_counted_and_use_the_login_of_the_fleet(desk: Desk, provider: P
     desk.talk("codex", "four")
     machine = desk.machine
     it = f"Codex's background server (process {daemon_process(str(desk.codex.path), 'daemon.pid')})"
-    said = f"ok    {it} has the login of auth.json; cdx runs without it"
+    said = f"ok    {it} has no other login than auth.json; cdx runs without it"
     assert said in machine.run_cdx("--doctor").stdout.splitlines()
     done = machine.run_cdx("--uninstall", "--yes")
     assert (done.returncode, "background server of this home has ended" in done.stderr) == (0, True), done.stderr

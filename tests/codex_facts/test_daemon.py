@@ -34,7 +34,7 @@ class Daemon:
         """The access token that the background server has."""
         answer = ask_daemon(str(self.home.path))
         assert answer is not None
-        return str(answer[1]["tokens"]["access_token"])
+        return answer[2]
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +67,7 @@ def test_without_the_option_a_background_server_and_its_updater_stay(daemon: Dae
 
 def test_the_background_server_tells_its_version_and_its_token(daemon: Daemon) -> None:
     tokens = daemon.home.auth()["tokens"]
-    expected = (daemon.home.codex.version, {"tokens": {"access_token": tokens["access_token"]}})
-    assert ask_daemon(str(daemon.home.path)) == expected
+    assert ask_daemon(str(daemon.home.path)) == (daemon.home.codex.version, "chatgpt", tokens["access_token"])
 
 
 def test_a_login_of_another_account_is_used_without_the_daemon_and_by_exec_and_after_a_restart(daemon: Daemon) -> None:

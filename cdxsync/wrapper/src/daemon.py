@@ -14,7 +14,7 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-from cdxsync.wrapper.src.accounts import account_of, same_account
+from cdxsync.wrapper.src.accounts import MODES, account_of, kind_of, same_account, text_of
 from cdxsync.wrapper.src.document import LocalDocument
 from cdxsync.wrapper.src.errors import SyncError
 from cdxsync.wrapper.src.files import read_json
@@ -31,8 +31,8 @@ DAEMON_END_SECONDS = 10.0
 DAEMON_ANSWER_SECONDS = 3.0
 DAEMON_RESTART = "cdx app-server daemon restart"
 DAEMON_STOP = "cdx app-server daemon stop"
-# What is a login in auth.json, by what the server calls it.
-DAEMON_LOGINS = {"apikey": "OPENAI_API_KEY", "personalaccesstoken": "personal_access_token"}
+# The kinds of login that the server names when it has one.
+DAEMON_KINDS = ("chatgpt", "api_key", "access_token")
 
 
 def daemon_process(home: str, name: str) -> int | None:
@@ -193,8 +193,12 @@ class DaemonSocket:
         return {}
 
 
-def ask_daemon(home: str) -> tuple[str, dict[str, Any]] | None:
-    """(version, its login as a document) of the background server; None when it does not answer."""
+def ask_daemon(home: str) -> tuple[str, str, str] | None:
+    """(version, kind of login, its access token or key) of the background server; None when it does not answer.
+
+    The last two are empty where it does not tell: it names no login for Bedrock, and does not show an access token
+    that was made for hosts.
+    """
     try:
         with contextlib.closing(DaemonSocket(home)) as server:
             client = {"clientInfo": {"name": "cdx", "version": "1"}}
@@ -204,12 +208,16 @@ def ask_daemon(home: str) -> tuple[str, dict[str, Any]] | None:
     except (OSError, ValueError):
         return None
     version = str(agent).partition("/")[2].split(" ")[0]
-    token, method = said.get("authToken"), str(said.get("authMethod") or "").lower()
-    if not method:
-        return version, {}
-    if method.startswith("chatgpt"):
-        return version, {"tokens": {"access_token": token}}
-    return version, {DAEMON_LOGINS.get(method, method): token}
+    method = text_of(said.get("authMethod")).lower()
+    return version, MODES.get(method, method), text_of(said.get("authToken"))
+
+
+def has_another_login(kind: str, token: str, document: dict[str, Any]) -> bool:
+    """Whether a background server has another login than a document, as far as it tells."""
+    if kind != kind_of(document):
+        return True
+    told = {"OPENAI_API_KEY": token} if kind == "api_key" else {"tokens": {"access_token": token}}
+    return bool(token) and not same_account(account_of(told), account_of(document))
 
 
 def daemon_troubles(home: str, version: str) -> list[tuple[str, str]]:
@@ -221,15 +229,16 @@ def daemon_troubles(home: str, version: str) -> list[tuple[str, str]]:
     answer = ask_daemon(home)
     if answer is None:
         return [("%s does not answer" % it, DAEMON_RESTART)]
+    runs, kind, token = answer
+    local = LocalDocument(os.path.join(home, "auth.json")).document
     found = []
-    if version and answer[0] and version != answer[0]:
-        found.append(("%s is version %s, not %s" % (it, answer[0], version), DAEMON_RESTART))
-    login, local = answer[1], LocalDocument(os.path.join(home, "auth.json")).document
-    if local is None and login:
+    if version and runs and version != runs:
+        found.append(("%s is version %s, not %s" % (it, runs, version), DAEMON_RESTART))
+    if local is None and kind:
         found.append(("%s has a login, and auth.json has none" % it, DAEMON_STOP))
-    elif local is not None and not login:
+    elif local is not None and not kind and kind_of(local) in DAEMON_KINDS:
         found.append(("%s has no login, and auth.json has one" % it, DAEMON_RESTART))
-    elif local is not None and not same_account(account_of(login), account_of(local)):
+    elif local is not None and kind and has_another_login(kind, token, local):
         found.append(("%s has another login than auth.json" % it, DAEMON_RESTART))
     return found
 
@@ -239,7 +248,7 @@ def daemon_findings(home: str, version: str) -> list[tuple[str, str, str | None]
     pid = daemon_process(home, "daemon.pid")
     found: list[tuple[str, str, str | None]] = [("warn", *trouble) for trouble in daemon_troubles(home, version)]
     if pid is not None and not found:
-        text = "Codex's background server (process %d) has the login of auth.json; cdx runs without it" % pid
+        text = "Codex's background server (process %d) has no other login than auth.json; cdx runs without it" % pid
         found.append(("ok", text, None))
     return found
 
