@@ -1,6 +1,7 @@
 """cdx installs Codex from a release: the whole package, safely unpacked, switched in one step."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -202,35 +203,37 @@ def test_an_empty_github_api_url_is_named(machine: Machine, stub: StubServer) ->
     refused(machine, "the server's github_api_url is empty, so no release is looked up")
 
 
-def native(machine: Machine) -> str:
-    """Put a Codex that is a program of its own, and no script, where cdx installs versions; returns its version.
+def native(machine: Machine, by: str = "cdx") -> str:
+    """Put a Codex that is a program of its own, and no script, where cdx or its installer did; returns its version.
 
     It is a copy of Python, which prints a version too.
     """
     real = Path(sys.executable).resolve()
     version = subprocess.run([real, "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
-    program = machine.home / f".local/share/cdx/codex-{version}/bin/codex"
-    program.parent.mkdir(parents=True)
+    link = machine.home / ".local/bin/codex"
+    program = machine.home / f".local/share/cdx/codex-{version}/bin/codex" if by == "cdx" else link
+    program.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(real, program)
     (machine.bin / "codex").unlink()
     only_its_own_codex(machine)
-    (machine.home / ".local/bin/codex").symlink_to(program)
+    if by == "cdx":
+        link.symlink_to(program)
     machine.env["PATH"] = f"{machine.home}/.local/bin:{machine.env['PATH']}"
     return version
 
 
-@pytest.mark.parametrize("named", ["the same", "0.170.0"])
-def test_a_single_program_is_replaced_by_its_package(machine: Machine, stub: StubServer, named: str) -> None:
+@pytest.mark.parametrize(("by", "named"), [("cdx", "the same"), ("cdx", "0.170.0"), ("the installer", "the same")])
+def test_a_single_program_is_replaced_by_its_package(machine: Machine, stub: StubServer, by: str, named: str) -> None:
     """The one of the same version, and while it may be running: it keeps its place."""
-    version = native(machine)
+    version = native(machine, by)
     names(stub, version if named == "the same" else named)
     CodexRelease(stub, version)
     assert "codex is Codex alone" in machine.run_cdx("--doctor").stdout
     done = machine.run_cdx("exec", "hi")
     assert (done.returncode, done.stdout) == (0, "ran with: exec hi\n")
     assert done.stderr == f"cdx: fetching the whole of Codex {version}\n"
-    assert versions(machine) == [f"codex-{version}", f"codex-{version}.2"]
-    assert (machine.home / f".local/share/cdx/codex-{version}.2/codex-path/rg").exists()
+    assert versions(machine) == [f"codex-{version}", f"codex-{version}.2"][: 2 if by == "cdx" else 1]
+    assert ((machine.home / ".local/bin/codex").resolve().parents[1] / "codex-path/rg").exists()
     assert machine.run_cdx("exec", "hi").stderr == ""
     assert "Codex alone" not in machine.run_cdx("--doctor").stdout
 
@@ -341,3 +344,22 @@ def test_the_package_of_codex_s_own_updater_is_left_alone(machine: Machine, stub
     assert machine.run_cdx("exec", "hi").stderr == ""
     assert release.fetched() == 0
     assert "it is kept up to date by Codex's own updater" in machine.run_cdx("--doctor").stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone installs for a whole machine")
+def test_root_keeps_versions_beside_a_cdx_that_lies_elsewhere(machine: Machine, stub: StubServer) -> None:
+    """Where /usr cannot be written to; `--uninstall` finds them."""
+    CodexRelease(stub, "0.170.0")
+    prefix = machine.root / "elsewhere"
+    cdx = prefix / "bin/cdx"
+    cdx.parent.mkdir(parents=True)
+    cdx.write_bytes(machine.cdx.read_bytes())
+    cdx.chmod(0o700)
+    (machine.bin / "codex").unlink()
+    done = machine.run(str(cdx), "--wrapper-install-codex", "0.170.0", str(prefix / "bin/codex"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (prefix / "bin/codex").readlink() == prefix / "lib/cdx/codex-0.170.0/bin/codex"
+    stub.answer("DELETE", "/auth?force=1", {})
+    done = machine.run(str(cdx), "--uninstall", "--yes", PATH=f"{machine.bin}:/usr/bin:/bin")
+    assert done.returncode == 0, done.stderr
+    assert [path for path in prefix.rglob("*") if not path.is_dir()] == []

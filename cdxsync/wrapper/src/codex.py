@@ -26,7 +26,7 @@ def find_codex(remembered: str | None = None) -> str | None:
     own = os.path.realpath(__file__)
     home = user_home()
     directories = os.environ.get("PATH", os.defpath).split(os.pathsep)
-    directories += [os.path.join(home, place) for place in USUAL_PLACES]
+    directories += [os.path.join(home, place) for place in USUAL_PLACES] + [os.path.dirname(own)]
     if remembered:
         directories.append(os.path.dirname(remembered))
     for directory in directories:

@@ -41,13 +41,6 @@ def version_folders(user: str) -> tuple[str, str]:
     return (os.path.join(user, ".local/share/cdx"), "/usr/local/lib/cdx")
 
 
-def creatable(path: str) -> bool:
-    """Whether a folder can be written to, or can be made."""
-    while not os.path.lexists(path) and path != os.path.dirname(path):
-        path = os.path.dirname(path)
-    return os.path.isdir(path) and os.access(path, os.W_OK | os.X_OK)
-
-
 class CodexPlace:
     """Where Codex is to be installed: the link `codex` on PATH, and the folder with the versions beside each other.
 
@@ -60,11 +53,14 @@ class CodexPlace:
         local = os.path.join(user_home(), ".local/bin")
         self.link = program or os.path.join(own if os.access(own, os.W_OK) else local, "codex")
         # What root installs for the machine must not lie in root's home, which others cannot enter.
-        system = os.geteuid() == 0 and self.link.startswith(("/usr/", "/opt/"))
-        self.versions = version_folders(user_home())[system]
-        if system and not creatable(self.versions):
-            # Where /usr is read-only, they lie beside the folder of programs.
-            self.versions = os.path.join(os.path.dirname(os.path.dirname(self.link)), "lib/cdx")
+        beside = os.path.dirname(self.link) == own and not own.startswith(
+            (user_home().rstrip(os.sep) + os.sep, "/usr/")
+        )
+        system = self.link.startswith(("/usr/", "/opt/")) or beside
+        self.versions = version_folders(user_home())[os.geteuid() == 0 and system]
+        if os.geteuid() == 0 and beside:
+            # cdx lies elsewhere, as where /usr cannot be written to, and so do the versions.
+            self.versions = os.path.join(os.path.dirname(own), "lib/cdx")
 
     def problem(self) -> str | None:
         """Why cdx does not install Codex here, or None."""

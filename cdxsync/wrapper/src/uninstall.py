@@ -100,7 +100,7 @@ def leftovers(home: str, stays: str) -> list[str]:
     if program and any(os.path.realpath(program).startswith(folder + os.sep) for folder in version_folders(user)):
         paths.append(program)
     paths += [os.path.join(prefix, "bin/codex"), os.path.join(prefix, "lib/node_modules/@openai/codex")]
-    paths.append(version_folders(user)[0])
+    paths += [version_folders(user)[0], os.path.join(prefix, "lib/cdx")]
     paths += [compiled_folder()] if compiled_folder() else []
     if prefix == "/usr/local":
         paths += [version_folders(user)[1], "/opt/codex", "/usr/local/etc/codex-sync.env", "/etc/codex-sync.env"]
