@@ -18,7 +18,8 @@ MAX_DEPTH = 512
 """The deepest nesting of a body (`docs/protocol.md 1.4`)."""
 
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
-_BRACKETS_OUTSIDE_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"|([\[{])|([\]}])', re.DOTALL)
+_BRACKETS_OUTSIDE_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)|([\[{])|([\]}])', re.DOTALL)
+"""A string that is not closed ends with the text: to look for its end from each quote would take quadratic time."""
 
 
 def decode(body: bytes) -> Any:
@@ -94,28 +95,22 @@ def _write_reference(value: Any, write: Any) -> None:
             write(str(value) if _INT64_MIN <= value <= _INT64_MAX else reference_float(_to_float(value)))
         case float():
             write(reference_float(value))
-        case list():
-            _write_array(value, write)
-        case dict():
-            if all(key == str(index) for index, key in enumerate(value)):
-                _write_array(list(value.values()), write)
-                return
+        case dict() if not all(key == str(index) for index, key in enumerate(value)):
             write("{")
             for index, (key, item) in enumerate(value.items()):
                 write(("," if index else "") + _reference_string(key) + ":")
                 _write_reference(item, write)
             write("}")
+        case list() | dict():
+            # Here, and not in a function of its own: with two calls a level, `MAX_DEPTH` is too deep for Python.
+            write("[")
+            for index, item in enumerate(value if isinstance(value, list) else value.values()):
+                if index:
+                    write(",")
+                _write_reference(item, write)
+            write("]")
         case _:
             raise TypeError(f"not a JSON value: {type(value).__name__}")
-
-
-def _write_array(items: list[Any], write: Any) -> None:
-    write("[")
-    for index, item in enumerate(items):
-        if index:
-            write(",")
-        _write_reference(item, write)
-    write("]")
 
 
 def _reference_string(text: str) -> str:

@@ -5,6 +5,7 @@ import json
 import logging
 import re
 import secrets
+import sys
 from typing import Any
 
 from cdxsync.base.errors import code_of_status
@@ -13,6 +14,8 @@ from cdxsync.server.cheroot_internals import ChunkedBody, HTTPRequest, KnownLeng
 MAX_HEADER_BYTES = 32 * 1024
 END_OF_HEAD = re.compile(rb"\r\n\r\n|(?<!\r)\n")  # or a line that the parser will not take
 _CHUNK_BYTES = 64 * 1024
+MAX_CHUNKS = 16 * 1024
+"""Of a body. A client chooses their number, and each costs some time: senders of files take chunks of some KiB."""
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)\r\n")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,12})[ \t]*(?:;[^\r\n]*)?\r\n")
 _log = logging.getLogger("cdxsync.server")
@@ -22,12 +25,30 @@ class _Chunks(ChunkedBody):
     """A chunked body, read piece by piece: Cheroot's own takes a whole chunk into memory, however large."""
 
     _left = 0
+    _count = 0
+
+    def read(self, size: int | None = None) -> bytes:
+        """Up to `size` bytes, or the whole body. Raises ValueError when the framing is broken."""
+        # Cheroot's own adds up the pieces one by one, which takes quadratic time.
+        parts, left = [], sys.maxsize if size is None else size
+        while left > 0:
+            if not self.buffer:
+                self.fetch()
+                if not self.buffer:
+                    break
+            part, self.buffer = self.buffer[:left], self.buffer[left:]
+            parts.append(part)
+            left -= len(part)
+        return b"".join(parts)
 
     def fetch(self) -> None:
         """Read a piece. Raises ValueError when the framing is broken."""
         if self.closed:
             return
         if not self._left:
+            self._count += 1
+            if self._count > MAX_CHUNKS:
+                raise ValueError(f"there are more than {MAX_CHUNKS} chunks")
             match = _CHUNK.fullmatch(self.rfile.readline(256))
             if not match:
                 raise ValueError("the size of a chunk is malformed")

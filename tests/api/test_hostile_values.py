@@ -2,14 +2,18 @@
 
 import json
 import re
+import subprocess
+import sys
 import typing
 from collections.abc import Iterator
 
 import msgspec
+import pytest
 from msgspec import structs
 
 from cdxsync.api import app
 from cdxsync.api.routes import Caller, Route
+from cdxsync.base import jsontext
 from tests.support.documents import make_auth
 from tests.support.fleet import Fleet
 
@@ -68,6 +72,41 @@ def test_no_value_makes_the_server_fail(fresh_fleet: Fleet) -> None:
                     failed.append((route.method, path, body[:80], status))
     assert failed == []
     assert not [line for line in fresh_fleet.output if "Traceback" in line]
+
+
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('{"0":', "}"), ('{"a":[', "]}")])
+def test_a_document_may_be_as_deep_as_a_body(fleet: Fleet, opening: str, closing: str) -> None:
+    """Whatever walks through a document gets to its end."""
+    levels = (jsontext.MAX_DEPTH - 2) // len(closing)
+    nested = opening * levels + "1" + closing * levels
+    document = json.dumps(make_auth(f"2026-01-0{1 + len(opening)}T00:00:00Z") | {"deep": 0})
+    document = document.replace(": 0}", f": {nested}}}")
+    with fleet.client(fleet.key("deep.example.net")) as client:
+        stored = client.call("POST", "/auth", data=f'{{"command": "store", "auth": {document}}}')
+        assert stored.status_code == 200, stored.text
+
+
+HOSTILE = {
+    "strings that are not closed": '"' + '\\"[' * 300_000,
+    "one that ends within an escape": '"' + "[" * 600 + '\\"' * 300_000 + "\\",
+    "brackets in strings": '{"x": "' + "[" * 900_000 + '"}',
+    "quotes": "[" * 600 + '"' * 900_000,
+    "many strings": "[" * 600 + '"",' * 300_000,
+}
+
+
+@pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE)
+def test_a_body_costs_no_more_than_its_length(body: str) -> None:
+    """A process may take 20 s of processor time for what takes well under one, or hours in quadratic time."""
+    program = (
+        "import resource, sys\n"
+        "resource.setrlimit(resource.RLIMIT_CPU, (20, 20))\n"
+        "from cdxsync.base import errors, jsontext\n"
+        "try:\n    jsontext.decode(sys.stdin.buffer.read())\n"
+        "except errors.Malformed:\n    pass\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], input=body.encode(), capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_a_path_that_is_no_utf_8_is_no_path(fleet: Fleet) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from cdxsync.server import framing
 from tests.support.fleet import BASE_ENVIRONMENT, Fleet, free_port, running_fleet
 
 
@@ -204,6 +205,14 @@ def test_broken_chunks_are_400(plain: Fleet) -> None:
     head = f"POST /auth HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
     assert exchange(plain.port, head + b"zz\r\n{}\r\n0\r\n\r\n")[0] == 400
     assert exchange(plain.port, head + b"2\r\n{}\r\n0\r\n\r\n")[0] == 422
+
+
+def test_more_chunks_than_a_body_needs_are_400(plain: Fleet) -> None:
+    key = json.loads(plain.cli("--json", "hosts", "register", "pieces.example.net").stdout)["host"]["api_key"]
+    head = f"POST /auth HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    piece, end = b"1\r\n \r\n", b"0\r\n\r\n"
+    assert exchange(plain.port, head + piece * (framing.MAX_CHUNKS - 1) + end)[0] == 422
+    assert exchange(plain.port, head + piece * framing.MAX_CHUNKS + end)[0] == 400
 
 
 def test_ipv6(tmp_path: Path) -> None:
