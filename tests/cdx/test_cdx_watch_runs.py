@@ -246,6 +246,23 @@ def test_a_host_that_was_disabled(fleet: Fleet, tmp_path: Path) -> None:
     assert machine.run_cdx("--watch", "run").returncode == 0
 
 
+def test_a_file_that_cannot_be_read_keeps_usage_from_nothing(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.upload(make_auth(OLD))
+    machine = watched(fleet, tmp_path)
+    machine.auth_file.unlink()
+    machine.auth_file.mkdir()
+    spool = machine.home / ".codex" / ".cdx" / "spool"
+    spool.mkdir(parents=True, exist_ok=True)
+    (spool / "000000000000001-waiting.json").write_text(json.dumps({"key": "waiting", "usages": [{"total": 77}]}))
+    done = machine.run_cdx("--watch", "run")
+    assert done.returncode == 1
+    assert str(machine.auth_file) in done.stderr
+    assert machine.spooled() == []
+    machine.auth_file.rmdir()
+    assert machine.run_cdx("--watch", "run").returncode == 0
+    assert machine.auth() == with_auths(make_auth(OLD))
+
+
 def test_a_folder_that_was_removed_is_not_made_again(fleet: Fleet, tmp_path: Path) -> None:
     fleet.upload(make_auth(OLD))
     machine = watched(fleet, tmp_path)

@@ -65,7 +65,9 @@ def test_a_real_user_manager_starts_it(fleet: Fleet, tmp_path: Path, kind: str) 
     home = Path(machine.env.get("CODEX_HOME", machine.home / ".codex"))
     fleet.upload(make_auth("2026-01-01T00:00:00Z", kind))
     with running_manager(machine, tmp_path) as inside:
-        done = machine.run(*inside, str(machine.cdx), "--watch", "install")
+        # As after su, where no variable says where the user's manager is.
+        seen = inside[: inside.index("env")] if kind == "odd" else inside
+        done = machine.run(*seen, str(machine.cdx), "--watch", "install")
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
         timer = "cdx-watch.timer" if kind == "plain" else next(machine.home.rglob("cdx-watch-*.timer")).name
         assert f"the systemd user timer {timer} starts" in done.stderr
@@ -82,9 +84,9 @@ def test_a_real_user_manager_starts_it(fleet: Fleet, tmp_path: Path, kind: str) 
         assert noted.exists()
         assert (home / "auth.json").exists()
         assert fleet.host(name)["background_sync"]["by"] == "systemd"
-        shown = machine.run(*inside, str(machine.cdx), "--watch", "status")
+        shown = machine.run(*seen, str(machine.cdx), "--watch", "status")
         assert shown.stdout.startswith("background   good\n"), shown.stdout
-        done = machine.run(*inside, str(machine.cdx), "--watch", "remove")
+        done = machine.run(*seen, str(machine.cdx), "--watch", "remove")
         assert done.returncode == 0, done.stderr
         assert shows(machine, inside, timer, "LoadState")["LoadState"] == "not-found"
     assert not list(machine.home.rglob("cdx-watch*"))

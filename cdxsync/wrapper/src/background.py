@@ -14,7 +14,7 @@ from cdxsync.wrapper.src.accounts import expiry_of, holds_grant, tokens_of
 from cdxsync.wrapper.src.compiled import keep_compiled
 from cdxsync.wrapper.src.context import Context, own_fqdn
 from cdxsync.wrapper.src.document import LocalDocument
-from cdxsync.wrapper.src.errors import NoCredentials, NotPermitted, NotTaken, Refused, SyncError
+from cdxsync.wrapper.src.errors import NoCredentials, NotPermitted, NotTaken, Offline, Refused, SyncError
 from cdxsync.wrapper.src.files import locked, read_json, user_home, write_json
 from cdxsync.wrapper.src.keeping import drop_credentials
 from cdxsync.wrapper.src.login_home import recover_logins
@@ -115,6 +115,10 @@ class BackgroundSync:
             self.sync_login()
         except Refused as error:
             raise SyncError("the server refuses this host: %s. %s" % (error, remedy(error, own_fqdn()))) from None
+        except Offline:
+            raise
+        except SyncError as error:
+            self.problems.append(str(error))  # it is auth.json here: what else there is can be done
         finally:
             context.note_contact()
             drop_credentials(context.home, context.sync.note)

@@ -47,9 +47,6 @@ def install_watch(wanted: str) -> int:
         say("%s" % error)
         say("Where something else can start it every %d minutes: cdx --watch install other" % EVERY_MINUTES)
         return 1
-    for other in all_schedulers(job):
-        if other.describe() != scheduler.describe():
-            other.remove()
     # The first run needs the note; without the scheduler's part it is of no use.
     before = read_json(watch_path(home))
     own_folder(home)
@@ -68,6 +65,9 @@ def install_watch(wanted: str) -> int:
         else:
             remove(watch_path(home))
         raise
+    for other in all_schedulers(job):
+        if other.describe() != scheduler.describe():
+            other.remove()
     say("%s starts %s every %d minutes, for %s" % (scheduler.describe(), job.program, EVERY_MINUTES, job.home))
     if scheduler.hint():
         say(scheduler.hint())
