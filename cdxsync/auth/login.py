@@ -195,6 +195,7 @@ def describe(settings: Settings, document: AuthDocument | None, host: Host) -> L
         message=UNSET if found is None else message_of(found),
         keep=bool(host.allow_keep_auth),
         file_store=settings.codex_file_store,
+        outside=UNSET if settings.count_outside else False,
     )
 
 

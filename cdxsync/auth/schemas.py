@@ -57,6 +57,8 @@ class LoginState(Struct, frozen=True, kw_only=True):
     """Whether `cdx` is to keep the credentials after the run."""
     file_store: bool = False
     """Whether `cdx` is to make Codex read auth.json, wherever its own settings say that credentials are."""
+    outside: bool | UnsetType = UNSET
+    """False when `cdx` is not to report what Codex has used without it."""
 
 
 class AuthAnswer(Secret, frozen=True, kw_only=True):

@@ -283,6 +283,12 @@ class Settings:
         read_bool,
         "Whether cdx makes Codex read auth.json on every host, also where its own settings name another store.",
     )
+    count_outside: bool = _setting(
+        True,
+        "CDXSYNC_COUNT_OUTSIDE",
+        read_bool,
+        "Whether cdx also reports what Codex has used on a host without cdx in front: plain Codex, an IDE, a daemon.",
+    )
 
     @property
     def server_refreshes(self) -> bool:

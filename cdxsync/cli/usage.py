@@ -45,6 +45,8 @@ MonthArgument = Annotated[
     str | None, typer.Argument(metavar="YYYY-MM", help="Which month (UTC). Default: this one.", show_default=False)
 ]
 _NAMES = ("total", "input", "cached", "output")
+OUTSIDE = "outside cdx"
+"""Shown of what Codex has used without `cdx`."""
 UNNAMED = {Group.DAY: "", Group.MODEL: "(not named)", Group.HOST: "(deleted)"}
 
 
@@ -63,9 +65,12 @@ def list_usage(
 
     def show(page: "UsagePage") -> None:
         names = ("created_at", "fqdn", "model", *_NAMES)
+        rows = [tuple(getattr(row, name) for name in names) for row in page.usages]
+        marks = [(OUTSIDE if row.outside else "cdx",) for row in page.usages]
+        marked = any(row.outside for row in page.usages)
         output.table(
-            ("When", "Host", "Model", *COUNTS),
-            (tuple(getattr(row, name) for name in names) for row in page.usages),
+            ("When", "Host", "Model", *COUNTS, *(["By"] if marked else [])),
+            (row + mark for row, mark in zip(rows, marks, strict=True)) if marked else rows,
             numbers=COUNTS,
             folding=("Host", "Model"),
         )

@@ -285,6 +285,8 @@ class TokenUsage(Table):
     model = CharField(128, null=True)
     line = TextField(null=True)
     created_at = CharField(32, index=True)
+    outside = BooleanField(default=False)
+    """Whether Codex was not started by `cdx`."""
 
     class Meta:
         table_name = "token_usages"

@@ -53,7 +53,7 @@ def read_entry(value: object, where: str, errors: dict[str, list[str]]) -> Entry
         return Entry()
     prefix = f"{where}." if where else ""
     fields: dict[str, Any] = {}
-    readers = dict.fromkeys(NUMBERS, _read_count) | {"model": _read_model, "line": _read_line}
+    readers = dict.fromkeys(NUMBERS, _read_count) | {"model": _read_model, "line": _read_line, "outside": _read_flag}
     before = len(errors)
     for name, read in readers.items():
         try:
@@ -95,6 +95,12 @@ def _read_line(value: object) -> str | None:
     if len(line.encode()) > MAX_LINE_BYTES:
         raise ValueError(f"must have at most {MAX_LINE_BYTES} bytes")
     return line or None
+
+
+def _read_flag(value: object) -> bool:
+    if not isinstance(value, bool | None):
+        raise ValueError("must be true or false")
+    return bool(value)
 
 
 def _read_text(value: object) -> str:

@@ -24,10 +24,11 @@ COLUMNS = {
 }
 """The five counts, by their names in the API, with their columns."""
 _INSERT = Prepared(
-    lambda host, model, line, created_at, total, input, output, cached, reasoning: TokenUsage.insert(
+    lambda host, model, line, outside, created_at, total, input, output, cached, reasoning: TokenUsage.insert(
         host=host,
         model=model,
         line=line,
+        outside=outside,
         created_at=created_at,
         total=total,
         input_tokens=input,
@@ -98,8 +99,10 @@ def _store(host: Host, entries: list[Entry]) -> Recorded:
     rows = []
     for entry in entries:
         numbers = entry.numbers()
-        newest = _INSERT.insert(host=host.id, model=entry.model, line=entry.line, created_at=stamp, **numbers)
-        details = {"line": entry.line, **numbers, "model": entry.model}
+        newest = _INSERT.insert(
+            host=host.id, model=entry.model, line=entry.line, outside=entry.outside, created_at=stamp, **numbers
+        )
+        details = {"line": entry.line, **numbers, "model": entry.model, "outside": entry.outside or None}
         given = {name: value for name, value in details.items() if value is not None}
         audit.record("token.usage", actor=audit.host_actor(host), host=host, **given)
         rows.append(RecordedEntry.of(entry, stamp))

@@ -29,6 +29,8 @@ class Entry(Struct, frozen=True, kw_only=True):
     model: str | None = None
     line: str | None = None
     """Codex's printed line; where no number is given, they are read from it."""
+    outside: bool = False
+    """Whether Codex was not started by `cdx`: plain Codex, an IDE or a daemon."""
 
     def numbers(self) -> dict[str, int | None]:
         """The five counts by name."""
@@ -58,11 +60,13 @@ class RecordedEntry(Struct, frozen=True, kw_only=True):
     cached: int | None
     reasoning: int | None
     model: str | None
+    outside: bool | UnsetType = UNSET
+    """True where it was given."""
 
     @classmethod
     def of(cls, entry: Entry, recorded_at: str) -> "RecordedEntry":
         """An entry that was stored at a time."""
-        return cls(recorded_at=recorded_at, **structs.asdict(entry))
+        return cls(recorded_at=recorded_at, **(structs.asdict(entry) | {"outside": entry.outside or UNSET}))
 
 
 class Recorded(Struct, frozen=True, kw_only=True):
@@ -80,6 +84,7 @@ class Recorded(Struct, frozen=True, kw_only=True):
     cached: int | UnsetType | None = UNSET
     reasoning: int | UnsetType | None = UNSET
     model: str | UnsetType | None = UNSET
+    outside: bool | UnsetType = UNSET
 
     @classmethod
     def of(cls, host_id: int, rows: list[RecordedEntry]) -> "Recorded":
@@ -101,6 +106,8 @@ class LatestUsage(Struct, frozen=True, kw_only=True):
     model: str | None
     line: str | None
     created_at: Moment
+    outside: bool
+    """Whether Codex was not started by `cdx`."""
 
     @classmethod
     def of(cls, row: TokenUsage) -> "LatestUsage":
@@ -114,6 +121,7 @@ class LatestUsage(Struct, frozen=True, kw_only=True):
             model=row.model,
             line=row.line,
             created_at=row.created_at,
+            outside=bool(row.outside),
         )
 
 
@@ -132,6 +140,8 @@ class UsageRow(Struct, frozen=True, kw_only=True):
     model: str | None
     line: str | None
     created_at: Moment
+    outside: bool
+    """Whether Codex was not started by `cdx`."""
 
     @classmethod
     def of(cls, row: TokenUsage) -> "UsageRow":

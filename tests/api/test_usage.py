@@ -104,6 +104,31 @@ def test_many_entries_and_their_roll_ups(fleet: Fleet) -> None:
     assert fleet.cli("usage", "month", "2026-13", check=False).returncode == 2
 
 
+def test_what_was_used_outside_cdx_is_marked(fleet: Fleet) -> None:
+    name = next(names)
+    entries = [{"total": 3, "outside": True}, {"total": 4, "outside": False}, {"total": 5, "outside": None}]
+    with fleet.client(fleet.key(name)) as client:
+        given = report(client, {"usages": entries})["usages"]
+        assert [entry.get("outside") for entry in given] == [True, None, None]
+        assert report(client, entries[0])["outside"] is True
+        assert "outside" not in report(client, entries[1])
+        assert month(client)["total"] == 19
+    listed = json.loads(fleet.cli("usage", "list", "--limit", "5", "--host", name, "--json").stdout)["usages"]
+    assert [(row["total"], row["outside"]) for row in listed] == [
+        (4, False),
+        (3, True),
+        (5, False),
+        (4, False),
+        (3, True),
+    ]
+    shown = fleet.cli("usage", "list", "--host", name).stdout
+    assert "\t3\t\t\t\toutside cdx\n" in shown
+    assert "\t4\t\t\t\tcdx\n" in shown
+    assert fleet.host(name)["token_usage"]["outside"] is False
+    logged = fleet.rows("SELECT details FROM logs WHERE action = 'token.usage' ORDER BY id DESC LIMIT 2")
+    assert [json.loads(details) for (details,) in logged] == [{"total": 4}, {"total": 3, "outside": True}]
+
+
 @pytest.mark.parametrize(
     ("body", "fields"),
     [
@@ -125,6 +150,8 @@ def test_many_entries_and_their_roll_ups(fleet: Fleet) -> None:
         ({"total": 1, "model": 5}, {"model"}),
         ({"total": 1, "model": "m" * 129}, {"model"}),
         ({"line": 5}, {"line"}),
+        ({"total": 1, "outside": "yes"}, {"outside"}),
+        ({"usages": [{"total": 1, "outside": 1}]}, {"usages.0.outside"}),
         ({"line": "x" * 65536}, {"line"}),
     ],
 )

@@ -15,7 +15,7 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -112,6 +112,8 @@ class Provider:
         """Keys and tokens that the model takes as well."""
         self.refused_requests = 0
         self.refuse_requests = False
+        self.reply: Callable[[dict[str, Any]], dict[str, Any] | None] | None = None
+        """What the model says to a request's body, where that is not None."""
         self.script: list[dict[str, Any]] = []
         """What the model says next in place of its message; the access token that asked ends with it."""
         self.rotates = True
@@ -280,8 +282,10 @@ class Provider:
             if token in self._logins and self.revoke_status == 200:
                 self._end(self._logins[token], "it was revoked")
 
-    def next_item(self, authorization: str) -> dict[str, Any]:
-        """What the model says to a request with this header."""
+    def next_item(self, authorization: str, body: dict[str, Any]) -> dict[str, Any]:
+        """What the model says to a request with this header and body."""
+        if self.reply and (item := self.reply(body)):
+            return item
         with self._lock:
             if not self.script:
                 return _MESSAGE
@@ -343,7 +347,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             account = str(body["account"])
             self._send(200, json.dumps(self.provider.login(account=account, life=body.get("life"))).encode())
         elif self.path == "/v1/responses":
-            self._respond()
+            self._respond(body)
         else:
             self._send(404, b'{"error": {"message": "not here"}}')
 
@@ -368,14 +372,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         time.sleep(self.provider.delay)
         self._send(answer[0], json.dumps(answer[1]).encode())
 
-    def _respond(self) -> None:
+    def _respond(self, body: dict[str, Any]) -> None:
         authorization = self.headers.get("Authorization", "")
         if not self.provider.takes(authorization):
             self._send(401, b'{"error": {"message": "not taken", "code": "token_expired"}}')
             return
         events: list[dict[str, Any]] = [
             {"type": "response.created", "response": {"id": "r"}},
-            {"type": "response.output_item.done", "item": self.provider.next_item(authorization)},
+            {"type": "response.output_item.done", "item": self.provider.next_item(authorization, body)},
             {"type": "response.completed", "response": {"id": "r", "usage": USAGE}},
         ]
         text = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events)

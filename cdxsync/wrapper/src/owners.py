@@ -11,8 +11,8 @@ from cdxsync.wrapper.src.session_files import SessionFile, made_at
 if TYPE_CHECKING:
     from typing import Any
 
-# Dates of one machine, of which one was rounded.
-SLACK_SECONDS = 2.0
+# Dates of one machine, of which one is rounded.
+SLACK_SECONDS = 0.05
 # The note of an older cdx does not say when its run began: it was written a little later.
 NOTE_SECONDS = 120.0
 # Options of Codex that take a value, which is no subcommand.
@@ -62,7 +62,7 @@ class RunFacts:
 
     def holds(self, file: SessionFile) -> int:
         """How surely a file is this run's; 0 when it is not."""
-        if self.kind == "none":
+        if self.kind == "none" or self.printed:
             return 0
         if file.name in self.names:
             return SEEN

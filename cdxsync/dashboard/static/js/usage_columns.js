@@ -41,6 +41,9 @@ export function usageColumns(rows, { withHost }) {
     ...(withHost ? [{ title: "Host", className: "nowrap", cell: hostLink }] : []),
     { title: "Model", className: "nowrap", cell: (row) => row.model ?? "–" },
     ...COUNT_COLUMNS.map(({ title, number, cell }) => ({ title, number, cell })),
+    ...(rows.some((row) => row.outside)
+      ? [{ title: "By", className: "nowrap", cell: (row) => (row.outside ? "outside cdx" : "cdx") }]
+      : []),
     ...(rows.some((row) => row.line) ? [{ title: "Line", className: "details", cell: (row) => row.line ?? "" }] : []),
   ];
 }

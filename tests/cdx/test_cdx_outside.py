@@ -1,0 +1,257 @@
+"""What Codex uses without cdx in front is counted, once and marked; and what runs could not count is found again."""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cdxsync.wrapper.src.document import format_time
+from tests.support.documents import make_auth
+from tests.support.fleet import Fleet, running_fleet
+from tests.support.machines import Machine, host
+from tests.support.sessions import SESSIONS, count, meta, model, usage
+
+DEAD = 2**22 + 1
+
+
+@pytest.fixture(scope="module")
+def synced(fleet: Fleet) -> Fleet:
+    fleet.upload(make_auth())
+    return fleet
+
+
+def used(fleet: Fleet, machine: Machine) -> list[tuple[int, bool]]:
+    """(total, whether outside cdx) of each row of a host, oldest first."""
+    rows = json.loads(fleet.cli("--json", "usage", "list", "--limit", "500").stdout)["usages"]
+    return [(row["total"], row["outside"]) for row in reversed(rows) if row["fqdn"] == machine.env["NAME"]]
+
+
+def sync(machine: Machine) -> None:
+    """A sync without a run, which counts too."""
+    done = machine.run_cdx("--wrapper-sync")
+    assert done.returncode == 0, done.stderr
+
+
+def plain(machine: Machine, *steps: list[Any]) -> None:
+    """Codex without cdx."""
+    done = machine.run(str(machine.bin / "codex"), json.dumps(steps))
+    assert done.returncode == 0, done.stderr
+
+
+def run(machine: Machine, *steps: list[Any]) -> str:
+    """Codex with cdx, in its home; what cdx said."""
+    done = machine.run_cdx("exec", "-C", str(machine.home), json.dumps(steps))
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def session(machine: Machine, name: str, total: int, **more: Any) -> list[list[Any]]:
+    """A new session of `codex exec` that uses so many tokens, in the machine's home."""
+    facts = {"cwd": str(machine.home), "originator": "codex_exec", "source": "exec"} | more
+    return [["open", name], meta(name, **facts), ["turn_context", {"model": "m"}], count(usage(total))]
+
+
+def date_back(path: Path, seconds: float) -> None:
+    """Let all of a session file be from another time."""
+    lines = [json.loads(line) | {"timestamp": format_time(seconds)} for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def notes(machine: Machine) -> Path:
+    """The folder of cdx's own notes."""
+    return machine.home / ".codex" / ".cdx"
+
+
+def test_what_plain_codex_has_used_is_counted_by_the_next_run(synced: Fleet, tmp_path: Path) -> None:
+    machine = host(synced, tmp_path, codex=SESSIONS)
+    plain(machine, *session(machine, "before", 1000))
+    run(machine, *session(machine, "own", 10))
+    assert used(synced, machine) == [(10, False)]
+    plain(machine, *session(machine, "plain", 20))
+    plain(machine, ["open", "before"], count(usage(1005), usage(5)))
+    run(machine, *session(machine, "more", 30))
+    assert sorted(used(synced, machine)) == [(10, False), (25, True), (30, False)]
+    # Another program's session that goes on meanwhile, in the same folder.
+    run(
+        machine, *session(machine, "ide", 40, originator="codex_vscode", source="vscode"), *session(machine, "last", 50)
+    )
+    assert sorted(used(synced, machine)[3:]) == [(40, True), (50, False)]
+    sync(machine)
+    assert len(used(synced, machine)) == 5
+
+
+def test_a_session_that_a_run_goes_on_with(synced: Fleet, tmp_path: Path) -> None:
+    machine = host(synced, tmp_path, codex=SESSIONS)
+    sync(machine)
+    plain(machine, *session(machine, "shared", 20))
+    done = machine.run_cdx(
+        "exec",
+        "-C",
+        str(machine.home),
+        "resume",
+        "--last",
+        json.dumps([["open", "shared"], count(usage(23), usage(3))]),
+    )
+    assert done.returncode == 0
+    assert sorted(used(synced, machine)) == [(3, False), (20, True)]
+
+
+def test_the_fleet_may_not_want_it(tmp_path: Path) -> None:
+    with running_fleet(tmp_path / "home", env={"CDXSYNC_COUNT_OUTSIDE": "off"}) as fleet:
+        fleet.upload(make_auth())
+        machine = host(fleet, tmp_path, codex=SESSIONS)
+        sync(machine)
+        plain(machine, *session(machine, "plain", 20))
+        run(machine, *session(machine, "own", 10))
+        assert used(fleet, machine) == [(10, False)]
+        assert machine.note("login.json")["outside"] is False
+        plain(machine, *session(machine, "unseen", 30))
+        sync(machine)
+    with running_fleet(tmp_path / "home") as fleet:
+        # What was used while it was off is not counted later.
+        machine.env["CODEX_SYNC_BASE_URL"] = fleet.url
+        plain(machine, ["open", "plain"], count(usage(24), usage(4)))
+        sync(machine)
+        assert used(fleet, machine) == [(10, False), (4, True)]
+
+
+def test_a_note_without_files_is_recovered_by_what_stands_in_the_sessions(synced: Fleet, tmp_path: Path) -> None:
+    """As an older cdx has left it when it was killed: a daemon held the files."""
+    machine = host(synced, tmp_path, codex=SESSIONS)
+    plain(machine, *session(machine, "before", 1000))
+    (path,) = machine.home.glob(".codex/sessions/*/*/*/*.jsonl")
+    date_back(path, time.time() - 3600)
+    note = notes(machine) / "runs" / "20261129-0123456789abcdef01234567.json"
+    note.parent.mkdir(parents=True, mode=0o700)
+    note.write_text(json.dumps({"cwd": str(machine.home), "files": {}, "child": DEAD}))
+    plain(machine, *session(machine, "lost", 20, originator="codex-tui", source="vscode"))
+    plain(machine, ["open", "before"], count(usage(1003), usage(3)))
+    plain(machine, *session(machine, "elsewhere", 500, cwd="/elsewhere"))
+    sync(machine)
+    assert used(synced, machine) == [(23, False)]
+    assert not note.exists()
+    sync(machine)
+    assert len(used(synced, machine)) == 1
+
+
+def test_what_an_older_cdx_has_counted_is_not_counted_again(synced: Fleet, tmp_path: Path) -> None:
+    machine = host(synced, tmp_path, codex=SESSIONS)
+    plain(machine, *session(machine, "counted", 20), *session(machine, "killed", 100), count(usage(107), usage(7)))
+    counted, killed = sorted(machine.home.glob(".codex/sessions/*/*/*/*.jsonl"))
+    lines = killed.read_bytes().splitlines(keepends=True)
+    (notes(machine) / "runs").mkdir(parents=True, mode=0o700)
+    (notes(machine) / "counted.json").write_text(json.dumps({str(counted): [counted.stat().st_size, time.time()]}))
+    note = {"cwd": str(machine.home), "files": {str(killed): sum(map(len, lines[:-1]))}, "child": DEAD}
+    (notes(machine) / "runs" / "20261129-0123456789abcdef01234567.json").write_text(json.dumps(note))
+    sync(machine)
+    assert used(synced, machine) == [(7, False)]
+    # It comes back for a while, and counts more.
+    plain(machine, ["open", "counted"], count(usage(30), usage(10)))
+    old = {str(counted): [counted.stat().st_size, time.time()]}
+    (notes(machine) / "counted.json").write_text(json.dumps(old))
+    plain(machine, ["open", "counted"], count(usage(31), usage(1)))
+    sync(machine)
+    assert used(synced, machine) == [(7, False), (1, True)]
+
+
+def test_what_an_older_cdx_has_dropped_meanwhile_is_not_counted(synced: Fleet, tmp_path: Path) -> None:
+    """After a month it forgets what it has counted."""
+    machine = host(synced, tmp_path, codex=SESSIONS)
+    sync(machine)
+    plain(machine, *session(machine, "forgotten", 20), *session(machine, "counted", 30))
+    kept = machine.note("claims.json") | {"at": time.time() - 40 * 86400}
+    (notes(machine) / "claims.json").write_text(json.dumps(kept))
+    (notes(machine) / "counted.json").write_text(json.dumps({"/x/rollout-counted.jsonl": [10, time.time()]}))
+    sync(machine)
+    plain(machine, ["open", "counted"], count(usage(34), usage(4)))
+    sync(machine)
+    assert used(synced, machine) == [(4, True)]
+
+
+def test_a_disk_that_takes_nothing_leaves_the_usage_to_the_next_run(synced: Fleet, tmp_path: Path) -> None:
+    machine = host(synced, tmp_path, codex=SESSIONS)
+    sync(machine)
+    spool = notes(machine) / "spool"
+    spool.rmdir()
+    spool.write_text("in the way")
+    assert "cannot save the usage" in run(machine, *session(machine, "own", 10))
+    said = run(machine, ["say", "Token usage: total=9 input=7 output=2\n"])
+    assert "cannot save the usage" in said
+    assert used(synced, machine) == []
+    spool.unlink()
+    sync(machine)
+    assert sorted(used(synced, machine)) == [(9, False), (10, False)]
+    assert list((notes(machine) / "runs").iterdir()) == []
+
+
+@pytest.mark.parametrize("archived", [False, True])
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"forked_from_id": "0123456789ab"},
+        {"parent_thread_id": "0123456789ab"},
+        {"source": {"subagent": {"thread_spawn": {"parent_thread_id": "0123456789ab", "depth": 1}}}},
+    ],
+)
+def test_a_history_that_was_copied_counts_once(
+    synced: Fleet, tmp_path: Path, named: dict[str, Any], archived: bool
+) -> None:
+    """Without identifiers that tell when they were made, the parent's file tells what is a copy."""
+    machine = host(synced, tmp_path, codex=SESSIONS)
+    parent, child = "0123456789ab", "ba9876543210"
+    history = [model("m"), count(usage(100)), count(usage(170), usage(70))]
+    run(machine, ["open", parent], meta(parent), *history)
+    if archived:
+        (path,) = machine.home.glob(".codex/sessions/*/*/*/*.jsonl")
+        (machine.home / ".codex" / "archived_sessions").mkdir()
+        path.rename(machine.home / ".codex" / "archived_sessions" / path.name)
+    run(machine, ["open", child], meta(child, **named), meta(parent), *history, count(usage(200), usage(30)))
+    assert [total for total, _ in used(synced, machine)] == [170, 30]
+
+
+def test_sessions_below_a_linked_folder_count(synced: Fleet, tmp_path: Path) -> None:
+    machine = host(synced, tmp_path, codex=SESSIONS)
+    elsewhere, sessions = tmp_path / "elsewhere", machine.home / ".codex" / "sessions"
+    elsewhere.mkdir()
+    sessions.mkdir(parents=True)
+    (sessions / "2026").symlink_to(elsewhere)
+    (elsewhere / "loop").symlink_to(sessions)
+    sync(machine)
+    run(machine, *session(machine, "own", 10))
+    plain(machine, *session(machine, "plain", 20))
+    sync(machine)
+    assert used(synced, machine) == [(10, False), (20, True)]
+
+
+def test_a_session_that_codex_writes_again_counts_what_is_new(synced: Fleet, tmp_path: Path) -> None:
+    """As `codex migrate-rollouts` does: each line is longer."""
+    machine = host(synced, tmp_path, codex=SESSIONS)
+    sync(machine)
+    plain(machine, *session(machine, "migrated", 10))
+    sync(machine)
+    (path,) = machine.home.glob(".codex/sessions/*/*/*/*.jsonl")
+    lines = [json.dumps(json.loads(line) | {"pad": "x" * 999}) for line in path.read_text().splitlines()]
+    new = path.with_name("new")
+    new.write_text("".join(line + "\n" for line in lines))
+    new.replace(path)
+    sync(machine)
+    plain(machine, ["open", "migrated"], count(usage(13), usage(3)))
+    sync(machine)
+    assert used(synced, machine) == [(10, True), (3, True)]
+
+
+def test_sessions_that_are_copied_here_later_are_not_counted(synced: Fleet, tmp_path: Path) -> None:
+    machine = host(synced, tmp_path, codex=SESSIONS)
+    sync(machine)
+    plain(machine, *session(machine, "copied", 1000))
+    (path,) = machine.home.glob(".codex/sessions/*/*/*/*.jsonl")
+    then = time.time() - 10 * 86400
+    date_back(path, then)
+    os.utime(path, (then, then))
+    sync(machine)
+    plain(machine, ["open", "copied"], count(usage(1003), usage(3)))
+    sync(machine)
+    assert used(synced, machine) == [(3, True)]
