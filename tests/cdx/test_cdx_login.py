@@ -13,8 +13,9 @@ from typing import Any, cast
 import pytest
 
 from cdxsync.wrapper.src.api import Api
+from cdxsync.wrapper.src.codex_command import command_index
 from cdxsync.wrapper.src.errors import SyncError
-from cdxsync.wrapper.src.login_command import command_index, login_command
+from cdxsync.wrapper.src.login_command import login_command
 from cdxsync.wrapper.src.login_note import LoginNote
 from cdxsync.wrapper.src.sync import Sync
 from tests.support.calls import logs
@@ -101,6 +102,25 @@ def nothing_is_left(machine: Machine) -> None:
         (["-i", "a.png", "--search", "login"], "login"),
         (["--", "login"], ""),
         (["exec", "login"], ""),
+        (["hello", "login"], "login"),
+        (["hello", "-m", "x", "logout"], "logout"),
+        (["-", "login"], "login"),
+        (["-i", "a.png", "b.png", "-", "login"], ""),
+        (["--image=a.png", "login"], "login"),
+        (["-ia.png", "login"], "login"),
+        (["-mx", "-C=/tmp", "--add-dir", "a", "logout"], "logout"),
+        (["--enable", "login", "logout"], "logout"),
+        (["--", "hello", "login"], ""),
+        (["hello", "--", "login"], ""),
+        (["hello", "there", "login"], ""),
+        (["mcp", "login", "server"], ""),
+        (["help", "login"], ""),
+        (["resume", "login"], ""),
+        (["login", "--with-api-key", "status"], ""),
+        (["hello", "login", "status"], ""),
+        (["login", "-c", "status"], "login"),
+        (["login", "--experimental_client-id", "status"], "login"),
+        (["logout", "status"], "logout"),
         (["log in, please"], ""),
         ([], ""),
     ],
@@ -466,3 +486,20 @@ def test_another_store_of_credentials(synced: Fleet, machine: Machine, tmp_path:
         assert synced.canonical() == with_auths(make_auth(NEW, "new"))
     done = machine.run_cdx("logout")
     assert "`codex logout` removes it" in done.stderr
+
+
+@pytest.mark.parametrize("words", ["-c a=b login", "--image=a.png hello login --device-auth"])
+def test_a_login_after_options_or_a_prompt_revokes_nothing(
+    synced: Fleet, machine: Machine, tmp_path: Path, words: str
+) -> None:
+    login = make_auth(NEW, "new")
+    done = machine.run_cdx(*words.split(), NEW_AUTH=document(tmp_path, login))
+    assert (done.returncode, done.stdout) == (0, f"with {words} and of this home\n")
+    assert done.stderr == "cdx: this login is shared with the fleet\n"
+    assert synced.canonical() == with_auths(login)
+
+
+def test_a_logout_after_options_revokes_nothing(machine: Machine) -> None:
+    done = machine.run_cdx("-c", "a=b", "logout")
+    assert (done.returncode, done.stdout) == (0, "found {}\nlogged out\n")
+    assert not machine.auth_file.exists()

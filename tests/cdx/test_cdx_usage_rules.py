@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from cdxsync.wrapper.src.printed_usage import OutputReader, event_usage, printed_usage
 from cdxsync.wrapper.src.session_files import read_counts, used_since
+from cdxsync.wrapper.src.taps import plan_taps
 from tests.support.sessions import COUNTS, usage
 
 
@@ -94,3 +95,9 @@ def test_any_bytes_can_be_output_and_session(data: bytes) -> None:
         reader.close()
         printed_usage(reader.text())
         event_usage(reader.events)
+
+
+@pytest.mark.parametrize("words", ["app-server", "-c a=b app-server", "-m exec mcp-server", "-c a=b login", "hello logout"])
+def test_what_speaks_a_protocol_is_not_read_along(words: str) -> None:
+    assert plan_taps(words.split(), "0.1.0", {"prints": True}) == []
+    assert plan_taps(["exec", *words.split()], "0.1.0", {"prints": True}) == [1, 2]

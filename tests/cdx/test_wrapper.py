@@ -80,11 +80,16 @@ def test_own_options(synced: Fleet, tmp_path: Path) -> None:
 
 def test_help_and_version_of_codex_need_no_server(synced: Fleet, tmp_path: Path) -> None:
     machine = host(synced, tmp_path)
-    for option in ("--version", "--help", "-h", "-V", "help"):
-        done = machine.run_cdx(option, CODEX_SYNC_BASE_URL="https://localhost:1")
+    before = ("-c a=b --version", "-mx help", "--image=a.png completion bash", "exec hello --help", "hello -h")
+    for words in ("--version", "--help", "-h", "-V", "help", *before):
+        done = machine.run_cdx(*words.split(), CODEX_SYNC_BASE_URL="https://localhost:1")
         assert done.returncode == 0
         assert done.stderr == ""
     assert not machine.auth_file.exists()
+    for words in ("exec -- --help", "sandbox ls --help"):
+        machine.run_cdx(*words.split())
+        assert machine.auth_file.exists(), words
+        machine.auth_file.unlink()
 
 
 def test_a_quiet_run_says_nothing(synced: Fleet, tmp_path: Path) -> None:

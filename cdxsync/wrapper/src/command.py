@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 from cdxsync.wrapper.src.accounts import holds_grant
 from cdxsync.wrapper.src.baked import WRAPPER_VERSION
 from cdxsync.wrapper.src.codex import Build, Codex, find_codex, leave
+from cdxsync.wrapper.src.codex_command import answers_by_itself, command_of
 from cdxsync.wrapper.src.codex_install import INSTALL_SECONDS, install_codex_now, say_newer, update_codex
 from cdxsync.wrapper.src.compiled import keep_compiled
 from cdxsync.wrapper.src.context import Context, own_fqdn
 from cdxsync.wrapper.src.doctor import Doctor
 from cdxsync.wrapper.src.document import LocalDocument
 from cdxsync.wrapper.src.errors import NoCredentials, NotTaken, Offline, Refused, SyncError
+from cdxsync.wrapper.src.file_trouble import Unreadable
 from cdxsync.wrapper.src.files import child_environment, own_folder
 from cdxsync.wrapper.src.full_screen import daemon_wanted, without_daemon
 from cdxsync.wrapper.src.handover import codex_arguments, codex_environment
@@ -65,8 +67,6 @@ logs each step on stderr.
 PROMPTS_SECONDS = 10.0
 UPDATE_SECONDS = 30.0
 FIRST_INSTALL_SECONDS = 300.0
-# Codex answers these by itself: no credentials are needed, and none may be waited for.
-WITHOUT_SYNC = ("--help", "-h", "--version", "-V", "help", "completion")
 
 
 def pull_prompts(context: Context) -> threading.Thread | None:
@@ -192,8 +192,7 @@ def update_now() -> int:
 
 def run_codex(arguments: list[str]) -> int:
     """Sync, run Codex, sync; does not return when Codex has run."""
-    first = arguments[0] if arguments else ""
-    program = find_codex() if first in WITHOUT_SYNC else None
+    program = find_codex() if answers_by_itself(arguments) else None
     if program:
         for_another_program()
         os.execve(program, ["codex", *arguments], child_environment())  # noqa: S606
@@ -211,13 +210,16 @@ def run_codex(arguments: list[str]) -> int:
     if context.build.program is None:
         say("Codex is not installed. Install it with: npm install -g @openai/codex")
         return give_up(context, run, 127)
-    if not may_start and first not in WITHOUT_CREDENTIALS:
+    if not may_start and command_of(arguments) not in WITHOUT_CREDENTIALS:
         return give_up(context, run, 1)
-    settled = context.sync.settled
-    held = settled[1] if settled else context.sync.current()
+    try:
+        settled = context.sync.settled
+        held = settled[1] if settled else context.sync.current()
+        grant = holds_grant(LocalDocument(context.sync.path).document)
+    except Unreadable:
+        held, grant = None, False  # it was said already
     taps = Taps(plan_taps(arguments, context.build.version, context.build.notes), arguments)
     watcher = Watcher(context, run, held)
-    grant = holds_grant(LocalDocument(context.sync.path).document)
     # Codex learns where to exchange grants when it starts, and only then.
     watcher.sync.takes_grants = grant
     environment = codex_environment(context.server, context.home, grant)

@@ -9,19 +9,11 @@ from __future__ import annotations
 import os
 
 from cdxsync.wrapper.src.codex import Build
+from cdxsync.wrapper.src.codex_command import OTHER_COMMANDS, command_index
 from cdxsync.wrapper.src.errors import SyncError
-from cdxsync.wrapper.src.login_command import command_index
 
 DAEMON_FEATURE = "daemon_auto_start"
 NO_DAEMON = "--no-daemon"
-# What opens it is no word, a prompt, `resume`, `fork` or `agents`. These are all other commands that Codex has, or had.
-# One that is not known here is taken for a prompt: before a command Codex takes the option, whatever the command is.
-OTHER_COMMANDS = (
-    *("exec", "e", "review", "login", "logout", "mcp", "mcp-server", "plugin", "app-server", "remote-control", "app"),
-    *("completion", "update", "doctor", "sandbox", "debug", "execpolicy", "apply", "a", "queue", "archive", "delete"),
-    *("unarchive", "migrate-rollouts", "migrate-nfs-db", "cloud", "cloud-tasks", "exec-server", "features", "help"),
-    *("proto", "generate-ts", "responses", "responses-api-proxy", "stdio-to-uds"),
-)
 
 
 def daemon_wanted() -> bool:
@@ -46,6 +38,8 @@ def without_daemon(build: Build, arguments: list[str]) -> list[str]:
 
 def full_screen_command(arguments: list[str]) -> list[str] | None:
     """The command whose help tells of the full-screen program's options, as a list; None for a run that has none."""
+    # What opens it is no word, a prompt, `resume`, `fork` or `agents`. A command that is not known here is taken for a
+    # prompt: before a command Codex takes the option, whatever the command is.
     index = command_index(arguments)
     name = arguments[index] if index is not None else ""
     if name in OTHER_COMMANDS:

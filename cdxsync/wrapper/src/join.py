@@ -45,6 +45,7 @@ PARTS = (
     "runs",
     "keeping",
     "versions",
+    "codex_command",
     "taps",
     "handover",
     "codex",

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from cdxsync.wrapper.src.codex import Codex, leave
+from cdxsync.wrapper.src.codex_command import command_index, command_of, words_of
 from cdxsync.wrapper.src.codex_settings import credentials_store, other_logins
 from cdxsync.wrapper.src.context import Context, own_fqdn
 from cdxsync.wrapper.src.daemon import tell_of_daemon
@@ -25,36 +26,15 @@ if TYPE_CHECKING:
 
 # The wait status of a process that ended with 1.
 FAILED_STATUS = 1 << 8
-# Options of Codex before its command that take the word after them, or all words up to the next option.
-WITH_VALUE = (
-    *("-c", "--config", "--enable", "--disable", "--remote", "--remote-auth-token-env", "-m", "--model"),
-    *("--local-provider", "-p", "--profile", "-s", "--sandbox", "-C", "--cd", "--add-dir", "-a", "--ask-for-approval"),
-)
-WITH_VALUES = ("-i", "--image")
-
-
-def command_index(arguments: list[str]) -> int | None:
-    """Where Codex's command stands among its arguments; None without one."""
-    value = ""
-    for index, word in enumerate(arguments):
-        if word == "--":
-            return None
-        if word.startswith("-") and word != "-":
-            value = word if word in WITH_VALUE + WITH_VALUES else ""
-        elif value in WITH_VALUE:
-            value = ""
-        elif not value:
-            return index
-    return None
 
 
 def login_command(arguments: list[str]) -> str:
     """`login` or `logout` when that is what Codex is to do; else an empty text. `login status` changes nothing."""
-    index = command_index(arguments)
-    name = arguments[index] if index is not None else ""
-    if index is None or name not in ("login", "logout") or "status" in arguments[index + 1 :]:
+    name, index = command_of(arguments), command_index(arguments)
+    if name not in ("login", "logout") or index is None:
         return ""
-    return name
+    after = next(words_of(arguments[index + 1 :]), None)
+    return "" if name == "login" and after is not None and after[1] == "status" else name
 
 
 def run_in(place: LoginHome, context: Context, arguments: list[str]) -> int:

@@ -10,6 +10,7 @@ import stat
 import threading
 from typing import TYPE_CHECKING
 
+from cdxsync.wrapper.src.codex_command import command_of
 from cdxsync.wrapper.src.printed_usage import OutputReader, event_usage, model_of, printed_usage
 from cdxsync.wrapper.src.threads import started
 from cdxsync.wrapper.src.versions import version_key
@@ -110,8 +111,7 @@ def plan_taps(arguments: list[str], version: str, known: dict[str, Any]) -> list
     `known` says of this very build of Codex whether it was seen to write token counts to session files (then there is
     no need), or to print them without (then terminals are read along too).
     """
-    words = [argument for argument in arguments if not argument.startswith("-")]
-    if words and words[0] in WITHOUT_TAP:
+    if command_of(arguments) in WITHOUT_TAP:
         return []
     without_file = "--ephemeral" in arguments
     if known.get("sessions") and not without_file:
