@@ -97,7 +97,9 @@ def test_any_bytes_can_be_output_and_session(data: bytes) -> None:
         event_usage(reader.events)
 
 
-@pytest.mark.parametrize("words", ["app-server", "-c a=b app-server", "-m exec mcp-server", "-c a=b login", "hello logout"])
+@pytest.mark.parametrize(
+    "words", ["app-server", "-c a=b app-server", "-m exec mcp-server", "-c a=b login", "hello logout"]
+)
 def test_what_speaks_a_protocol_is_not_read_along(words: str) -> None:
     assert plan_taps(words.split(), "0.1.0", {"prints": True}) == []
     assert plan_taps(["exec", *words.split()], "0.1.0", {"prints": True}) == [1, 2]

@@ -27,7 +27,8 @@ def test_its_help_names_no_command_that_is_not_known(home: CodexHome) -> None:
 @pytest.mark.parametrize("command", [(), ("login",), ("logout",)], ids=["", "login", "logout"])
 def test_its_help_names_the_options_that_take_a_value(home: CodexHome, command: tuple[str, ...]) -> None:
     options = home.run(*command, "--help").stdout.split("Options:\n")[1]
-    takes, takes_none = set(), set()
+    takes: set[str] = set()
+    takes_none: set[str] = set()
     for short, long, value in re.findall(r"^  +(?:(-\w), +)?(--[a-z][a-z-]*)( <.*)?$", options, re.MULTILINE):
         (takes if value else takes_none).update({short, long} - {""})
     assert {"-c", "--config"} <= takes
