@@ -9,6 +9,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from cdxsync.wrapper.src.files import child_environment, find_program, own_folder, read_json, user_home, write_json
+from cdxsync.wrapper.src.loops import started_by_us
 from cdxsync.wrapper.src.signals import Relay, die_by
 from cdxsync.wrapper.src.taps import Taps
 
@@ -21,8 +22,8 @@ USUAL_PLACES = ("/usr/local/bin", "/opt/codex/bin", ".local/bin", "/opt/homebrew
 FOR_CODEX = ("SIGINT", "SIGQUIT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
 
 
-def find_codex(remembered: str | None = None) -> str | None:
-    """The real Codex: the first on PATH or in the usual places that is not this file."""
+def find_codex(remembered: str | None = None, but: str = "") -> str | None:
+    """The real Codex: the first on PATH or in the usual places that is not this file, nor the program `but`."""
     own = os.path.realpath(__file__)
     home = user_home()
     directories = os.environ.get("PATH", os.defpath).split(os.pathsep)
@@ -31,7 +32,7 @@ def find_codex(remembered: str | None = None) -> str | None:
         directories.append(os.path.dirname(remembered))
     for directory in directories:
         found = find_program("codex", directory)
-        if found and os.path.realpath(found) != own:
+        if found and os.path.realpath(found) not in (own, os.path.realpath(but or own)):
             return os.path.abspath(found)
     return None
 
@@ -91,23 +92,37 @@ def version_of(program: str) -> str:
 
 def output_of(program: str, *arguments: str) -> str:
     """What a program prints about itself; empty when it cannot be started, or takes too long."""
+    return printed_by(program, *arguments)[0]
+
+
+def complaint_of(program: str) -> str:
+    """The last line of what a program says when it is asked for its version and does not tell it."""
+    lines = printed_by(program, "--version")[1].strip().splitlines()
+    return lines[-1][:300] if lines else ""
+
+
+def printed_by(program: str, *arguments: str) -> tuple[str, str]:
+    """What a program prints, and its messages; empty when it cannot be started, or takes too long."""
     import subprocess
 
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        printed = subprocess.run(
+        done = subprocess.run(
             [program, *arguments],
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            capture_output=True,
             timeout=10,
-            env=with_program_path(child_environment(), program),
-        ).stdout
-        return printed.decode("utf-8", "replace")
-    return ""
+            env=program_environment(child_environment(), program, list(arguments)),
+        )
+        return done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
+    return "", ""
 
 
-def with_program_path(env: dict[str, str], program: str) -> dict[str, str]:
-    """The environment in which Codex finds its interpreter, which npm puts beside it: cron has a short PATH."""
+def program_environment(env: dict[str, str], program: str, arguments: list[str]) -> dict[str, str]:
+    """The environment for a program that is to be Codex.
+
+    It finds its interpreter there, which npm puts beside it: cron has a short PATH.
+    """
+    env = started_by_us(env, program, arguments)
     path = env.get("PATH", os.defpath)
     folder = os.path.dirname(program)
     if not find_program("node", path) and os.access(os.path.join(folder, "node"), os.X_OK):
@@ -121,7 +136,7 @@ class Codex:
     def __init__(self, program: str, arguments: list[str], taps: Taps, environment: dict[str, str]) -> None:
         self.command = ["codex", *arguments]
         self.program = program
-        self.environment = with_program_path(environment, program)
+        self.environment = program_environment(environment, program, arguments)
         self.taps = taps
         self.relay = Relay()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cdxsync.wrapper.src.accounts import holds_grant
 from cdxsync.wrapper.src.baked import WRAPPER_VERSION
-from cdxsync.wrapper.src.codex import Build, Codex, find_codex, leave
+from cdxsync.wrapper.src.codex import Build, Codex, find_codex, leave, program_environment
 from cdxsync.wrapper.src.codex_command import answers_by_itself, command_of
 from cdxsync.wrapper.src.codex_install import INSTALL_SECONDS, install_codex_now, say_newer, update_codex
 from cdxsync.wrapper.src.compiled import keep_compiled
@@ -25,6 +25,7 @@ from cdxsync.wrapper.src.handover import codex_arguments, codex_environment
 from cdxsync.wrapper.src.keeping import drop_credentials
 from cdxsync.wrapper.src.login_command import log_in, log_out, login_command
 from cdxsync.wrapper.src.login_home import recover_logins
+from cdxsync.wrapper.src.loops import loop
 from cdxsync.wrapper.src.messages import say, show, shown
 from cdxsync.wrapper.src.quota import show_quota
 from cdxsync.wrapper.src.runs import Run
@@ -192,10 +193,15 @@ def update_now() -> int:
 
 def run_codex(arguments: list[str]) -> int:
     """Sync, run Codex, sync; does not return when Codex has run."""
+    wrapper = loop(arguments)
+    if wrapper:
+        say_loop(wrapper)
+        return 126
     program = find_codex() if answers_by_itself(arguments) else None
     if program:
         for_another_program()
-        os.execve(program, ["codex", *arguments], child_environment())  # noqa: S606
+        environment = program_environment(child_environment(), program, arguments)
+        os.execve(program, ["codex", *arguments], environment)  # noqa: S606
     leaves_daemon = daemon_wanted()
     context = Context()
     command = login_command(arguments)
@@ -248,6 +254,13 @@ def run_codex(arguments: list[str]) -> int:
         say("the sync after the run failed (%s: %s); the next run tries again" % (type(error).__name__, error))
     drop_credentials(context.home, context.sync.note)
     leave(status)
+
+
+def say_loop(wrapper: str) -> None:
+    """Say that a program on PATH is not Codex but starts cdx."""
+    real = find_codex(but=wrapper)
+    there = "; there is one at %s" % real if real else "; to install it: npm install -g @openai/codex"
+    say("%s is started as Codex, and starts cdx again. Let it start Codex by its full path%s" % (wrapper, there))
 
 
 def give_up(context: Context, run: Run, code: int) -> int:

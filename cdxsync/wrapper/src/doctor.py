@@ -20,6 +20,7 @@ from cdxsync.wrapper.src.clock import (
     clock_before,
     clock_text,
 )
+from cdxsync.wrapper.src.codex import complaint_of
 from cdxsync.wrapper.src.codex_install import CodexPlace, wanted_codex
 from cdxsync.wrapper.src.codex_settings import other_logins
 from cdxsync.wrapper.src.context import Context, own_fqdn
@@ -236,7 +237,9 @@ class Doctor:
         if not build.program:
             self.report("FAIL", "Codex is not installed", "npm install -g @openai/codex")
         elif not build.version:
-            self.report("warn", "%s does not report its version" % build.program, "%s --version" % build.program)
+            said = complaint_of(build.program)
+            text = "%s does not report its version" % build.program
+            self.report("warn", "%s: %s" % (text, said) if said else text, "%s --version" % build.program)
         else:
             self.report("ok", "Codex %s is %s" % (build.version, build.program))
         if wanted and build.program:

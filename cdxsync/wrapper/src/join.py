@@ -48,6 +48,7 @@ PARTS = (
     "codex_command",
     "taps",
     "handover",
+    "loops",
     "codex",
     "codex_settings",
     "login_home",
