@@ -207,8 +207,9 @@ def _template(names: tuple[str, ...]) -> str:
 def _filled(names: tuple[str, ...], fleet: Fleet, row: InstallToken, more: Mapping[str, str]) -> bytes:
     """Parts of a script joined, and their `@@NAME@@` filled in."""
     values = {"BASE_URL": row.base_url, "FQDN": row.fqdn, "CA_PEM": fleet.host_ca_pem.strip(), **more}
+    values["MODULES"] = " ".join(baking.modules())
     # These were checked when they came in (`settings.read_base_url`, `hosts.check_fqdn`): no quoting is needed.
-    raw = {"TITLE", "API_KEY_TEXT"}
+    raw = {"TITLE", "API_KEY_TEXT", "MODULES"}
     quoted = {name: value if name in raw else shlex.quote(value) for name, value in values.items()}
     quoted["BASE_URL_TEXT"] = row.base_url
     return re.sub(r"@@([A-Z0-9_]+)@@", lambda match: quoted[match[1]], _template(names)).encode()

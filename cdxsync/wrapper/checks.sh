@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # @@TITLE@@
-set -euo pipefail
+set -euo pipefail +C
 umask 077
 # The working folder may have been removed.
 pwd -P >/dev/null 2>&1 || cd /
@@ -64,11 +64,7 @@ check_python() {
         python3 -IS - <<'PYTHON'
 import importlib
 
-MODULES = """
-__future__ _signal base64 contextlib datetime email.utils errno fcntl hashlib http.client io json marshal os plistlib posix
-pwd re shutil signal socket ssl stat struct subprocess sys tarfile tempfile termios threading time urllib.parse urllib.request zlib
-"""
-for name in MODULES.split():
+for name in "@@MODULES@@".split():
     try:
         importlib.import_module(name)
     except ImportError:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from cdxsync.wrapper.src.baked import GITHUB_API_URL, WRAPPER_VERSION
 from cdxsync.wrapper.src.errors import SyncError
 from cdxsync.wrapper.src.files import file_sha256, read_json
-from cdxsync.wrapper.src.server import reach
+from cdxsync.wrapper.src.server import reach, system_trust
 from cdxsync.wrapper.src.versions import VERSION
 
 if TYPE_CHECKING:
@@ -145,7 +145,6 @@ def download(url: str, limit: int, file: BinaryIO) -> None:
 
     What the file system says is raised as it is, as OSError.
     """
-    import ssl
     from urllib.request import HTTPHandler, HTTPSHandler, ProxyHandler, Request, build_opener
 
     class Connection(http.client.HTTPConnection):
@@ -155,7 +154,7 @@ def download(url: str, limit: int, file: BinaryIO) -> None:
     class SecureConnection(http.client.HTTPSConnection):
         def connect(self) -> None:
             raw = reach("https", self.host, self.port, float(self.timeout or 30))
-            self.sock = ssl.create_default_context().wrap_socket(raw, server_hostname=self.host)
+            self.sock = system_trust().wrap_socket(raw, server_hostname=self.host)
 
     class Plain(HTTPHandler):
         def http_open(self, request: Any) -> Any:
