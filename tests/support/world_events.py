@@ -2,11 +2,12 @@
 
 import contextlib
 import functools
+import json
 import os
 import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from tests.support.fleet import Fleet, children
 from tests.support.together import at_once
@@ -216,6 +217,35 @@ def plain_run(world: World, chance: random.Random) -> None:
             world.count("runs without cdx")
 
 
+def in_the_background(world: World, chance: random.Random) -> None:
+    """The background sync of a host, alone or beside a run, now and then killed; it changes no state of the host."""
+    with world.free_host(chance, *WORKS, State.LOGGED_OUT, only_runs=True) as host:
+        if host is None or host.must_sync:
+            return
+        notes = host.machine.home / ".codex" / ".cdx"
+        if not notes.exists():
+            return
+        (notes / "watch.json").write_text(json.dumps({"by": "other", "what": "this test"}))
+        kill = Kill.drawn(chance) if chance.random() < 0.2 else None
+        doing = [lambda: world.note(host.cdx("--watch", "run", kill=kill, must_work=False))]
+        if host.state in WORKS and chance.random() < 0.7:
+            doing.append(lambda: world.note(host.exec(turns=2, pause=chance.uniform(0, 0.5))))
+        at_once([functools.partial(_done, one) for one in doing])
+        world.count("background syncs")
+        if host.state is State.LOGGED_OUT and host.auth() is not None:
+            world.saw(f"{host.name} has logged out, and yet the background sync has brought a login", host)
+        if host.state is State.OWN:
+            still_private(world, host)
+        if not host.keeps and host.auth() is not None:
+            world.note(host.exec())  # of one that was killed; the next run takes it away
+            if host.auth() is not None:
+                world.saw(f"{host.name} keeps a login that it may not", host)
+
+
+def _done(work: Callable[[], object]) -> None:
+    work()
+
+
 def plain_log_out(world: World, chance: random.Random) -> None:
     """`codex logout` without `cdx`: it revokes what it finds, which is a grant."""
     with world.free_host(chance, State.SHARED) as host:
@@ -333,6 +363,7 @@ HARMLESS: list[tuple[Event, float]] = [
     (log_out, 1),
     (back, 0.7),
     (plain_run, 1),
+    (in_the_background, 3),
     (plain_log_out, 0.5),
     (plain_log_in, 0.5),
     (private_log_in, 0.5),
