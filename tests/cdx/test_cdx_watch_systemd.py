@@ -109,3 +109,24 @@ def test_systemd_finds_no_fault_with_the_units(fleet: Fleet, tmp_path: Path) -> 
                 text=True,
             )
         assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("which", ["program", "folder", "home"])
+def test_root_starts_nothing_that_others_can_change(fleet: Fleet, tmp_path: Path, which: str) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root may own what is another's")
+    machine = host(fleet, tmp_path)
+    with_systemd_user(machine)
+    home = machine.home / ".codex"
+    home.mkdir()
+    other = {"program": machine.cdx, "folder": machine.cdx.parent, "home": home}[which]
+    os.chown(other, 12345, 12345)
+    done = machine.run_cdx("--watch", "install")
+    assert done.returncode == 1
+    assert f"others can change {other}. Install it as the user whose it is" in done.stderr
+    assert not (machine.home / ".config").exists()
+    os.chown(other, 0, 0)
+    other.chmod(0o757)
+    assert machine.run_cdx("--watch", "install").returncode == 1
+    other.chmod(0o700)
+    assert machine.run_cdx("--watch", "install").returncode == 0

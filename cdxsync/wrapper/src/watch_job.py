@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 from typing import TYPE_CHECKING
 
 from cdxsync.wrapper.src.errors import SyncError
@@ -36,15 +37,37 @@ class Job:
             self.name += "-" + sha256_of(os.path.realpath(home).encode("utf-8", "surrogateescape"))[:8]
         # Schedulers have a short PATH; the Python of this file may lie elsewhere.
         python = find_program("python3", os.environ.get("PATH", os.defpath))
-        folders = [os.path.dirname(os.path.abspath(python))] if python else []
+        folders = [os.path.dirname(os.path.abspath(python))] if python and not changed_by_others(python) else []
         self.path = os.pathsep.join(dict.fromkeys([*folders, *STANDARD_FOLDERS]))
         self.needs_path = bool(folders) and folders[0] not in ("/usr/bin", "/bin")
 
     def check(self) -> None:
-        """Raise SyncError unless the paths can stand in a unit, a property list and a crontab."""
+        """Raise SyncError unless the paths can stand in units and crontabs, and are root's where root installs it."""
         for path in (self.program, self.home):
             if re.search("[\x00-\x1f\x7f\ud800-\udfff]", path):
                 raise SyncError("%r has characters that no scheduler takes; use another folder" % path)
+            changeable = changed_by_others(path)
+            if changeable:
+                raise SyncError(
+                    "root would work with %s, while others can change %s. Install it as the user whose it is"
+                    % (path, changeable)
+                )
+
+
+def changed_by_others(path: str) -> str:
+    """For root: the path, or the folder above it, that another user can change; an empty text without one.
+
+    What root starts every few minutes must not be another's.
+    """
+    path = os.path.realpath(path)
+    while os.geteuid() == 0:
+        status = os.stat(path)
+        if status.st_uid != 0 or status.st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH:
+            return path
+        if path == os.path.dirname(path):
+            break
+        path = os.path.dirname(path)
+    return ""
 
 
 def call_program(command: list[str], data: bytes = b"", env: dict[str, str] | None = None) -> Done:
