@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING
 from cdxsync.wrapper.src.session_files import SessionFile, made_at
 
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Tuple
+
+    from cdxsync.wrapper.src.session_files import Place
+
+    # How surely a file is of a run, when that began, and the run.
+    Claimed = Tuple[int, float, Any]
 
 # Dates of one machine, of which one is rounded.
 SLACK_SECONDS = 0.05
@@ -49,8 +54,12 @@ class RunFacts:
         # What its output said of the tokens, where that could not be kept.
         printed = note.get("printed")
         self.printed: list[dict[str, Any]] = printed if isinstance(printed, list) else []
-        # How long the session files were when it began, in bytes, by name, where that is known: better than dates.
-        self.sizes: dict[str, int] | None = None
+        # The session files when it began, where that is known: better than dates.
+        self.found: dict[str, Place] | None = None
+
+    def size_before(self, name: str) -> int:
+        """How long a session file was when it began, in bytes; 0 when it was not there, or nothing is known."""
+        return self.found[name][1] if self.found and name in self.found else 0
 
     def see(self, paths: set[str]) -> None:
         """Its Codex has these files open."""
@@ -77,40 +86,44 @@ class RunFacts:
         # What a server for other programs has to do says who asks it.
         if self.kind != "other" and not same_folder(self.cwd, file.cwd):
             return 0 if file.kind else MAYBE
-        if self.sizes is not None:
-            new = file.name not in self.sizes
+        if self.found is not None:
+            new = file.name not in self.found
         else:
             new = file.began is None or file.began >= self.started - SLACK_SECONDS
         return NEW if new else RESUMED if self.resumes else 0
 
     def _is_recent(self, file: SessionFile) -> bool:
         """Whether something in a file was written since the run began."""
-        if self.sizes is not None:
-            return file.end > self.sizes.get(file.name, 0)
+        if self.found is not None:
+            return file.end > self.size_before(file.name)
         return file.first is None or file.first >= self.started - SLACK_SECONDS
 
 
 def owners(files: list[SessionFile], runs: list[RunFacts]) -> dict[str, RunFacts | None]:
     """Whose each file is, by its name; None for those that are no run's."""
-    found = {file.name: owner_of(file, runs) for file in files}
     threads = {file.thread: file for file in files if file.thread}
+    best: dict[str, Claimed] = {}
+    roots: dict[str, str] = {}
     for file in files:
         # A sub-agent runs where its parent does.
-        ancestor, seen = file, {file.name}
-        while ancestor.spawned_by in threads and threads[ancestor.spawned_by].name not in seen:
-            ancestor = threads[ancestor.spawned_by]
-            seen.add(ancestor.name)
-        found[file.name] = found[ancestor.name]
-    return found
+        root, seen = file, {file.name}
+        while root.spawned_by in threads and threads[root.spawned_by].name not in seen:
+            root = threads[root.spawned_by]
+            seen.add(root.name)
+        roots[file.name] = root.name
+        claimed = claimed_by(file, runs)
+        if claimed[:2] > best.get(root.name, (0, 0.0, None))[:2]:
+            best[root.name] = claimed
+    return {file.name: best.get(roots[file.name], (0, 0.0, None))[2] for file in files}
 
 
-def owner_of(file: SessionFile, runs: list[RunFacts]) -> RunFacts | None:
-    """The run that a file is most surely of: among equals that which began last before it."""
-    best, rank = None, (0, 0.0)
+def claimed_by(file: SessionFile, runs: list[RunFacts]) -> Claimed:
+    """The run that a file is most surely of, or None: among equals that which began last."""
+    best: Claimed = (0, 0.0, None)
     for run in runs:
         surety = run.holds(file)
-        if surety and (surety, run.started) > rank:
-            best, rank = run, (surety, run.started)
+        if surety and (surety, run.started) > best[:2]:
+            best = (surety, run.started, run)
     return best
 
 

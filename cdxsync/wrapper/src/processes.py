@@ -60,13 +60,21 @@ def descendants(pid: int) -> list[int]:
 
 
 def open_sessions(pid: int | None) -> set[str]:
-    """The session files that a process and those below it have open, where there is /proc."""
+    """The session files that a process and those below it have open to write, where there is /proc."""
     found = set()
     for process in descendants(pid) if pid else []:
         with contextlib.suppress(OSError):
             for number in os.listdir("/proc/%d/fd" % process):
                 with contextlib.suppress(OSError):
                     path = os.readlink("/proc/%d/fd/%s" % (process, number))
-                    if os.path.basename(path).startswith("rollout-") and path.endswith(".jsonl"):
+                    is_session = os.path.basename(path).startswith("rollout-") and path.endswith(".jsonl")
+                    if is_session and writes(process, number):
                         found.add(path)
     return found
+
+
+def writes(pid: int, descriptor: str) -> bool:
+    """Whether a process can write to a file that it has open."""
+    with open("/proc/%d/fdinfo/%s" % (pid, descriptor)) as file:
+        flags = [line.split()[1] for line in file if line.startswith("flags:")]
+    return not flags or int(flags[0], 8) & os.O_ACCMODE != os.O_RDONLY

@@ -36,15 +36,8 @@ class OwnNote:
             "resumes": subcommand(arguments) != "exec" or "resume" in arguments,
         }
         self.facts = RunFacts(self.note)
-        # The session files at the beginning; None when nothing was seen of it.
-        self.found: dict[str, Place] | None = None
         self.path = os.path.join(own_folder(home, "runs"), self.key + ".json")
         self.descriptor: int | None = None
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """How long the session files were at the beginning, in bytes, by name."""
-        return {name: place[1] for name, place in (self.found or {}).items()}
 
     def write(self) -> None:
         """Write the note; what the disk does not take is done without."""
@@ -68,8 +61,8 @@ class OwnNote:
     def may_hold(self, file: SessionFile) -> bool:
         """Whether a session file may be this run's, as far as its kind and its growth say."""
         kinds = {self.facts.kind, file.kind}
-        grown = file.end > self.sizes.get(file.name, 0)
-        return self.found is not None and grown and bool(file.counts) and (None in kinds or len(kinds) == 1)
+        grown = self.facts.found is not None and file.end > self.facts.size_before(file.name)
+        return grown and bool(file.counts) and (None in kinds or len(kinds) == 1)
 
 
 class Note(RunFacts):

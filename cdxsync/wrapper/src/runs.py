@@ -28,10 +28,10 @@ class Run(OwnNote):
         """Remember how long the session files are, and say that this run is here."""
         self.write()
         counting = is_counting(self.home)
-        self.found = find_sessions(self.home) if not counting else find_sessions(self.home, ("sessions",))
-        self.facts.sizes = self.sizes
+        found = find_sessions(self.home, ("sessions",)) if counting else find_sessions(self.home)
+        self.facts.found = found
         if not counting:
-            begin_counting(self.home, self.found)
+            begin_counting(self.home, found)
 
     def started(self, child: int) -> None:
         """Codex runs as process `child`."""
@@ -40,10 +40,9 @@ class Run(OwnNote):
 
     def look(self) -> None:
         """See which session files Codex has open now."""
-        sizes = self.sizes
         paths = open_sessions(self.note["child"]) - set(self.facts.files)
         if paths:
-            self.note["files"].update({path: sizes.get(os.path.basename(path), 0) for path in paths})
+            self.note["files"].update({path: self.facts.size_before(os.path.basename(path)) for path in paths})
             self.facts.see(paths)
             self.write()
 

@@ -268,15 +268,14 @@ def find_sessions(home: str, folders: tuple[str, ...] = SESSION_FOLDERS) -> dict
     while waiting:
         with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
             for entry in entries:
-                is_session = entry.name.startswith("rollout-") and entry.name.endswith(".jsonl")
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
-                elif is_session:
+                if entry.name.startswith("rollout-") and entry.name.endswith(".jsonl"):
                     with contextlib.suppress(OSError):
                         status = entry.stat()
                         known = found.get(entry.name)
                         if stat.S_ISREG(status.st_mode) and (known is None or known[1] < status.st_size):
                             found[entry.name] = (entry.path, status.st_size, status.st_ino)
+                elif entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
                 elif entry.is_symlink() and entry.is_dir():
                     target = os.path.realpath(entry.path)
                     if target not in entered:

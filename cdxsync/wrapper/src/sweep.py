@@ -11,7 +11,7 @@ from cdxsync.wrapper.src.claims import Claims, usage_lock
 from cdxsync.wrapper.src.errors import SyncError
 from cdxsync.wrapper.src.login_note import LoginNote
 from cdxsync.wrapper.src.messages import debug
-from cdxsync.wrapper.src.owners import RunFacts, owner_of, owners
+from cdxsync.wrapper.src.owners import RunFacts, claimed_by, owners
 from cdxsync.wrapper.src.run_notes import Note, OwnNote, read_notes, spared_parts
 from cdxsync.wrapper.src.session_files import SessionFile, add_counts, find_sessions, finder
 from cdxsync.wrapper.src.spool import Spool
@@ -100,8 +100,8 @@ class Settling:
     def _begin(self) -> None:
         if not self.claims.begun:
             found, since = self.found, time.time()
-            if self.run and self.run.found is not None:
-                found, since = self.run.found, self.run.facts.started
+            if self.run and self.run.facts.found is not None:
+                found, since = self.run.facts.found, self.run.facts.started
             self.claims.begin(found, since, spared_parts(self.found, self.notes))
         if self.claims.changed:
             try:
@@ -170,7 +170,7 @@ class Settling:
             before, rest = self._split(run, file)
             parts.append(rest)
             if before is not None:
-                owner = owner_of(before, [*self.notes])
+                owner = claimed_by(before, [*self.notes])[2]
                 entries += self._outside([before]) if owner is None else merged([before])
         try:
             self._commit(run.key, entries + merged(parts), parts)
@@ -182,7 +182,7 @@ class Settling:
     def _is_counted(self, run: OwnNote) -> bool:
         """Whether a file of this run was counted by another process."""
         for name, (path, size, _) in self.found.items():
-            start = (run.sizes or {}).get(name, 0)
+            start = run.facts.size_before(name)
             if size > start:
                 file = SessionFile(path, start, find=finder(self.found))
                 if file.counts and run.facts.holds(file):
@@ -191,7 +191,7 @@ class Settling:
 
     def _split(self, run: OwnNote, file: SessionFile) -> tuple[SessionFile | None, SessionFile]:
         """What of a file is older than this run, if anything is; and the rest."""
-        _, size, inode = (run.found or {}).get(file.name, ("", 0, 0))
+        _, size, inode = (run.facts.found or {}).get(file.name, ("", 0, 0))
         if not file.start < size or inode != self.found[file.name][2]:
             return None, file
         find = finder(self.found)
