@@ -19,7 +19,7 @@ from tests.support.documents import make_auth
 from tests.support.fleet import Fleet
 from tests.support.machines import Machine, host
 
-NOBODY = 65534
+ANOTHER_USER = 65534
 OLD, NEW = "2026-01-01T00:00:00Z", "2026-03-01T00:00:00Z"
 CODEX = """#!/bin/sh
 case "$1" in --version) echo "codex-cli 0.171.0"; exit 0;; esac
@@ -63,7 +63,7 @@ def users(machine: Machine) -> Iterator[Machine]:
         (moved.bin / "python3").symlink_to("/usr/bin/python3")
         moved.env = {name: value.replace(str(machine.root), str(moved.root)) for name, value in machine.env.items()}
         for path in [moved.root, *moved.root.rglob("*")]:
-            os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+            os.chown(path, ANOTHER_USER, ANOTHER_USER, follow_symlinks=False)
         yield moved
     finally:
         shutil.rmtree(root)
@@ -73,8 +73,8 @@ def as_user(machine: Machine, *arguments: str) -> subprocess.CompletedProcess[st
     return subprocess.run(
         [machine.cdx, *arguments],
         env=machine.env,
-        user=NOBODY,
-        group=NOBODY,
+        user=ANOTHER_USER,
+        group=ANOTHER_USER,
         extra_groups=[],
         cwd="/",
         stdin=subprocess.DEVNULL,
@@ -85,7 +85,7 @@ def as_user(machine: Machine, *arguments: str) -> subprocess.CompletedProcess[st
 
 def roots(path: Path) -> str:
     os.chown(path, 0, 0)
-    return f"it belongs to root (sudo chown {NOBODY} {path})".replace("it", str(path), 1)
+    return f"it belongs to root (sudo chown {ANOTHER_USER} {path})".replace("it", str(path), 1)
 
 
 def without_mode(path: Path) -> str:
@@ -180,7 +180,9 @@ def test_a_home_of_another_user(users: Machine) -> None:
     os.chown(home, 0, 0)
     home.chmod(0o755)
     done = as_user(users, "--doctor")
-    assert f"{home} is not writable: {home} belongs to root\n      -> sudo chown -R {NOBODY} {home}\n" in done.stdout
+    assert (
+        f"{home} is not writable: {home} belongs to root\n      -> sudo chown -R {ANOTHER_USER} {home}\n" in done.stdout
+    )
     assert as_user(users, "exec").stdout == "ran with: exec\n"
     done = as_user(users, "login")
     assert done.returncode == 0, done.stderr

@@ -5,13 +5,14 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cdxsync.wrapper.src import codex_settings
-from tests.support.documents import make_auth, with_auths
+from tests.support.documents import API_KEY, make_auth, with_auths
 from tests.support.fleet import Fleet, free_port, running_fleet
 from tests.support.machines import STUB_CODEX, Machine, host
 from tests.support.stub_server import StubServer
@@ -176,11 +177,77 @@ def test_another_login_than_the_fleets_is_told(
         ('notify = """\ncli_auth_credentials_store = "keyring"\n"""', "file"),
         ("text = '''\n[no table]\n'''\ncli_auth_credentials_store = \"keyring\"", "keyring"),
         ('model = "x"\ncli_auth_credentials_store = "keyring"\n[a]\n', "keyring"),
+        ('notify = [\n  ["a"], # ]\n  "[x]",\n]\ncli_auth_credentials_store = "keyring"', "keyring"),
+        ('a = {b = 1}\ncli_auth_credentials_store = """\nkeyring"""', "keyring"),
+        ('cli_auth_credentials_store = "keyring\ncli_auth_credentials_store = "auto"', "auto"),
+        ('[[a]]\ncli_auth_credentials_store = "keyring"', "file"),
     ],
 )
 def test_the_store_in_the_settings_of_codex(tmp_path: Path, text: str, store: str) -> None:
     (tmp_path / "config.toml").write_text(text)
     assert codex_settings.credentials_store(str(tmp_path)) == store
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    """Where settings may be: of the system, a home, a project that is trusted, and a company."""
+    found = {name: tmp_path / f"{name}.toml" for name in ("system", "managed")}
+    monkeypatch.setattr(codex_settings, "SYSTEM_SETTINGS", str(found["system"]))
+    monkeypatch.setattr(codex_settings, "MANAGED_SETTINGS", (str(found["managed"]),))
+    found |= {"home": tmp_path / "home" / "config.toml", "profile": tmp_path / "home" / "x.config.toml"}
+    found["project"] = tmp_path / "project" / ".codex" / "config.toml"
+    for path in found.values():
+        path.parent.mkdir(parents=True, exist_ok=True)
+    below = tmp_path / "project" / "a" / "b"
+    below.mkdir(parents=True)
+    monkeypatch.chdir(below)
+    found["home"].write_text(f'[projects."{tmp_path / "project"}"]\ntrust_level = "trusted"\n')
+    return found
+
+
+@pytest.mark.parametrize("name", ["system", "project", "managed", "profile"])
+@pytest.mark.parametrize("file_store", [True, False])
+def test_settings_are_in_several_files(places: dict[str, Path], name: str, file_store: bool) -> None:
+    home = str(places["home"].parent)
+    assert codex_settings.other_logins(home, file_store) == []
+    places[name].write_text('cli_auth_credentials_store = "keyring"\n')
+    found = codex_settings.other_logins(home, file_store)
+    assert bool(found) is (name == "managed" or not file_store)
+    assert all(str(places[name]) in text for text, _ in found)
+    assert codex_settings.credentials_store(home) == ("file" if name == "profile" else "keyring")
+
+
+def test_a_later_file_decides(places: dict[str, Path]) -> None:
+    home = str(places["home"].parent)
+    places["system"].write_text('cli_auth_credentials_store = "keyring"\n')
+    places["project"].write_text('cli_auth_credentials_store = "file"\n')
+    assert codex_settings.credentials_store(home) == "file"
+    assert codex_settings.other_logins(home, False) == []
+    # A project that is not trusted has no say.
+    places["home"].write_text("")
+    assert codex_settings.credentials_store(home) == "keyring"
+
+
+@pytest.mark.parametrize(
+    ("setting", "login", "says"),
+    [
+        ('forced_login_method = "api"', make_auth(OLD), "forced_login_method is api"),
+        ('forced_login_method = "chatgpt"', make_auth(OLD), ""),
+        ('forced_login_method = "chatgpt"', API_KEY, "forced_login_method is chatgpt"),
+        ('forced_login_method = "api"', API_KEY, ""),
+        ('forced_chatgpt_workspace_id = "other"', make_auth(OLD), "forced_chatgpt_workspace_id"),
+        ('forced_chatgpt_workspace_id = ["other", "acc-1"]', make_auth(OLD), ""),
+        ('forced_chatgpt_workspace_id = "other"', API_KEY, ""),
+        ('forced_chatgpt_workspace_id = "other"', "no login", ""),
+    ],
+)
+def test_a_login_that_codex_deletes_is_told(places: dict[str, Path], setting: str, login: Any, says: str) -> None:
+    places["system"].write_text(setting)
+    home = places["home"].parent
+    (home / "auth.json").write_text(json.dumps(login))
+    found = codex_settings.other_logins(str(home), True)
+    assert bool(found) is bool(says)
+    assert all(says in text and "deletes" in text for text, _ in found)
 
 
 @given(st.binary(max_size=200))

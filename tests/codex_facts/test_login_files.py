@@ -66,3 +66,39 @@ def test_another_store_is_used_unless_the_command_line_names_the_file(home: Code
     assert "Not logged in" in home.run("login", "status").stderr
     assert home.run("-c", 'cli_auth_credentials_store="file"', "exec", "--skip-git-repo-check", "hi").returncode == 0
     assert provider.bearers == [login["tokens"]["access_token"]]
+
+
+@pytest.mark.parametrize("name", ["OPENAI_API_KEY", "CODEX_API_KEY", "CODEX_ACCESS_TOKEN"])
+def test_no_variable_of_the_homes_env_file_overrides_the_file(home: CodexHome, provider: Provider, name: str) -> None:
+    login = provider.login()
+    home.put_auth(login)
+    (home.path / ".env").write_text(f"{name}={KEY}\n")
+    assert home.exec().returncode == 0
+    assert provider.bearers == [login["tokens"]["access_token"]]
+
+
+def test_the_key_of_openais_library_does_not_override_the_file(home: CodexHome, provider: Provider) -> None:
+    login = provider.login()
+    home.put_auth(login)
+    assert home.exec(OPENAI_API_KEY=KEY).returncode == 0
+    assert provider.bearers == [login["tokens"]["access_token"]]
+
+
+def test_a_project_that_is_trusted_may_name_another_store(home: CodexHome, provider: Provider) -> None:
+    home.put_auth(provider.login())
+    (home.work / ".codex").mkdir()
+    (home.work / ".codex" / "config.toml").write_text('cli_auth_credentials_store = "ephemeral"\n')
+    assert home.exec().returncode == 1
+    assert provider.bearers == [""]
+
+
+@pytest.mark.parametrize("line", ['forced_login_method = "api"', 'forced_chatgpt_workspace_id = "other"'])
+def test_a_login_that_settings_do_not_allow_is_deleted_and_not_revoked(
+    home: CodexHome, provider: Provider, line: str
+) -> None:
+    home.put_auth(provider.login())
+    config = home.path / "config.toml"
+    config.write_text(f"{line}\n{config.read_text()}")
+    assert home.exec().returncode == 1
+    assert not home.auth_file.exists()
+    assert provider.revoked == []

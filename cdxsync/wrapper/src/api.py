@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     # HTTP status, headers, body.
     Answer = Tuple[int, Message, bytes]
 
+# Of OpenSSL: a certificate that is not good yet, or not any more.
+DATE_CODES = (9, 10)
 MAX_ANSWER_BYTES = 16 << 20
 
 
@@ -64,7 +66,10 @@ class Api:
             return self._exchange(method, self.server.path + path, body, headers)
         except ssl.SSLCertVerificationError as error:
             self._fail()
-            raise Offline("the server's certificate cannot be verified (%s)" % error.verify_message) from None
+            reason = error.verify_message
+            if error.verify_code in DATE_CODES:
+                reason += " by this machine's clock"
+            raise Offline("the server's certificate cannot be verified (%s)" % reason) from None
         except socket.timeout:
             self._fail()
             raise Offline("the server at %s does not answer in time" % self.server.netloc) from None

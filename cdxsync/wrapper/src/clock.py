@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import http.client
 import os
 import ssl
 import time
 from typing import TYPE_CHECKING
 
+from cdxsync.wrapper.src.api import DATE_CODES
 from cdxsync.wrapper.src.errors import SyncError
 from cdxsync.wrapper.src.quota import shown_time, span
 from cdxsync.wrapper.src.server import Server
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 CLOCK_BROKEN_SECONDS = 86400.0
 CLOCK_OFF_SECONDS = 60.0
 SET_CLOCK = "set the clock and keep it right: sudo timedatectl set-ntp true"
-# Of OpenSSL: a certificate that is not good yet, or not any more.
-DATE_CODES = (9, 10)
 
 
 def clock_ahead(headers: Message) -> float | None:
@@ -36,6 +34,8 @@ def clock_ahead(headers: Message) -> float | None:
 
 def clock_ahead_unverified(server: Server) -> float | None:
     """The same of a server whose certificate this clock finds wrong. It gets neither the key nor anything else."""
+    import copy
+
     stranger = copy.copy(server)
     stranger.trust_anyone()
     with contextlib.suppress(OSError, SyncError, http.client.HTTPException):

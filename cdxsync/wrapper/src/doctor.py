@@ -190,15 +190,18 @@ class Doctor:
     def check_login(self, context: Context) -> None:
         """Whose login Codex uses."""
         sync, text = context.sync, login_text(context.sync)
+        others = other_logins(context.home, sync.note.file_store)
         if sync.login.get("state") == "dead":
             self.report("warn", text, "cdx login")
         elif sync.note.own or sync.note.logged_out:
             self.report(
                 "warn", "the login is %s" % text, "cdx logout, then cdx --wrapper-sync" if sync.note.own else None
             )
+        elif others:
+            self.report("warn", "the login is %s; but it is not what Codex uses:" % text)
         else:
             self.report("ok", "the login is %s" % text)
-        for text, fix in other_logins(context.home, sync.note.file_store):
+        for text, fix in others:
             self.report("warn", text, fix)
 
     def check_document(self, context: Context) -> None:
