@@ -3,6 +3,7 @@
 import json
 import os
 import plistlib
+import pwd
 import shlex
 import subprocess
 import time
@@ -18,6 +19,7 @@ from tests.support.scheduling import (
     CRONTAB,
     ODD,
     cron_command,
+    job_name,
     no_scheduler,
     odd_machine,
     run_by_cron,
@@ -65,13 +67,14 @@ def test_cron(fleet: Fleet, tmp_path: Path) -> None:
 
 def test_a_crontab_keeps_what_is_not_ours(fleet: Fleet, tmp_path: Path) -> None:
     machine = host(fleet, tmp_path)
+    name = job_name(machine)
     theirs = (
-        "# cdx-watch\nMAILTO=me\n5 4 * * * /opt/backup --percent \\%d # not cdx-watch\n"
-        "# 1-59/4 * * * * off # cdx-watch\n"
+        f"# {name}\nMAILTO=me\n5 4 * * * /opt/backup --percent \\%d # not {name}\n"
+        f"# 1-59/4 * * * * off # {name}\n0-59/4 * * * * /its/cdx --watch run # cdx-watch\n"
         "1-59/4 * * * * CODEX_HOME='/other' '/bin/cdx' --watch run # cdx-watch-0a1b2c3d\n"
     )
     crontab = with_crontab(machine, theirs.rstrip("\n") + "\n")
-    stale = "0-59/4 * * * * /old/cdx --watch run # cdx-watch\n"
+    stale = f"0-59/4 * * * * /old/cdx --watch run # {name}\n"
     crontab.write_text(stale + theirs + stale)
     assert machine.run_cdx("--watch", "install").returncode == 0
     text = crontab.read_text()
@@ -81,11 +84,20 @@ def test_a_crontab_keeps_what_is_not_ours(fleet: Fleet, tmp_path: Path) -> None:
     # Another home has a line of its own.
     machine.env["CODEX_HOME"] = str(machine.home / "second")
     assert machine.run_cdx("--watch", "install").returncode == 0
-    assert [line.split("# ")[-1][:10] for line in crontab.read_text().splitlines()[-2:]] == ["cdx-watch", "cdx-watch-"]
+    assert [line.split("# ")[-1] for line in crontab.read_text().splitlines()[-2:]] == [name, job_name(machine)]
+    assert name != job_name(machine)
     assert machine.run_cdx("--watch", "remove").returncode == 0
     del machine.env["CODEX_HOME"]
     assert machine.run_cdx("--watch", "remove").returncode == 0
     assert crontab.read_text() == theirs
+
+
+def test_the_name_of_the_users_own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the password database, as crontab and systemd know the user by that."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    own = Path(pwd.getpwuid(os.geteuid()).pw_dir) / ".codex"
+    assert watch_job.Job(str(own)).name == "cdx-watch"
+    assert watch_job.Job(str(tmp_path / ".codex")).name.startswith("cdx-watch-")
 
 
 def test_a_crontab_that_cannot_be_read_is_not_written(fleet: Fleet, tmp_path: Path) -> None:
@@ -113,26 +125,26 @@ def test_any_path_in_a_crontab(fleet: Fleet, tmp_path: Path) -> None:
 
 def test_systemd_of_the_user(fleet: Fleet, tmp_path: Path) -> None:
     machine = host(fleet, tmp_path)
-    folder = with_systemd_user(machine)
+    folder, name = with_systemd_user(machine), job_name(machine)
     done = machine.run_cdx("--watch", "install")
     assert done.returncode == 0
-    assert f"the systemd user timer cdx-watch.timer starts {machine.cdx}" in done.stderr
+    assert f"the systemd user timer {name}.timer starts {machine.cdx}" in done.stderr
     assert "loginctl enable-linger" in done.stderr
     assert sorted(path.name for path in folder.iterdir()) == [
-        "cdx-watch.service",
-        "cdx-watch.timer",
+        f"{name}.service",
+        f"{name}.timer",
         "timers.target.wants",
     ]
     assert fleet.host(machine.env["NAME"])["background_sync"]["by"] == "systemd"
     log = machine.home / "systemctl.log"
-    assert log.read_text().splitlines()[-3:] == ["daemon-reload", "enable cdx-watch.timer", "restart cdx-watch.timer"]
+    assert log.read_text().splitlines()[-3:] == ["daemon-reload", f"enable {name}.timer", f"restart {name}.timer"]
     assert machine.run_cdx("--watch", "install").returncode == 0
-    assert log.read_text().splitlines()[-2:] == ["enable cdx-watch.timer", "start cdx-watch.timer"]
-    assert "background   the systemd user timer cdx-watch.timer, last run" in machine.run_cdx("--status").stdout
+    assert log.read_text().splitlines()[-2:] == [f"enable {name}.timer", f"start {name}.timer"]
+    assert f"background   the systemd user timer {name}.timer, last run" in machine.run_cdx("--status").stdout
     assert "ok    the background sync: the systemd user timer" in machine.run_cdx("--doctor").stdout
-    (machine.home / "active.cdx-watch.timer").unlink()
+    (machine.home / f"active.{name}.timer").unlink()
     doctor = machine.run_cdx("--doctor").stdout
-    assert "warn  the background sync: cdx-watch.timer is not active (inactive)\n      -> cdx --watch install" in doctor
+    assert f"warn  the background sync: {name}.timer is not active (inactive)\n      -> cdx --watch install" in doctor
     assert machine.run_cdx("--watch", "remove").returncode == 0
     assert [path for path in folder.rglob("*") if path.is_file() or path.is_symlink()] == []
 
@@ -155,10 +167,10 @@ def test_systemd_of_the_machine_for_root(fleet: Fleet, tmp_path: Path, monkeypat
     systemd.install()
     assert log.read_text().splitlines() == [
         f"--system --no-pager {words}"
-        for words in ("daemon-reload", "enable cdx-watch.timer", "restart cdx-watch.timer")
+        for words in ("daemon-reload", f"enable {systemd.timer}", f"restart {systemd.timer}")
     ]
     assert (systemd.problem(), systemd.hint()) == ("", "")
-    unit = (tmp_path / "system" / "cdx-watch.service").read_text()
+    unit = (tmp_path / "system" / systemd.service).read_text()
     settings = dict(
         line[len('Environment="') : -1].split("=", 1) for line in unit.splitlines() if "Environment" in line
     )
@@ -256,8 +268,8 @@ def test_another_scheduler_takes_the_place_of_the_first(fleet: Fleet, tmp_path: 
     write_program(machine.bin / "crontab", CRONTAB)
     assert machine.run_cdx("--watch", "install").returncode == 0
     assert not crontab.exists()
-    assert (folder / "cdx-watch.timer").exists()
+    assert (folder / f"{job_name(machine)}.timer").exists()
     assert machine.run_cdx("--watch", "install", "cron").returncode == 0
     assert crontab.exists()
-    assert not (folder / "cdx-watch.timer").exists()
+    assert not (folder / f"{job_name(machine)}.timer").exists()
     assert machine.run_cdx("--watch", "install", "anacron").returncode == 1

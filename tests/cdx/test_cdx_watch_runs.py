@@ -1,5 +1,6 @@
 """What the background sync of cdx does: little when nothing changed, no harm beside other runs, and what it says."""
 
+import hashlib
 import json
 import subprocess
 import threading
@@ -288,6 +289,36 @@ def test_a_cdx_that_was_moved_is_named(fleet: Fleet, tmp_path: Path) -> None:
     assert machine.run(str(new), "--watch", "install").returncode == 0
     assert str(old) not in crontab.read_text()
     assert machine.run(str(new), "--watch", "status").returncode == 0
+
+
+def test_it_takes_the_servers_cdx_and_goes_on(fleet: Fleet, tmp_path: Path) -> None:
+    """Where only plain Codex is used, no run would."""
+    machine = watched(fleet, tmp_path)
+    served = machine.cdx.read_text()
+    machine.cdx.write_text(served + "# another build\n")
+    done = machine.run_cdx("--watch", "run")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert machine.cdx.read_text() == served
+    assert machine.cdx.stat().st_mode & 0o777 == 0o700
+    assert machine.run_cdx("--watch", "status").returncode == 0
+
+
+def test_a_cdx_that_does_not_work_is_not_fetched_each_time(fleet: Fleet, stub: StubServer, tmp_path: Path) -> None:
+    machine = watched(fleet, tmp_path)
+    served = machine.cdx.read_text()
+    line = f'CODEX_SYNC_BASE_URL_DEFAULT="{fleet.url}"'
+    assert line in served
+    machine.cdx.write_text(served.replace(line, f'CODEX_SYNC_BASE_URL_DEFAULT="{stub.url}"'))
+    bad = b"#!/bin/sh\nexit 1\n"
+    offered = {"wrapper_version": "99.0.0", "wrapper_sha256": hashlib.sha256(bad).hexdigest()}
+    stub.answers["POST", "/auth"] = answer(status="valid", versions=offered)
+    stub.answers["GET", "/slash-commands"] = (304, b"")
+    stub.answers["GET", "/wrapper/download"] = (200, bad)
+    done = machine.run_cdx("--watch", "run")
+    assert done.returncode == 1
+    assert "cdx 99.0.0 fails its self-test; the current one stays" in done.stderr
+    assert machine.run_cdx("--watch", "run").returncode == 0
+    assert stub.calls.count(("GET", "/wrapper/download")) == 1
 
 
 def test_what_the_server_does_not_take_is_not_offered_all_the_time(fleet: Fleet, tmp_path: Path) -> None:

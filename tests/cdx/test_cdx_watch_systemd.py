@@ -14,7 +14,7 @@ import pytest
 from tests.support.documents import make_auth
 from tests.support.fleet import Fleet
 from tests.support.machines import Machine, host
-from tests.support.scheduling import odd_machine, with_systemd_user
+from tests.support.scheduling import job_name, odd_machine, with_systemd_user
 
 SYSTEMD = "/lib/systemd/systemd"
 # It starts nowhere but where systemd has booted the machine, as it looks for this folder.
@@ -69,7 +69,7 @@ def test_a_real_user_manager_starts_it(fleet: Fleet, tmp_path: Path, kind: str) 
         seen = inside[: inside.index("env")] if kind == "odd" else inside
         done = machine.run(*seen, str(machine.cdx), "--watch", "install")
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
-        timer = "cdx-watch.timer" if kind == "plain" else next(machine.home.rglob("cdx-watch-*.timer")).name
+        timer = job_name(machine) + ".timer"
         assert f"the systemd user timer {timer} starts" in done.stderr
         found = shows(machine, inside, timer, "ActiveState", "UnitFileState", "NextElapseUSecRealtime")
         assert (found["ActiveState"], found["UnitFileState"]) == ("active", "enabled")

@@ -192,6 +192,21 @@ def test_a_login_of_another_account_is_taken_or_not(used: Fleet, tab: browser.Wa
     used.admin_call("DELETE", f"/admin/hosts/{used.host(fqdn)['id']}")
 
 
+def test_a_background_sync_is_shown(used: Fleet, tab: browser.Watcher) -> None:
+    fqdn = "watched.example.net"
+    key, number = used.key(fqdn), used.host(fqdn)["id"]
+    page = tab.go(f"hosts/{number}")
+    expect(page.locator("main")).to_contain_text("none; on the host: cdx --watch install")
+    with used.client(key) as host:
+        host.auth(last_refresh="2026-01-01T00:00:00Z", digest="0" * 64, background="cron")
+    page.reload()
+    expect(page.locator("main")).to_contain_text("by cron, last ")
+    page = tab.go("hosts")
+    page.locator("#host-trait").select_option("background")
+    assert page.locator("main tbody th a").all_inner_texts() == [fqdn]
+    used.admin_call("DELETE", f"/admin/hosts/{number}")
+
+
 def test_a_prompt_is_edited_and_its_earlier_text_taken_back(used: Fleet, tab: browser.Watcher) -> None:
     page = tab.go("prompts/plan.md")
     editor = page.locator("#prompt-text")

@@ -6,6 +6,8 @@ with_crontab(machine)               # `crontab` with a file of its own; cron_com
 with_systemd_user(machine)          # `systemctl --user` that keeps a log; `with_launchd` likewise
 """
 
+import hashlib
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -75,6 +77,12 @@ def odd_machine(fleet: Fleet, root: Path) -> Machine:
     machine = host(fleet, root / ODD)
     machine.env["CODEX_HOME"] = str(machine.home / "its %i codex")
     return machine
+
+
+def job_name(machine: Machine) -> str:
+    """The name of its sync: that of a home which is not the one of the user who runs the tests."""
+    home = machine.env.get("CODEX_HOME", str(machine.home / ".codex"))
+    return "cdx-watch-" + hashlib.sha256(os.path.realpath(home).encode()).hexdigest()[:8]
 
 
 def no_scheduler(machine: Machine) -> None:

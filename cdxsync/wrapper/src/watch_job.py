@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import re
 import stat
 from typing import TYPE_CHECKING
 
 from cdxsync.wrapper.src.errors import SyncError
-from cdxsync.wrapper.src.files import find_program, replace_file, sha256_of, user_home
+from cdxsync.wrapper.src.files import find_program, known_user, replace_file, sha256_of, user_home
 
 if TYPE_CHECKING:
     from typing import Tuple
@@ -31,7 +32,8 @@ class Job:
     def __init__(self, home: str) -> None:
         self.home = os.path.abspath(home)
         self.program = os.path.abspath(__file__)
-        usual = os.path.join(user_home(), ".codex")
+        # By the password database: crontab and systemd know the user by that, whatever $HOME says.
+        usual = os.path.join(pwd.getpwuid(os.geteuid()).pw_dir if known_user() else user_home(), ".codex")
         self.name = "cdx-watch"
         if os.path.realpath(home) != os.path.realpath(usual):
             self.name += "-" + sha256_of(os.path.realpath(home).encode("utf-8", "surrogateescape"))[:8]
