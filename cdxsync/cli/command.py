@@ -104,7 +104,7 @@ class State:
     def note(self, text: str) -> None:
         """Tell a person something beside the result, on stderr, unless --quiet."""
         if not self.quiet:
-            sys.stderr.write(text + "\n")
+            sys.stderr.write(output.for_stream(text, sys.stderr) + "\n")
 
     def progress(self, title: str) -> contextlib.AbstractContextManager[Callable[[int, int], None]]:
         """A progress bar on stderr, unless --quiet; yields a function that is told what is done, and of how much."""
@@ -180,5 +180,5 @@ def _print_error(state: State, error: CdxsyncError) -> None:
     heading = "" if wrong and error.message == Invalid({}).message else error.message
     if len(listed) == 1 and not heading:
         heading, listed = " ".join(listed[0]), []
-    sys.stderr.write(f"cdxsync: {heading or 'Invalid input:'}\n")
-    sys.stderr.writelines(f"  {name}: {text}\n" for name, text in listed)
+    lines = [f"cdxsync: {heading or 'Invalid input:'}\n", *(f"  {name}: {text}\n" for name, text in listed)]
+    sys.stderr.writelines(output.for_stream(text, sys.stderr) for text in lines)

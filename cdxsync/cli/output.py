@@ -1,26 +1,41 @@
-"""Printing results: JSON, tables on a terminal, tab-separated lines into a pipe; progress on stderr."""
+"""Printing results: JSON, tables on a terminal, tab-separated lines into a pipe; progress on stderr.
+
+On a terminal no text steers it, whoever has written it; into a pipe or a file texts go as they are.
+"""
 
 import contextlib
 import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
+
+from cdxsync.base import texts
 
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:Z|\+00:00)")
+
+
+def for_stream(text: str, stream: TextIO) -> str:
+    """`text` as it may be written to a stream: escaped where that is a terminal."""
+    return texts.shown(text) if stream.isatty() else text
+
+
+def whole(text: str) -> None:
+    """Print a text of any length on stdout, without adding a line end."""
+    sys.stdout.write(for_stream(text, sys.stdout))
 
 
 def json_data(data: Any) -> None:
     """Print `data` as indented JSON on stdout."""
     import msgspec
 
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(data), indent=2).decode() + "\n")
+    line(msgspec.json.format(msgspec.json.encode(data), indent=2).decode())
 
 
 def json_line(data: Any) -> None:
     """Print `data` as JSON on one line of stdout, at once: for lists that grow while they are read."""
     import msgspec
 
-    sys.stdout.write(msgspec.json.encode(data).decode() + "\n")
+    line(msgspec.json.encode(data).decode())
     sys.stdout.flush()
 
 
@@ -29,7 +44,7 @@ def json_error(code: str, message: str, wrong: Mapping[str, Sequence[str]] | Non
     import msgspec
 
     error = {"status": "error", "code": code, "message": message} | ({"errors": wrong} if wrong else {})
-    sys.stderr.write(msgspec.json.encode(error).decode() + "\n")
+    sys.stderr.write(for_stream(msgspec.json.encode(error).decode(), sys.stderr) + "\n")
 
 
 def table(
@@ -75,7 +90,7 @@ def _count(cell: object) -> str:
 def _short(cell: object) -> str:
     """A cell's text; of a moment in UTC, date, hour and minute."""
     text = "" if cell is None else str(cell)
-    return text[:16].replace("T", " ") if _MOMENT.fullmatch(text) else text
+    return text[:16].replace("T", " ") if _MOMENT.fullmatch(text) else texts.shown(text)
 
 
 def fields(pairs: Iterable[tuple[str, object]]) -> None:
@@ -92,13 +107,13 @@ def fields(pairs: Iterable[tuple[str, object]]) -> None:
     view.add_column(no_wrap=True)
     view.add_column(overflow="fold")
     for name, value in shown:
-        view.add_row(Text(name), Text(value))
+        view.add_row(Text(name), Text(texts.shown(value)))
     Console().print(view)
 
 
 def line(text: str) -> None:
     """Print a line of result on stdout."""
-    sys.stdout.write(text + "\n")
+    whole(text + "\n")
 
 
 @contextlib.contextmanager

@@ -1,6 +1,5 @@
 """`cdxsync prompts`: the slash-command prompts that all hosts share."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,7 +53,7 @@ def list_prompts(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 
 def _print_text(data: "PromptWhole | PromptVersionWhole") -> None:
-    sys.stdout.write(data.prompt)
+    output.whole(data.prompt)
 
 
 @app.command()

@@ -204,3 +204,26 @@ def test_logs_of_one_host(fleet: Fleet) -> None:
     assert "\tregister\t" in older.stdout
     assert older.stderr == ""
     assert fleet.cli("logs", "--host", "nobody", check=False).returncode == 3
+
+
+HOSTILE = "\x1b]0;title\x07\x1b[2J\x9b31m\x07\x7f\b\u202eevil\u2066\r over\x00"[:-1]
+
+
+def test_words_of_others_do_not_steer_the_terminal(fleet: Fleet) -> None:
+    """A prompt is stored as it is, by any host that may: it is shown escaped, and goes into a pipe as it is."""
+    text = f"---\ndescription: x\n---\n{HOSTILE}\n\tindented\r\nlast\n"
+    with fleet.client(fleet.key("hostile.example.net")) as client:
+        stored = client.call("POST", "/slash-commands/store", json={"filename": "evil.md", "prompt": text})
+        assert stored.status_code == 200
+    for command in (["prompts", "show", "evil.md"], ["--json", "prompts", "show", "evil.md"]):
+        shown, status = on_terminal(fleet, command)
+        assert status == 0
+        assert not set(shown.replace("\r\n", "\n")) & set("\x1b\x07\x08\x7f\x9b\u202e\u2066\r")
+        assert "\\u202eevil\\u2066" in shown
+        assert shown.count("\n") >= 4
+        assert "[2J" in shown
+    assert fleet.cli("prompts", "show", "evil.md").stdout == text.replace("\r\n", "\n").replace("\r", "\n"), "as it is"
+    missing = "no\x1b[2Jsuch\u202e.md"
+    shown, status = on_terminal(fleet, ["prompts", "show", missing])
+    assert status == 3
+    assert not set(shown) & set("\x1b\u202e")
