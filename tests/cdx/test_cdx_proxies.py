@@ -63,6 +63,9 @@ def test_each_kind_by_each_variable(machine: Machine, kind: str, scheme: str, as
         ran(machine, **{name: proxy.url(scheme)})
         assert proxy.log
         assert all(re.match(asked, line) for line in proxy.log), proxy.log
+        checked = machine.run_cdx("--doctor", **{name: proxy.url(scheme)})
+        assert checked.returncode == 0, checked.stdout
+        assert ("Codex itself does not speak SOCKS" in checked.stdout) == (kind != "http")
 
 
 def test_socks_4_is_told_an_address() -> None:

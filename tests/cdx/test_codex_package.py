@@ -198,6 +198,22 @@ def test_archives_that_cannot_be_read(machine: Machine, stub: StubServer, broken
     refused(machine, "Release: ")
 
 
+@pytest.mark.parametrize(
+    ("limit", "says"),
+    [
+        (("MAX_ARCHIVE_BYTES = 1 << 30", "MAX_ARCHIVE_BYTES = 100"), "is too large"),
+        (("MAX_PACKAGE_BYTES = 4 << 30", "MAX_PACKAGE_BYTES = 100"), "the archive is too large"),
+        (("MAX_MEMBERS = 20000", "MAX_MEMBERS = 3"), "the archive is too large"),
+    ],
+)
+def test_more_than_a_package_can_have(machine: Machine, stub: StubServer, limit: tuple[str, str], says: str) -> None:
+    CodexRelease(stub, "0.170.0")
+    text = machine.cdx.read_text()
+    assert limit[0] in text
+    machine.cdx.write_text(text.replace(*limit))
+    refused(machine, says)
+
+
 def test_an_empty_github_api_url_is_named(machine: Machine, stub: StubServer) -> None:
     machine.cdx.write_bytes(baking.bake(stub.url, KEY, "stub.example.net", "", "").body)
     refused(machine, "the server's github_api_url is empty, so no release is looked up")

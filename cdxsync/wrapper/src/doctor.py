@@ -105,6 +105,9 @@ class Doctor:
             return False
         if proxy:
             self.report("ok", "%s is reached through the proxy of %s" % (place, proxy.shown()))
+            if proxy.kind != "http":
+                text = "Codex itself does not speak SOCKS, and takes that proxy for one of HTTP"
+                self.report("warn", text, "HTTPS_PROXY=http://HOST:PORT with a proxy that speaks HTTP")
         try:
             addresses = {
                 str(item[4][0]) for item in socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
