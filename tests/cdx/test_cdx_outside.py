@@ -1,8 +1,12 @@
 """What Codex uses without cdx in front is counted, once and marked; and what runs could not count is found again."""
 
+import contextlib
+import fcntl
 import json
 import os
+import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ from tests.support.documents import make_auth
 from tests.support.fleet import Fleet, running_fleet
 from tests.support.machines import Machine, host
 from tests.support.sessions import SESSIONS, count, meta, model, usage
+from tests.support.together import until
 
 DEAD = 2**22 + 1
 
@@ -48,6 +53,27 @@ def run(machine: Machine, *steps: list[Any]) -> str:
     return done.stderr
 
 
+@contextlib.contextmanager
+def started(machine: Machine, *steps: list[Any], program: tuple[str, ...] = ()) -> Iterator[subprocess.Popen[bytes]]:
+    """Codex with cdx, or what else is named, which has done these steps, until the end of the block."""
+    command = [*(program or (str(machine.cdx), "exec", "-C", str(machine.home)))]
+    process = subprocess.Popen(
+        [*command, json.dumps([*steps, ["say", "ready\n"], ["wait"]])],
+        env=machine.env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    yield process
+    process.stdin.close()
+    with process.stdout:
+        process.stdout.read()  # ends when Codex has ended
+    process.wait(60)
+
+
 def session(machine: Machine, name: str, total: int, **more: Any) -> list[list[Any]]:
     """A new session of `codex exec` that uses so many tokens, in the machine's home."""
     facts = {"cwd": str(machine.home), "originator": "codex_exec", "source": "exec"} | more
@@ -74,10 +100,9 @@ def test_what_plain_codex_has_used_is_counted_by_the_next_run(synced: Fleet, tmp
     plain(machine, ["open", "before"], count(usage(1005), usage(5)))
     run(machine, *session(machine, "more", 30))
     assert sorted(used(synced, machine)) == [(10, False), (25, True), (30, False)]
-    # Another program's session that goes on meanwhile, in the same folder.
-    run(
-        machine, *session(machine, "ide", 40, originator="codex_vscode", source="vscode"), *session(machine, "last", 50)
-    )
+    # Another program's session meanwhile, in the same folder.
+    with started(machine, *session(machine, "last", 50)):
+        plain(machine, *session(machine, "ide", 40, originator="codex_vscode", source="vscode"))
     assert sorted(used(synced, machine)[3:]) == [(40, True), (50, False)]
     sync(machine)
     assert len(used(synced, machine)) == 5
@@ -155,6 +180,48 @@ def test_what_an_older_cdx_has_counted_is_not_counted_again(synced: Fleet, tmp_p
     plain(machine, ["open", "counted"], count(usage(31), usage(1)))
     sync(machine)
     assert used(synced, machine) == [(7, False), (1, True)]
+
+
+def test_beside_a_run_of_an_older_cdx(synced: Fleet, tmp_path: Path) -> None:
+    """Its sessions are left to it, and it is told what was counted of others."""
+    machine = host(synced, tmp_path, codex=SESSIONS)
+    sync(machine)
+    note = notes(machine) / "runs" / "20261129-0123456789abcdef01234567.json"
+    note.write_text(json.dumps({"cwd": str(machine.home), "files": {}, "child": None}))
+    with note.open("r+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        plain(machine, *session(machine, "its", 20), *session(machine, "other", 30, cwd="/elsewhere"))
+        sync(machine)
+        assert used(synced, machine) == [(30, True)]
+        its, other = sorted(machine.home.glob(".codex/sessions/*/*/*/*.jsonl"))
+        told = machine.note("counted.json")
+        assert {path: end for path, (end, _) in told.items()} == {str(other): other.stat().st_size}
+        (notes(machine) / "counted.json").write_text(json.dumps(told | {str(its): [its.stat().st_size, time.time()]}))
+        note.unlink()
+    sync(machine)
+    assert used(synced, machine) == [(30, True)]
+
+
+@pytest.mark.slow
+def test_many_at_once_some_of_which_are_killed(synced: Fleet, tmp_path: Path) -> None:
+    """Each session uses another power of two, so that the sum tells which was lost, or counted twice."""
+    machine = host(synced, tmp_path, codex=SESSIONS)
+    sync(machine)
+    numbers = range(24)
+    with contextlib.ExitStack() as ends:
+        for number in numbers:
+            program = (str(machine.bin / "codex"),) if number % 3 == 2 else ()
+            steps = session(machine, f"{number:02}-s", 1 << number)
+            process = ends.enter_context(started(machine, *steps, program=program))
+            if number % 6 == 3:
+                sync(machine)
+            if number % 4 == 1:
+                process.kill()
+    until(lambda: (machine.run_cdx("--wrapper-sync").returncode, list((notes(machine) / "runs").iterdir())) == (0, []))
+    sync(machine)
+    rows = used(synced, machine)
+    assert sum(total for total, _ in rows) == sum(1 << number for number in numbers)
+    assert sum(total for total, outside in rows if outside) & ~sum(1 << number for number in numbers[2::3]) == 0
 
 
 def test_what_an_older_cdx_has_dropped_meanwhile_is_not_counted(synced: Fleet, tmp_path: Path) -> None:

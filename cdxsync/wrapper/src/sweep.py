@@ -67,6 +67,7 @@ class Settling:
         # Where the counts of `run` came from: `sessions`, `output`, or None without any.
         self.source: str | None = None
         self.entries = 0
+        self.counted: list[SessionFile] = []
 
     def settle(self) -> int:
         """Do it; returns how many entries. Raises SyncError when the disk does not take them.
@@ -90,7 +91,7 @@ class Settling:
             self._commit(key, self._outside(rest), rest)
             self._save()
             if any(note.live and note.is_older for note in self.notes):
-                self.claims.tell_older(files)
+                self.claims.tell_older(self.counted)
             for note in self.notes:
                 if not note.live:
                     with contextlib.suppress(OSError):
@@ -127,6 +128,7 @@ class Settling:
             self.spool.add(key, entries, ends)
             self.entries += len(entries)
         self.claims.add(ends)
+        self.counted += files
 
     def _outside(self, files: list[SessionFile]) -> Entries:
         """The entries of what was used without cdx in front; none where the fleet does not want them."""
