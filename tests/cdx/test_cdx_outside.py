@@ -8,11 +8,16 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from cdxsync.wrapper.src import claims
 from cdxsync.wrapper.src.document import format_time
+from cdxsync.wrapper.src.session_files import SessionFile
+from cdxsync.wrapper.src.spool import Spool
+from cdxsync.wrapper.src.sweep import sweep
 from tests.support.documents import make_auth
 from tests.support.fleet import Fleet, running_fleet
 from tests.support.machines import Machine, host
@@ -322,3 +327,30 @@ def test_sessions_that_are_copied_here_later_are_not_counted(synced: Fleet, tmp_
     plain(machine, ["open", "copied"], count(usage(1003), usage(3)))
     sync(machine)
     assert used(synced, machine) == [(3, True)]
+
+
+def test_a_session_that_cannot_be_read_is_counted_when_it_can(synced: Fleet, tmp_path: Path) -> None:
+    """As when it is moved just then."""
+    machine = host(synced, tmp_path, codex=SESSIONS)
+    sync(machine)
+    plain(machine, *session(machine, "hidden", 20))
+    context = cast("Any", SimpleNamespace(home=str(machine.home / ".codex"), spool=Spool(str(machine.home / ".codex"))))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(claims, "SessionFile", lambda path, *_, **__: SessionFile(path + ".gone"))
+        assert sweep(context) == 0
+    assert sweep(context) == 1
+    sync(machine)
+    assert used(synced, machine) == [(20, True)]
+
+
+def test_when_much_waits_the_sessions_wait_too(synced: Fleet, tmp_path: Path) -> None:
+    machine = host(synced, tmp_path, codex=SESSIONS)
+    sync(machine)
+    plain(machine, *session(machine, "plain", 20))
+    spool = Spool(str(machine.home / ".codex"))
+    for number in range(102):
+        spool.add(f"{machine.env['NAME']}-{number}", [{"total": 1}])
+    assert sweep(cast("Any", SimpleNamespace(home=str(machine.home / ".codex"), spool=spool))) == 0
+    sync(machine)
+    sync(machine)
+    assert sum(total for total, outside in used(synced, machine) if outside) == 20

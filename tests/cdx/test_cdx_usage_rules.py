@@ -1,13 +1,17 @@
 """How cdx reads Codex's counts: running totals, events and printed forms, as rules alone."""
 
+import json
+import tempfile
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cdxsync.wrapper.src.owners import RunFacts, owners
 from cdxsync.wrapper.src.printed_usage import OutputReader, event_usage, printed_usage
-from cdxsync.wrapper.src.session_files import read_counts, used_since
+from cdxsync.wrapper.src.session_files import SessionFile, read_counts, used_since
+from cdxsync.wrapper.src.sweep import merged
 from cdxsync.wrapper.src.taps import plan_taps
 from tests.support.sessions import COUNTS, usage
 
@@ -85,6 +89,31 @@ def test_what_looks_like_usage_is_read_or_left(text: str) -> None:
     for entry in printed_usage(text):
         assert all(isinstance(entry[name], int) for name in COUNTS if name in entry)
         assert len(entry["line"]) <= 300
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+names = "id cwd source originator timestamp parent_thread_id forked_from_id turn_id model type info usage thread_id"
+strange_facts = st.dictionaries(st.sampled_from(names.split()), json_values)
+strange_records = st.fixed_dictionaries(
+    {"type": st.sampled_from(("session_meta", "turn_context", "event_msg", "token_usage_record")) | json_values},
+    optional={"payload": strange_facts | json_values, "timestamp": json_values},
+)
+
+
+@given(st.lists(strange_records, max_size=6))
+def test_strange_records_are_read_or_left(records: list[dict[str, Any]]) -> None:
+    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
+        file.write("".join(json.dumps(record) + "\n" for record in records) + "[" * 9999 + '"session_meta"\n')
+        file.flush()
+        session = SessionFile(file.name, find=lambda _: file.name)
+        assert session.is_read
+        run = RunFacts({"cwd": "/one", "started": 1.0})
+        assert set(owners([session], [run])) == {session.name}
+        assert isinstance(merged([session]), list)
 
 
 @given(st.binary(max_size=300))

@@ -88,3 +88,5 @@ def test_runs_are_counted_and_use_the_login_of_the_fleet(desk: Desk, provider: P
     assert daemon_processes(str(desk.codex.path)) == []
     assert not desk.codex.path.exists()
     assert desk.usage() == [ANSWER] * 4
+    rows = json.loads(desk.fleet.cli("--json", "usage", "list").stdout)["usages"]
+    assert [row["outside"] for row in reversed(rows)] == [False, False, False, True]

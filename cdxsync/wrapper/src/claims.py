@@ -54,6 +54,8 @@ class Claims:
         self.begun = isinstance(ends, dict) and isinstance(since, (int, float))
         self.since = float(since) if self.begun and isinstance(since, (int, float)) else 0.0
         self.ends: dict[str, list[Any]] = dict(ends) if self.begun and isinstance(ends, dict) else {}
+        if not all(is_end(value[:5]) if isinstance(value, list) else False for value in self.ends.values()):
+            self.begun, self.ends = False, {}
         at = kept.get("at")
         self.at = float(at) if isinstance(at, (int, float)) else 0.0
         self.changed = False
@@ -111,7 +113,7 @@ class Claims:
                 start, after = 0, known[3]
             if size > start:
                 files.append(SessionFile(path, start, after=after, find=find))
-        return files
+        return [file for file in files if file.is_read]
 
     def without_older(self, file: SessionFile, found: dict[str, Place]) -> SessionFile:
         """A file without what was used before cdx looked at this home: it may have been copied to it since."""

@@ -90,8 +90,11 @@ class SessionFile:
         self._early: dict[str | None, dict[str, int]] = {}
         self._recorded = False
         self._copied: list[dict[str, int]] | None = None
+        # Whether all of it could be read: it may have been moved, or belong to another user.
+        self.is_read = False
         with contextlib.suppress(OSError):
             self._read()
+            self.is_read = True
         # Newer versions write a record for each answer; from the first on the running totals say the same again. A
         # session of an older version may have been resumed.
         self.counts = dict(self._early if self._recorded else self._deltas)
@@ -138,7 +141,7 @@ class SessionFile:
                 # Most long lines are of no interest: their beginning tells.
                 start = line if len(line) < 8192 else line[:400]
                 if any(word in start for word in SESSION_WORDS):
-                    with contextlib.suppress(ValueError):
+                    with contextlib.suppress(ValueError, RecursionError):
                         self._take(json.loads(line.decode("utf-8", "replace")), begin)
         self.end = max(offset, self.start)
 
@@ -233,7 +236,7 @@ def running_totals(path: str) -> list[dict[str, int]]:
     with contextlib.suppress(OSError), open(path, "rb") as file:
         for line in file:
             if b"token_count" in line[:400]:
-                with contextlib.suppress(ValueError, AttributeError, TypeError):
+                with contextlib.suppress(ValueError, AttributeError, TypeError, LookupError, RecursionError):
                     total = read_counts(
                         json.loads(line.decode("utf-8", "replace"))["payload"]["info"]["total_token_usage"]
                     )

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     Entries = list[dict[str, Any]]
 
+# When so much waits for the server, what was used outside cdx is left in its session files.
+MAX_WAITING = 100
+
 
 def sweep(context: Context) -> int:
     """Put into the spool what sessions outside cdx have used, and runs of cdx that were killed; each token once.
@@ -68,6 +71,7 @@ class Settling:
         self.source: str | None = None
         self.entries = 0
         self.counted: list[SessionFile] = []
+        self.trouble: SyncError | None = None
 
     def settle(self) -> int:
         """Do it; returns how many entries. Raises SyncError when the disk does not take them.
@@ -87,6 +91,8 @@ class Settling:
                 if not note.live:
                     self._recover(note, [file for file in files if whose[file.name] is note])
             rest = [file for file in files if whose[file.name] is None]
+            if len(self.spool.paths()) > MAX_WAITING:
+                rest = []  # it waits where it is
             key = "%s-%s" % (time.strftime("%Y%m%d"), os.urandom(12).hex())
             self._commit(key, self._outside(rest), rest)
             self._save()
@@ -108,7 +114,7 @@ class Settling:
             try:
                 self.claims.save(self.found)
             except OSError as error:
-                raise SyncError("cannot keep what is counted in %s: %s" % (self.claims.path, error.strerror)) from None
+                self.trouble = SyncError("cannot keep what is counted in %s: %s" % (self.claims.path, error.strerror))
 
     def _save(self) -> None:
         if self.claims.changed:
@@ -125,6 +131,8 @@ class Settling:
         """Keep entries, and up to where their files are counted with them, in one step."""
         ends = {file.name: self.claims.entry(file, self.found) for file in files}
         if entries:
+            if self.trouble:
+                raise self.trouble
             self.spool.add(key, entries, ends)
             self.entries += len(entries)
         self.claims.add(ends)
