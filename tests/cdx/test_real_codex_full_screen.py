@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cdxsync.wrapper.src.daemon import ask_daemon, daemon_process, daemon_processes, end_daemon
-from tests.support.codex_home import HI, CodexHome
+from tests.support.codex_home import HI, CodexHome, tokens_of_prompt
 from tests.support.fleet import Fleet
 from tests.support.machines import Machine, host
 from tests.support.provider import Provider
@@ -69,11 +69,11 @@ def test_runs_are_counted_and_use_the_login_of_the_fleet(desk: Desk, provider: P
     desk.talk("cdx", "two", CDX_DAEMON="1")
     before = ask_daemon(str(desk.codex.path))
     assert before is not None
-    asked = len(provider.bearers)
     login = provider.login()
     desk.fleet.upload(login)
     desk.talk("cdx", "-c", "model_verbosity=low", "three")
-    assert set(provider.bearers[asked:]) == {login["tokens"]["access_token"]}
+    assert tokens_of_prompt(provider, "two") == tokens_of_prompt(provider, "one") == [before[2]]
+    assert tokens_of_prompt(provider, "three") == [login["tokens"]["access_token"]]
     assert ask_daemon(str(desk.codex.path)) == before
     assert desk.usage() == [ANSWER] * 3
 

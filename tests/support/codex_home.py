@@ -82,3 +82,16 @@ class CodexHome:
         """What the session files say that was used, an object for each answer."""
         records = [record for path in self.sessions() for record in self.records(path)]
         return [record["payload"] for record in records if record["type"] == "token_usage_record"]
+
+
+def tokens_of_prompt(provider: Provider, prompt: str) -> list[str]:
+    """The tokens with which the model was asked this by a person, in order.
+
+    It is asked for other things as well, such as a title, by a daemon also later.
+    """
+    return [token for token, body in provider.bodies if _last_text(body) == prompt]
+
+
+def _last_text(body: dict[str, Any]) -> str:
+    content = body["input"][-1].get("content")
+    return str(content[-1].get("text")) if isinstance(content, list) and content else ""

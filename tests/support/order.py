@@ -14,6 +14,8 @@ LONGEST = (
     "engines/test_engines_agree.py",
     "release/test_ansible.py",
     "cdx/test_real_codex.py",
+    "codex_facts/test_daemon.py",
+    "cdx/test_real_codex_full_screen.py",
     "cdx/test_cdx_update.py",
     "cdx/test_cdx_prompts.py",
 )

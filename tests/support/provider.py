@@ -108,6 +108,8 @@ class Provider:
         self.requests = 0
         self.bearers: list[str] = []
         """The tokens that came with requests to the model, in order; empty for none."""
+        self.bodies: list[tuple[str, dict[str, Any]]] = []
+        """The requests to the model, each with its token."""
         self.also: set[str] = set()
         """Keys and tokens that the model takes as well."""
         self.refused_requests = 0
@@ -374,6 +376,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _respond(self, body: dict[str, Any]) -> None:
         authorization = self.headers.get("Authorization", "")
+        self.provider.bodies.append((authorization.removeprefix("Bearer "), body))
         if not self.provider.takes(authorization):
             self._send(401, b'{"error": {"message": "not taken", "code": "token_expired"}}')
             return
