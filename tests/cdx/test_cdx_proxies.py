@@ -97,7 +97,8 @@ def test_a_proxy_that_wants_to_know_who_asks(machine: Machine, kind: str) -> Non
 def test_a_proxy_on_ipv6(machine: Machine) -> None:
     with forward_proxy("http", socket.AF_INET6) as proxy:
         ran(machine, HTTPS_PROXY=proxy.url())
-        ran(machine, HTTPS_PROXY=proxy.place)
+        ran(machine, HTTPS_PROXY=proxy.place, https_proxy=" ")
+        ran(machine, HTTPS_PROXY=f"//{proxy.place}")
         assert len(proxy.log) >= 2
 
 

@@ -50,7 +50,7 @@ class Proxy:
         self.named_by = named_by
         text = text.strip()
         try:
-            parts = urllib.parse.urlsplit(text if "://" in text else "http://" + text)
+            parts = urllib.parse.urlsplit(text if "://" in text else "http://" + text.lstrip("/"))
             if "@" in parts.path + parts.query + parts.fragment:
                 raise self._malformed("write / ? # and @ in the user's name or password as %2F %3F %23 and %40")
             kind, host, port = parts.scheme.lower(), parts.hostname, parts.port
@@ -103,7 +103,7 @@ class Proxy:
                 self._socks5(raw, resolve(host, port) if self.kind == "socks5" else host, port)
         except socket.timeout:
             raise self.trouble("does not answer in time") from None
-        except UnicodeError:
+        except ValueError:
             raise self.trouble("cannot be told such a name or password") from None
 
     def _connect(self, raw: socket.socket, host: str, port: int) -> None:
@@ -197,11 +197,11 @@ def proxy_for(scheme: str, host: str, port: int) -> Proxy | None:
     if scheme != "https":
         return None
     if any(name.lower().endswith("_proxy") for name in os.environ):
-        named_by = next((name for name in ("https_proxy", "all_proxy") if variable(name)), "")
+        named_by = "https_proxy" if variable("https_proxy") else "all_proxy"
         found = variable(named_by)
         if not found or os.environ.get("https_proxy") == "" or is_bypassed(variable("no_proxy"), host, port):
             return None
-        return Proxy(found, named_by if os.environ.get(named_by) else named_by.upper())
+        return Proxy(found, named_by if os.environ.get(named_by, "").strip() else named_by.upper())
     if sys.platform == "darwin":
         from urllib.request import getproxies, proxy_bypass
 
@@ -213,7 +213,8 @@ def proxy_for(scheme: str, host: str, port: int) -> Proxy | None:
 
 def variable(name: str) -> str:
     """The value of a variable, in lower or upper case; an empty text without one."""
-    return os.environ.get(name) or os.environ.get(name.upper()) or "" if name else ""
+    values = [os.environ.get(form, "").strip() for form in (name, name.upper())]
+    return values[0] or values[1]
 
 
 def is_bypassed(listed: str, host: str, port: int) -> bool:
