@@ -149,6 +149,13 @@ def test_the_user_leaves_codex_its_daemon(machine: Machine) -> None:
     assert done.stderr == "cdx: CDX_DAEMON must be 1 (leave Codex its background server) or 0, not yes\n"
 
 
+def test_a_host_that_keeps_no_credentials_leaves_codex_no_daemon(machine: Machine, synced: Fleet) -> None:
+    synced.cli("hosts", "permit", machine.env["NAME"], "--keep-auth", "off")
+    done = machine.run_cdx("go on", CDX_DAEMON="1")
+    assert (done.returncode, done.stdout) == (0, "ran with: --no-daemon go on\n")
+    assert done.stderr.startswith("cdx: CDX_DAEMON does not count here: this host keeps no credentials")
+
+
 def test_it_stands_beside_what_the_fleet_wants(machine: Machine, synced: Fleet) -> None:
     """The store of the login is named before it."""
     note = machine.home / ".codex" / ".cdx" / "login.json"

@@ -229,6 +229,9 @@ def run_codex(arguments: list[str]) -> int:
     # Codex learns where to exchange grants when it starts, and only then.
     watcher.sync.takes_grants = grant
     environment = codex_environment(context.server, context.home, grant)
+    if leaves_daemon and not context.sync.note.keeps:
+        say("CDX_DAEMON does not count here: this host keeps no credentials, and a background server would")
+        leaves_daemon = False
     given = arguments if leaves_daemon else without_daemon(context.build, arguments)
     codex = Codex(context.build.program, codex_arguments(context.sync.note, given), taps, environment)
 
