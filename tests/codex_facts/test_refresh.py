@@ -36,6 +36,7 @@ def refreshed(codex: RealCodex, tmp_path_factory: pytest.TempPathFactory) -> Ite
     with running_provider() as provider:
         home = CodexHome(codex, tmp_path_factory.mktemp("refreshed"), provider)
         login = provider.login(life=270)
+        (home.path / ".env").write_text("CODEX_REFRESH_TOKEN_URL_OVERRIDE=http://127.0.0.1:1/oauth/token\n")
         home.put_auth(with_auths(login))
         home.auth_file.chmod(0o644)
         done = home.exec()
@@ -61,6 +62,11 @@ def test_a_refresh_is_asked_for_as_json_with_the_client_of_codex(refreshed: Refr
             "refresh_token": refreshed.login["tokens"]["refresh_token"],
         }
     ]
+
+
+def test_a_file_of_variables_does_not_name_another_endpoint(refreshed: Refreshed) -> None:
+    assert "127.0.0.1:1/" in (refreshed.home.path / ".env").read_text()
+    assert refreshed.provider.calls == 1
 
 
 def test_a_refreshed_file_is_private_and_dated_and_has_no_auths(refreshed: Refreshed) -> None:
