@@ -2,6 +2,7 @@
 
 import re
 import socket
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,6 +95,29 @@ def test_a_proxy_that_wants_to_know_who_asks(machine: Machine, kind: str) -> Non
             assert f"(HTTPS_PROXY, {proxy.url()})" in done.stdout
 
 
+def test_a_proxy_that_is_spoken_to_over_tls(fleet: Fleet, machine: Machine) -> None:
+    """It is verified by the roots of the system; the server, within, by the fleet's CA."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(fleet.home / "pki" / "server.pem", fleet.home / "pki" / "server.key")
+    with forward_proxy("http", tls=tls) as proxy:
+        url = proxy.url(login="me:secret").replace("127.0.0.1", "localhost")
+        ran(machine, HTTPS_PROXY=url, SSL_CERT_FILE=str(fleet.ca_file))
+        assert set(proxy.log) == {f"CONNECT localhost:{fleet.port} HTTP/1.1"}
+        assert set(proxy.logins) == {"me:secret"}
+        large = "x" * 200_000
+        fleet.admin_call("POST", "/admin/slash-commands/store", json={"filename": "large.md", "prompt": large})
+        ran(machine, HTTPS_PROXY=url, SSL_CERT_FILE=str(fleet.ca_file))
+        assert (machine.home / ".codex/prompts/large.md").read_text() == large
+        assert machine.run_cdx("--doctor", HTTPS_PROXY=url, SSL_CERT_FILE=str(fleet.ca_file)).returncode == 0
+        done = machine.run_cdx("--status", HTTPS_PROXY=url)
+        assert "the proxy cannot be spoken to over TLS: " in done.stdout
+        assert f"(HTTPS_PROXY, https://localhost:{url.rpartition(':')[2]})" in done.stdout
+    with forward_proxy("http") as plain:
+        done = machine.run_cdx("--status", HTTPS_PROXY=plain.url("https"))
+        assert "the proxy " in done.stdout
+        assert "HTTPS_PROXY, https://127" in done.stdout
+
+
 def test_a_proxy_on_ipv6(machine: Machine) -> None:
     with forward_proxy("http", socket.AF_INET6) as proxy:
         ran(machine, HTTPS_PROXY=proxy.url())
@@ -179,7 +203,6 @@ def test_entries_of_no_proxy(listed: str, name: str, expected: bool) -> None:
         (":3128", "it names no host"),
         ("http://user:top-secret/x@proxy:3128", "write / . # and @ in the user's name or password as"),
         ("http://user:1#top-secret@proxy:3128", "write / . # and @"),
-        ("https://proxy:3128", "names a proxy that is spoken to over TLS"),
         ("ftp://proxy:3128", "names a proxy of the unknown kind ftp://"),
         ("http://pro xy:3128", "it names no host"),
     ],

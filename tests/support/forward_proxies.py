@@ -4,6 +4,7 @@ import base64
 import contextlib
 import select
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Iterator
@@ -12,8 +13,11 @@ from collections.abc import Iterator
 class ForwardProxy:
     """A proxy on loopback. `log` has, for each connection, where it was to lead; `logins` who asked."""
 
-    def __init__(self, kind: str, family: socket.AddressFamily = socket.AF_INET) -> None:
+    def __init__(
+        self, kind: str, family: socket.AddressFamily = socket.AF_INET, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.kind = kind
+        self.tls = tls
         self.log: list[str] = []
         self.logins: list[str] = []
         self.user: str | None = None
@@ -26,7 +30,7 @@ class ForwardProxy:
 
     def url(self, scheme: str | None = None, login: str = "") -> str:
         """Its URL, as it stands in a variable."""
-        return f"{scheme or self.kind}://{login}{'@' if login else ''}{self.place}"
+        return f"{scheme or (self.kind if self.tls is None else 'https')}://{login}{'@' if login else ''}{self.place}"
 
     def stop(self) -> None:
         """Take no more connections."""
@@ -43,7 +47,10 @@ class ForwardProxy:
             threading.Thread(target=self._answer, args=(client,), daemon=True).start()
 
     def _answer(self, client: socket.socket) -> None:
-        with client, contextlib.suppress(OSError, EOFError, struct.error):
+        with contextlib.suppress(OSError, EOFError, struct.error), contextlib.ExitStack() as closing:
+            closing.enter_context(client)
+            if self.tls is not None:
+                client = closing.enter_context(self.tls.wrap_socket(client, server_side=True))
             to = {"http": self._http, "socks4": self._socks4, "socks5": self._socks5}[self.kind](client)
             if to is not None:
                 with socket.create_connection(to) as server:
@@ -129,7 +136,8 @@ def text_of(client: socket.socket) -> str:
 def pass_on(client: socket.socket, server: socket.socket) -> None:
     """Pass on what either says, until one ends."""
     while True:
-        for source in select.select([client, server], [], [])[0]:
+        held = isinstance(client, ssl.SSLSocket) and client.pending()
+        for source in [client] if held else select.select([client, server], [], [])[0]:
             data = source.recv(65536)
             if not data:
                 return
@@ -137,9 +145,11 @@ def pass_on(client: socket.socket, server: socket.socket) -> None:
 
 
 @contextlib.contextmanager
-def forward_proxy(kind: str, family: socket.AddressFamily = socket.AF_INET) -> Iterator[ForwardProxy]:
+def forward_proxy(
+    kind: str, family: socket.AddressFamily = socket.AF_INET, tls: ssl.SSLContext | None = None
+) -> Iterator[ForwardProxy]:
     """One that runs."""
-    started = ForwardProxy(kind, family)
+    started = ForwardProxy(kind, family, tls)
     try:
         yield started
     finally:

@@ -105,7 +105,7 @@ class Doctor:
             return False
         if proxy:
             self.report("ok", "%s is reached through the proxy of %s" % (place, proxy.shown()))
-            if proxy.kind != "http":
+            if proxy.kind.startswith("socks"):
                 text = "Codex itself does not speak SOCKS, and takes that proxy for one of HTTP"
                 self.report("warn", text, "HTTPS_PROXY=http://HOST:PORT with a proxy that speaks HTTP")
         try:

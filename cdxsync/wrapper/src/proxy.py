@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from typing import Callable
 
 # How proxies are spoken to, and the port where the URL names none. `socks` is what desktops write for SOCKS 5.
-PROXY_PORTS = {"http": 3128, "socks": 1080, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
+PROXY_PORTS = {
+    "http": 3128,
+    "https": 443,
+    "socks": 1080,
+    "socks4": 1080,
+    "socks4a": 1080,
+    "socks5": 1080,
+    "socks5h": 1080,
+}
 SOCKS5_TROUBLES = {
     1: "general failure",
     2: "not allowed by its rules",
@@ -56,14 +64,9 @@ class Proxy:
             kind, host, port = parts.scheme.lower(), parts.hostname, parts.port
         except ValueError as error:
             raise self._malformed("its port is no number from 1 to 65535" if "Port" in str(error) else "") from None
-        if kind == "https":
-            raise ProxyTrouble(
-                "%s names a proxy that is spoken to over TLS (https://); cdx can use http:// and socks5h:// proxies"
-                % named_by
-            )
         if kind not in PROXY_PORTS:
             raise ProxyTrouble(
-                "%s names a proxy of the unknown kind %s://; cdx can use http:// and socks5h:// proxies"
+                "%s names a proxy of the unknown kind %s://; cdx can use http://, https:// and socks5h://"
                 % (named_by, re.sub(r"[^a-z0-9+.-]", "?", kind)[:20])
             )
         if not host or re.search(r"[\s\x00-\x1f]", host):
@@ -95,7 +98,7 @@ class Proxy:
         `resolve` gives the address of a host, for the kinds of proxies that do not look it up themselves.
         """
         try:
-            if self.kind == "http":
+            if self.kind in ("http", "https"):
                 self._connect(raw, host, port)
             elif self.kind in ("socks4", "socks4a"):
                 self._socks4(raw, host if self.kind == "socks4a" else resolve(host, port), port)

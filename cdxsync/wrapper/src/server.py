@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import socket
@@ -101,7 +102,8 @@ class Server:
         try:
             if self.scheme == "https":
                 raw = self.context().wrap_socket(raw, server_hostname=wire_name(self.host))
-            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if raw.family != socket.AF_UNIX:
+                raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             raw.settimeout(self.read_timeout)
         except BaseException:
             raw.close()
@@ -139,11 +141,51 @@ def reach(scheme: str, host: str, port: int, timeout: float) -> socket.socket:
     except OSError as error:
         raise proxy.trouble("cannot be reached: %s" % (error.strerror or error)) from None
     try:
+        if proxy.kind == "https":
+            raw = system_trust().wrap_socket(raw, server_hostname=wire_name(proxy.host))
         proxy.open_tunnel(raw, host, port, lambda name, at: address_of(name, at, timeout))
+        return through(raw, proxy) if isinstance(raw, ssl.SSLSocket) else raw
+    except socket.timeout:
+        raw.close()
+        raise proxy.trouble("does not answer in time") from None
+    except ssl.SSLError as error:
+        raw.close()
+        # It is not to be taken for trouble with the server's certificate.
+        reason = getattr(error, "verify_message", "") or error.reason or error
+        raise proxy.trouble("cannot be spoken to over TLS: %s" % reason) from None
     except BaseException:
         raw.close()
         raise
-    return raw
+
+
+def through(outer: ssl.SSLSocket, proxy: Proxy) -> socket.socket:
+    """A plain socket for what goes through a TLS connection: Python's TLS cannot lie in another one. Raises OSError."""
+    import select
+
+    ours, theirs = socket.socketpair()
+    ours.settimeout(outer.gettimeout())
+    outer.settimeout(None)
+
+    def pass_on() -> None:
+        with contextlib.suppress(OSError, ValueError):
+            while True:
+                ready = [outer] if outer.pending() else select.select([outer, theirs], [], [])[0]
+                for source in ready:
+                    data = source.recv(1 << 16)
+                    if not data:
+                        return
+                    (theirs if source is outer else outer).sendall(data)
+
+    def work() -> None:
+        pass_on()
+        theirs.close()
+        outer.close()
+
+    if not started(threading.Thread(target=work, daemon=True)):
+        ours.close()
+        theirs.close()
+        raise proxy.trouble("is spoken to over TLS, for which cdx needs a thread, and there is none")
+    return ours
 
 
 def addresses_of(host: str, port: int) -> list[tuple[Any, ...]]:
