@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.cdx.test_real_codex_cdx import codex_host
+from tests.support.delegating import Delegating
 from tests.support.fleet import Fleet
 from tests.support.machines import Machine
 from tests.support.provider import Provider
@@ -39,31 +40,6 @@ def sessions(machine: Machine) -> list[dict[str, Any]]:
     """What the session files say of themselves, the oldest first."""
     paths = sorted(machine.home.glob(".codex/*sessions/**/rollout-*.jsonl"), key=lambda path: path.name)
     return [json.loads(path.read_text().split("\n", 1)[0])["payload"] for path in paths]
-
-
-def function_call(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """A call of one of Codex's tools for sub-agents."""
-    call = {"type": "function_call", "id": f"fc_{name}", "call_id": name, "namespace": "multi_agent_v1"}
-    return call | {"name": name, "arguments": json.dumps(arguments)}
-
-
-class Delegating:
-    """A model that starts a sub-agent for what it is asked, waits for it, and ends."""
-
-    def __init__(self, *, fork_context: bool) -> None:
-        self.fork_context = fork_context
-        self.agent = ""
-
-    def __call__(self, body: dict[str, Any]) -> dict[str, Any] | None:
-        last = body["input"][-1]
-        if last.get("type") == "function_call_output":
-            if last["call_id"] != "spawn_agent":
-                return None
-            self.agent = json.loads(last["output"])["agent_id"]
-            return function_call("wait_agent", {"targets": [self.agent], "timeout_ms": 60000})
-        if "delegate" not in json.dumps(last):
-            return None
-        return function_call("spawn_agent", {"message": "count", "fork_context": self.fork_context})
 
 
 @pytest.mark.parametrize("fork_context", [False, True])
