@@ -97,9 +97,8 @@ def test_all_requests_of_all_hosts_are_refused(
         assert json.dumps(machine.auth()).count("cdxr_") == 1
 
 
-@pytest.mark.parametrize("trusts", ["SSL_CERT_FILE", "CODEX_CA_CERTIFICATE"])
 def test_the_users_own_ca_keeps_its_meaning(
-    codex: RealCodex, served: Fleet, provider: Provider, tmp_path: Path, trusts: str
+    codex: RealCodex, served: Fleet, provider: Provider, tmp_path: Path
 ) -> None:
     """The model is behind a CA of the user's, the token endpoint behind the fleet's: Codex verifies both."""
     served.upload(provider.login(life=2))
@@ -112,7 +111,7 @@ def test_the_users_own_ca_keeps_its_meaning(
         url = model.url.replace("http://127.0.0.1", "https://localhost")
         machine = codex_host(codex, served, tmp_path, provider, url)
         machine.env.pop("SSL_CERT_DIR", None)
-        done = say_hi(machine, **{trusts: str(tmp_path / "pki" / "ca.pem")})
+        done = say_hi(machine, CODEX_CA_CERTIFICATE=str(tmp_path / "pki" / "ca.pem"))
         assert (done.returncode, done.stdout) == (0, "hi there\n"), done.stderr
     assert provider.refreshes == 1
 
