@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cdxsync.wrapper.src.document import format_time
-from cdxsync.wrapper.src.owners import RunFacts, owners, run_kind, session_ids, subcommand, working_folder
+from cdxsync.wrapper.src.owners import RunFacts, owners, run_kind, session_ids, working_folder
 from cdxsync.wrapper.src.session_files import SessionFile
 
 NOW = 1_800_000_000.0
@@ -97,17 +97,17 @@ def test_a_session_that_goes_on(tmp_path: Path) -> None:
 def test_what_arguments_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     here = str(tmp_path.resolve())
-    for arguments, kind, command in (
-        (["exec", "hi"], "exec", "exec"),
-        (["-c", "a=b", "--model", "exec", "e", "hi"], "exec", "e"),
-        (["exec", "--ephemeral", "hi"], "none", "exec"),
-        (["fix it"], "screen", "fix it"),
-        ([], "screen", ""),
-        (["--", "exec"], "screen", ""),
-        (["resume", "--last"], "screen", "resume"),
-        (["app-server"], "other", "app-server"),
+    for arguments, kind in (
+        (["exec", "hi"], "exec"),
+        (["-c", "a=b", "--model", "exec", "e", "hi"], "exec"),
+        (["exec", "--ephemeral", "hi"], "none"),
+        (["fix it"], "screen"),
+        ([], "screen"),
+        (["--", "exec"], "screen"),
+        (["resume", "--last"], "screen"),
+        (["app-server"], "other"),
     ):
-        assert (run_kind(arguments), subcommand(arguments)) == (kind, command)
+        assert run_kind(arguments) == kind
     for arguments, folder in (
         (["exec", "-C", "x"], f"{here}/x"),
         (["--cd=/x", "hi"], "/x"),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import TYPE_CHECKING
 
+from cdxsync.wrapper.src.codex_command import command_of
 from cdxsync.wrapper.src.session_files import SessionFile, made_at
 
 if TYPE_CHECKING:
@@ -20,11 +20,6 @@ if TYPE_CHECKING:
 SLACK_SECONDS = 0.05
 # The note of an older cdx does not say when its run began: it was written a little later.
 NOTE_SECONDS = 120.0
-# Options of Codex that take a value, which is no subcommand.
-VALUED = re.compile(
-    r"(-[cmpsaCi]|--(config|model|profile|sandbox|ask-for-approval|cd|image|add-dir|enable|disable|local-provider"
-    r"|remote|remote-auth-token-env|color|output-schema|output-last-message))\Z"
-)
 # How surely a file is a run's.
 SEEN, NAMED, KIN, NEW, RESUMED, MAYBE = 6, 5, 4, 3, 2, 1
 
@@ -127,26 +122,11 @@ def claimed_by(file: SessionFile, runs: list[RunFacts]) -> Claimed:
     return best
 
 
-def subcommand(arguments: list[str]) -> str:
-    """The first of Codex's arguments that is no option; empty without one."""
-    skip = False
-    for argument in arguments:
-        if skip:
-            skip = False
-        elif VALUED.match(argument):
-            skip = True
-        elif argument == "--":
-            break
-        elif not argument.startswith("-"):
-            return argument
-    return ""
-
-
 def run_kind(arguments: list[str]) -> str:
     """What a run writes session files as."""
     if "--ephemeral" in arguments:
         return "none"
-    command = subcommand(arguments)
+    command = command_of(arguments)
     if command in ("exec", "e", "review"):
         return "exec"
     return "other" if command in ("app-server", "mcp-server", "exec-server", "remote-control") else "screen"
@@ -168,8 +148,10 @@ def working_folder(arguments: list[str]) -> str | None:
     for index, argument in enumerate(arguments):
         if argument in ("-C", "--cd") and index + 1 < len(arguments):
             folder = os.path.join(folder, arguments[index + 1])
-        elif re.match(r"--cd=|-C.", argument):
-            folder = os.path.join(folder, re.sub(r"--cd=|-C=?", "", argument, count=1))
+        elif argument.startswith("--cd="):
+            folder = os.path.join(folder, argument[len("--cd=") :])
+        elif argument.startswith("-C") and argument != "-C":
+            folder = os.path.join(folder, argument[2:].lstrip("="))
     return os.path.realpath(folder)
 
 

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from cdxsync.wrapper.src.files import own_folder, read_json
-from cdxsync.wrapper.src.owners import RunFacts, run_kind, session_ids, subcommand, working_folder
+from cdxsync.wrapper.src.owners import RunFacts, run_kind, session_ids, working_folder
 from cdxsync.wrapper.src.processes import is_free, is_run_of_codex
 from cdxsync.wrapper.src.session_files import SessionFile, finder
 
@@ -33,7 +33,7 @@ class OwnNote:
             "started": time.time(),
             "kind": run_kind(arguments),
             "ids": session_ids(arguments),
-            "resumes": subcommand(arguments) != "exec" or "resume" in arguments,
+            "resumes": run_kind(arguments) != "exec" or "resume" in arguments,
         }
         self.facts = RunFacts(self.note)
         self.path = os.path.join(own_folder(home, "runs"), self.key + ".json")

@@ -30,7 +30,7 @@ SESSION_WORDS = (b"session_meta", b"turn_context", b"token_count", b"token_usage
 # Codex moves a session that is archived from the first to the second.
 SESSION_FOLDERS = ("sessions", "archived_sessions")
 # The beginning of an identifier that tells when it was made, in milliseconds.
-TIMED_ID = re.compile(r"([0-9a-f]{8}-[0-9a-f]{4})-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\Z", re.IGNORECASE)
+TIMED_ID = r"(?i)([0-9a-f]{8}-[0-9a-f]{4})-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\Z"
 
 
 def read_counts(value: object) -> dict[str, int] | None:
@@ -226,7 +226,9 @@ def named(value: object, name: str) -> str | None:
 
 def made_at(identifier: object) -> str | None:
     """When an identifier of Codex was made, as a text that sorts; None for those that do not tell."""
-    match = isinstance(identifier, str) and TIMED_ID.match(identifier)
+    if not isinstance(identifier, str) or len(identifier) != 36:
+        return None
+    match = re.match(TIMED_ID, identifier)
     return match.group(1).lower() if match else None
 
 
