@@ -107,6 +107,7 @@ RELIED_ON: dict[type, dict[str, str]] = {
     },
     server.ChunkedRFile: {
         "_fetch": "called by all that reads when `buffer` is used up, until `closed`",
+        "read": "called by the application; takes from `buffer`, and fetches when it is used up",
     },
     makefile.StreamReader: {
         "_read_buf": "what has been received (io.BufferedReader of _pyio)",

@@ -1,6 +1,5 @@
 """The `cdx` client as it is baked for one host."""
 
-import ast
 import functools
 import hashlib
 import importlib.resources
@@ -40,22 +39,8 @@ def template_sha256() -> str:
 @functools.cache
 def modules() -> tuple[str, ...]:
     """The modules of Python that the script imports anywhere, but for those that it can do without, sorted."""
-    found: set[str] = set()
-    # All but the beginning is a text within it.
-    texts = [template().decode()]
-    for text in texts:
-        nodes: list[ast.AST] = [ast.parse(text)]
-        for node in nodes:
-            if isinstance(node, ast.With) and "ImportError" in ast.unparse(node.items[0].context_expr):
-                continue
-            if isinstance(node, ast.Import):
-                found.update(alias.name for alias in node.names)
-            elif isinstance(node, ast.ImportFrom):
-                found.add(str(node.module))
-            elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "BODY":
-                texts.append(ast.literal_eval(node.value))
-            nodes += ast.iter_child_nodes(node)
-    return tuple(sorted(found))
+    # `src/join.py` has found them: to read so long a program takes a second, and may fail in several threads at once.
+    return tuple(importlib.resources.files("cdxsync.wrapper").joinpath("modules.txt").read_text().split())
 
 
 @functools.cache

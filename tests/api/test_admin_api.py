@@ -56,7 +56,7 @@ def test_the_list_has_each_host_with_its_latest_usage(fleet: Fleet, client: Clie
     item = next(row for row in listed if row["fqdn"] == name)
     used = item["token_usage"]
     assert (used["total"], used["line"], used["model"], used["input"]) == (7, "x", None, None)
-    assert set(used) == {"total", "input", "output", "cached", "reasoning", "model", "line", "created_at"}
+    assert set(used) == {"total", "input", "output", "cached", "reasoning", "model", "line", "outside", "created_at"}
     assert get(client, f"/admin/hosts/{item['id']}") == {"host": item, "offer": None}
     assert "api_key" not in json.dumps(listed)
 

@@ -88,6 +88,7 @@ def test_a_stale_file_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(join, "FILE", tmp_path / "cdx")
+    monkeypatch.setattr(join, "MODULES", tmp_path / "modules.txt")
     (tmp_path / "cdx").write_text(CDX.read_text() + "\n")
     assert join.main(["--check"]) == 1
     assert "python -m cdxsync.wrapper.src.join" in capsys.readouterr().err

@@ -105,7 +105,7 @@ def test_what_is_in_the_wheel(wheel: Path) -> None:
     code = {str(path.relative_to(ROOT)) for path in (ROOT / "cdxsync").rglob("*.py")}
     source = {name for name in code if name.startswith("cdxsync/wrapper/src/")}
     assert source & set(names) == set(), "only the joined file is installed"
-    scripts = {f"cdxsync/wrapper/{name}" for name in ("cdx", "checks.sh", "begin.sh", "install.sh")}
+    scripts = {f"cdxsync/wrapper/{name}" for name in ("cdx", "modules.txt", "checks.sh", "begin.sh", "install.sh")}
     assert {*(code - source), "cdxsync/py.typed", *scripts} <= set(names)
     static = {str(path.relative_to(ROOT)) for path in (ROOT / "cdxsync/dashboard/static").rglob("*") if path.is_file()}
     assert {*static, "cdxsync/dashboard/certificate.html"} <= set(names)

@@ -1,6 +1,7 @@
 """Makes `cdx`, the one file that hosts run, of the modules beside this one.
 
-`python -m cdxsync.wrapper.src.join` writes `cdxsync/wrapper/cdx`; with `--check` it says whether that file is stale.
+`python -m cdxsync.wrapper.src.join` writes `cdxsync/wrapper/cdx`, and `modules.txt` beside it: what of the standard
+library `cdx` cannot do without. With `--check` it says whether these files are stale.
 
 The modules become parts of one namespace: their imports of the standard library are merged, those of each other and
 what is for type checkers alone is left out, and each part begins with a line that names its module. All but the
@@ -16,6 +17,7 @@ from typing import Dict, List, Set
 FOLDER = Path(__file__).parent
 PACKAGE = "cdxsync.wrapper.src"
 FILE = FOLDER.parent / "cdx"
+MODULES = FOLDER.parent / "modules.txt"
 # A module may use those before it. The first two are not part of the text that is compiled.
 BEGINNING = ("baked", "boot")
 PARTS = (
@@ -221,19 +223,37 @@ def joined(folder: Path = FOLDER) -> str:
     return text
 
 
+def needed_by(text: str) -> List[str]:
+    """The modules that a program imports anywhere, but for those that it can do without, sorted."""
+    found: Set[str] = set()
+    nodes: List[ast.AST] = [ast.parse(text)]
+    for node in nodes:
+        if isinstance(node, ast.With) and "ImportError" in ast.dump(node.items[0].context_expr):
+            continue
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            found.add(str(node.module))
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "BODY":
+            nodes.append(ast.parse(ast.literal_eval(node.value)))  # all but the beginning is a text within it
+        nodes += ast.iter_child_nodes(node)
+    return sorted(found)
+
+
 def main(arguments: List[str]) -> int:
     """Write the file, or with `--check` compare it; returns the exit code."""
     parser = argparse.ArgumentParser(description="Make cdxsync/wrapper/cdx of the modules in cdxsync/wrapper/src.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when the file is stale")
     options = parser.parse_args(arguments)
     text = joined()
-    if options.check:
-        if FILE.read_text(encoding="utf-8") != text:
-            sys.stderr.write("%s is stale. Run: python -m %s.join\n" % (FILE, PACKAGE))
-            return 1
-        return 0
-    FILE.write_text(text, encoding="utf-8")
-    return 0
+    stale = False
+    for file, content in ((FILE, text), (MODULES, "\n".join(needed_by(text)) + "\n")):
+        if not options.check:
+            file.write_text(content, encoding="utf-8")
+        elif not file.exists() or file.read_text(encoding="utf-8") != content:
+            sys.stderr.write("%s is stale. Run: python -m %s.join\n" % (file, PACKAGE))
+            stale = True
+    return 1 if stale else 0
 
 
 if __name__ == "__main__":
