@@ -259,6 +259,38 @@ def test_a_disk_that_takes_nothing_leaves_the_usage_to_the_next_run(synced: Flee
     assert list((notes(machine) / "runs").iterdir()) == []
 
 
+def test_a_disk_that_is_full_when_cdx_comes(synced: Fleet, tmp_path: Path) -> None:
+    """Where counting begins cannot be kept either: what was there before is not counted later, what a run used is."""
+    machine = host(synced, tmp_path, codex=SESSIONS)
+    plain(machine, *session(machine, "before", 1000))
+    claims_file = notes(machine) / "claims.json"
+    claims_file.mkdir(parents=True, mode=0o700)
+    assert run(machine, ["say", "nothing used"]) == ""
+    assert "cannot keep what is counted" in run(machine, *session(machine, "own", 10))
+    claims_file.rmdir()
+    sync(machine)
+    assert used(synced, machine) == [(10, False)]
+
+
+def test_a_fork_of_an_older_version_has_turns_from_before_it(synced: Fleet, tmp_path: Path) -> None:
+    """As seen with 0.120: the parent's records are copied with new dates. The parent has been deleted."""
+    machine = host(synced, tmp_path, codex=SESSIONS)
+    sync(machine)
+    parent, turn, fork, own = (f"01a229a{number}-e371-7b23-9a3b-489f44e88b10" for number in "4567")
+    copied = [["turn_context", {"model": "m", "turn_id": turn}], count(usage(100)), count(usage(170), usage(70))]
+    plain(machine, ["open", fork], meta(fork, forked_from_id=parent), meta(parent), *copied)
+    sync(machine)
+    assert used(synced, machine) == []
+    answers = [
+        ["turn_context", {"model": "m", "turn_id": own}],
+        count(usage(200), usage(30)),
+        count(usage(200), usage(30)),
+    ]
+    plain(machine, ["open", fork], *answers)
+    sync(machine)
+    assert used(synced, machine) == [(30, True)]
+
+
 @pytest.mark.parametrize("archived", [False, True])
 @pytest.mark.parametrize(
     "named",
