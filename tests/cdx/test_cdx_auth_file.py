@@ -190,6 +190,20 @@ def test_a_home_of_another_user(users: Machine) -> None:
     assert users.auth() == make_auth(NEW, "new")
 
 
+@pytest.mark.parametrize("name", ["config.toml", ".prompt-baseline.json", ".cdx/state.json", ".cdx/login.json", ".cdx"])
+def test_a_pipe_in_the_place_of_another_file_stops_nothing(machine: Machine, name: str) -> None:
+    path = machine.home / ".codex" / name
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    assert machine.run_cdx("exec").stdout == "ran with: exec\n"
+    assert machine.run_cdx("--status").returncode == 0
+    done = machine.run_cdx("--doctor")
+    assert (f"FAIL  {path} is no folder" in done.stdout) is (name == ".cdx")
+    assert done.stderr == ""
+
+
 # --- what only certain file systems give
 
 

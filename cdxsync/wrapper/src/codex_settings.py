@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from cdxsync.wrapper.src.accounts import tokens_of
 from cdxsync.wrapper.src.document import LocalDocument
 from cdxsync.wrapper.src.errors import SyncError
+from cdxsync.wrapper.src.files import read_regular
 
 if TYPE_CHECKING:
     from typing import Iterator, Tuple
@@ -26,7 +27,7 @@ WORKSPACE_SETTING = "forced_chatgpt_workspace_id"
 SYSTEM_SETTINGS = "/etc/codex/config.toml"
 # What a company sets; no argument changes it.
 MANAGED_SETTINGS = ("/etc/codex/managed_config.toml", "/etc/codex/requirements.toml")
-MAX_SETTINGS_CHARACTERS = 1 << 20
+MAX_SETTINGS_BYTES = 1 << 20
 TOML_TOKEN = re.compile(
     r'"""(?:\\.|[^\\])*?"""|' + "'{3}.*?'{3}|" + r'"(?:\\.|[^"\\\n])*"|' + r"'[^'\n]*'|#[^\n]*|[\[\]{}=\n]|"
     r"""[^\s"'#\[\]{}=]+""",
@@ -37,9 +38,7 @@ TOML_TOKEN = re.compile(
 def settings_in(path: str) -> dict[str, list[str]]:
     """The settings before the first table of a TOML file: the texts of each value. Empty for a file that is none."""
     found: dict[str, list[str]] = {}
-    text = ""
-    with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
-        text = file.read(MAX_SETTINGS_CHARACTERS)
+    text = settings_text(path)
     name, depth = "", 0
     values: list[str] | None = None
     for piece in [*TOML_TOKEN.findall(text), "\n"]:
@@ -65,14 +64,19 @@ def settings_in(path: str) -> dict[str, list[str]]:
     return found
 
 
+def settings_text(path: str) -> str:
+    """The text of a file; empty for one that cannot be read."""
+    with contextlib.suppress(OSError):
+        return read_regular(path)[0][:MAX_SETTINGS_BYTES].decode("utf-8", "replace").replace("\r\n", "\n")
+    return ""
+
+
 def settings_files(home: str) -> Iterator[str]:
     """The files of settings that count for a run in the working folder; a later one decides."""
     yield SYSTEM_SETTINGS
     own = os.path.join(home, "config.toml")
     yield own
-    trusted = ""
-    with contextlib.suppress(OSError), open(own, encoding="utf-8", errors="replace") as file:
-        trusted = file.read(MAX_SETTINGS_CHARACTERS)
+    trusted = settings_text(own)
     folder = ""
     with contextlib.suppress(OSError):
         folder = os.getcwd()

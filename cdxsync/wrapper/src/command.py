@@ -313,3 +313,8 @@ def run_command(arguments: list[str]) -> int:
     except SyncError as error:
         say(str(error))
         return 1
+    except Exception as error:
+        if os.environ.get("CODEX_DEBUG", "0") not in ("", "0"):
+            raise
+        say("%s: %s. This should not happen; CODEX_DEBUG=1 shows where it does" % (type(error).__name__, error))
+        return 1

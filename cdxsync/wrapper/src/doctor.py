@@ -93,6 +93,9 @@ class Doctor:
         else:
             cause, fix = folder_trouble(context.home)
             self.report("FAIL", "%s is not writable: %s" % (context.home, cause), fix or None)
+        own = own_folder(context.home)
+        if not os.path.isdir(own):
+            self.report("FAIL", "%s is no folder: cdx remembers nothing" % own, "mv %s %s.moved" % (own, own))
 
     def check_connection(self, server: Server) -> bool:
         """Name, address, TLS; returns whether the server can be called."""

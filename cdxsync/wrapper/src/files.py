@@ -211,8 +211,7 @@ def write_all(descriptor: int, data: bytes) -> None:
 def read_json(path: str) -> dict[str, Any]:
     """The JSON object in a file of our own; empty when there is none."""
     with contextlib.suppress(OSError, ValueError):
-        with open(path, encoding="utf-8") as file:
-            value = json.load(file)
+        value = json.loads(read_regular(path)[0].decode("utf-8"))
         if isinstance(value, dict):
             return value
     return {}

@@ -8,6 +8,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from cdxsync.wrapper.src.files import read_regular
 from cdxsync.wrapper.src.session_files import COUNTS, add_counts, read_counts
 
 if TYPE_CHECKING:
@@ -163,8 +164,8 @@ def model_of(arguments: list[str], home: str) -> str | None:
             return arguments[index + 1][:128]
         if argument in ("-p", "--profile"):
             return None
-    with contextlib.suppress(OSError), open(os.path.join(home, "config.toml"), encoding="utf-8") as file:
-        for line in file:
+    with contextlib.suppress(OSError):
+        for line in read_regular(os.path.join(home, "config.toml"))[0].decode("utf-8", "replace").splitlines():
             if line.lstrip().startswith("["):
                 break
             match = re.match(r"""\s*model\s*=\s*["']([^"']{1,128})["']""", line)

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 
 from cdxsync.wrapper.src.api import Api
 from cdxsync.wrapper.src.errors import NotPermitted, Offline, Rejected, SyncError
-from cdxsync.wrapper.src.files import file_sha256, own_folder, read_json, replace_file, sha256_of, write_json
+from cdxsync.wrapper.src.files import (
+    file_sha256,
+    own_folder,
+    read_json,
+    read_regular,
+    replace_file,
+    sha256_of,
+    write_json,
+)
 from cdxsync.wrapper.src.messages import debug, say
 from cdxsync.wrapper.src.threads import started
 
@@ -165,8 +173,7 @@ class Prompts:
 
     def _baseline(self) -> Shas | None:
         try:
-            with open(self.baseline_path, encoding="utf-8") as file:
-                value = json.load(file)
+            value = json.loads(read_regular(self.baseline_path)[0].decode("utf-8"))
         except (OSError, ValueError):
             return None
         return value if isinstance(value, dict) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import ssl
 import time
@@ -156,5 +157,7 @@ def codex_text(home: str, build: Build, versions: dict[str, Any]) -> str:
 def spool_text(spool: Spool) -> str:
     """What waits to be sent, for people."""
     count = len(spool.paths())
-    kept = len([name for name in os.listdir(spool.folder) if not name.endswith(".json")])
+    kept = 0
+    with contextlib.suppress(OSError):
+        kept = len([name for name in os.listdir(spool.folder) if not name.endswith(".json")])
     return "%d runs to report%s" % (count, ", %d rejected by the server in %s" % (kept, spool.folder) if kept else "")
