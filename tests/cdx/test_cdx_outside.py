@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -207,6 +208,35 @@ def test_beside_a_run_of_an_older_cdx(synced: Fleet, tmp_path: Path) -> None:
     assert used(synced, machine) == [(30, True)]
 
 
+@pytest.mark.parametrize("seen", [False, True])
+@pytest.mark.parametrize("killed", [False, True])
+def test_when_cdx_is_updated_a_run_of_the_older_one_goes_on(
+    synced: Fleet, tmp_path: Path, seen: bool, killed: bool
+) -> None:
+    """It counts at its end; where it is killed before that, another does."""
+    machine = host(synced, tmp_path, codex=SESSIONS)
+    plain(machine, *session(machine, "before", 1000))
+    (path,) = machine.home.glob(".codex/sessions/*/*/*/*.jsonl")
+    date_back(path, time.time() - 3600)
+    own, size = path.with_name(path.name.replace("before", "own")), path.stat().st_size
+    note = notes(machine) / "runs" / "20261129-0123456789abcdef01234567.json"
+    note.parent.mkdir(parents=True, mode=0o700)
+    files = {str(path): size, str(own): 0} if seen else {}
+    note.write_text(json.dumps({"cwd": str(machine.home), "files": files, "child": None}))
+    with note.open("r+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        plain(machine, *session(machine, "own", 20), ["open", "before"], count(usage(1003), usage(3)))
+        sync(machine)
+        assert used(synced, machine) == []
+        if not killed:
+            ends = {str(file): [file.stat().st_size, time.time()] for file in (path, own)}
+            (notes(machine) / "counted.json").write_text(json.dumps(ends))
+            note.unlink()
+    sync(machine)
+    sync(machine)
+    assert used(synced, machine) == ([(23, False)] if killed else [])
+
+
 @pytest.mark.slow
 def test_many_at_once_some_of_which_are_killed(synced: Fleet, tmp_path: Path) -> None:
     """Each session uses another power of two, so that the sum tells which was lost, or counted twice."""
@@ -359,6 +389,40 @@ def test_sessions_that_are_copied_here_later_are_not_counted(synced: Fleet, tmp_
     plain(machine, ["open", "copied"], count(usage(1003), usage(3)))
     sync(machine)
     assert used(synced, machine) == [(3, True)]
+
+
+def test_a_home_that_was_restored_is_not_read(synced: Fleet, tmp_path: Path) -> None:
+    """Its files are others on the disk, and there may be gigabytes of them."""
+    machine = host(synced, tmp_path, codex=SESSIONS)
+    plain(machine, *session(machine, "before", 1000))
+    (path,) = machine.home.glob(".codex/sessions/*/*/*/*.jsonl")
+    sync(machine)
+    plain(machine, *session(machine, "counted", 20))
+    sync(machine)
+    late, copied = path.with_name(path.name.replace("before", "copied")), time.time() - 10 * 86400
+    shutil.copy(path, late)
+    os.utime(late, (copied, copied))
+    for old in path.parent.iterdir():
+        shutil.copy2(old, new := old.with_name("new"))
+        new.replace(old)
+    read = []
+
+    class Watched(SessionFile):
+        def _read(self) -> None:
+            read.append(self.name)
+            super()._read()
+
+    context = cast("Any", SimpleNamespace(home=str(machine.home / ".codex"), spool=Spool(str(machine.home / ".codex"))))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(claims, "SessionFile", Watched)
+        assert sweep(context) == 0
+        assert read == []
+        patched.setattr(claims, "is_same", None)  # nor is it looked at each time
+        assert sweep(context) == 0
+    for name, total in (("before", 1003), ("counted", 24), ("copied", 1005)):
+        plain(machine, ["open", name], count(usage(total), usage(total % 10)))
+    sync(machine)
+    assert used(synced, machine) == [(20, True), (3 + 4 + 5, True)]
 
 
 def test_a_session_that_cannot_be_read_is_counted_when_it_can(synced: Fleet, tmp_path: Path) -> None:

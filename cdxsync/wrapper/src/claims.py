@@ -106,6 +106,11 @@ class Claims:
             known = self.ends.get(name)
             if known is not None and known[1:3] == [size, inode]:
                 continue
+            if self._is_old(path, size, known):
+                # Restored or copied: there may be thousands, with gigabytes in them.
+                self.ends[name] = [size, size, inode, known[3] if known else self.since, None]
+                self.changed = True
+                continue
             if known is not None and is_same(path, known, inode):
                 start = max(start, known[0])
             elif known is not None:
@@ -113,7 +118,18 @@ class Claims:
                 start, after = 0, known[3]
             if size > start:
                 files.append(SessionFile(path, start, after=after, find=find))
+            elif known is not None and start == known[0]:
+                self.ends[name] = [start, size, inode, *known[3:5]]
+                self.changed = True
         return [file for file in files if file.is_read]
+
+    def _is_old(self, path: str, size: int, known: list[Any] | None) -> bool:
+        """Whether a file that was never read needs not be read: nothing was written to it since cdx came."""
+        if known is not None and (known[4] is not None or known[0] != size):
+            return False
+        with contextlib.suppress(OSError):
+            return os.stat(path).st_mtime < (known[3] if known else self.since - SINCE_MARGIN)
+        return False
 
     def without_older(self, file: SessionFile, found: dict[str, Place]) -> SessionFile:
         """A file without what was used before cdx looked at this home: it may have been copied to it since."""

@@ -91,14 +91,14 @@ def read_notes(home: str, own: str | None = None) -> list[Note]:
 
 
 def spared_parts(found: dict[str, Place], notes: list[Note]) -> dict[str, int]:
-    """By name of file, from which byte on it is of a run that has ended without counting what it used.
+    """By name of file, from which byte on it is of a run that has not counted what it used, or does not yet.
 
-    For the first look at a home, in which an older cdx was killed, or the disk was full: what is there is not counted
-    then, but for this.
+    For the first look at a home, in which an older cdx runs or was killed, or the disk was full: what is there is not
+    counted then, but for this.
     """
     spared: dict[str, int] = {}
     for note in notes:
-        if note.live or note.kind == "none":
+        if note.kind == "none":
             continue
         for path, start in note.files.items():
             if isinstance(start, int):
