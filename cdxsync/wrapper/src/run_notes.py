@@ -76,6 +76,7 @@ class Note(RunFacts):
         super().__init__(note, written)
         self.path = path
         self.key = os.path.basename(path)[: -len(".json")]
+        self.starts = {os.path.basename(name): start for name, start in self.files.items()}
         self.is_held = not is_free(path)
         self.live = self.is_held or is_run_of_codex(note.get("child"))
 

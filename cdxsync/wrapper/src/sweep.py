@@ -148,9 +148,12 @@ class Settling:
     def _recover(self, note: Note, files: list[SessionFile]) -> None:
         """Count for a run that was killed before it could."""
         entries = merged(files) or note.printed
-        if note.is_older and self.spool.holds(note.key):
-            entries = []  # an older cdx kept them in one step, and what it had counted in another
-        key = note.key if note.is_older else note.key + "-" + os.urandom(4).hex()
+        key = note.key + "-" + os.urandom(4).hex()
+        if note.is_older and files and all(note.starts.get(file.name) == file.start for file in files):
+            # An older cdx kept the entries in one step, and what it had counted in another: it may have done the first.
+            key = note.key
+            if self.spool.holds(key):
+                entries = []
         self._commit(key, entries, files)
 
     def _end_run(
