@@ -15,8 +15,8 @@ import pytest
 from cdxsync.wrapper.src import file_trouble, files
 from cdxsync.wrapper.src.document import LocalDocument
 from cdxsync.wrapper.src.file_trouble import Unreadable, trouble, write_trouble
-from tests.support.documents import make_auth
-from tests.support.fleet import Fleet
+from tests.support.documents import make_auth, with_auths
+from tests.support.fleet import Fleet, free_port
 from tests.support.machines import Machine, host
 
 ANOTHER_USER = 65534
@@ -188,6 +188,33 @@ def test_a_home_of_another_user(users: Machine) -> None:
     assert done.returncode == 0, done.stderr
     # The folder of cdx's own is the user's, and the file can be written into.
     assert users.auth() == make_auth(NEW, "new")
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_a_home_in_which_nothing_can_be_written(users: Machine, synced: Fleet, away: bool) -> None:
+    """Codex logs in and out all the same. A new login is the fleet's, or stays where it was made."""
+    home = users.home / ".codex"
+    for path in [*home.rglob("*"), home]:
+        os.chown(path, 0, 0)
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    users.env["TMPDIR"] = str(users.home)
+    done = as_user(users, "logout")
+    assert (done.returncode, done.stdout) == (1, "logged out\n")
+    assert "this host is not logged out: cannot remove" in done.stderr
+    assert not list(users.home.glob("cdx-login-*"))
+    if away:
+        users.env["CODEX_SYNC_BASE_URL"] = f"https://localhost:{free_port()}"
+    done = as_user(users, "login")
+    assert f"cdx: cannot write {users.auth_file}: " in done.stderr
+    assert done.returncode == int(away)
+    found = list(users.home.glob("cdx-login-*/*/auth.json"))
+    if away:
+        assert json.loads(found[0].read_text()) == make_auth(NEW, "new")
+        assert f"this login is in {found[0]} alone" in done.stderr
+    else:
+        assert found == []
+        assert "this login is shared with the fleet, but this host cannot keep it" in done.stderr
+        assert synced.canonical() == with_auths(make_auth(NEW, "new"))
 
 
 @pytest.mark.parametrize("name", ["config.toml", ".prompt-baseline.json", ".cdx/state.json", ".cdx/login.json", ".cdx"])

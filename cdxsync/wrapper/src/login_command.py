@@ -16,9 +16,9 @@ from cdxsync.wrapper.src.file_trouble import FileTrouble
 from cdxsync.wrapper.src.files import child_environment, take_away
 from cdxsync.wrapper.src.handover import FILE_STORE
 from cdxsync.wrapper.src.keeping import drop_credentials
-from cdxsync.wrapper.src.login_home import LoginHome, adopt, recover_logins
+from cdxsync.wrapper.src.login_home import LoginHome, adopt, brought_note, recover_logins
 from cdxsync.wrapper.src.messages import say
-from cdxsync.wrapper.src.sync import remedy
+from cdxsync.wrapper.src.sync import Sync, remedy
 from cdxsync.wrapper.src.taps import Taps
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def log_in(context: Context, arguments: list[str]) -> NoReturn:
     recover_logins(context.home)
     place = LoginHome(context.home)
     taken = False
+    status = FAILED_STATUS
     try:
         status = run_in(place, context, arguments)
         made = adopt(context.home, place.auth_path)
@@ -63,7 +64,12 @@ def log_in(context: Context, arguments: list[str]) -> NoReturn:
     except SyncError as error:
         if LocalDocument(place.auth_path).document is None:
             raise
-        raise SyncError("%s; the new login is kept, and the next run takes it up" % error) from None
+        if place.elsewhere:
+            say(str(error))
+            taken = share_from(place, context)
+            made, status = False, status if taken else FAILED_STATUS
+        else:
+            raise SyncError("%s; the new login is kept, and the next run takes it up" % error) from None
     finally:
         place.close(keep=not taken)
     if made:
@@ -73,6 +79,19 @@ def log_in(context: Context, arguments: list[str]) -> NoReturn:
         tell_of_daemon(context.home)
         drop_credentials(context.home, context.sync.note)
     leave(status)
+
+
+def share_from(place: LoginHome, context: Context) -> bool:
+    """Send a login that this host cannot keep; returns whether the fleet has it. Says what became of it."""
+    sync = Sync(context.api, place.path, context.build.version)
+    sync.note.change(brought=brought_note(LocalDocument(place.auth_path).document or {}))
+    try:
+        sync.run()
+    except SyncError as error:
+        say("this login is in %s alone, as it could not be shared: %s" % (place.auth_path, error))
+        return False
+    say("this login is shared with the fleet, but this host cannot keep it")
+    return True
 
 
 def share(context: Context) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 from typing import TYPE_CHECKING
@@ -32,16 +33,18 @@ class LoginHome:
     def __init__(self, home: str, content: bytes | None = None) -> None:
         self.home = home
         parent = os.path.join(home, ".cdx", FOLDER)
-        self.path = os.path.join(parent, os.urandom(8).hex())
-        self.auth_path = os.path.join(self.path, "auth.json")
+        # Of the system's folder for such, when nothing can be written in the home.
+        self.elsewhere: str | None = None
         try:
-            os.makedirs(parent, mode=0o700, exist_ok=True)
-            with locked(parent + ".lock"):
-                os.mkdir(self.path, 0o700)
-                # Codex inherits it: the folder is in use as long as one of the two lives.
-                self.descriptor = os.open(self.path, os.O_RDONLY)
-                os.set_inheritable(self.descriptor, True)
-                fcntl.flock(self.descriptor, fcntl.LOCK_EX)
+            try:
+                self._make(parent)
+            except OSError as error:
+                if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+                    raise
+                import tempfile
+
+                parent = self.elsewhere = tempfile.mkdtemp(prefix="cdx-login-")
+                self._make(parent)
             for name in os.listdir(home):
                 if name != ".cdx" and not name.startswith(("auth.json", "auth.lock")):
                     os.symlink(os.path.join(os.path.realpath(home), name), os.path.join(self.path, name))
@@ -51,10 +54,24 @@ class LoginHome:
             cause, fix = trouble(parent, error, folder=True)
             raise SyncError("cannot prepare %s: %s%s" % (parent, cause, " (%s)" % fix if fix else "")) from None
 
+    def _make(self, parent: str) -> None:
+        self.path = os.path.join(parent, os.urandom(8).hex())
+        self.auth_path = os.path.join(self.path, "auth.json")
+        os.makedirs(parent, mode=0o700, exist_ok=True)
+        with locked(parent + ".lock"):
+            os.mkdir(self.path, 0o700)
+            # Codex inherits it: the folder is in use as long as one of the two lives.
+            self.descriptor = os.open(self.path, os.O_RDONLY)
+            os.set_inheritable(self.descriptor, True)
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX)
+
     def close(self, keep: bool = False) -> None:
-        """Remove it; with `keep` not a login that is in it, which `recover_logins` takes up."""
+        """Remove it; with `keep` not a login that is in it, which `recover_logins` takes up in the home."""
         if not keep or LocalDocument(self.auth_path).document is None:
             remove(self.path)
+            if self.elsewhere:
+                remove(self.elsewhere)
+                remove(self.elsewhere + ".lock")
         os.close(self.descriptor)
 
 
@@ -76,17 +93,21 @@ def adopt(home: str, path: str) -> bool:
         private = note.own or not note.synced or not same_account(account_of(old or {}), note.fleet)
         if old is not None and private and not same_account(account_of(old), account):
             say("the login that was here is kept in %s" % keep_before(home, read_regular(target)[0]))
-        digest = document_digest(new.document)
-        brought = {
-            "account": list(account) if account else None,
-            "digest": digest,
-            "date": new.document["last_refresh"],
-        }
-        note.change(brought=brought, logged_out=None, own=None)
+        note.change(brought=brought_note(new.document), logged_out=None, own=None)
         put_file(os.path.realpath(target), data)
     except OSError as error:
         raise Unwritable(target, error) from None
     return True
+
+
+def brought_note(document: dict[str, Any]) -> dict[str, Any]:
+    """What `LoginNote` remembers of a login that was made here, and that the server has not heard of."""
+    account = account_of(document)
+    return {
+        "account": list(account) if account else None,
+        "digest": document_digest(document),
+        "date": document["last_refresh"],
+    }
 
 
 def readable(target: str) -> dict[str, Any] | None:
