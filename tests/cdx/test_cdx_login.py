@@ -13,9 +13,8 @@ from typing import Any, cast
 import pytest
 
 from cdxsync.wrapper.src.api import Api
-from cdxsync.wrapper.src.codex_command import command_index
+from cdxsync.wrapper.src.codex_command import command_index, login_command
 from cdxsync.wrapper.src.errors import SyncError
-from cdxsync.wrapper.src.login_command import login_command
 from cdxsync.wrapper.src.login_note import LoginNote
 from cdxsync.wrapper.src.sync import Sync
 from tests.support.calls import logs

@@ -19,12 +19,12 @@ from tests.support.stub_server import StubServer
 OLD_PYTHON = (3, 8)
 
 
-def body_of(text: str) -> tuple[str, int]:
-    """The text that cdx compiles, and the line of the file in which it begins."""
-    for node in ast.parse(text).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "BODY":
-            return ast.literal_eval(node.value), node.lineno
-    raise AssertionError("there is no BODY")
+def bodies_of(text: str) -> list[tuple[str, int]]:
+    """The texts that cdx compiles, and the lines of the file in which they begin."""
+    found = {ast.unparse(node.targets[0]): node for node in ast.parse(text).body if isinstance(node, ast.Assign)}
+    line, later = ast.literal_eval(found["LATER"].value)
+    assert line == found["LATER"].lineno
+    return [(ast.literal_eval(found["BODY"].value), found["BODY"].lineno), (later, line)]
 
 
 def test_the_file_is_made_of_its_modules() -> None:
@@ -35,27 +35,41 @@ def test_the_file_is_made_of_its_modules() -> None:
 def test_it_is_python_3_8() -> None:
     text = CDX.read_text()
     ast.parse(text, feature_version=OLD_PYTHON)
-    ast.parse(body_of(text)[0], feature_version=OLD_PYTHON)
+    for body, _ in bodies_of(text):
+        ast.parse(body, feature_version=OLD_PYTHON)
     for path in join.FOLDER.glob("*.py"):
         ast.parse(path.read_text(), feature_version=OLD_PYTHON)
 
 
 def test_all_modules_are_in_it_and_can_be_found() -> None:
     modules = {path.stem for path in join.FOLDER.glob("*.py")} - {"__init__", "join"}
-    assert modules == {*join.BEGINNING, *join.PARTS}
+    assert modules == {*join.BEGINNING, *join.PARTS, *join.LATE, *join.LAST}
     assert {f"# --- src/{name}.py: " in CDX.read_text() for name in modules} == {True}
 
 
 def test_tracebacks_name_the_lines_of_the_file() -> None:
     text = CDX.read_text()
-    body, line = body_of(text)
-    lines = text.splitlines()
-    code = compile("\n" * (line - 1) + body, "cdx", "exec")
-    functions = [part for part in code.co_consts if hasattr(part, "co_firstlineno") and part.co_name.islower()]
-    assert len(functions) > 100
-    for function in functions:
-        named = itertools.islice(lines, function.co_firstlineno - 1, function.co_firstlineno + 1)
-        assert any(re.match(rf"def {function.co_name}\(", found) for found in named)
+    lines, seen = text.splitlines(), 0
+    for body, line in bodies_of(text):
+        code = compile("\n" * (line - 1) + body, "cdx", "exec")
+        functions = [part for part in code.co_consts if hasattr(part, "co_firstlineno") and part.co_name.islower()]
+        seen += len(functions)
+        for function in functions:
+            named = itertools.islice(lines, function.co_firstlineno - 1, function.co_firstlineno + 1)
+            assert any(re.match(rf"def {function.co_name}\(", found) for found in named)
+    assert seen > 250
+
+
+def test_what_is_late_is_asked_for_before_it_is_used() -> None:
+    """Each function of the last part that names something of a late part calls `later`."""
+    late = {name for part in join.LATE for name in join.Part(part).names}
+    users = []
+    for node in ast.parse((join.FOLDER / "command.py").read_text()).body:
+        named = {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
+        if named & late:
+            assert "later" in named, ast.unparse(node)
+            users.append(node)
+    assert len(users) > 2
 
 
 def copy_of_modules(folder: Path, **texts: str) -> Path:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # (file, key, code) of what was compiled in this run and is worth keeping.
 NOT_KEPT: "list[tuple[str, bytes, CodeType]]" = []
+# What a plain run does without, as (line of the file, text); the joined file has it.
+LATER: "tuple[int, str]" = (0, "")
 
 
 def compiled_folder() -> str:
@@ -102,3 +104,12 @@ def load(body: str, line: int) -> "CodeType":
         if folder and not unwanted:
             NOT_KEPT.append((path, key, code))
     return code
+
+
+def later() -> None:
+    """Make what a plain run does without a part of this program, unless it is."""
+    global LATER
+    line, text = LATER
+    LATER = (0, "")
+    if text:
+        exec(load(text, line), globals())  # noqa: S102

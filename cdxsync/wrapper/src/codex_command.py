@@ -72,6 +72,15 @@ def command_of(arguments: list[str]) -> str:
     return arguments[index] if index is not None and is_command(arguments[index]) else ""
 
 
+def login_command(arguments: list[str]) -> str:
+    """`login` or `logout` when that is what Codex is to do; else an empty text. `login status` changes nothing."""
+    name, index = command_of(arguments), command_index(arguments)
+    if name not in ("login", "logout") or index is None:
+        return ""
+    after = next(words_of(arguments[index + 1 :]), None)
+    return "" if name == "login" and after is not None and after[1] == "status" else name
+
+
 def answers_by_itself(arguments: list[str]) -> bool:
     """Whether Codex only prints what it knows by itself: no credentials are needed, and none may be waited for."""
     if command_of(arguments) in ANSWERED_COMMANDS:

@@ -11,7 +11,8 @@ import time
 from typing import TYPE_CHECKING
 
 from cdxsync.wrapper.src.codex import Build, find_codex, version_of
-from cdxsync.wrapper.src.codex_package import install_release, is_single, latest_version
+from cdxsync.wrapper.src.codex_package import install_release, latest_version
+from cdxsync.wrapper.src.codex_wanted import is_single
 from cdxsync.wrapper.src.errors import SyncError
 from cdxsync.wrapper.src.files import (
     child_environment,

@@ -10,6 +10,7 @@ import urllib.parse
 from typing import TYPE_CHECKING
 
 from cdxsync.wrapper.src.baked import GITHUB_API_URL, WRAPPER_VERSION
+from cdxsync.wrapper.src.codex_wanted import MANIFEST
 from cdxsync.wrapper.src.errors import SyncError
 from cdxsync.wrapper.src.files import file_sha256, read_json
 from cdxsync.wrapper.src.server import reach, system_trust
@@ -31,14 +32,11 @@ TARGETS = {
     ("Darwin", "arm64"): "aarch64-apple-darwin",
 }
 CHECKSUMS = "codex-package_SHA256SUMS"
-MANIFEST = "codex-package.json"
 PROGRAM = "bin/codex"
 MAX_ARCHIVE_BYTES = 1 << 30
 # A package has about 60 members and 450 MB.
 MAX_PACKAGE_BYTES = 4 << 30
 MAX_MEMBERS = 20000
-# The first bytes of programs for Linux and macOS.
-PROGRAM_MAGICS = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
 
 
 def install_release(folder: str, version: str) -> None:
@@ -316,15 +314,3 @@ def package_version(folder: str) -> str:
 def fetched_daemon_version(home: str) -> str:
     """The version of the package that Codex's own updater has for its daemon; empty without one."""
     return package_version(os.path.join(home, "packages/app-server-daemon/current"))
-
-
-def is_single(program: str) -> bool:
-    """Whether a program is Codex alone, without the package that its full-screen program needs."""
-    real = os.path.realpath(program)
-    if os.path.exists(os.path.join(os.path.dirname(os.path.dirname(real)), MANIFEST)):
-        return False
-    try:
-        with open(real, "rb") as file:
-            return file.read(4) in PROGRAM_MAGICS
-    except OSError:
-        return False

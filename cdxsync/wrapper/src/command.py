@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from cdxsync.wrapper.src.accounts import holds_grant
 from cdxsync.wrapper.src.baked import WRAPPER_VERSION
+from cdxsync.wrapper.src.boot import later
 from cdxsync.wrapper.src.codex import Build, Codex, find_codex, leave, program_environment
-from cdxsync.wrapper.src.codex_command import answers_by_itself, command_of
+from cdxsync.wrapper.src.codex_command import answers_by_itself, command_of, login_command
 from cdxsync.wrapper.src.codex_install import INSTALL_SECONDS, install_codex_now, say_newer, update_codex
+from cdxsync.wrapper.src.codex_wanted import may_want_codex
 from cdxsync.wrapper.src.compiled import keep_compiled
 from cdxsync.wrapper.src.context import Context, own_fqdn
 from cdxsync.wrapper.src.doctor import Doctor
@@ -23,7 +25,7 @@ from cdxsync.wrapper.src.files import child_environment, own_folder
 from cdxsync.wrapper.src.full_screen import daemon_wanted, without_daemon
 from cdxsync.wrapper.src.handover import codex_arguments, codex_environment
 from cdxsync.wrapper.src.keeping import drop_credentials
-from cdxsync.wrapper.src.login_command import log_in, log_out, login_command
+from cdxsync.wrapper.src.login_command import log_in, log_out
 from cdxsync.wrapper.src.login_home import recover_logins
 from cdxsync.wrapper.src.loops import loop
 from cdxsync.wrapper.src.messages import say, show, shown
@@ -64,6 +66,10 @@ values; CODEX_SYNC_INTERVAL is the time between checks of the server during a ru
 CDX_DAEMON=1 leaves Codex its background server, as plain codex has it; CDX_QUIET=1 hides the quota bars; CODEX_DEBUG=1
 logs each step on stderr.
 """
+OWN_COMMANDS = (
+    *("--wrapper-sync", "--wrapper-self-test", "--wrapper-install-codex", "--status", "--doctor", "--watch"),
+    *("--update", "-U", "--uninstall"),
+)
 # Prompts, Codex's own version: nothing beside the credentials may hold a run up for longer.
 PROMPTS_SECONDS = 10.0
 UPDATE_SECONDS = 30.0
@@ -95,14 +101,22 @@ def sync_before(context: Context, run: Run) -> bool:
                 say("cdx is updated to %s" % context.sync.versions().get("wrapper_version"))
         except SyncError as error:
             say(str(error))
-        seconds = UPDATE_SECONDS if context.build.program else FIRST_INSTALL_SECONDS
-        if update_codex(context.home, context.build, context.sync.versions(), seconds):
-            context.build = Build(context.home)
+        install_wanted(context)
         show_quota(context.sync.answer)
     # A run may take hours, and the server closes idle connections.
     context.api.close()
     context.prompts.api.close()
     return may_start
+
+
+def install_wanted(context: Context) -> None:
+    """Install the Codex that the server names, where it is to be."""
+    if not may_want_codex(context.build, context.sync.versions()):
+        return
+    later()
+    seconds = UPDATE_SECONDS if context.build.program else FIRST_INSTALL_SECONDS
+    if update_codex(context.home, context.build, context.sync.versions(), seconds):
+        context.build = Build(context.home)
 
 
 def sync_after(context: Context, run: Run, taps: Taps, arguments: list[str], held: str | None) -> None:
@@ -176,6 +190,7 @@ def sync_only() -> int:
 
 def update_now() -> int:
     """`--update`: returns the exit code, 0 when cdx is what the server has now."""
+    later()
     context = Context()
     try:
         context.sync.look()
@@ -206,6 +221,7 @@ def run_codex(arguments: list[str]) -> int:
     context = Context()
     command = login_command(arguments)
     if command and context.build.program:
+        later()
         if command == "login":
             log_in(context, arguments)
         log_out(context, arguments)
@@ -297,19 +313,8 @@ def run_command(arguments: list[str]) -> int:
     if first in ("--wrapper-version", "-W"):
         show("cdx wrapper %s\n" % WRAPPER_VERSION)
         return 0
-    commands: dict[str, Callable[[], int]] = {
-        "--wrapper-sync": sync_only,
-        "--wrapper-self-test": self_test,
-        "--watch": lambda: watch(arguments[1:]),
-        "--status": show_status,
-        "--doctor": lambda: Doctor().run(),
-        "--update": update_now,
-        "-U": update_now,
-        "--uninstall": lambda: uninstall(arguments[1:]),
-        "--wrapper-install-codex": lambda: install_codex_now(arguments[1:]),
-    }
     try:
-        return commands[first]() if first in commands else run_codex(arguments)
+        return own_command(first, arguments[1:]) if first in OWN_COMMANDS else run_codex(arguments)
     except SyncError as error:
         say(str(error))
         return 1
@@ -318,3 +323,24 @@ def run_command(arguments: list[str]) -> int:
             raise
         say("%s: %s. This should not happen; CODEX_DEBUG=1 shows where it does" % (type(error).__name__, error))
         return 1
+
+
+def own_command(name: str, arguments: list[str]) -> int:
+    """Run one of `OWN_COMMANDS`; returns the exit code. Raises SyncError, and Ended at a signal."""
+    if name == "--wrapper-sync":
+        return sync_only()
+    # The self-test too, so that a cdx that would fail here is not installed.
+    later()
+    if name in ("--status", "--doctor", "--watch"):
+        keep_compiled()
+    commands: dict[str, Callable[[], int]] = {
+        "--wrapper-self-test": self_test,
+        "--watch": lambda: watch(arguments),
+        "--status": show_status,
+        "--doctor": lambda: Doctor().run(),
+        "--update": update_now,
+        "-U": update_now,
+        "--uninstall": lambda: uninstall(arguments),
+        "--wrapper-install-codex": lambda: install_codex_now(arguments),
+    }
+    return commands[name]()

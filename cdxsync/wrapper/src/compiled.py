@@ -10,8 +10,8 @@ import os
 from cdxsync.wrapper.src.boot import NOT_KEPT, private_folder
 from cdxsync.wrapper.src.files import replace_file
 
-# Several versions of Python or of cdx may take turns; what is older goes.
-KEPT_FILES = 8
+# Two of each start. Several versions of Python or of cdx may take turns; what is older goes.
+KEPT_FILES = 12
 
 
 def keep_compiled() -> None:

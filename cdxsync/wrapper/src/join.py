@@ -5,7 +5,8 @@ library `cdx` cannot do without. With `--check` it says whether these files are 
 
 The modules become parts of one namespace: their imports of the standard library are merged, those of each other and
 what is for type checkers alone is left out, and each part begins with a line that names its module. All but the
-beginning of the file is a text that `boot` compiles, so that it is compiled once and not at every start.
+beginning of the file are two texts that `boot` compiles, so that they are compiled once and not at every start, and the
+second one only where it is used.
 """
 
 import argparse
@@ -52,17 +53,21 @@ PARTS = (
     "handover",
     "loops",
     "codex",
-    "codex_settings",
+    "codex_wanted",
     "login_home",
     "context",
-    "daemon",
-    "login_command",
     "full_screen",
     "watcher",
     "update",
+    "quota",
+)
+# What a plain run does without is a text of its own, which `boot.later` compiles.
+LATE = (
+    "daemon",
+    "codex_settings",
+    "login_command",
     "codex_package",
     "codex_install",
-    "quota",
     "watch_job",
     "schedulers",
     "background",
@@ -71,8 +76,9 @@ PARTS = (
     "status",
     "doctor",
     "uninstall",
-    "command",
 )
+# It may use all of them: those that are late after a call of `later`.
+LAST = ("command",)
 HEAD = '''\
 #!/usr/bin/env -S python3 -IS
 """cdx: run Codex with the credentials of the fleet.
@@ -111,7 +117,7 @@ if __name__ == "__main__":
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 
 '''
-TAIL = """
+TAIL = """\
 exec(load(BODY, %d), globals())
 
 if __name__ == "__main__":
@@ -208,18 +214,23 @@ def imports_of(parts: List[Part]) -> str:
     return "".join("import %s\n" % name for name in sorted({name for part in parts for name in part.imports}))
 
 
+def body_of(parts: List[Part]) -> str:
+    """The text of parts that are compiled together."""
+    return imports_of(parts) + "\n\n" + "\n\n".join(titled(part) for part in parts)
+
+
 def joined(folder: Path = FOLDER) -> str:
     """The text of the one file. Raises ValueError when the modules do not fit together."""
-    beginning = [Part(name, folder) for name in BEGINNING]
-    parts = [Part(name, folder) for name in PARTS]
-    check([*beginning, *parts])
+    beginning, parts, late, last = ([Part(name, folder) for name in names] for names in (BEGINNING, PARTS, LATE, LAST))
+    check([*beginning, *parts, *late, *last])
     head = HEAD + imports_of(beginning).replace("import sys\n", "") + "\n"
-    head += "\n\n".join(titled(part) for part in beginning) + "\n\n"
-    body = imports_of(parts) + "\n\n" + "\n\n".join(titled(part) for part in parts)
-    line = head.count("\n") + 1
-    text = head + "BODY = r'''\n" + body + "'''\n" + TAIL % line
-    ast.parse(text, feature_version=(3, 8))
-    ast.parse(body, feature_version=(3, 8))
+    text = head + "\n\n".join(titled(part) for part in beginning) + "\n\n"
+    line = text.count("\n") + 1
+    body, later = body_of([*parts, *last]), body_of(late)
+    text += "BODY = r'''\n%s'''\n\n" % body
+    text += "LATER = (%d, r'''\n%s''')\n\n" % (text.count("\n") + 1, later) + TAIL % line
+    for program in (text, body, later):
+        ast.parse(program, feature_version=(3, 8))
     return text
 
 
@@ -234,8 +245,8 @@ def needed_by(text: str) -> List[str]:
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             found.add(str(node.module))
-        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "BODY":
-            nodes.append(ast.parse(ast.literal_eval(node.value)))  # all but the beginning is a text within it
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("\nimport "):
+            nodes.append(ast.parse(node.value))  # all but the beginning are texts within it
         nodes += ast.iter_child_nodes(node)
     return sorted(found)
 

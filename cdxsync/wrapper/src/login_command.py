@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from cdxsync.wrapper.src.codex import Codex, leave
-from cdxsync.wrapper.src.codex_command import command_index, command_of, words_of
+from cdxsync.wrapper.src.codex_command import command_index
 from cdxsync.wrapper.src.codex_settings import credentials_store, other_logins
 from cdxsync.wrapper.src.context import Context, own_fqdn
 from cdxsync.wrapper.src.daemon import tell_of_daemon
@@ -26,15 +26,6 @@ if TYPE_CHECKING:
 
 # The wait status of a process that ended with 1.
 FAILED_STATUS = 1 << 8
-
-
-def login_command(arguments: list[str]) -> str:
-    """`login` or `logout` when that is what Codex is to do; else an empty text. `login status` changes nothing."""
-    name, index = command_of(arguments), command_index(arguments)
-    if name not in ("login", "logout") or index is None:
-        return ""
-    after = next(words_of(arguments[index + 1 :]), None)
-    return "" if name == "login" and after is not None and after[1] == "status" else name
 
 
 def run_in(place: LoginHome, context: Context, arguments: list[str]) -> int:
