@@ -30,14 +30,18 @@ COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
 def user_home() -> str:
     """The user's home: $HOME, unless it is unset or, under sudo or cron, somebody else's."""
     home = os.environ.get("HOME", "")
-    own = pwd.getpwuid(os.geteuid()).pw_dir if known_user() else ""
     if not os.path.isabs(home) or not os.path.isdir(home):
-        return own or home or "/"
+        return listed_home() or home or "/"
     invoker = os.environ.get("SUDO_UID", "")
     foreign = os.geteuid() != 0 and not os.access(home, os.W_OK | os.X_OK)
-    if own and (foreign or (os.geteuid() == 0 and invoker not in ("", "0") and str(os.stat(home).st_uid) == invoker)):
-        return own
+    if foreign or (os.geteuid() == 0 and invoker not in ("", "0") and str(os.stat(home).st_uid) == invoker):
+        return listed_home() or home
     return home
+
+
+def listed_home() -> str:
+    """The user's home as the password database has it, which may ask other machines; empty without an entry."""
+    return pwd.getpwuid(os.geteuid()).pw_dir if known_user() else ""
 
 
 def known_user() -> bool:
