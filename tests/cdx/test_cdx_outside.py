@@ -1,6 +1,7 @@
 """What Codex uses without cdx in front is counted, once and marked; and what runs could not count is found again."""
 
 import contextlib
+import copy
 import fcntl
 import json
 import os
@@ -344,6 +345,38 @@ def test_a_history_that_was_copied_counts_once(
         path.rename(machine.home / ".codex" / "archived_sessions" / path.name)
     run(machine, ["open", child], meta(child, **named), meta(parent), *history, count(usage(200), usage(30)))
     assert [total for total, _ in used(synced, machine)] == [170, 30]
+
+
+def test_two_homes_with_the_same_sessions(synced: Fleet, tmp_path: Path) -> None:
+    """As of somebody with two logins who resumes the sessions of one with the other."""
+    machine = host(synced, tmp_path, codex=SESSIONS)
+    first = machine.home / ".codex"
+    second = machine.home / "second"
+    (first / "sessions").mkdir(parents=True)
+    second.mkdir()
+    (second / "sessions").symlink_to(first / "sessions")
+    (first / ".cdx").mkdir(exist_ok=True)
+    plain(machine, *session(machine, "before", 1000))
+    other = copy.copy(machine)
+    other.env = machine.env | {"CODEX_HOME": str(second)}
+    for one in (machine, other):
+        sync(one)
+    run(machine, *session(machine, "one", 10))
+    run(other, *session(machine, "two", 20))
+    plain(machine, *session(machine, "plain", 40))
+    with started(other, *session(machine, "three", 80)):
+        run(machine, *session(machine, "four", 1))
+        sync(machine)
+        assert sorted(used(synced, machine)) == [(1, False), (10, False), (20, False), (40, True)]
+    with started(other, *session(machine, "killed", 160)) as process:
+        process.kill()
+        process.wait()
+    until(lambda: (machine.run_cdx("--wrapper-sync").returncode, len(used(synced, machine))) == (0, 5))
+    until(lambda: (other.run_cdx("--wrapper-sync").returncode, len(used(synced, machine))) == (0, 6))
+    for one in (machine, other, machine):
+        sync(one)
+    assert sorted(used(synced, machine))[4:] == [(80, False), (160, False)]
+    assert list((first / ".cdx" / "runs").iterdir()) == []
 
 
 def test_sessions_below_a_linked_folder_count(synced: Fleet, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from cdxsync.wrapper.src.files import locked, own_folder, read_json, replace_file, sha256_of, write_json
-from cdxsync.wrapper.src.session_files import SessionFile, find_sessions, finder
+from cdxsync.wrapper.src.session_files import SessionFile, counting_home, find_sessions, finder
 
 if TYPE_CHECKING:
     from typing import Any, ContextManager
@@ -28,12 +28,12 @@ SINCE_MARGIN = 86400.0
 
 def usage_lock(home: str) -> ContextManager[bool]:
     """Held while session files are counted: one process of a home at a time."""
-    return locked(os.path.join(own_folder(home), "usage.lock"))
+    return locked(os.path.join(own_folder(counting_home(home)), "usage.lock"))
 
 
 def is_counting(home: str) -> bool:
     """Whether cdx has looked at this home before."""
-    return os.path.exists(os.path.join(own_folder(home), "claims.json"))
+    return os.path.exists(os.path.join(own_folder(counting_home(home)), "claims.json"))
 
 
 class Claims:
@@ -47,7 +47,7 @@ class Claims:
 
     def __init__(self, home: str) -> None:
         self.home = home
-        self.path = os.path.join(own_folder(home), "claims.json")
+        self.path = os.path.join(own_folder(counting_home(home)), "claims.json")
         self.old_path = os.path.join(own_folder(home), "counted.json")
         kept = read_json(self.path)
         ends, since = kept.get("ends"), kept.get("since")

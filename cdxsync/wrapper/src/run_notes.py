@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from cdxsync.wrapper.src.files import own_folder, read_json
 from cdxsync.wrapper.src.owners import RunFacts, run_kind, session_ids, working_folder
 from cdxsync.wrapper.src.processes import is_free, is_run_of_codex
-from cdxsync.wrapper.src.session_files import SessionFile, finder
+from cdxsync.wrapper.src.session_files import SessionFile, counting_home, finder
 
 if TYPE_CHECKING:
     from typing import Any
@@ -27,6 +27,7 @@ class OwnNote:
         self.key = "%s-%s" % (time.strftime("%Y%m%d"), os.urandom(12).hex())
         self.home = home
         self.note: dict[str, Any] = {
+            "home": os.path.realpath(home),
             "cwd": working_folder(arguments),
             "files": {},
             "child": None,
@@ -36,7 +37,7 @@ class OwnNote:
             "resumes": run_kind(arguments) != "exec" or "resume" in arguments,
         }
         self.facts = RunFacts(self.note)
-        self.path = os.path.join(own_folder(home, "runs"), self.key + ".json")
+        self.path = os.path.join(own_folder(counting_home(home), "runs"), self.key + ".json")
         self.descriptor: int | None = None
 
     def write(self) -> None:
@@ -75,20 +76,28 @@ class Note(RunFacts):
         note = read_json(path)
         super().__init__(note, written)
         self.path = path
+        self.home = note.get("home")
         self.key = os.path.basename(path)[: -len(".json")]
         self.starts = {os.path.basename(name): start for name, start in self.files.items()}
         self.is_held = not is_free(path)
         self.live = self.is_held or is_run_of_codex(note.get("child"))
 
+    def is_in(self, home: str) -> bool:
+        """Whether it is a run of this home, and not of another with the same sessions. An older cdx does not say."""
+        return self.home in (None, os.path.realpath(home))
+
 
 def read_notes(home: str, own: str | None = None) -> list[Note]:
-    """The notes of the runs of a home but that at `own`, by name."""
-    folder = own_folder(home, "runs")
-    names: list[str] = []
-    with contextlib.suppress(OSError):
-        names = sorted(name for name in os.listdir(folder) if name.endswith(".json"))
-    paths = [os.path.join(folder, name) for name in names]
-    return [Note(path) for path in paths if path != own and os.path.exists(path)]
+    """The notes of the runs of a home but that at `own`, by name; of those with the same sessions too."""
+    paths: list[str] = []
+    for folder in dict.fromkeys(own_folder(place, "runs") for place in (counting_home(home), home)):
+        with contextlib.suppress(OSError):
+            paths += [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name.endswith(".json")]
+    notes = [Note(path) for path in paths if path != own and os.path.exists(path)]
+    for note in notes:
+        # A run of another home with the same sessions is reported from there.
+        note.live = note.live or (not note.is_in(home) and os.path.isdir(str(note.home)))
+    return notes
 
 
 def spared_parts(found: dict[str, Place], notes: list[Note]) -> dict[str, int]:

@@ -48,7 +48,7 @@ class Run(OwnNote):
 
     def others(self) -> list[Note]:
         """The other runs that go on in this home."""
-        return [note for note in read_notes(self.home, self.path) if note.is_held]
+        return [note for note in read_notes(self.home, self.path) if note.is_held and note.is_in(self.home)]
 
     def collect(self, spool: Spool, fallback: Callable[[], tuple[str, list[dict[str, Any]]]]) -> str | None:
         """Spool what this run has used, and what no run has, once. Returns which source it came from, or None.

@@ -289,6 +289,18 @@ def find_sessions(home: str, folders: tuple[str, ...] = SESSION_FOLDERS) -> dict
     return found
 
 
+def counting_home(home: str) -> str:
+    """The home where it is kept what of its session files is counted.
+
+    That is another one where `sessions` is a link to that one's: both have the same sessions.
+    """
+    sessions = os.path.realpath(os.path.join(home, "sessions"))
+    other = os.path.dirname(sessions)
+    notes = os.path.join(other, ".cdx")
+    shared = os.path.basename(sessions) == "sessions" and os.path.isdir(notes) and os.access(notes, os.W_OK | os.X_OK)
+    return other if shared else home
+
+
 def finder(found: dict[str, Place]) -> Callable[[str], str | None]:
     """Looks among the session files of a home for that of an id; gives its path, or None."""
 
