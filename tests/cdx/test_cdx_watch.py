@@ -109,6 +109,38 @@ def test_a_crontab_that_cannot_be_read_is_not_written(fleet: Fleet, tmp_path: Pa
     assert "crontab -l fails (you are not allowed to use this program)" in done.stderr
 
 
+def test_a_line_that_cannot_be_taken_away_is_said_to_be_left(fleet: Fleet, tmp_path: Path) -> None:
+    machine = host(fleet, tmp_path)
+    with_crontab(machine)
+    assert machine.run_cdx("--watch", "install").returncode == 0
+    works = (machine.bin / "crontab").read_text()
+    (machine.bin / "crontab").write_text("#!/bin/sh\necho 'try again later' >&2\nexit 1\n")
+    done = machine.run_cdx("--watch", "remove")
+    assert (done.returncode, done.stderr) == (1, "cdx: crontab -l fails (try again later)\n")
+    assert fleet.host(machine.env["NAME"])["background_sync"]["by"] == "cron"
+    (machine.bin / "crontab").write_text(works)
+    done = machine.run_cdx("--watch", "remove")
+    assert (done.returncode, done.stderr) == (0, "cdx: a line of the crontab is removed\n")
+    # Where there is no crontab any more, nothing is left that starts it.
+    assert machine.run_cdx("--watch", "install").returncode == 0
+    (machine.bin / "crontab").unlink()
+    no_scheduler(machine)
+    done = machine.run_cdx("--watch", "remove")
+    assert (done.returncode, done.stderr) == (0, "cdx: the background sync is removed\n")
+
+
+def test_a_home_that_takes_no_note_gets_none(fleet: Fleet, tmp_path: Path) -> None:
+    machine = host(fleet, tmp_path)
+    crontab = with_crontab(machine)
+    (machine.home / ".codex" / ".cdx" / "watch.json").mkdir(parents=True)
+    for wanted in ((), ("other",)):
+        done = machine.run_cdx("--watch", "install", *wanted)
+        assert done.returncode == 1
+        assert f"cannot write {machine.home}/.codex/.cdx/watch.json" in done.stderr
+        assert "every 4 minutes" not in done.stderr
+    assert not crontab.exists()
+
+
 def test_any_path_in_a_crontab(fleet: Fleet, tmp_path: Path) -> None:
     machine = odd_machine(fleet, tmp_path)
     crontab = with_crontab(machine)

@@ -24,6 +24,8 @@ from cdxsync.wrapper.src.watch_job import (
 if TYPE_CHECKING:
     from cdxsync.wrapper.src.watch_job import Done
 
+NO_CRONTAB = "there is no crontab"
+
 
 class Systemd:
     """A timer of the user's manager, or of the system's for root."""
@@ -250,7 +252,7 @@ class Cron:
         """The user's crontab, with line ends. Raises SyncError when it cannot be read: then it must not be written."""
         code, out, error = call_program(["crontab", "-l"])
         if code == 127:
-            raise SyncError("there is no crontab")
+            raise SyncError(NO_CRONTAB)
         # Whoever has none yet gets an error.
         if code != 0 and not re.search("no crontab for|no such file", error, re.IGNORECASE):
             raise SyncError("crontab -l fails (%s)" % (error or code))

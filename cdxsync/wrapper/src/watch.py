@@ -11,7 +11,7 @@ from cdxsync.wrapper.src.errors import SyncError
 from cdxsync.wrapper.src.files import codex_home, locked, own_folder, read_json, remove, user_home, write_json
 from cdxsync.wrapper.src.messages import debug, say, show, tell
 from cdxsync.wrapper.src.quota import shown_time
-from cdxsync.wrapper.src.schedulers import Other, all_schedulers, choose_scheduler
+from cdxsync.wrapper.src.schedulers import NO_CRONTAB, Cron, Other, all_schedulers, choose_scheduler
 from cdxsync.wrapper.src.watch_job import EVERY_MINUTES, Job
 
 WATCH_USAGE = "usage: cdx --watch install [systemd|launchd|cron|other] | status | remove | run"
@@ -57,6 +57,8 @@ def install_watch(wanted: str) -> int:
     }
     note = {"by": scheduler.by, "what": scheduler.describe(), "entry": scheduler.entry, "program": job.program}
     write_json(watch_path(home), dict(note, environment=environment))
+    if read_json(watch_path(home)).get("what") != note["what"]:
+        raise SyncError("cannot write %s: is the disk full, or read-only?" % watch_path(home))
     try:
         scheduler.install()
     except SyncError:
@@ -82,14 +84,17 @@ def install_watch(wanted: str) -> int:
 def remove_watch(tell: bool = True) -> int:
     """Take the background sync of this home away; returns the exit code. `tell`: the server, and the user."""
     home = codex_home()
+    noted = read_json(watch_path(home))
     removed, problems = [], []
     for scheduler in all_schedulers(Job(home)):
         try:
             if scheduler.remove():
                 removed.append(scheduler.describe())
+            elif noted.get("by") == Cron.by == scheduler.by:
+                problem = scheduler.unavailable()
+                problems += [problem] if problem not in ("", NO_CRONTAB) else []
         except SyncError as error:
             problems.append(str(error))
-    noted = read_json(watch_path(home))
     for problem in problems:
         say(problem)
     if not problems:
@@ -102,7 +107,7 @@ def remove_watch(tell: bool = True) -> int:
             if held:
                 break
         time.sleep(0.1)
-    if tell:
+    if tell and not problems:
         say("%s is removed" % ", ".join(removed or ["the background sync"]) if removed or noted else "there was none")
         if removed or noted:
             try:
