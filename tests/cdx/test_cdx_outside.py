@@ -424,6 +424,39 @@ def test_sessions_that_are_copied_here_later_are_not_counted(synced: Fleet, tmp_
     assert used(synced, machine) == [(3, True)]
 
 
+@pytest.mark.parametrize("by_run", [False, True])
+def test_a_session_that_comes_with_an_older_history(synced: Fleet, tmp_path: Path, by_run: bool) -> None:
+    """As one that Codex had compressed: what goes on with it makes a file of it again."""
+    machine = host(synced, tmp_path, codex=SESSIONS)
+    plain(machine, *session(machine, "older", 1000))
+    (path,) = machine.home.glob(".codex/sessions/*/*/*/*.jsonl")
+    date_back(path, time.time() - 10 * 86400)
+    away = path.rename(machine.home / "away")
+    sync(machine)
+    steps = [["open", "older"], count(usage(1003), usage(3))]
+    away.rename(path)
+    if by_run:
+        away = path.rename(away)
+        program = (str(machine.cdx), "exec", "-C", str(machine.home), "resume", "--last")
+        with started(machine, program=program):
+            away.rename(path)
+            plain(machine, *steps)
+    else:
+        plain(machine, *steps)
+        sync(machine)
+    assert used(synced, machine) == [(3, not by_run)]
+
+
+def test_a_clock_that_was_ahead_when_cdx_came(synced: Fleet, tmp_path: Path) -> None:
+    machine = host(synced, tmp_path, codex=SESSIONS)
+    sync(machine)
+    kept = machine.note("claims.json") | {"since": time.time() + 400 * 86400}
+    (notes(machine) / "claims.json").write_text(json.dumps(kept))
+    plain(machine, *session(machine, "plain", 20))
+    run(machine, *session(machine, "own", 10))
+    assert sorted(used(synced, machine)) == [(10, False), (20, True)]
+
+
 def test_a_home_that_was_restored_is_not_read(synced: Fleet, tmp_path: Path) -> None:
     """Its files are others on the disk, and there may be gigabytes of them."""
     machine = host(synced, tmp_path, codex=SESSIONS)

@@ -12,7 +12,7 @@ from cdxsync.wrapper.src.files import locked, own_folder, read_json, replace_fil
 from cdxsync.wrapper.src.session_files import SessionFile, counting_home, find_sessions, finder
 
 if TYPE_CHECKING:
-    from typing import Any, ContextManager
+    from typing import Any, Callable, ContextManager
 
     from cdxsync.wrapper.src.session_files import Place
 
@@ -59,6 +59,9 @@ class Claims:
         at = kept.get("at")
         self.at = float(at) if isinstance(at, (int, float)) else 0.0
         self.changed = False
+        if self.since > time.time() + SINCE_MARGIN:
+            # The clock was ahead then: what comes is not older.
+            self.since, self.changed = time.time(), True
         # What an older cdx has counted, by path: [bytes, when].
         self.old = {
             path: value
@@ -117,11 +120,20 @@ class Claims:
                 # Codex has written the whole file again, as when it migrates one: the dates tell what is new.
                 start, after = 0, known[3]
             if size > start:
-                files.append(SessionFile(path, start, after=after, find=find))
+                files.append(self._read(path, start, after, find))
             elif known is not None and start == known[0]:
                 self.ends[name] = [start, size, inode, *known[3:5]]
                 self.changed = True
         return [file for file in files if file.is_read]
+
+    def _read(self, path: str, start: int, after: float, find: Callable[[str], str | None]) -> SessionFile:
+        """A file from where it is not counted. What was used before cdx looked at this home never is."""
+        file = SessionFile(path, start, after=after, find=find)
+        floor = self.since - SINCE_MARGIN
+        if file.name not in self.ends and not start and file.began is not None and file.began < floor:
+            # It came later: a copy, or one that Codex had compressed.
+            return SessionFile(path, start, after=floor, find=find)
+        return file
 
     def _is_old(self, path: str, size: int, known: list[Any] | None) -> bool:
         """Whether a file that was never read needs not be read: nothing was written to it since cdx came."""
@@ -130,14 +142,6 @@ class Claims:
         with contextlib.suppress(OSError):
             return os.stat(path).st_mtime < (known[3] if known else self.since - SINCE_MARGIN)
         return False
-
-    def without_older(self, file: SessionFile, found: dict[str, Place]) -> SessionFile:
-        """A file without what was used before cdx looked at this home: it may have been copied to it since."""
-        floor = self.since - SINCE_MARGIN
-        with contextlib.suppress(OSError):
-            if file.name not in self.ends and os.stat(file.path).st_mtime < floor:
-                return SessionFile(file.path, file.start, after=floor, find=finder(found))
-        return file
 
     def entry(self, file: SessionFile, found: dict[str, Place]) -> list[Any]:
         """What says that a file is counted."""

@@ -142,8 +142,7 @@ class Settling:
         """The entries of what was used without cdx in front; none where the fleet does not want them."""
         if not LoginNote(self.home).counts_outside:
             return []
-        parts = [self.claims.without_older(file, self.found) for file in files]
-        return [dict(entry, outside=True) for entry in merged(parts)]
+        return [dict(entry, outside=True) for entry in merged(files)]
 
     def _recover(self, note: Note, files: list[SessionFile]) -> None:
         """Count for a run that was killed before it could."""
