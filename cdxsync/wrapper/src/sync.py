@@ -72,7 +72,8 @@ class Sync:
         self.settled = None
         for turn in range(TRIES):
             # Other runs and their Codex may be writing it, too.
-            time.sleep(PAUSE_SECONDS * max(0, turn - 2))
+            if turn > 2:
+                time.sleep(PAUSE_SECONDS * (turn - 2))
             local = LocalDocument(self.path)
             self.note.load()
             if self._step(local):
