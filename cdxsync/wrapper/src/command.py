@@ -121,6 +121,8 @@ def install_wanted(context: Context) -> None:
 
 def sync_after(context: Context, run: Run, taps: Taps, arguments: list[str], held: str | None) -> None:
     """Send what the run has changed and used. Never fails the run; what cannot be sent is sent by the next."""
+    if run.was_uninstalled():
+        return
     sync = context.sync
     try:
         source = run.collect(context.spool, lambda: taps.usage(arguments, context.home))

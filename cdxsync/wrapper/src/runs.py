@@ -70,6 +70,10 @@ class Run(OwnNote):
             os.close(self.descriptor)
             self.descriptor = None
 
+    def was_uninstalled(self) -> bool:
+        """Whether cdx was taken away meanwhile, with this home's notes: nothing is to be left in their place."""
+        return self.descriptor is not None and not os.path.exists(self.path) and not os.path.exists(__file__)
+
     def recover(self, spool: Spool) -> None:
         """Report the usage of runs that were killed before they could."""
         if any(not note.live for note in read_notes(self.home, self.path)):

@@ -28,13 +28,16 @@ if TYPE_CHECKING:
 MAX_WAITING = 100
 
 
-def sweep(context: Context) -> int:
+def sweep(context: Context, last: bool = False) -> int:
     """Put into the spool what sessions outside cdx have used, and runs of cdx that were killed; each token once.
 
-    Returns the number of entries. What cannot be read or kept is left to the next time.
+    `last`: nothing comes after this, so that runs count which go on. Returns the number of entries. What cannot be read
+    or kept is left to the next time.
     """
     try:
-        return Settling(context.home, context.spool).settle()
+        settling = Settling(context.home, context.spool)
+        settling.is_last = last
+        return settling.settle()
     except (OSError, SyncError) as error:
         debug(str(error))
     return 0
@@ -69,6 +72,7 @@ class Settling:
         self.printed = printed
         # Where the counts of `run` came from: `sessions`, `output`, or None without any.
         self.source: str | None = None
+        self.is_last = False
         self.entries = 0
         self.counted: list[SessionFile] = []
         self.trouble: SyncError | None = None
@@ -82,6 +86,8 @@ class Settling:
             self.claims = Claims(self.home)
             self.found = find_sessions(self.home)
             self.notes = read_notes(self.home, self.run.path if self.run else None)
+            for note in self.notes if self.is_last else []:
+                note.live = note.live and not note.is_in(self.home)
             self._begin()
             files = self.claims.waiting(self.found)
             whose = self._owners(files)

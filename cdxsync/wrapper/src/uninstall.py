@@ -20,6 +20,7 @@ from cdxsync.wrapper.src.file_trouble import Unreadable
 from cdxsync.wrapper.src.files import codex_home, read_json, remove, user_home
 from cdxsync.wrapper.src.login_note import LoginNote
 from cdxsync.wrapper.src.messages import say, tell
+from cdxsync.wrapper.src.runs import Run
 from cdxsync.wrapper.src.sweep import sweep
 from cdxsync.wrapper.src.sync import BEFORE_NAME
 from cdxsync.wrapper.src.watch import remove_watch
@@ -45,6 +46,8 @@ def uninstall(arguments: list[str]) -> int:
         say("the background sync goes: %s" % synced_by)
     for pid, what in daemon_processes(home):
         say("Codex's %s of this home ends (process %d)" % (what, pid))
+    if Run(home, []).others():
+        say("a run of cdx goes on in this home: what it uses from now on is not counted")
     if "--yes" not in arguments and not agreed():
         say("nothing was removed")
         return 1
@@ -133,7 +136,7 @@ def deregister() -> bool:
     try:
         context = Context()
         with contextlib.suppress(SyncError):
-            sweep(context)
+            sweep(context, last=True)
             context.spool.send(context.api)
         Api.data(*context.api.request("DELETE", "/auth?force=1")[::2])
     except SyncError as error:
