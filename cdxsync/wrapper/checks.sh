@@ -87,6 +87,10 @@ make_folder() {
 # Whether a program can be put into folder $1, and run there; $WORK/why says why not.
 can_install() {
     local probe=$1/.cdx-probe.$$ status=0
+    if [ -d "$1/cdx" ]; then
+        printf '%s\n' "$1/cdx is a folder" >"$WORK/why"
+        return 1
+    fi
     {
         make_folder "$1" && printf '#!/bin/sh\nexit 0\n#%400000s\n' '' >"$probe" && chmod 0700 "$probe" && "$probe"
     } 2>"$WORK/why" || status=1
@@ -105,7 +109,7 @@ could_install() {
 choose_folder() {
     local folder
     if [ "$(id -u)" = 0 ]; then BIN=/usr/local/bin; else BIN=$HOME/.local/bin; fi
-    if [ -n "${CDX_BIN:-}" ]; then BIN=${CDX_BIN%/}; fi
+    if [ -n "${CDX_BIN:-}" ]; then BIN=${CDX_BIN%/} BIN=${BIN:-/}; fi
     case "$BIN" in /*) ;; *) die "CDX_BIN is $BIN; it must be a folder that begins with /. Correct it, $AGAIN" ;; esac
     can_install "$BIN" && return
     warn "$(tail -n 1 "$WORK/why")"

@@ -157,6 +157,19 @@ def test_a_place_that_cannot_be_written_to_and_another(line: Line, tmp_path: Pat
     assert line.machine.run(f"{tmp_path}/other/bin/cdx", "exec", "hi").stdout == "ran with: exec hi\n"
 
 
+def test_a_folder_in_the_place_of_cdx(line: Line) -> None:
+    """Else cdx would come to lie in it, and the installer be used up."""
+    folder = line.machine.cdx
+    folder.mkdir(parents=True)
+    done = line.machine.shell(line.command)
+    assert done.returncode != 0
+    assert f"{folder} is a folder" in done.stderr
+    assert f"cdx cannot be installed in {folder.parent}" in done.stderr
+    assert list(folder.iterdir()) == []
+    folder.rmdir()
+    line.works()
+
+
 def test_a_place_where_nothing_can_be_run(line: Line, tmp_path: Path) -> None:
     """As on file systems that are mounted with noexec."""
     bin_folder = line.machine.home / ".local/bin"
