@@ -53,6 +53,27 @@ def test_a_codex_that_starts_cdx_is_named(synced: Fleet, tmp_path: Path, line: s
     assert len(started) <= (3 if "$*" in line else 1)
 
 
+CLEARED = [
+    'exec env -i HOME="$HOME" PATH="$PATH" CDX "$@"',
+    'env -i HOME="$HOME" PATH="$PATH" CDX -c model=x "$@"',
+]
+
+
+@pytest.mark.parametrize("line", CLEARED)
+@pytest.mark.parametrize("arguments", [("exec", "hi"), (), ("login",)], ids=["exec", "none", "login"])
+def test_a_cleared_environment_hides_it_not(
+    synced: Fleet, tmp_path: Path, line: str, arguments: tuple[str, ...]
+) -> None:
+    stop = '[ "$(wc -l <"${0%/bin/codex}/turns")" -gt 30 ] && exit 99'
+    machine, turns = wrapped(synced, tmp_path, f"{stop}\n{line}")
+    done = machine.run_cdx(*arguments)
+    assert done.returncode == 126
+    (said,) = done.stderr.splitlines()
+    assert said.startswith(f"cdx: {machine.bin / 'codex'} is started as Codex, and starts cdx again. ")
+    started = [turn for turn in turns.read_text().splitlines() if "--version" not in turn and "--help" not in turn]
+    assert len(started) == 1
+
+
 @pytest.mark.parametrize("line", LINES[:3])
 @pytest.mark.parametrize("arguments", [("--version",), ("login",), ("logout",), ("login", "status")])
 def test_so_it_is_in_every_command(synced: Fleet, tmp_path: Path, line: str, arguments: tuple[str, ...]) -> None:

@@ -27,7 +27,7 @@ from cdxsync.wrapper.src.handover import codex_arguments, codex_environment
 from cdxsync.wrapper.src.keeping import drop_credentials
 from cdxsync.wrapper.src.login_command import log_in, log_out
 from cdxsync.wrapper.src.login_home import recover_logins
-from cdxsync.wrapper.src.loops import loop
+from cdxsync.wrapper.src.loops import loop, unmarked_loop
 from cdxsync.wrapper.src.messages import say, show, shown
 from cdxsync.wrapper.src.quota import show_quota
 from cdxsync.wrapper.src.runs import Run
@@ -210,7 +210,7 @@ def update_now() -> int:
 
 def run_codex(arguments: list[str]) -> int:
     """Sync, run Codex, sync; does not return when Codex has run."""
-    wrapper = loop(arguments)
+    wrapper = loop(arguments) or (find_codex() if unmarked_loop(arguments) else None)
     if wrapper:
         say_loop(wrapper)
         return 126

@@ -46,6 +46,34 @@ def loop(arguments: list[str]) -> str | None:
     return program if again else None
 
 
+def unmarked_loop(arguments: list[str]) -> bool:
+    """As `loop`, where what was started as Codex has cleared the environment before it started this."""
+    own, above = os.path.realpath(__file__), os.getppid()
+    for between in (0, 1):
+        if STARTED in os.environ or above <= 1 or is_codex(above):
+            return False
+        words = command_line(above)
+        started = next((index for index, word in enumerate(words) if is_file(word, own)), None)
+        if started is not None:
+            # cdx asks Codex for its version and its help by itself.
+            asked = arguments[-1:] in (["--version"], ["--help"])
+            return not between or asked or carries(arguments, digest_of(words[started + 1 :]))
+        above = parent_of(above)
+    return False
+
+
+def is_file(word: str, own: str) -> bool:
+    """Whether a word of a command line is the path of our own file."""
+    return os.path.basename(word) == os.path.basename(own) and os.path.realpath(word) == own
+
+
+def command_line(pid: int) -> list[str]:
+    """The words with which a process was started, where there is /proc."""
+    with contextlib.suppress(OSError), open("/proc/%d/cmdline" % pid, "rb") as file:
+        return [os.fsdecode(word) for word in file.read().split(b"\0")[:-1]]
+    return []
+
+
 def depth() -> int:
     """How many programs were started in a row, each by the one before, without a Codex between them."""
     starter = read_starter()
