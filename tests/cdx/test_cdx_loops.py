@@ -74,6 +74,20 @@ def test_a_cleared_environment_hides_it_not(
     assert len(started) == 1
 
 
+def test_what_starts_cdx_may_name_it(synced: Fleet, tmp_path: Path) -> None:
+    machine = host(synced, tmp_path)
+    cdx = str(machine.cdx)
+    started = "import subprocess, sys; sys.exit(subprocess.run(sys.argv[1:]).returncode)"
+    for command in (
+        ("timeout", "60", cdx, "exec", "hi"),
+        ("sh", "-c", '"$0" exec hi; exit $?', cdx),
+        ("python3", "-c", started, cdx, "exec", "hi"),
+        ("python3", "-IS", "-c", started, "timeout", "60", cdx, "exec", "hi"),
+    ):
+        done = machine.run(*command)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "ran with: exec hi\n", "")
+
+
 @pytest.mark.parametrize("line", LINES[:3])
 @pytest.mark.parametrize("arguments", [("--version",), ("login",), ("logout",), ("login", "status")])
 def test_so_it_is_in_every_command(synced: Fleet, tmp_path: Path, line: str, arguments: tuple[str, ...]) -> None:

@@ -52,12 +52,11 @@ def unmarked_loop(arguments: list[str]) -> bool:
     for between in (0, 1):
         if STARTED in os.environ or above <= 1 or is_codex(above):
             return False
-        words = command_line(above)
-        started = next((index for index, word in enumerate(words) if is_file(word, own)), None)
-        if started is not None:
+        words = [word for word in command_line(above) if word != "-IS"]
+        if len(words) > 1 and "python" in os.path.basename(words[0]) and is_file(words[1], own):
             # cdx asks Codex for its version and its help by itself.
             asked = arguments[-1:] in (["--version"], ["--help"])
-            return not between or asked or carries(arguments, digest_of(words[started + 1 :]))
+            return not between or asked or carries(arguments, digest_of(words[2:]))
         above = parent_of(above)
     return False
 
