@@ -362,7 +362,7 @@ def test_the_package_of_codex_s_own_updater_is_left_alone(machine: Machine, stub
     assert "it is kept up to date by Codex's own updater" in machine.run_cdx("--doctor").stdout
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="root alone installs for a whole machine")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root installs for a whole machine")
 def test_root_keeps_versions_beside_a_cdx_that_lies_elsewhere(machine: Machine, stub: StubServer) -> None:
     """Where /usr cannot be written to; `--uninstall` finds them."""
     CodexRelease(stub, "0.170.0")

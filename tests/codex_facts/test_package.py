@@ -13,8 +13,9 @@ from tests.support.codex_home import CodexHome
 
 @pytest.fixture
 def package(home: CodexHome) -> Path:
-    """The package that npm has for this machine."""
-    (found,) = Path(home.codex.program).resolve().parents[2].glob("codex-*/vendor/*")
+    """The package that npm has for this machine: beside that of the program, or within it."""
+    program = Path(home.codex.program).resolve().parents[1]
+    (found,) = [*program.parent.glob("codex-*/vendor/*"), *program.glob("node_modules/@openai/codex-*/vendor/*")]
     return found
 
 
