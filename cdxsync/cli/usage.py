@@ -65,12 +65,13 @@ def list_usage(
 
     def show(page: "UsagePage") -> None:
         names = ("created_at", "fqdn", "model", *_NAMES)
-        rows = [tuple(getattr(row, name) for name in names) for row in page.usages]
-        marks = [(OUTSIDE if row.outside else "cdx",) for row in page.usages]
-        marked = any(row.outside for row in page.usages)
+        marks = {True: OUTSIDE, False: "cdx"} if any(row.outside for row in page.usages) else {}
         output.table(
-            ("When", "Host", "Model", *COUNTS, *(["By"] if marked else [])),
-            (row + mark for row, mark in zip(rows, marks, strict=True)) if marked else rows,
+            ("When", "Host", "Model", *COUNTS, *(["By"] if marks else [])),
+            (
+                (*(getattr(row, name) for name in names), *([marks[row.outside]] if marks else []))
+                for row in page.usages
+            ),
             numbers=COUNTS,
             folding=("Host", "Model"),
         )

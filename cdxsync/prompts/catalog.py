@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from cdxsync.base import clock, texts
-from cdxsync.base.errors import NotFound
+from cdxsync.base.errors import NotFound, Refused
 from cdxsync.base.fields import Fields
 from cdxsync.hosts import admission, registry
 from cdxsync.prompts import front_matter, history
@@ -140,10 +140,14 @@ def retrieve(wanted: PromptQuery, host: audit.HostLike) -> PromptRetrieved:
 
 def check_may_store(host: audit.HostLike) -> None:
     """Raise `Refused` when a host may not store prompts: before what it has sent is looked at."""
-    refusal = admission.permit_refusal(registry.by_id(host.id), "store_prompts")
+    refusal = _refusal(host)
     if refusal is not None:
         audit.note("slash.store", host=host, status="refused")
         raise refusal
+
+
+def _refusal(host: audit.HostLike) -> Refused | None:
+    return admission.permit_refusal(registry.by_id(host.id), "store_prompts")
 
 
 def store(prompt: PromptBody, *, actor: str, host: audit.HostLike | None = None) -> PromptStored:
@@ -153,7 +157,7 @@ def store(prompt: PromptBody, *, actor: str, host: audit.HostLike | None = None)
     """
 
     def work() -> PromptStored:
-        refusal = admission.permit_refusal(registry.by_id(host.id), "store_prompts") if host is not None else None
+        refusal = _refusal(host) if host is not None else None
         if refusal is not None:
             raise refusal
         return _put(prompt, actor, host)

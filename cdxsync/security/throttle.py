@@ -11,6 +11,7 @@ import logging
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -190,14 +191,7 @@ class Throttle:
 
     def guesses_left(self, admin: str, address: Address) -> int | None:
         """None while an admin key of this certificate and source may be looked at; else seconds to wait."""
-        identifiers = ("guessed", admin, source_of(address))
-        if self._failures is None:
-            return None
-        try:
-            return None if self._limiter.test(self._failures, *identifiers) else self._wait(self._failures, identifiers)
-        except sqlite3.Error as error:
-            _log.error("throttling is off: %s", error)
-            return None
+        return self._wait_unless(self._limiter.test, self._failures, "guessed", admin, source_of(address))
 
     def called(self, host_id: int, refused_from: Address | None = None) -> int | None:
         """Count a call of a host; seconds to wait when there were too many.
@@ -221,17 +215,18 @@ class Throttle:
         return self._hit(self._audit_all, "audit") is None
 
     def _hit(self, item: RateLimitItem | None, *identifiers: str) -> int | None:
+        return self._wait_unless(self._limiter.hit, item, *identifiers)
+
+    def _wait_unless(self, passes: Callable[..., bool], item: RateLimitItem | None, *identifiers: str) -> int | None:
+        """None where `passes`, a method of the limiter, lets pass; else how many seconds there are to wait."""
         if item is None:
             return None
         try:
-            if self._limiter.hit(item, *identifiers):
+            if passes(item, *identifiers):
                 return None
-            return self._wait(item, identifiers)
+            stats: Any = self._limiter.get_window_stats(item, *identifiers)
         except sqlite3.Error as error:
             _log.error("throttling is off: %s", error)
             return None
-
-    def _wait(self, item: RateLimitItem, identifiers: tuple[str, ...]) -> int:
-        stats: Any = self._limiter.get_window_stats(item, *identifiers)
         seconds: float = stats.reset_time - time.time()
         return max(1, round(seconds))
