@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -189,12 +188,6 @@ def test_what_codex_has_refreshed_comes_back_in_the_form_of_the_server(
     told(machine, NEW_AUTH=str(path))
     assert machine.auth() == given
     assert provider.refreshes == 0
-
-
-def login_of(provider: Provider, **tokens: str) -> dict[str, Any]:
-    document = provider.login()
-    document["tokens"].update(tokens)
-    return document
 
 
 def test_a_stored_login_is_replaced_by_the_hosts_form(tmp_path: Path, provider: Provider) -> None:

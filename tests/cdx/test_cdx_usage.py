@@ -19,7 +19,6 @@ from tests.support.sessions import COUNTS, SESSIONS, count, meta, model, record,
 from tests.support.together import until
 
 LINE = "Token usage: total=4,880 input=4,200 (+ 120 cached) output=560 (reasoning 160)"
-COLOURED = "\x1b[1mToken usage:\x1b[0m total=9 input=7 output=2\n"
 TURN = {
     "input_tokens": 4320,
     "cached_input_tokens": 120,
@@ -183,7 +182,7 @@ def test_a_killed_wrapper_leaves_its_run_to_the_next(synced: Fleet, tmp_path: Pa
         (["exec"], "hi\n", "[2025-08-01T10:00:00] tokens used: 1,234\n", [{"total": 1234}]),
         (
             ["exec", "--json"],
-            json.dumps({"type": "turn.completed", "usage": TURN}) + "\n",
+            EVENT,
             "tokens used\n4,760\n",
             [COUNTS],
         ),
