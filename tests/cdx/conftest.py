@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.documents import make_auth
 from tests.support.fleet import Fleet, running_fleet
 from tests.support.provider import Provider
 
@@ -14,3 +15,10 @@ def served(tmp_path: Path, provider: Provider) -> Iterator[Fleet]:
     """A server that refreshes at the provider; no document yet."""
     with running_fleet(tmp_path / "home", env=provider.environment()) as started:
         yield started
+
+
+@pytest.fixture(scope="module")
+def synced(fleet: Fleet) -> Fleet:
+    """The server of a module, with a document."""
+    fleet.upload(make_auth())
+    return fleet

@@ -34,12 +34,6 @@ from tests.support.stub_server import StubServer
 NOW = 1_800_000_000
 
 
-@pytest.fixture(scope="module")
-def synced(fleet: Fleet) -> Fleet:
-    fleet.upload(make_auth())
-    return fleet
-
-
 def snapshot(primary: Any, secondary: Any = None, **more: Any) -> dict[str, Any]:
     return {"primary_window": primary, "secondary_window": secondary, **more}
 

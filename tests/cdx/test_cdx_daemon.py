@@ -142,12 +142,6 @@ def answers(document: dict[str, Any] | None) -> dict[str, Any]:
     return {"initialize": VERSION, "getAuthStatus": said}
 
 
-@pytest.fixture(scope="module")
-def synced(fleet: Fleet) -> Fleet:
-    fleet.upload(make_auth())
-    return fleet
-
-
 @pytest.fixture
 def machine(synced: Fleet, tmp_path: Path) -> Machine:
     made = host(synced, tmp_path)

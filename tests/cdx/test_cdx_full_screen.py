@@ -7,7 +7,6 @@ import pytest
 
 from cdxsync.wrapper.src import full_screen
 from cdxsync.wrapper.src.codex import Build
-from tests.support.documents import make_auth
 from tests.support.fleet import Fleet
 from tests.support.machines import Machine, host
 
@@ -22,12 +21,6 @@ done
 echo "ran with: $*"
 """
 TODAY = "      --no-daemon\n          Run without the shared background server\n"
-
-
-@pytest.fixture(scope="module")
-def synced(fleet: Fleet) -> Fleet:
-    fleet.upload(make_auth())
-    return fleet
 
 
 @pytest.fixture

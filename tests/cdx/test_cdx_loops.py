@@ -7,15 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.documents import make_auth
 from tests.support.fleet import Fleet
 from tests.support.machines import STUB_CODEX, Machine, host, write_program
-
-
-@pytest.fixture(scope="module")
-def synced(fleet: Fleet) -> Fleet:
-    fleet.upload(make_auth())
-    return fleet
 
 
 def wrapped(synced: Fleet, root: Path, line: str) -> tuple[Machine, Path]:

@@ -26,12 +26,6 @@ from tests.support.together import until
 DEAD = 2**22 + 1
 
 
-@pytest.fixture(scope="module")
-def synced(fleet: Fleet) -> Fleet:
-    fleet.upload(make_auth())
-    return fleet
-
-
 def used(fleet: Fleet, machine: Machine) -> list[tuple[int, bool]]:
     """(total, whether outside cdx) of each row of a host, oldest first."""
     rows = json.loads(fleet.cli("--json", "usage", "list", "--limit", "500").stdout)["usages"]

@@ -16,17 +16,10 @@ from cdxsync.wrapper.src.session_files import SessionFile
 from cdxsync.wrapper.src.spool import Spool
 from cdxsync.wrapper.src.sweep import sweep
 from tests.cdx.test_cdx_outside import date_back, notes, plain, run, session, started, sync, used
-from tests.support.documents import make_auth
 from tests.support.fleet import Fleet
 from tests.support.machines import host
 from tests.support.sessions import SESSIONS, count, usage
 from tests.support.together import until
-
-
-@pytest.fixture(scope="module")
-def synced(fleet: Fleet) -> Fleet:
-    fleet.upload(make_auth())
-    return fleet
 
 
 def test_two_homes_with_the_same_sessions(synced: Fleet, tmp_path: Path) -> None:

@@ -41,12 +41,6 @@ def rows(fleet: Fleet, machine: Machine) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.fixture(scope="module")
-def synced(fleet: Fleet) -> Fleet:
-    fleet.upload(make_auth())
-    return fleet
-
-
 def session(machine: Machine, *steps: list[Any], arguments: tuple[str, ...] = ("exec",)) -> None:
     done = machine.run_cdx(*arguments, json.dumps(steps))
     assert done.returncode == 0, done.stderr
