@@ -18,10 +18,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from cdxsync.wrapper import baking
 from cdxsync.wrapper.src import clock
 from tests.support.documents import make_auth
-from tests.support.machines import Machine
+from tests.support.machines import Machine, stub_cdx
 
 YEARS = 3 * 365
 
@@ -96,9 +95,7 @@ def elsewhen(folder: Path, certificate_days: float, date_days: float | None) -> 
 def doctor(tmp_path: Path, server: Elsewhen) -> str:
     """What the doctor of one of its hosts says."""
     machine = Machine(tmp_path / "m")
-    machine.cdx.parent.mkdir(parents=True)
-    machine.cdx.write_bytes(baking.bake(server.url, "cdx_" + "5" * 64, "a.example.net", server.ca, "").body)
-    machine.cdx.chmod(0o700)
+    machine.put_cdx(stub_cdx(server.url, ca=server.ca))
     machine.put_auth(make_auth())
     done = machine.run_cdx("--doctor")
     assert (done.returncode, done.stderr) == (1, "")

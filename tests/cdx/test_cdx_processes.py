@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from cdxsync.wrapper import baking
 from cdxsync.wrapper.src.processes import alive, descendants
 from tests.support.documents import make_auth, with_auths
 from tests.support.fleet import Fleet
-from tests.support.machines import Machine, Terminal, host, machine_key, write_program
+from tests.support.machines import Machine, Terminal, host, machine_key, stub_cdx, write_program
 from tests.support.stub_server import StubServer
 from tests.support.together import until
 
@@ -252,9 +251,7 @@ def test_a_kill_in_the_foreground_of_a_terminal_arrives_once(synced: Fleet, tmp_
 def of_stub(stub: StubServer, root: Path) -> Machine:
     """A machine whose cdx calls the stub."""
     machine = Machine(root / "m")
-    machine.cdx.parent.mkdir(parents=True)
-    machine.cdx.write_bytes(baking.bake(stub.url, "cdx_" + "5" * 64, "stub.example.net", "", "").body)
-    machine.cdx.chmod(0o700)
+    machine.put_cdx(stub_cdx(stub.url))
     machine.put_auth(make_auth(OLD))
     stub.valid()
     return machine

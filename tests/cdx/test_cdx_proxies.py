@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from cdxsync.wrapper import baking
 from cdxsync.wrapper.src.proxy import Proxy, ProxyTrouble, is_bypassed, proxy_for
 from tests.support.codex_release import CodexRelease
 from tests.support.documents import make_auth
 from tests.support.fleet import Fleet
 from tests.support.forward_proxies import ForwardProxy, forward_proxy
-from tests.support.machines import Machine, everyday_programs, host, write_program
+from tests.support.machines import Machine, everyday_programs, host, stub_cdx, write_program
 from tests.support.stub_server import StubServer
 
 
@@ -263,7 +262,6 @@ def test_releases_come_through_it_too(stub: StubServer, tmp_path: Path) -> None:
     machine = Machine(tmp_path / "m", path=str(everyday_programs(tmp_path)))
     del machine.env["NO_PROXY"]
     write_program(machine.bin / "npm", "#!/bin/sh\nexit 1\n")
-    machine.cdx.parent.mkdir(parents=True)
     CodexRelease(stub, "0.170.0")
     stub.valid(versions={"client_version": "0.170.0"})
     with forward_proxy("http") as proxy:
@@ -271,8 +269,7 @@ def test_releases_come_through_it_too(stub: StubServer, tmp_path: Path) -> None:
             (stub.url, ""),
             ("https://api.github.invalid", "the proxy answered 403 Forbidden (ALL_PROXY"),
         ):
-            machine.cdx.write_bytes(baking.bake(stub.url, "cdx_" + "5" * 64, "stub.example.net", "", api).body)
-            machine.cdx.chmod(0o700)
+            machine.put_cdx(stub_cdx(stub.url, github=api))
             command = ("--wrapper-install-codex", "0.170.0", str(machine.bin / "codex"))
             if says:
                 (machine.bin / "codex").unlink()

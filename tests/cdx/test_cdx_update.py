@@ -17,16 +17,23 @@ from packaging.version import Version
 from cdxsync.wrapper import baking
 from cdxsync.wrapper.src.versions import version_key
 from tests.support.documents import make_auth
-from tests.support.machines import STUB_CODEX, Machine, everyday_programs, only_its_own_codex, write_program
+from tests.support.machines import (
+    STUB_CODEX,
+    STUB_KEY,
+    Machine,
+    everyday_programs,
+    only_its_own_codex,
+    stub_cdx,
+    write_program,
+)
 from tests.support.stub_server import StubServer
 from tests.support.together import until
 
-KEY = "cdx_" + "5" * 64
 ASSET = f"codex-{platform.machine()}-unknown-linux-musl"
 
 
 def baked(stub: StubServer, version: str = "0.1.0") -> bytes:
-    body = baking.bake(stub.url, KEY, "stub.example.net", "", stub.url).body
+    body = stub_cdx(stub.url, github=stub.url)
     return body.replace(f'WRAPPER_VERSION="{baking.version()}"'.encode(), f'WRAPPER_VERSION="{version}"'.encode())
 
 
@@ -35,9 +42,7 @@ def machine(stub: StubServer, tmp_path: Path) -> Machine:
     """A machine whose cdx calls the stub, where nothing of the real world's programs is on PATH."""
     made = Machine(tmp_path / "m", path=str(everyday_programs(tmp_path)))
     write_program(made.bin / "npm", "#!/bin/sh\necho no network >&2\nexit 1\n")
-    made.cdx.parent.mkdir(parents=True)
-    made.cdx.write_bytes(baked(stub))
-    made.cdx.chmod(0o700)
+    made.put_cdx(baked(stub))
     made.put_auth(make_auth())
     stub.valid()
     return made
@@ -74,7 +79,7 @@ def test_the_same_version_made_anew_is_taken(machine: Machine, stub: StubServer)
         (lambda body: b"\x00 no program", "fails its self-test"),
         (lambda body: body.replace(b"import sys\n", b"import sys, nonsense\n", 1), "fails its self-test"),
         (lambda body: body.replace(b'"0.2.0"', b'"0.2.1"'), "fails its self-test"),
-        (lambda body: body.replace(KEY.encode(), b"__CODEX_SYNC_API_KEY__"), "fails its self-test"),
+        (lambda body: body.replace(STUB_KEY.encode(), b"__CODEX_SYNC_API_KEY__"), "fails its self-test"),
     ],
 )
 def test_a_broken_cdx_is_not_taken(machine: Machine, stub: StubServer, change: Any, says: str) -> None:
@@ -231,7 +236,9 @@ def test_codex_comes_from_its_release_when_npm_cannot(machine: Machine, stub: St
     done = machine.run_cdx("exec", "hi")
     assert (done.returncode, done.stdout) == (0, "ran with: exec hi\n")
     assert machine.note("state.json")["codex_version"] == "0.170.0"
-    assert KEY not in json.dumps([stub.headers[index] for index, call in enumerate(stub.calls) if "asset" in call[1]])
+    assert STUB_KEY not in json.dumps(
+        [stub.headers[index] for index, call in enumerate(stub.calls) if "asset" in call[1]]
+    )
 
 
 @pytest.mark.parametrize(

@@ -24,11 +24,17 @@ from tests.support.codex_release import (
     special,
 )
 from tests.support.documents import make_auth
-from tests.support.machines import STUB_CODEX, Machine, everyday_programs, only_its_own_codex, write_program
+from tests.support.machines import (
+    STUB_CODEX,
+    STUB_KEY,
+    Machine,
+    everyday_programs,
+    only_its_own_codex,
+    stub_cdx,
+    write_program,
+)
 from tests.support.stub_server import StubServer
 from tests.support.together import at_once
-
-KEY = "cdx_" + "5" * 64
 
 
 @pytest.fixture
@@ -36,9 +42,7 @@ def machine(stub: StubServer, tmp_path: Path) -> Machine:
     """A machine whose cdx calls the stub, for its server and for GitHub, and where npm cannot install."""
     made = Machine(tmp_path / "m", path=str(everyday_programs(tmp_path)))
     write_program(made.bin / "npm", "#!/bin/sh\necho no network >&2\nexit 1\n")
-    made.cdx.parent.mkdir(parents=True)
-    made.cdx.write_bytes(baking.bake(stub.url, KEY, "stub.example.net", "", stub.url).body)
-    made.cdx.chmod(0o700)
+    made.put_cdx(stub_cdx(stub.url, github=stub.url))
     made.put_auth(make_auth())
     names(stub, "0.170.0")
     return made
@@ -76,7 +80,9 @@ def test_the_whole_package_is_installed(machine: Machine, stub: StubServer) -> N
     }
     assert root.stat().st_mode & 0o777 == 0o755
     assert (release.fetched(), release.fetched(CHECKSUMS)) == (1, 1)
-    assert KEY not in json.dumps([h for h, call in zip(stub.headers, stub.calls, strict=True) if "0.170" in call[1]])
+    assert STUB_KEY not in json.dumps(
+        [h for h, call in zip(stub.headers, stub.calls, strict=True) if "0.170" in call[1]]
+    )
     assert machine.run_cdx("exec", "again").stderr == ""
 
 
@@ -215,7 +221,7 @@ def test_more_than_a_package_can_have(machine: Machine, stub: StubServer, limit:
 
 
 def test_an_empty_github_api_url_is_named(machine: Machine, stub: StubServer) -> None:
-    machine.cdx.write_bytes(baking.bake(stub.url, KEY, "stub.example.net", "", "").body)
+    machine.cdx.write_bytes(stub_cdx(stub.url))
     refused(machine, "the server's github_api_url is empty, so no release is looked up")
 
 

@@ -10,12 +10,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+from cdxsync.wrapper import baking
 from tests.support.fleet import BASE_ENVIRONMENT, Fleet
 from tests.support.terminal import set_size, spawn
 
 CDX = Path(__file__).parents[2] / "cdxsync" / "wrapper" / "cdx"
 _numbers = itertools.count()
 
+STUB_KEY = "cdx_" + "5" * 64
+"""The API key in `stub_cdx`."""
 STUB_CODEX = """#!/bin/sh
 case "$1" in --version) echo "codex-cli 0.169.0"; exit 0;; esac
 echo "ran with: $*"
@@ -24,6 +27,11 @@ exit "${CODEX_EXIT:-0}"
 """
 # As root the installer writes /usr/local/bin; a host of these tests keeps to its own home.
 NOT_ROOT = '#!/bin/sh\nif [ "$1" = -u ]; then echo 1000; else exec /usr/bin/id "$@"; fi\n'
+
+
+def stub_cdx(url: str, *, ca: str = "", github: str = "") -> bytes:
+    """A cdx whose server is at `url`, which is no fleet's, and that looks for releases of Codex at `github`."""
+    return baking.bake(url, STUB_KEY, "stub.example.net", ca, github).body
 
 
 def write_program(path: Path, text: str) -> Path:
@@ -54,6 +62,12 @@ class Machine:
     def cdx(self) -> Path:
         """The installed wrapper."""
         return self.home / ".local" / "bin" / "cdx"
+
+    def put_cdx(self, body: bytes) -> None:
+        """Install a wrapper."""
+        self.cdx.parent.mkdir(parents=True, exist_ok=True)
+        self.cdx.write_bytes(body)
+        self.cdx.chmod(0o700)
 
     @property
     def auth_file(self) -> Path:
