@@ -1,34 +1,20 @@
 """The real Codex under the real cdx of hosts with grants: refreshes, whom it trusts, logins and logouts."""
 
 import json
-import os
 import signal
-import ssl
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from cdxsync.security import pki
 from tests.support.fleet import Fleet
-from tests.support.machines import Machine, host
+from tests.support.machines import Machine
 from tests.support.provider import Provider, running_provider
-from tests.support.real_codex import RealCodex, write_config
+from tests.support.real_codex import RealCodex, codex_host, give_up_login
+from tests.support.tool_calls import command_call
 
 pytestmark = pytest.mark.codex
-
-
-def codex_host(codex: RealCodex, fleet: Fleet, root: Path, provider: Provider, url: str = "") -> Machine:
-    """A host with cdx and the real Codex, whose requests go to the provider."""
-    machine = host(fleet, root, codex=None)
-    machine.env["PATH"] = codex.path(machine.env["PATH"])
-    folder = machine.home / ".codex"
-    folder.mkdir(mode=0o700)
-    write_config(folder, provider.url, url or provider.url, "request_max_retries = 0\nstream_max_retries = 0\n")
-    # What a Codex that is not told otherwise would call.
-    machine.env["CODEX_REFRESH_TOKEN_URL_OVERRIDE"] = provider.token_url
-    return machine
 
 
 def say_hi(machine: Machine, **env: str) -> subprocess.CompletedProcess[str]:
@@ -57,15 +43,7 @@ def test_a_refresh_within_a_long_run(codex: RealCodex, served: Fleet, provider: 
     """The model has a command run, and does not take the access token any more when its output comes."""
     served.upload(provider.login())
     machine = codex_host(codex, served, tmp_path, provider)
-    command = {"cmd": f"echo ran > {tmp_path}/ran"}
-    call = {
-        "type": "function_call",
-        "id": "f",
-        "call_id": "c",
-        "name": "exec_command",
-        "arguments": json.dumps(command),
-    }
-    provider.script = [call]
+    provider.script = [command_call(f"echo ran > {tmp_path}/ran")]
     done = machine.run_cdx(
         "exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "run it, and say hi"
     )
@@ -102,16 +80,12 @@ def test_the_users_own_ca_keeps_its_meaning(
 ) -> None:
     """The model is behind a CA of the user's, the token endpoint behind the fleet's: Codex verifies both."""
     served.upload(provider.login(life=2))
-    pki.create(tmp_path / "pki", ["localhost"])
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "pki" / "server.pem", tmp_path / "pki" / "server.key")
     with running_provider() as model:
-        model._server.socket = context.wrap_socket(model._server.socket, server_side=True)
+        ca_file = model.speak_tls(tmp_path / "pki")
         model.takes = provider.takes  # type: ignore[method-assign]
-        url = model.url.replace("http://127.0.0.1", "https://localhost")
-        machine = codex_host(codex, served, tmp_path, provider, url)
+        machine = codex_host(codex, served, tmp_path, provider, model.url)
         machine.env.pop("SSL_CERT_DIR", None)
-        done = say_hi(machine, CODEX_CA_CERTIFICATE=str(tmp_path / "pki" / "ca.pem"))
+        done = say_hi(machine, CODEX_CA_CERTIFICATE=str(ca_file))
         assert (done.returncode, done.stdout) == (0, "hi there\n"), done.stderr
     assert provider.refreshes == 1
 
@@ -128,15 +102,7 @@ def test_login_and_logout_revoke_nothing(codex: RealCodex, served: Fleet, provid
         machine.put_auth(held)
         before = machine.auth_file.read_bytes()
         # Given up by Ctrl-C, and refused.
-        process = subprocess.Popen(
-            [machine.cdx, "login"], env=machine.env, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
-        assert process.stderr is not None
-        while "authenticate" not in (line := process.stderr.readline()) and line:
-            pass
-        os.kill(process.pid, signal.SIGINT)
-        process.communicate(timeout=60)
-        assert process.returncode == -signal.SIGINT
+        assert give_up_login(machine.cdx, machine.env) == -signal.SIGINT
         assert machine.run_cdx("login", "--with-access-token").returncode != 0
         assert machine.auth_file.read_bytes() == before
         assert machine.run_cdx("logout", "--help").returncode == 0

@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 
-from tests.cdx.test_real_codex_cdx import codex_host
-from tests.support.delegating import Delegating
 from tests.support.fleet import Fleet
 from tests.support.machines import Machine
 from tests.support.provider import Provider
-from tests.support.real_codex import RealCodex
+from tests.support.real_codex import RealCodex, codex_host
+from tests.support.tool_calls import Delegating
 
 pytestmark = [pytest.mark.codex, pytest.mark.every_codex]
 ANSWER = 4880

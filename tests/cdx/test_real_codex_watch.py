@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.codex_upstream import USAGE
 from tests.support.documents import jwt
 from tests.support.fleet import Fleet
 from tests.support.machines import Machine, host
-from tests.support.provider import USAGE, Provider
+from tests.support.provider import Provider
 from tests.support.real_codex import RealCodex, write_config
 from tests.support.scheduling import no_scheduler
 

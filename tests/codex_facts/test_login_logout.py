@@ -1,14 +1,12 @@
 """What `codex login` and `codex logout` send to be revoked, and what becomes of auth.json: cdx gives them nothing."""
 
-import os
-import signal
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.support.codex_home import CodexHome
 from tests.support.provider import Provider
+from tests.support.real_codex import give_up_login
 
 pytestmark = [pytest.mark.codex, pytest.mark.every_codex]
 
@@ -19,18 +17,6 @@ def revoked(home: CodexHome, provider: Provider) -> list[dict[str, str]]:
     login = provider.login()
     home.put_auth(login)
     return [{"token": login["tokens"]["refresh_token"], "token_type_hint": "refresh_token"}]
-
-
-def give_up(home: CodexHome) -> None:
-    """`codex login`, ended by Ctrl-C when it waits for the browser."""
-    process = subprocess.Popen(
-        [home.codex.program, "login"], env=home.env, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    while "authenticate" not in (line := process.stderr.readline()) and line:
-        pass
-    os.kill(process.pid, signal.SIGINT)
-    process.communicate(timeout=60)
 
 
 def test_logout_revokes_at_the_origin_of_the_token_endpoint(
@@ -45,7 +31,7 @@ def test_logout_revokes_at_the_origin_of_the_token_endpoint(
 def test_login_revokes_and_deletes_before_it_begins(
     home: CodexHome, provider: Provider, revoked: list[dict[str, str]]
 ) -> None:
-    give_up(home)
+    give_up_login(home.codex.program, home.env)
     assert [{name: body[name] for name in revoked[0]} for body in provider.revoked] == revoked
     assert not home.auth_file.exists()
 

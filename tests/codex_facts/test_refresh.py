@@ -2,7 +2,6 @@
 
 import json
 import re
-import ssl
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from cdxsync.security import pki
 from tests.support.codex_home import HI, CodexHome
 from tests.support.documents import with_auths
 from tests.support.provider import CLIENT_ID, Provider, running_provider
 from tests.support.real_codex import RealCodex
+from tests.support.tool_calls import command_call
 
 pytestmark = [pytest.mark.codex, pytest.mark.every_codex]
 
@@ -96,10 +95,7 @@ def test_a_newer_file_of_the_account_is_used_before_a_refresh(home: CodexHome, p
     first, second = provider.login(), provider.login()
     home.put_auth(first)
     (home.work / "new.json").write_text(json.dumps(second))
-    command = json.dumps({"cmd": f"cp new.json {home.auth_file}"})
-    provider.script = [
-        {"type": "function_call", "id": "f", "call_id": "c", "name": "exec_command", "arguments": command}
-    ]
+    provider.script = [command_call(f"cp new.json {home.auth_file}")]
     done = home.exec("--dangerously-bypass-approvals-and-sandbox")
     assert (done.returncode, done.stdout) == (0, f"{HI}\n"), done.stderr
     assert provider.bearers[-1] == second["tokens"]["access_token"]
@@ -127,23 +123,14 @@ def test_another_ca_of_the_endpoint_is_trusted_beside_those_of_the_system(
     codex: RealCodex, provider: Provider, tmp_path: Path
 ) -> None:
     """The model is behind a CA that the system trusts, the token endpoint behind the one of CODEX_CA_CERTIFICATE."""
-
-    def with_tls(server: Provider, name: str) -> Path:
-        pki.create(tmp_path / name, ["localhost"])
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(tmp_path / name / "server.pem", tmp_path / name / "server.key")
-        server._server.socket = context.wrap_socket(server._server.socket, server_side=True)
-        return tmp_path / name / "ca.pem"
-
     with running_provider() as model:
-        home = CodexHome(codex, tmp_path, provider, model=model.url.replace("http://127.0.0.1", "https://localhost"))
+        system = model.speak_tls(tmp_path / "system")
+        home = CodexHome(codex, tmp_path, provider, model=model.url)
         home.put_auth(provider.login(life=60))
         model.takes = provider.takes  # type: ignore[method-assign]
-        home.env["SSL_CERT_FILE"] = str(with_tls(model, "system"))
-        home.env["CODEX_CA_CERTIFICATE"] = str(with_tls(provider, "endpoint"))
-        home.env["CODEX_REFRESH_TOKEN_URL_OVERRIDE"] = provider.token_url.replace(
-            "http://127.0.0.1", "https://localhost"
-        )
+        home.env["SSL_CERT_FILE"] = str(system)
+        home.env["CODEX_CA_CERTIFICATE"] = str(provider.speak_tls(tmp_path / "endpoint"))
+        home.env["CODEX_REFRESH_TOKEN_URL_OVERRIDE"] = provider.token_url
         done = home.exec()
     assert (done.returncode, done.stdout) == (0, f"{HI}\n"), done.stderr
     assert provider.refreshes == 1

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.codex_home import CodexHome
-from tests.support.delegating import Delegating
 from tests.support.provider import Provider
 from tests.support.real_codex import RealCodex
+from tests.support.tool_calls import Delegating
 
 pytestmark = [pytest.mark.codex, pytest.mark.every_codex]
 

@@ -58,6 +58,7 @@ USAGE = {
     "output_tokens_details": {"reasoning_tokens": 160},
     "total_tokens": 4880,
 }
+"""What the model says that each answer has used."""
 
 
 def window(pct: int, secs: int) -> dict[str, int]:

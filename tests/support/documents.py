@@ -6,12 +6,17 @@ import json
 from typing import Any
 
 
-def jwt(seed: str, expires: int = 4_102_444_800, account: str = "acc-1", user: str = "u1") -> str:
-    """An unsigned token of the shape that Codex parses, different for each seed."""
+def unsigned(claims: dict[str, Any]) -> str:
+    """An unsigned token with these claims."""
 
     def part(value: object) -> str:
         return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
 
+    return f"{part({'alg': 'none'})}.{part(claims)}.c2ln"
+
+
+def jwt(seed: str, expires: int = 4_102_444_800, account: str = "acc-1", user: str = "u1") -> str:
+    """An unsigned token of the shape that Codex parses, different for each seed."""
     claims = {
         "exp": expires,
         "jti": hashlib.sha256(seed.encode()).hexdigest(),
@@ -22,7 +27,7 @@ def jwt(seed: str, expires: int = 4_102_444_800, account: str = "acc-1", user: s
             "chatgpt_user_id": user,
         },
     }
-    return f"{part({'alg': 'none'})}.{part(claims)}.c2ln"
+    return unsigned(claims)
 
 
 def make_auth(

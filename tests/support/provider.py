@@ -8,29 +8,25 @@
 short message for a live access token. What the next calls of the token endpoint get is planned with `plan`.
 """
 
-import base64
 import contextlib
 import http.server
 import itertools
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from cdxsync.base import clock
+from cdxsync.security import pki
+from tests.support.codex_upstream import USAGE
+from tests.support.documents import unsigned
 
 CLIENT_ID = "app_EMoamEEZ73f0CkXaXp7hrann"
 _MESSAGE = {"type": "message", "role": "assistant", "id": "m", "content": [{"type": "output_text", "text": "hi there"}]}
-USAGE = {
-    "input_tokens": 4320,
-    "input_tokens_details": {"cached_tokens": 120},
-    "output_tokens": 560,
-    "output_tokens_details": {"reasoning_tokens": 160},
-    "total_tokens": 4880,
-}
-"""What the model says that each answer has used."""
 _OWNER = {
     "email": "a@example.net",
     "chatgpt_user_id": "u1",
@@ -142,6 +138,16 @@ class Provider:
         self._server.shutdown()
         self._server.server_close()
 
+    def speak_tls(self, folder: Path) -> Path:
+        """Speak TLS as `localhost` from now on, by certificates that are made in a folder; returns their CA's file."""
+        pki.create(folder, ["localhost"])
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(folder / "server.pem", folder / "server.key")
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"https://localhost:{self._server.server_port}"
+        self.token_url = f"{self.url}/oauth/token"
+        return folder / "ca.pem"
+
     def environment(self) -> dict[str, str]:
         """The settings of a server that refreshes here."""
         return {"CDXSYNC_REFRESH": "server", "CDXSYNC_TOKEN_URL": self.token_url}
@@ -193,14 +199,9 @@ class Provider:
         """The accounts of all logins, as `accounts/check` tells them."""
         with self._lock:
             names = sorted(set(self._accounts.values()))
-        common = {
-            "structure": "personal",
-            "plan_type": "pro",
-            "is_deactivated": False,
-            "account_routing_override": "us",
-        }
+        same = {"structure": "personal", "plan_type": "pro", "is_deactivated": False, "account_routing_override": "us"}
         return [
-            {"id": name, "account_id": name, "name": name, "workspace_backend_origin": "https://chatgpt.com", **common}
+            {"id": name, "account_id": name, "name": name, "workspace_backend_origin": "https://chatgpt.com", **same}
             for name in names
         ]
 
@@ -225,9 +226,6 @@ class Provider:
             self.ended.append(Ended(number, self._accounts[number], how))
 
     def _jwt(self, seed: str, account_id: str, begun: int, life: int) -> str:
-        def part(value: object) -> str:
-            return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
-
         user = "u" + account_id.removeprefix("acc-")
         account = {"chatgpt_plan_type": "pro", "chatgpt_account_id": account_id, "chatgpt_user_id": user}
         claims = {
@@ -238,7 +236,7 @@ class Provider:
             "email": "a@example.net",
             "https://api.openai.com/auth": account,
         }
-        return f"{part({'alg': 'none'})}.{part(claims)}.c2ln"
+        return unsigned(claims)
 
     def take_plan(self) -> Plan | None:
         """The next plan, if there is one."""

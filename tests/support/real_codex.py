@@ -8,13 +8,15 @@ import functools
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.fleet import Fleet
-from tests.support.machines import Machine
+from tests.support.machines import Machine, host
+from tests.support.provider import Provider
 from tests.support.upstream import Upstream
 
 NAMES = ("newest", "older")
@@ -101,6 +103,29 @@ requires_openai_auth = true
     assert done.returncode == 0, done.stderr
     assert f"Codex is already installed: {codex.program}" in done.stdout
     return machine
+
+
+def codex_host(codex: RealCodex, fleet: Fleet, root: Path, provider: Provider, model: str = "") -> Machine:
+    """A host with cdx and the real Codex, whose requests go to the provider, or those to the model elsewhere."""
+    machine = host(fleet, root, codex=None)
+    machine.env["PATH"] = codex.path(machine.env["PATH"])
+    folder = machine.home / ".codex"
+    folder.mkdir(mode=0o700)
+    write_config(folder, provider.url, model or provider.url, "request_max_retries = 0\nstream_max_retries = 0\n")
+    # What a Codex that is not told otherwise would call.
+    machine.env["CODEX_REFRESH_TOKEN_URL_OVERRIDE"] = provider.token_url
+    return machine
+
+
+def give_up_login(program: str | Path, env: dict[str, str]) -> int:
+    """Run `login` of Codex, or of cdx, and end it by Ctrl-C when it waits for the browser; returns its exit status."""
+    process = subprocess.Popen([program, "login"], env=env, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    while "authenticate" not in (line := process.stderr.readline()) and line:
+        pass
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    return process.returncode
 
 
 def write_config(folder: Path, backend: str, model: str, more: str = "") -> None:

@@ -1,7 +1,13 @@
-"""A model that has Codex start a sub-agent: for `Provider.reply`."""
+"""A model that has Codex use its tools: what it says for `Provider.script`, and models for `Provider.reply`."""
 
 import json
 from typing import Any
+
+
+def command_call(command: str) -> dict[str, Any]:
+    """A call of the tool that runs a command."""
+    call = {"type": "function_call", "id": "f", "call_id": "c", "name": "exec_command"}
+    return call | {"arguments": json.dumps({"cmd": command})}
 
 
 def function_call(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
