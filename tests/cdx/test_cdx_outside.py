@@ -28,8 +28,7 @@ DEAD = 2**22 + 1
 
 def used(fleet: Fleet, machine: Machine) -> list[tuple[int, bool]]:
     """(total, whether outside cdx) of each row of a host, oldest first."""
-    rows = json.loads(fleet.cli("--json", "usage", "list", "--limit", "500").stdout)["usages"]
-    return [(row["total"], row["outside"]) for row in reversed(rows) if row["fqdn"] == machine.env["NAME"]]
+    return [(row["total"], row["outside"]) for row in fleet.usages() if row["fqdn"] == machine.env["NAME"]]
 
 
 def sync(machine: Machine) -> None:

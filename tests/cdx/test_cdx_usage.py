@@ -32,11 +32,10 @@ EVENT = json.dumps({"type": "turn.completed", "usage": TURN}) + "\n"
 
 def rows(fleet: Fleet, machine: Machine) -> list[dict[str, Any]]:
     """The usage of a host as the server has it, oldest first, without what is absent."""
-    listed = json.loads(fleet.cli("--json", "usage", "list", "--limit", "500").stdout)["usages"]
     names = (*COUNTS, "model", "line")
     return [
         {name: row[name] for name in names if row[name] is not None}
-        for row in reversed(listed)
+        for row in fleet.usages()
         if row["fqdn"] == machine.env["NAME"]
     ]
 

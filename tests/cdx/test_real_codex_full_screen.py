@@ -1,6 +1,5 @@
 """The real full-screen program under cdx, with and without a daemon: its login, its tokens, and its end."""
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +13,13 @@ from tests.support.fleet import Fleet
 from tests.support.machines import Machine, host
 from tests.support.provider import Provider
 from tests.support.real_codex import RealCodex
+from tests.support.sessions import COUNTS
 from tests.support.terminal import Screen
 from tests.support.together import until
 
 pytestmark = pytest.mark.codex
 
-ANSWER = {"total": 4880, "input": 4200, "cached": 120, "output": 560, "reasoning": 160, "model": "gpt-5.1"}
+ANSWER = COUNTS | {"model": "gpt-5.1"}
 
 
 class Desk:
@@ -47,8 +47,7 @@ class Desk:
 
     def usage(self) -> list[dict[str, Any]]:
         """What the server has counted."""
-        rows = json.loads(self.fleet.cli("--json", "usage", "list").stdout)["usages"]
-        return [{name: row[name] for name in ANSWER} for row in reversed(rows)]
+        return [{name: row[name] for name in ANSWER} for row in self.fleet.usages()]
 
 
 @pytest.fixture
@@ -88,5 +87,4 @@ def test_runs_are_counted_and_use_the_login_of_the_fleet(desk: Desk, provider: P
     assert daemon_processes(str(desk.codex.path)) == []
     assert not desk.codex.path.exists()
     assert desk.usage() == [ANSWER] * 4
-    rows = json.loads(desk.fleet.cli("--json", "usage", "list").stdout)["usages"]
-    assert [row["outside"] for row in reversed(rows)] == [False, False, False, True]
+    assert [row["outside"] for row in desk.fleet.usages()] == [False, False, False, True]

@@ -11,16 +11,15 @@ from tests.support.documents import jwt, make_auth, with_auths
 from tests.support.fleet import Fleet
 from tests.support.machines import Machine, Terminal
 from tests.support.real_codex import RealCodex, install
+from tests.support.sessions import COUNTS
 from tests.support.upstream import Upstream
 
 pytestmark = pytest.mark.codex
-# What the model server says of each answer, as Codex prints it: input without the cached tokens.
-ANSWER = {"total": 4880, "input": 4200, "cached": 120, "output": 560, "reasoning": 160, "model": "gpt-5.1"}
+ANSWER = COUNTS | {"model": "gpt-5.1"}
 
 
 def usage(fleet: Fleet) -> list[dict[str, Any]]:
-    listed = json.loads(fleet.cli("--json", "usage", "list").stdout)["usages"]
-    return [{name: row[name] for name in (*ANSWER, "line") if row[name] is not None} for row in reversed(listed)]
+    return [{name: row[name] for name in (*ANSWER, "line") if row[name] is not None} for row in fleet.usages()]
 
 
 @pytest.fixture

@@ -10,17 +10,16 @@ from tests.support.fleet import Fleet
 from tests.support.machines import Machine
 from tests.support.provider import Provider
 from tests.support.real_codex import RealCodex, codex_host
+from tests.support.sessions import COUNTS
 from tests.support.tool_calls import Delegating
 
 pytestmark = [pytest.mark.codex, pytest.mark.every_codex]
-ANSWER = 4880
-"""How many tokens the model says that an answer has used."""
+ANSWER = COUNTS["total"]
 
 
 def used(fleet: Fleet) -> list[tuple[int, bool]]:
     """(total, whether outside cdx) of each row, oldest first."""
-    rows = json.loads(fleet.cli("--json", "usage", "list").stdout)["usages"]
-    return [(row["total"], row["outside"]) for row in reversed(rows)]
+    return [(row["total"], row["outside"]) for row in fleet.usages()]
 
 
 def run(machine: Machine, *arguments: str) -> None:

@@ -151,6 +151,11 @@ class Fleet:
         shown: dict[str, Any] = json.loads(self.cli("--json", "hosts", "show", reference).stdout)["host"]
         return shown
 
+    def usages(self) -> list[dict[str, Any]]:
+        """The rows of usage as admins see them, the oldest first."""
+        listed = json.loads(self.cli("--json", "usage", "list", "--limit", "500").stdout)["usages"]
+        return list(reversed(listed))
+
     def canonical(self) -> dict[str, Any] | None:
         """The canonical document, or None."""
         done = self.cli("auth", "show", "--include-body", check=False)

@@ -4,6 +4,7 @@ import sys
 from typing import Any
 
 COUNTS = {"total": 4880, "input": 4200, "output": 560, "cached": 120, "reasoning": 160}
+"""What an answer of the model on this machine has used, as cdx counts it: input without the cached tokens."""
 # A Codex that does to its session file what the test says. Arguments: a JSON list of steps.
 SESSIONS = f"""#!{sys.executable}
 import datetime, json, os, sys
