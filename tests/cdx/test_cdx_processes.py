@@ -108,9 +108,11 @@ def read_until(process: subprocess.Popen[str], text: str) -> list[str]:
 
 
 def ended(process: subprocess.Popen[str]) -> int:
-    """Its exit status, when it has ended."""
-    status = process.wait(30)
+    """Its exit status, when it has got no more and has ended."""
+    assert process.stdin is not None
     assert process.stdout is not None
+    process.stdin.close()
+    status = process.wait(30)
     process.stdout.close()
     return status
 
@@ -132,8 +134,6 @@ def test_signals_ignored_from_the_start_stay_ignored(synced: Fleet, tmp_path: Pa
     process = start(host(synced, tmp_path, codex=WAITER), "nohup")
     assert "ignored SIGHUP" in read_until(process, "ready")
     process.send_signal(signal.SIGHUP)
-    assert process.stdin is not None
-    process.stdin.close()
     assert ended(process) == 5
 
 
@@ -147,7 +147,6 @@ def test_a_stopped_codex_stops_the_job_and_goes_on_with_it(synced: Fleet, tmp_pa
     assert os.WIFSTOPPED(status)
     process.send_signal(signal.SIGCONT)
     assert read_until(process, "continued") == ["continued"]
-    process.stdin.close()
     assert ended(process) == 5
 
 
@@ -200,8 +199,6 @@ def test_a_signal_to_the_group_arrives_once(synced: Fleet, tmp_path: Path) -> No
         assert arrived(process) == []
     process.send_signal(signal.SIGTERM)
     assert arrived(process) == ["got SIGTERM"]
-    assert process.stdin is not None
-    process.stdin.close()
     assert ended(process) == 5
 
 
@@ -216,8 +213,6 @@ def test_a_signal_to_each_process_arrives_once(synced: Fleet, tmp_path: Path) ->
     process.send_signal(signal.SIGCONT)
     read_until(process, "got SIGTERM")
     assert arrived(process) == []
-    assert process.stdin is not None
-    process.stdin.close()
     assert ended(process) == 5
 
 
@@ -227,8 +222,6 @@ def test_nothing_is_left_of_a_cdx_that_is_killed(synced: Fleet, tmp_path: Path) 
     until(lambda: len(descendants(process.pid)) == 3)
     pids = descendants(process.pid)
     process.kill()
-    assert process.stdin is not None
-    process.stdin.close()
     assert ended(process) == -signal.SIGKILL
     until(lambda: not any(alive(pid) for pid in pids))
 
