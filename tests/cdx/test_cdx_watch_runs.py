@@ -45,6 +45,20 @@ def watched(fleet: Fleet, root: Path, **kwargs: Any) -> Machine:
     return machine
 
 
+def held_run(machine: Machine) -> tuple[subprocess.Popen[str], Path]:
+    """A run of cdx whose Codex has begun and waits, and the file that lets it go on."""
+    hold = machine.root / "hold"
+    run = subprocess.Popen(
+        [str(machine.cdx), "exec"],
+        env=machine.env | {"HOLD": str(hold), "CODEX_SYNC_INTERVAL": "0"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until(lambda: (machine.root / "hold.ready").exists())
+    return run, hold
+
+
 def answer(**data: Any) -> tuple[int, bytes]:
     return 200, json.dumps({"status": "ok", "data": data}).encode()
 
@@ -151,15 +165,7 @@ def test_beside_a_run_of_cdx(fleet: Fleet, tmp_path: Path) -> None:
     """The run keeps its account, gets what is newer, and its usage is counted once."""
     fleet.upload(make_auth(OLD))
     machine = watched(fleet, tmp_path, codex=CODEX)
-    hold = machine.root / "hold"
-    run = subprocess.Popen(
-        [str(machine.cdx), "exec"],
-        env=machine.env | {"HOLD": str(hold), "CODEX_SYNC_INTERVAL": "0"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    until(lambda: (machine.root / "hold.ready").exists())
+    run, hold = held_run(machine)
     assert machine.run_cdx("--watch", "run").returncode == 0
     newer = make_auth(NEW, "newer")
     fleet.upload(newer)
@@ -182,14 +188,7 @@ def test_a_codex_that_was_not_told_of_grants_gets_none(fleet: Fleet, stub: StubS
     """It would send one to OpenAI; what runs after it takes the grant."""
     fleet.upload(make_auth(OLD))
     machine = watched(fleet, tmp_path, codex=CODEX)
-    hold = machine.root / "hold"
-    run = subprocess.Popen(
-        [str(machine.cdx), "exec"],
-        env=machine.env | {"HOLD": str(hold), "CODEX_SYNC_INTERVAL": "0"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    until(lambda: (machine.root / "hold.ready").exists())
+    run, hold = held_run(machine)
     before = machine.auth()
     given = make_auth(NEW, "fresh")
     given["tokens"]["refresh_token"] = "cdxr_" + "a" * 64
@@ -201,7 +200,7 @@ def test_a_codex_that_was_not_told_of_grants_gets_none(fleet: Fleet, stub: StubS
     assert machine.run_cdx("--watch", "run", **env).returncode == 0
     assert machine.auth() == before
     hold.touch()
-    run.wait(60)
+    run.communicate(timeout=60)
     assert machine.run_cdx("--watch", "run", **env).returncode == 0
     assert machine.auth() == given
 
