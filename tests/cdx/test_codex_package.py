@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from tests.support.machines import (
     Machine,
     everyday_programs,
     only_its_own_codex,
+    seeing_mounts,
     stub_cdx,
     write_program,
 )
@@ -300,12 +302,10 @@ def test_what_a_killed_installation_left_goes(machine: Machine, stub: StubServer
 def test_a_full_disk_changes_nothing(machine: Machine, stub: StubServer) -> None:
     small = machine.home / ".local/share/cdx"
     small.mkdir(parents=True)
-    mount = ["unshare", "-rm", "sh", "-c", 'mount -t tmpfs -o size=64k t "$1" && shift && exec "$@"', "sh", str(small)]
-    if subprocess.run([*mount, "true"], capture_output=True).returncode != 0:
-        pytest.skip("this user cannot mount a small file system")
+    mounted = seeing_mounts(f"mount -t tmpfs -o size=64k t {shlex.quote(str(small))}")
     noise = b"".join(i.to_bytes(4, "big") for i in range(100_000))
     CodexRelease(stub, "0.170.0", [*package("0.170.0"), file("big", noise)])
-    done = machine.run(*mount, str(machine.cdx), "exec", "hi")
+    done = machine.run(*mounted, str(machine.cdx), "exec", "hi")
     assert (done.returncode, done.stdout) == (0, "ran with: exec hi\n")
     assert f"Release: there is not enough space in {small}" in done.stderr
     assert not (machine.bin / "codex").is_symlink()

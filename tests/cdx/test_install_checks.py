@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from tests.cdx.test_install import fetch, install_without_codex
 from tests.support.codex_release import CodexRelease
 from tests.support.documents import make_auth, with_auths
 from tests.support.fleet import Fleet, running_fleet
-from tests.support.machines import CDX, Machine, write_program
+from tests.support.machines import CDX, Machine, seeing_mounts, write_program
 from tests.support.stub_server import StubServer
 
 AGAIN = "then paste the same line again. It is good until 20"
@@ -174,11 +175,8 @@ def test_a_place_where_nothing_can_be_run(line: Line, tmp_path: Path) -> None:
     """As on file systems that are mounted with noexec."""
     bin_folder = line.machine.home / ".local/bin"
     bin_folder.mkdir(parents=True)
-    mount = 'mount -t tmpfs -o noexec t "$1" && shift && exec "$@"'
-    command = ["unshare", "-rm", "sh", "-c", mount, "sh", str(bin_folder)]
-    if subprocess.run([*command, "true"], capture_output=True).returncode != 0:
-        pytest.skip("this user cannot mount a file system")
-    done = line.machine.run(*command, "sh", "-c", line.command)
+    mounted = seeing_mounts(f"mount -t tmpfs -o noexec t {shlex.quote(str(bin_folder))}")
+    done = line.machine.run(*mounted, "sh", "-c", line.command)
     assert done.returncode != 0
     assert "Permission denied" in done.stderr
     assert f"cdx cannot be installed in {bin_folder}" in done.stderr
@@ -192,27 +190,24 @@ def test_usr_local_bin_of_root(line: Line, tmp_path: Path, state: str) -> None:
     (machine.bin / "id").unlink()
     python = Path(sys.executable).resolve()
     remount = "mount -o remount,ro,bind /usr/local" if state == "read-only" else "true"
-    mount = f"mount -t tmpfs t /usr/local && mount -t tmpfs t /opt && {remount} && umask 077"
-    wrapper = ["unshare", "-rm", "sh", "-c", f'{mount} && exec "$@"', "sh"]
     if python.is_relative_to("/usr/local") or python.is_relative_to("/opt"):
         pytest.skip("this Python lies where the test has to be alone")
-    if subprocess.run([*wrapper, "true"], capture_output=True).returncode != 0:
-        pytest.skip("this user cannot mount a file system")
+    mounted = seeing_mounts(f"mount -t tmpfs t /usr/local && mount -t tmpfs t /opt && {remount} && umask 077")
     shown = "stat -c %a%n /usr/local/bin /usr/local/bin/cdx"
     if state == "missing":
-        done = machine.run(*wrapper, "sh", "-c", f"export CDX_GROUP=root; {line.command} && {shown}")
+        done = machine.run(*mounted, "sh", "-c", f"export CDX_GROUP=root; {line.command} && {shown}")
         assert done.returncode == 0, done.stderr
         assert "Installed /usr/local/bin/cdx" in done.stdout
         assert "755/usr/local/bin\n750/usr/local/bin/cdx\n" in done.stdout
         return
-    done = machine.run(*wrapper, "sh", "-c", line.command)
+    done = machine.run(*mounted, "sh", "-c", line.command)
     assert done.returncode != 0
     assert "Read-only file system" in done.stderr
     assert "cdx cannot be installed in /usr/local/bin" in done.stderr
     assert "(export CDX_BIN=/opt/cdx/bin)" in done.stderr
     assert line.is_good()
     run = "/opt/cdx/bin/cdx exec hi"
-    done = machine.run(*wrapper, "sh", "-c", f"export CDX_BIN=/opt/cdx/bin; {line.command} && {run}")
+    done = machine.run(*mounted, "sh", "-c", f"export CDX_BIN=/opt/cdx/bin; {line.command} && {run}")
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("ran with: exec hi\n")
 

@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cdxsync.wrapper import baking
 from tests.support.fleet import BASE_ENVIRONMENT, Fleet
 from tests.support.terminal import set_size, spawn
@@ -118,6 +120,14 @@ def host(fleet: Fleet, root: Path, **kwargs: Any) -> Machine:
     machine.cdx.chmod(0o700)
     machine.env["NAME"] = name
     return machine
+
+
+def seeing_mounts(script: str) -> list[str]:
+    """The words before a command that alone is to see what a script of sh mounts; skips the test where it may not."""
+    words = ["unshare", "-rm", "sh", "-c", f'{script} && exec "$@"', "sh"]
+    if subprocess.run([*words, "true"], capture_output=True).returncode != 0:
+        pytest.skip("this user cannot mount a file system")
+    return words
 
 
 def everyday_programs(root: Path) -> Path:
