@@ -15,7 +15,7 @@ from cdxsync.wrapper.src.compiled import keep_compiled
 from cdxsync.wrapper.src.context import Context, own_fqdn
 from cdxsync.wrapper.src.document import LocalDocument
 from cdxsync.wrapper.src.errors import NoCredentials, NotPermitted, NotTaken, Offline, Refused, SyncError
-from cdxsync.wrapper.src.files import locked, read_json, user_home, write_json
+from cdxsync.wrapper.src.files import codex_home_path, locked, read_json, write_json
 from cdxsync.wrapper.src.keeping import drop_credentials
 from cdxsync.wrapper.src.login_home import recover_logins
 from cdxsync.wrapper.src.messages import debug, say
@@ -49,7 +49,7 @@ def watch_path(home: str, name: str = "watch.json") -> str:
 
 def run_watch(after: float) -> int:
     """One sync, after so many seconds, unless one is under way; returns the exit code."""
-    home = os.environ.get("CODEX_HOME") or os.path.join(user_home(), ".codex")
+    home = codex_home_path()
     time.sleep(after)
     note = read_json(watch_path(home))
     if not note:
@@ -229,7 +229,6 @@ class BackgroundSync:
 
 def use_known_codex() -> None:
     """Let the Codex be found that runs of cdx have found: a scheduler's PATH is another one."""
-    home = os.environ.get("CODEX_HOME") or os.path.join(user_home(), ".codex")
-    known = read_json(os.path.join(home, ".cdx", "state.json")).get("program")
+    known = read_json(os.path.join(codex_home_path(), ".cdx", "state.json")).get("program")
     if isinstance(known, str) and os.access(known, os.X_OK):
         os.environ["PATH"] = os.pathsep.join([os.path.dirname(known), os.environ.get("PATH", os.defpath)])

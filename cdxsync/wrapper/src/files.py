@@ -53,9 +53,14 @@ def known_user() -> bool:
     return True
 
 
+def codex_home_path() -> str:
+    """The folder of auth.json, which may not be there."""
+    return os.environ.get("CODEX_HOME") or os.path.join(user_home(), ".codex")
+
+
 def codex_home() -> str:
     """The folder of auth.json, made when it is missing."""
-    home = os.environ.get("CODEX_HOME") or os.path.join(user_home(), ".codex")
+    home = codex_home_path()
     try:
         os.makedirs(home, mode=0o700, exist_ok=True)
     except OSError as error:

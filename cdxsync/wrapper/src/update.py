@@ -32,10 +32,10 @@ ISOLATING_LINE = b"#!/usr/bin/env -S python3 -IS\n"
 PLAIN_LINE = b"#!/usr/bin/env python3\n"
 
 
-def installed_settings() -> bool:
-    """Whether the settings are those that were installed: nothing in the environment replaces them."""
+def replaced_settings() -> list[str]:
+    """The variables of the environment that replace settings which were installed."""
     names = ("CODEX_SYNC_BASE_URL", "CODEX_SYNC_API_KEY", "CODEX_SYNC_FQDN", "CODEX_SYNC_CA_FILE")
-    return not any(os.environ.get(name) for name in names)
+    return [name for name in names if os.environ.get(name)]
 
 
 def update_wrapper(api: Api, versions: dict[str, Any], forced: bool = False) -> bool:
@@ -51,7 +51,7 @@ def update_wrapper(api: Api, versions: dict[str, Any], forced: bool = False) -> 
         return False
     if not forced:
         older = version_key(version) < version_key(WRAPPER_VERSION)
-        if older or not installed_settings() or is_served(own, sha):
+        if older or replaced_settings() or is_served(own, sha):
             return False
         if not os.access(own, os.W_OK) or not os.access(os.path.dirname(own), os.W_OK):
             debug("%s belongs to another user, who can update it with: cdx --update" % own)

@@ -8,16 +8,16 @@ import time
 from cdxsync.wrapper.src.background import KEPT_VARIABLES, run_watch, watch_path
 from cdxsync.wrapper.src.context import Context
 from cdxsync.wrapper.src.errors import SyncError
-from cdxsync.wrapper.src.files import codex_home, locked, own_folder, read_json, remove, user_home, write_json
+from cdxsync.wrapper.src.files import codex_home, codex_home_path, locked, own_folder, read_json, remove, write_json
 from cdxsync.wrapper.src.messages import debug, say, show, tell
 from cdxsync.wrapper.src.quota import shown_time
 from cdxsync.wrapper.src.schedulers import NO_CRONTAB, Cron, Other, all_schedulers, choose_scheduler
+from cdxsync.wrapper.src.update import replaced_settings
 from cdxsync.wrapper.src.watch_job import EVERY_MINUTES, Job
 
 WATCH_USAGE = "usage: cdx --watch install [systemd|launchd|cron|other] | status | remove | run"
 LATE_SECONDS = 900
 REMOVE_WAIT_SECONDS = 10.0
-REPLACING_VARIABLES = ("CODEX_SYNC_BASE_URL", "CODEX_SYNC_API_KEY", "CODEX_SYNC_FQDN", "CODEX_SYNC_CA_FILE")
 
 
 def watch(arguments: list[str]) -> int:
@@ -73,7 +73,7 @@ def install_watch(wanted: str) -> int:
     say("%s starts %s every %d minutes, for %s" % (scheduler.describe(), job.program, EVERY_MINUTES, job.home))
     if scheduler.hint():
         say(scheduler.hint())
-    replaced = [name for name in REPLACING_VARIABLES if os.environ.get(name)]
+    replaced = replaced_settings()
     if replaced:
         say("%s is of this shell alone: the background sync works with the installed values" % ", ".join(replaced))
     if run_watch(0.0):
@@ -151,7 +151,7 @@ def watch_state(home: str) -> tuple[str, str, str]:
 
 def show_watch() -> int:
     """`--watch status`; returns the exit code: 0 when it is installed and works."""
-    home = os.path.abspath(os.environ.get("CODEX_HOME") or os.path.join(user_home(), ".codex"))
+    home = os.path.abspath(codex_home_path())
     note, last = read_json(watch_path(home)), read_json(watch_path(home, "watch-last.json"))
     mark, text, fix = watch_state(home)
     rows = [("background", "good" if mark == "ok" else text)]
