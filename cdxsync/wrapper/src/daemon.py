@@ -19,6 +19,7 @@ from cdxsync.wrapper.src.document import LocalDocument
 from cdxsync.wrapper.src.errors import SyncError
 from cdxsync.wrapper.src.files import read_json
 from cdxsync.wrapper.src.messages import say
+from cdxsync.wrapper.src.processes import command_line, has_proc, stat_fields
 
 if TYPE_CHECKING:
     from typing import Any, Iterator
@@ -42,7 +43,7 @@ def daemon_process(home: str, name: str) -> int | None:
     if isinstance(pid, bool) or not isinstance(pid, int) or pid <= 1:
         return None
     folder = os.path.realpath(home)
-    mine = in_proc(pid, note, folder) if os.path.isdir("/proc/self/fd") else by_ps(pid, note, folder)
+    mine = in_proc(pid, note, folder) if has_proc() else by_ps(pid, note, folder)
     return pid if mine else None
 
 
@@ -52,19 +53,17 @@ def in_proc(pid: int, note: dict[str, Any], folder: str) -> bool:
     try:
         if os.stat(place).st_uid != os.geteuid():
             return False
-        with open(place + "/stat", encoding="utf-8", errors="replace") as file:
-            fields = file.read().rpartition(")")[2].split()
-        with open(place + "/cmdline", encoding="utf-8", errors="replace") as file:
-            command = file.read().split("\0")
         program = os.readlink(place + "/exe")
         with open(place + "/environ", "rb") as file:
             home = os.fsencode("CODEX_HOME=" + folder) in file.read().split(b"\0")
     except OSError:
         return False
+    fields = stat_fields(pid)
     identity = note.get("processIdentity")
     ticks = identity.get("startTicks") if isinstance(identity, dict) else None
     same = ticks is None or fields[19:20] == [str(ticks)]
-    return same and fields[0] != "Z" and "app-server" in command and (home or program.startswith(folder + os.sep))
+    runs = same and fields[:1] not in ([], ["Z"]) and "app-server" in command_line(pid)
+    return runs and (home or program.startswith(folder + os.sep))
 
 
 def by_ps(pid: int, note: dict[str, Any], folder: str) -> bool:

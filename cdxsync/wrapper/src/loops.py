@@ -6,12 +6,12 @@ whether there is a Codex between the two.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from typing import TYPE_CHECKING
 
 from cdxsync.wrapper.src.codex_command import words_of
 from cdxsync.wrapper.src.files import sha256_of
+from cdxsync.wrapper.src.processes import asked_of, command_line, has_proc, stat_fields
 
 if TYPE_CHECKING:
     from typing import Tuple
@@ -35,12 +35,10 @@ def started_by_us(env: dict[str, str], program: str, arguments: list[str]) -> di
 def loop(arguments: list[str]) -> str | None:
     """The program that cdx has started as Codex, and that has started this cdx; None when Codex is between, or none."""
     starter = read_starter()
-    if starter is None:
+    between = programs_since(starter)
+    if starter is None or between is None:
         return None
-    pid, _, digest, turns, program = starter
-    between = processes_between(pid)
-    if between is None or any(is_codex(process) for process in between):
-        return None
+    _, _, digest, turns, program = starter
     # Without a process between, what was started has become this very cdx.
     again = not between or turns >= MAX_DEPTH or carries(arguments, digest)
     return program if again else None
@@ -48,9 +46,11 @@ def loop(arguments: list[str]) -> str | None:
 
 def unmarked_loop(arguments: list[str]) -> bool:
     """As `loop`, where what was started as Codex has cleared the environment before it started this."""
+    if STARTED in os.environ or not has_proc():
+        return False
     own, above = os.path.realpath(__file__), os.getppid()
     for between in (0, 1):
-        if STARTED in os.environ or above <= 1 or is_codex(above):
+        if above <= 1 or is_codex(above):
             return False
         words = [word for word in command_line(above) if word != "-IS"]
         if len(words) > 1 and "python" in os.path.basename(words[0]) and is_file(words[1], own):
@@ -66,20 +66,10 @@ def is_file(word: str, own: str) -> bool:
     return os.path.basename(word) == os.path.basename(own) and os.path.realpath(word) == own
 
 
-def command_line(pid: int) -> list[str]:
-    """The words with which a process was started, where there is /proc."""
-    with contextlib.suppress(OSError), open("/proc/%d/cmdline" % pid, "rb") as file:
-        return [os.fsdecode(word) for word in file.read().split(b"\0")[:-1]]
-    return []
-
-
 def depth() -> int:
     """How many programs were started in a row, each by the one before, without a Codex between them."""
     starter = read_starter()
-    if starter is None:
-        return 0
-    between = processes_between(starter[0])
-    return 0 if between is None or any(is_codex(process) for process in between) else starter[3]
+    return starter[3] if starter is not None and programs_since(starter) is not None else 0
 
 
 def read_starter() -> Starter | None:
@@ -89,6 +79,12 @@ def read_starter() -> Starter | None:
         return None
     pid = int(parts[0])
     return (pid, parts[1], parts[2], int(parts[3]), parts[4]) if birth(pid) == parts[1] else None
+
+
+def programs_since(starter: Starter | None) -> list[int] | None:
+    """The processes between a starter and this one; None where a Codex is among them, or the starter is not above."""
+    between = processes_between(starter[0]) if starter else None
+    return None if between is None or any(is_codex(process) for process in between) else between
 
 
 def processes_between(pid: int) -> list[int] | None:
@@ -136,24 +132,3 @@ def is_codex(pid: int) -> bool:
     except OSError:
         program = asked_of(pid, "comm")
     return "codex" in os.path.basename(program)
-
-
-def stat_fields(pid: int) -> list[str]:
-    """What /proc tells of a process, after its name: state, parent, …; empty where there is none."""
-    with contextlib.suppress(OSError), open("/proc/%d/stat" % pid, encoding="utf-8", errors="replace") as file:
-        return file.read().rpartition(")")[2].split()
-    return []
-
-
-def asked_of(pid: int, field: str) -> str:
-    """A field of a process by `ps`, where there is no /proc."""
-    if os.path.isdir("/proc/self"):
-        return ""
-    import subprocess
-
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        done = subprocess.run(
-            ["ps", "-o", field + "=", "-p", str(pid)], stdin=subprocess.DEVNULL, capture_output=True, timeout=5
-        )
-        return done.stdout.decode("utf-8", "replace").strip()
-    return ""

@@ -1,4 +1,4 @@
-"""Processes, and the session files that they have open."""
+"""Processes: what the system tells of them, and the session files that they have open."""
 
 from __future__ import annotations
 
@@ -35,6 +35,11 @@ def alive(pid: object) -> bool:
     return True
 
 
+def has_proc() -> bool:
+    """Whether there is /proc."""
+    return os.path.isdir("/proc/self")
+
+
 def is_run_of_codex(pid: object) -> bool:
     """Whether the Codex of a run goes on, which had this number: it may be another program's by now."""
     if not alive(pid):
@@ -43,7 +48,35 @@ def is_run_of_codex(pid: object) -> bool:
         with open("/proc/%s/cmdline" % pid, "rb") as file:
             return b"codex" in file.read()
     except OSError:
-        return not os.path.isdir("/proc/self")
+        return not has_proc()
+
+
+def stat_fields(pid: int) -> list[str]:
+    """What /proc tells of a process, after its name: state, parent, …; empty where there is none."""
+    with contextlib.suppress(OSError), open("/proc/%d/stat" % pid, encoding="utf-8", errors="replace") as file:
+        return file.read().rpartition(")")[2].split()
+    return []
+
+
+def command_line(pid: int) -> list[str]:
+    """The words with which a process was started, where there is /proc."""
+    with contextlib.suppress(OSError), open("/proc/%d/cmdline" % pid, "rb") as file:
+        return [os.fsdecode(word) for word in file.read().split(b"\0")[:-1]]
+    return []
+
+
+def asked_of(pid: int, field: str) -> str:
+    """A field of a process by `ps`, where there is no /proc."""
+    if has_proc():
+        return ""
+    import subprocess
+
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(
+            ["ps", "-o", field + "=", "-p", str(pid)], stdin=subprocess.DEVNULL, capture_output=True, timeout=5
+        )
+        return done.stdout.decode("utf-8", "replace").strip()
+    return ""
 
 
 def descendants(pid: int) -> list[int]:
