@@ -8,7 +8,15 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from cdxsync.wrapper.src.files import locked, own_folder, read_json, replace_file, sha256_of, write_json
+from cdxsync.wrapper.src.files import (
+    locked,
+    own_folder,
+    paths_in,
+    read_json,
+    replace_file,
+    sha256_of,
+    write_json,
+)
 from cdxsync.wrapper.src.session_files import SessionFile, counting_home, find_sessions, finder
 
 if TYPE_CHECKING:
@@ -178,11 +186,7 @@ class Claims:
 
 def spooled(home: str) -> list[dict[str, Any]]:
     """What the files of the spool say is counted, oldest first."""
-    folder = own_folder(home, "spool")
-    names: list[str] = []
-    with contextlib.suppress(OSError):
-        names = sorted(name for name in os.listdir(folder) if name.endswith(".json"))
-    calls = [read_json(os.path.join(folder, name)).get("files") for name in names]
+    calls = [read_json(path).get("files") for path in paths_in(own_folder(home, "spool"), ".json")]
     return [{name: end for name, end in ends.items() if is_end(end)} for ends in calls if isinstance(ends, dict)]
 
 

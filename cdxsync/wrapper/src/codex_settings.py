@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from cdxsync.wrapper.src.accounts import tokens_of
 from cdxsync.wrapper.src.document import LocalDocument
 from cdxsync.wrapper.src.errors import SyncError
-from cdxsync.wrapper.src.files import read_regular
+from cdxsync.wrapper.src.files import paths_in, read_regular
 
 if TYPE_CHECKING:
     from typing import Iterator, Tuple
@@ -124,20 +124,14 @@ def other_logins(home: str, file_store: bool) -> list[Finding]:
     if values and values[0] != "file" and (not file_store or place in MANAGED_SETTINGS):
         text = "%s is %s in %s: Codex may not use the login in auth.json" % (STORE_SETTING, values[0], place)
         found.append((text, 'set %s = "file" in %s' % (STORE_SETTING, place)))
-    for path in profile_files(home):
+    # Of profiles: each counts for runs with `--profile` alone.
+    for path in paths_in(home, ".config.toml"):
         values = settings_in(path).get(STORE_SETTING, [])
         if values and values[0] != "file" and not file_store:
             profile = os.path.basename(path)[: -len(".config.toml")]
             text = "%s is %s in %s: with --profile %s Codex may not use the login in auth.json"
             found.append((text % (STORE_SETTING, values[0], path, profile), "set it to file, or leave it out"))
     return found + forced_logins(home)
-
-
-def profile_files(home: str) -> list[str]:
-    """The settings of profiles, each of which counts for runs with `--profile` alone."""
-    with contextlib.suppress(OSError):
-        return [os.path.join(home, name) for name in sorted(os.listdir(home)) if name.endswith(".config.toml")]
-    return []
 
 
 def forced_logins(home: str) -> list[Finding]:

@@ -253,6 +253,13 @@ def locked(path: str, wait: bool = True) -> Iterator[bool]:
             os.close(descriptor)
 
 
+def paths_in(folder: str, ending: str) -> list[str]:
+    """The files in a folder whose names end so, by name; none where it cannot be read."""
+    with contextlib.suppress(OSError):
+        return [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name.endswith(ending)]
+    return []
+
+
 def find_program(name: str, folders: str) -> str | None:
     """The first program of this name in folders that are separated as on PATH."""
     for folder in folders.split(os.pathsep):

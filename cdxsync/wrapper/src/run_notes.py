@@ -9,7 +9,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from cdxsync.wrapper.src.files import own_folder, read_json
+from cdxsync.wrapper.src.files import own_folder, paths_in, read_json
 from cdxsync.wrapper.src.owners import RunFacts, run_kind, session_ids, working_folder
 from cdxsync.wrapper.src.processes import is_free, is_run_of_codex
 from cdxsync.wrapper.src.session_files import SessionFile, counting_home, finder
@@ -91,8 +91,7 @@ def read_notes(home: str, own: str | None = None) -> list[Note]:
     """The notes of the runs of a home but that at `own`, by name; of those with the same sessions too."""
     paths: list[str] = []
     for folder in dict.fromkeys(own_folder(place, "runs") for place in (counting_home(home), home)):
-        with contextlib.suppress(OSError):
-            paths += [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name.endswith(".json")]
+        paths += paths_in(folder, ".json")
     notes = [Note(path) for path in paths if path != own and os.path.exists(path)]
     for note in notes:
         # A run of another home with the same sessions is reported from there.

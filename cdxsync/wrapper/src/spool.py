@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cdxsync.wrapper.src.api import Api
 from cdxsync.wrapper.src.claims import keep_claims
 from cdxsync.wrapper.src.errors import Rejected, SyncError
-from cdxsync.wrapper.src.files import locked, own_folder, read_json, replace_file, write_json
+from cdxsync.wrapper.src.files import locked, own_folder, paths_in, read_json, replace_file, write_json
 from cdxsync.wrapper.src.messages import debug, say
 
 if TYPE_CHECKING:
@@ -35,11 +35,7 @@ class Spool:
 
     def paths(self) -> list[str]:
         """The files, oldest first."""
-        with contextlib.suppress(OSError):
-            return [
-                os.path.join(self.folder, name) for name in sorted(os.listdir(self.folder)) if name.endswith(".json")
-            ]
-        return []
+        return paths_in(self.folder, ".json")
 
     def add(self, key: str, entries: list[dict[str, Any]], files: dict[str, list[Any]] | None = None) -> None:
         """Keep a run's entries; `files` is up to where these count. Raises SyncError when the disk is full."""
