@@ -203,8 +203,9 @@ class BackgroundSync:
         unsent = prompts.unsent()
         if unsent and unsent != self.last.get("unsent"):
             prompts.push()
+            unsent = prompts.unsent()
         # What the server does not take is offered again when it has changed, or by a run.
-        self.last["unsent"] = prompts.unsent()
+        self.last["unsent"] = unsent
 
     def send_usage(self) -> None:
         """What runs could not send, and what was used outside them."""

@@ -128,7 +128,6 @@ def sync_after(context: Context, run: Run, taps: Taps, arguments: list[str], hel
         source = run.collect(context.spool, lambda: taps.usage(arguments, context.home))
         if source:
             context.build.remember(**{"sessions" if source == "sessions" else "prints": True})
-        run.recover(context.spool)
     except (SyncError, OSError) as error:
         say(str(error))
     run.end()

@@ -50,13 +50,14 @@ class Run(OwnNote):
         """The other runs that go on in this home."""
         return [note for note in read_notes(self.home, self.path) if note.is_held and note.is_in(self.home)]
 
-    def collect(self, spool: Spool, fallback: Callable[[], tuple[str, list[dict[str, Any]]]]) -> str | None:
-        """Spool what this run has used, and what no run has, once. Returns which source it came from, or None.
+    def collect(self, spool: Spool, printed: Callable[[], list[dict[str, Any]]]) -> str | None:
+        """Spool what this run has used, what no run has, and what runs have that were killed before they could, once.
 
-        `fallback` gives (source, entries) from the output; it counts only when Codex has written no session file.
+        `printed` gives the entries of the output; they count only when Codex has written no session file. Returns which
+        source this run's came from, or None.
         """
         self.failed = True
-        settling = Settling(self.home, spool, self, lambda: fallback()[1])
+        settling = Settling(self.home, spool, self, printed)
         settling.settle()
         self.failed = False
         return settling.source

@@ -170,12 +170,12 @@ class Taps:
         for tap in self.all:
             tap.finish()
 
-    def usage(self, arguments: list[str], home: str) -> tuple[str, list[dict[str, Any]]]:
-        """(source, entries) of the usage in the output."""
+    def usage(self, arguments: list[str], home: str) -> list[dict[str, Any]]:
+        """The entries of the usage in the output."""
         model = model_of(arguments, home)
         events = event_usage([event for tap in self.all for event in tap.reader.events])
         entries = [events] if events else printed_usage("\n".join(tap.reader.text() for tap in self.all))
-        return "output", [dict(entry, model=model) if model else entry for entry in entries]
+        return [dict(entry, model=model) if model else entry for entry in entries]
 
 
 def same_file(one: int, other: int) -> bool:
