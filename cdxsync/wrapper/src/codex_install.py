@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 import sys
@@ -12,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from cdxsync.wrapper.src.codex import Build, find_codex, version_of
 from cdxsync.wrapper.src.codex_package import install_release, latest_version
-from cdxsync.wrapper.src.codex_wanted import is_single
+from cdxsync.wrapper.src.codex_wanted import is_single, named_version
 from cdxsync.wrapper.src.errors import SyncError
+from cdxsync.wrapper.src.file_trouble import FULL_DISK
 from cdxsync.wrapper.src.files import (
     child_environment,
     codex_home,
@@ -57,11 +57,12 @@ class CodexPlace:
         beside = os.path.dirname(self.link) == own and not own.startswith(
             (user_home().rstrip(os.sep) + os.sep, "/usr/")
         )
-        system = self.link.startswith(("/usr/", "/opt/")) or beside
-        self.versions = version_folders(user_home())[os.geteuid() == 0 and system]
         if os.geteuid() == 0 and beside:
             # cdx lies elsewhere, as where /usr cannot be written to, and so do the versions.
             self.versions = os.path.join(os.path.dirname(own), "lib/cdx")
+        else:
+            system = os.geteuid() == 0 and self.link.startswith(("/usr/", "/opt/"))
+            self.versions = version_folders(user_home())[system]
 
     def problem(self) -> str | None:
         """Why cdx does not install Codex here, or None."""
@@ -142,7 +143,7 @@ class CodexPlace:
                     return
                 raise SyncError("the installed program reports version %s" % (found or "none"))
             except (SyncError, OSError) as error:
-                full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+                full = isinstance(error, OSError) and error.errno in FULL_DISK
                 reason = "there is not enough space in %s" % self.versions if full else str(error)
                 problems.append("%s: %s" % ((way.__doc__ or "").split(".")[0], reason))
                 for entry in os.listdir(work):
@@ -200,10 +201,8 @@ def wanted_codex(home: str, build: Build, versions: dict[str, Any]) -> str | Non
     It is what the server names when that is newer than ours; a program without its package is replaced by the whole
     package of the same version, unless its release was found to have none.
     """
-    named = versions.get("client_version")
-    if not isinstance(named, str) or not re.match(VERSION, named):
-        return None
-    if not build.program:
+    named = named_version(versions)
+    if named is None or not build.program:
         return named
     if not build.version:
         return None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from cdxsync.wrapper.src.baked import GITHUB_API_URL, WRAPPER_VERSION
 from cdxsync.wrapper.src.codex_wanted import MANIFEST
 from cdxsync.wrapper.src.errors import SyncError
-from cdxsync.wrapper.src.files import file_sha256, read_json
+from cdxsync.wrapper.src.files import file_sha256, read_json, sha256_of
 from cdxsync.wrapper.src.server import reach, system_trust
 from cdxsync.wrapper.src.versions import VERSION
 
@@ -108,7 +108,7 @@ def package_checksums(assets: Assets, name: str) -> set[str]:
         listed = io.BytesIO()
         download(str(assets[CHECKSUMS].get("browser_download_url")), 1 << 20, listed)
         expected = digests_of(assets, CHECKSUMS)
-        if expected and not is_sha256(listed.getvalue(), expected):
+        if expected and sha256_of(listed.getvalue()) not in expected:
             raise SyncError("the checksum of %s is wrong" % CHECKSUMS)
         for line in listed.getvalue().decode("utf-8", "replace").splitlines():
             match = re.match(r"([0-9a-fA-F]{64}) [ *](\S+)\Z", line.strip())
@@ -117,13 +117,6 @@ def package_checksums(assets: Assets, name: str) -> set[str]:
     if len(found) > 1:
         raise SyncError("the release has two checksums for %s" % name)
     return found
-
-
-def is_sha256(data: bytes, expected: set[str]) -> bool:
-    """Whether the SHA-256 of bytes is one of those."""
-    import hashlib
-
-    return hashlib.sha256(data).hexdigest() in expected
 
 
 def fetch_asset(assets: Assets, name: str, folder: str, checksums: set[str]) -> str:

@@ -18,10 +18,16 @@ MANIFEST = "codex-package.json"
 PROGRAM_MAGICS = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
 
 
+def named_version(versions: dict[str, Any]) -> str | None:
+    """The version of Codex that the server names, or None."""
+    named = versions.get("client_version")
+    return named if isinstance(named, str) and re.match(VERSION, named) else None
+
+
 def may_want_codex(build: Build, versions: dict[str, Any]) -> bool:
     """Whether the server names a version that may have to be installed; `wanted_codex` says which."""
-    named = versions.get("client_version")
-    if not isinstance(named, str) or not re.match(VERSION, named):
+    named = named_version(versions)
+    if named is None:
         return False
     if not build.program:
         return True

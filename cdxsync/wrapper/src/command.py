@@ -13,7 +13,7 @@ from cdxsync.wrapper.src.baked import WRAPPER_VERSION
 from cdxsync.wrapper.src.boot import later
 from cdxsync.wrapper.src.codex import Build, Codex, find_codex, leave, program_environment
 from cdxsync.wrapper.src.codex_command import answers_by_itself, command_of, login_command
-from cdxsync.wrapper.src.codex_install import INSTALL_SECONDS, install_codex_now, say_newer, update_codex
+from cdxsync.wrapper.src.codex_install import INSTALL_SECONDS, install_codex_now, notes_path, say_newer, update_codex
 from cdxsync.wrapper.src.codex_wanted import may_want_codex
 from cdxsync.wrapper.src.compiled import keep_compiled
 from cdxsync.wrapper.src.context import Context, own_fqdn
@@ -21,7 +21,7 @@ from cdxsync.wrapper.src.doctor import Doctor
 from cdxsync.wrapper.src.document import LocalDocument
 from cdxsync.wrapper.src.errors import NoCredentials, NotTaken, Offline, Refused, SyncError
 from cdxsync.wrapper.src.file_trouble import Unreadable
-from cdxsync.wrapper.src.files import child_environment, own_folder
+from cdxsync.wrapper.src.files import child_environment
 from cdxsync.wrapper.src.full_screen import daemon_wanted, without_daemon
 from cdxsync.wrapper.src.handover import codex_arguments, codex_environment
 from cdxsync.wrapper.src.keeping import drop_credentials
@@ -201,7 +201,7 @@ def update_now() -> int:
         return 1
     say("cdx is the server's version %s" % context.sync.versions().get("wrapper_version"))
     with contextlib.suppress(OSError):
-        os.unlink(os.path.join(own_folder(context.home), "install.json"))
+        os.unlink(notes_path(context.home))
     update_codex(context.home, context.build, context.sync.versions(), INSTALL_SECONDS)
     say_newer(context.build, context.sync.versions())
     return 0

@@ -21,7 +21,7 @@ from cdxsync.wrapper.src.clock import (
     clock_text,
 )
 from cdxsync.wrapper.src.codex import complaint_of
-from cdxsync.wrapper.src.codex_install import CodexPlace, wanted_codex
+from cdxsync.wrapper.src.codex_install import CodexPlace, notes_path, wanted_codex
 from cdxsync.wrapper.src.codex_settings import other_logins
 from cdxsync.wrapper.src.context import Context, own_fqdn
 from cdxsync.wrapper.src.daemon import daemon_findings
@@ -257,7 +257,7 @@ class Doctor:
             if wanted == build.version:
                 text = "%s is Codex alone, and cannot open the full-screen program" % build.program
             self.report("warn", text, problem or "cdx --update")
-        last = read_json(os.path.join(own_folder(context.home), "install.json"))
+        last = read_json(notes_path(context.home))
         if last.get("problem") and (wanted or not build.program):
             self.report(
                 "warn", "Codex %s could not be installed: %s" % (last.get("version"), last["problem"]), "cdx --update"
