@@ -22,6 +22,8 @@ from cdxsync.wrapper.src.watch_job import (
 )
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from cdxsync.wrapper.src.watch_job import Done
 
 NO_CRONTAB = "there is no crontab"
@@ -347,20 +349,8 @@ class Other:
         """In words."""
         return "what you start it with"
 
-    def unavailable(self) -> str:
-        """Never."""
-        return ""
-
     def install(self) -> None:
         """Nothing."""
-
-    def remove(self) -> bool:
-        """Nothing."""
-        return False
-
-    def problem(self) -> str:
-        """Nothing."""
-        return ""
 
     def hint(self) -> str:
         """What is left to do."""
@@ -375,6 +365,11 @@ def all_schedulers(job: Job) -> list[Systemd | Launchd | Cron]:
     """Those that cdx knows, the one that is preferred first."""
     systemd = [Systemd(job, system=True)] if os.geteuid() == 0 else []
     return [Launchd(job), *systemd, Systemd(job, system=False), Cron(job)]
+
+
+def noted_scheduler(job: Job, note: dict[str, Any]) -> Systemd | Launchd | Cron | None:
+    """The scheduler that a note of the background sync names; None where it is none of this machine's."""
+    return next((one for one in all_schedulers(job) if one.describe() == note.get("what")), None)
 
 
 def choose_scheduler(job: Job, wanted: str) -> Systemd | Launchd | Cron | Other:

@@ -11,7 +11,7 @@ from cdxsync.wrapper.src.errors import SyncError
 from cdxsync.wrapper.src.files import codex_home, codex_home_path, locked, own_folder, read_json, remove, write_json
 from cdxsync.wrapper.src.messages import debug, say, show, tell
 from cdxsync.wrapper.src.quota import shown_time
-from cdxsync.wrapper.src.schedulers import NO_CRONTAB, Cron, Other, all_schedulers, choose_scheduler
+from cdxsync.wrapper.src.schedulers import NO_CRONTAB, Cron, Other, all_schedulers, choose_scheduler, noted_scheduler
 from cdxsync.wrapper.src.update import replaced_settings
 from cdxsync.wrapper.src.watch_job import EVERY_MINUTES, Job
 
@@ -44,7 +44,7 @@ def install_watch(wanted: str) -> int:
     try:
         scheduler = choose_scheduler(job, wanted)
     except SyncError as error:
-        say("%s" % error)
+        say(str(error))
         say("Where something else can start it every %d minutes: cdx --watch install other" % EVERY_MINUTES)
         return 1
     # The first run needs the note; without the scheduler's part it is of no use.
@@ -71,8 +71,9 @@ def install_watch(wanted: str) -> int:
         if other.describe() != scheduler.describe():
             other.remove()
     say("%s starts %s every %d minutes, for %s" % (scheduler.describe(), job.program, EVERY_MINUTES, job.home))
-    if scheduler.hint():
-        say(scheduler.hint())
+    hint = scheduler.hint()
+    if hint:
+        say(hint)
     replaced = replaced_settings()
     if replaced:
         say("%s is of this shell alone: the background sync works with the installed values" % ", ".join(replaced))
@@ -128,7 +129,7 @@ def watch_state(home: str) -> tuple[str, str, str]:
     if not note:
         return "none", "none", "cdx --watch install"
     again, job = "cdx --watch install", Job(home)
-    scheduler = next((one for one in all_schedulers(job) if one.describe() == note.get("what")), None)
+    scheduler = noted_scheduler(job, note)
     if scheduler is None and note.get("by") != Other.by:
         return "warn", "%s cannot be looked at here" % note.get("what"), again
     text = "%s, last run %s" % (note.get("what"), shown_time(last.get("ran_at")))
@@ -165,9 +166,10 @@ def show_watch() -> int:
             ("last good", shown_time(last.get("ok_at"))),
             ("last failure", shown_time(last.get("failed_at")) if last.get("failed_at") else "none"),
         ]
-    scheduler = next((one for one in all_schedulers(Job(home)) if one.describe() == note.get("what")), None)
-    if scheduler and scheduler.hint():
-        rows.append(("note", scheduler.hint()))
+    scheduler = noted_scheduler(Job(home), note)
+    hint = scheduler.hint() if scheduler else ""
+    if hint:
+        rows.append(("note", hint))
     if fix:
         rows.append(("to do", fix))
     for name, value in rows:

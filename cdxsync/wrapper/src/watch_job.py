@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import re
 import stat
 from typing import TYPE_CHECKING
 
 from cdxsync.wrapper.src.errors import SyncError
-from cdxsync.wrapper.src.files import find_program, known_user, replace_file, sha256_of, user_home
+from cdxsync.wrapper.src.files import find_program, listed_home, replace_file, sha256_of, user_home
 
 if TYPE_CHECKING:
     from typing import Tuple
@@ -33,7 +32,7 @@ class Job:
         self.home = os.path.abspath(home)
         self.program = os.path.abspath(__file__)
         # By the password database: crontab and systemd know the user by that, whatever $HOME says.
-        usual = os.path.join(pwd.getpwuid(os.geteuid()).pw_dir if known_user() else user_home(), ".codex")
+        usual = os.path.join(listed_home() or user_home(), ".codex")
         self.name = "cdx-watch"
         if os.path.realpath(home) != os.path.realpath(usual):
             self.name += "-" + sha256_of(os.path.realpath(home).encode("utf-8", "surrogateescape"))[:8]
@@ -96,14 +95,14 @@ def check_done(done: Done, what: str) -> None:
         raise SyncError("%s: %s" % (what, text or "exit code %d" % done[0]))
 
 
-def write_entry(path: str, data: bytes, mode: int = 0o644) -> bool:
+def write_entry(path: str, data: bytes) -> bool:
     """Make a scheduler's file hold `data`; returns whether it was changed. Raises SyncError."""
     try:
         with contextlib.suppress(OSError), open(path, "rb") as file:
             if file.read() == data:
                 return False
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        replace_file(path, data, mode)
+        replace_file(path, data, 0o644)
     except OSError as error:
         raise SyncError("cannot write %s: %s" % (path, error.strerror)) from None
     return True
