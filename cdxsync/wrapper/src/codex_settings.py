@@ -13,8 +13,10 @@ from cdxsync.wrapper.src.errors import SyncError
 from cdxsync.wrapper.src.files import paths_in, read_regular
 
 if TYPE_CHECKING:
-    from typing import Iterator, Tuple
+    from typing import Iterator, List, Tuple
 
+    # The texts of a setting's value, and the file that sets it.
+    Setting = Tuple[List[str], str]
     # What is set, and what to do about it.
     Finding = Tuple[str, str]
 
@@ -28,6 +30,7 @@ SYSTEM_SETTINGS = "/etc/codex/config.toml"
 # What a company sets; no argument changes it.
 MANAGED_SETTINGS = ("/etc/codex/managed_config.toml", "/etc/codex/requirements.toml")
 MAX_SETTINGS_BYTES = 1 << 20
+NOT_SET: Setting = ([], "")
 TOML_TOKEN = re.compile(
     r'"""(?:\\.|[^\\])*?"""|' + "'{3}.*?'{3}|" + r'"(?:\\.|[^"\\\n])*"|' + r"'[^'\n]*'|#[^\n]*|[\[\]{}=\n]|"
     r"""[^\s"'#\[\]{}=]+""",
@@ -93,20 +96,17 @@ def settings_files(home: str) -> Iterator[str]:
     yield from MANAGED_SETTINGS
 
 
-def setting(home: str, name: str) -> tuple[list[str], str]:
-    """(the texts of a setting's value, the file that sets it); both are empty where none does."""
-    found: list[str] = []
-    place = ""
+def settings_of(home: str) -> dict[str, Setting]:
+    """The settings that count for a run in the working folder."""
+    found: dict[str, Setting] = {}
     for path in settings_files(home):
-        values = settings_in(path).get(name)
-        if values:
-            found, place = values, path
-    return found, place
+        found.update({name: (values, path) for name, values in settings_in(path).items()})
+    return found
 
 
 def credentials_store(home: str) -> str:
     """Where Codex keeps its login by its settings: `file`, unless they name another place."""
-    values, _ = setting(home, STORE_SETTING)
+    values, _ = settings_of(home).get(STORE_SETTING, NOT_SET)
     return values[0] if values else "file"
 
 
@@ -120,7 +120,8 @@ def other_logins(home: str, file_store: bool) -> list[Finding]:
         for name in OVERRIDING_VARIABLES
         if os.environ.get(name, "").strip()
     ]
-    values, place = setting(home, STORE_SETTING)
+    settings = settings_of(home)
+    values, place = settings.get(STORE_SETTING, NOT_SET)
     if values and values[0] != "file" and (not file_store or place in MANAGED_SETTINGS):
         text = "%s is %s in %s: Codex may not use the login in auth.json" % (STORE_SETTING, values[0], place)
         found.append((text, 'set %s = "file" in %s' % (STORE_SETTING, place)))
@@ -131,10 +132,10 @@ def other_logins(home: str, file_store: bool) -> list[Finding]:
             profile = os.path.basename(path)[: -len(".config.toml")]
             text = "%s is %s in %s: with --profile %s Codex may not use the login in auth.json"
             found.append((text % (STORE_SETTING, values[0], path, profile), "set it to file, or leave it out"))
-    return found + forced_logins(home)
+    return found + forced_logins(home, settings)
 
 
-def forced_logins(home: str) -> list[Finding]:
+def forced_logins(home: str, settings: dict[str, Setting]) -> list[Finding]:
     """The settings by which Codex deletes the login that is in auth.json now."""
     try:
         document = LocalDocument(os.path.join(home, "auth.json")).document
@@ -144,12 +145,12 @@ def forced_logins(home: str) -> list[Finding]:
         return []
     tokens = tokens_of(document)
     found = []
-    values, place = setting(home, METHOD_SETTING)
+    values, place = settings.get(METHOD_SETTING, NOT_SET)
     kind = "chatgpt" if tokens.get("access_token") else "api" if document.get("OPENAI_API_KEY") else ""
     if values and kind and values[0] != kind:
         text = "%s is %s in %s: Codex deletes this login, which is of another kind" % (METHOD_SETTING, values[0], place)
         found.append((text, "take %s out of %s" % (METHOD_SETTING, place)))
-    values, place = setting(home, WORKSPACE_SETTING)
+    values, place = settings.get(WORKSPACE_SETTING, NOT_SET)
     if values and kind == "chatgpt" and tokens.get("account_id") not in values:
         text = "%s in %s is not this login's account: Codex deletes the login" % (WORKSPACE_SETTING, place)
         found.append((text, "take %s out of %s" % (WORKSPACE_SETTING, place)))
