@@ -11,7 +11,7 @@ import pytest
 from cdxsync.wrapper.src import files, server, update
 from tests.support.documents import make_auth
 from tests.support.fleet import Fleet
-from tests.support.machines import Machine, host
+from tests.support.machines import Machine, host, write_program
 
 # Its environment goes into a file, as it is.
 PROBE = """#!/bin/sh
@@ -215,9 +215,7 @@ def test_the_installer_sees_to_the_first_line(fleet: Fleet, tmp_path: Path) -> N
     url = fleet.register("busybox.example.net")["installer"]["url"]
     with fleet.client() as client:
         script = client.call("GET", url.removeprefix(fleet.url)).text
-    env = tmp_path / "env"
-    env.write_text('#!/bin/sh\n[ "$1" = -S ] && exit 1\nexec /usr/bin/env "$@"\n')
-    env.chmod(0o755)
+    env = write_program(tmp_path / "env", '#!/bin/sh\n[ "$1" = -S ] && exit 1\nexec /usr/bin/env "$@"\n')
     assert "/usr/bin/env -S 'true -x'" in script
     path = tmp_path / "install.sh"
     path.write_text(script.replace("/usr/bin/env -S 'true -x'", f"{env} -S 'true -x'"))

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -86,6 +86,12 @@ def date_back(path: Path, seconds: float) -> None:
 def notes(machine: Machine) -> Path:
     """The folder of cdx's own notes."""
     return machine.home / ".codex" / ".cdx"
+
+
+def context_of(machine: Machine) -> Any:
+    """What a sweep of this process is to work with, in the machine's home."""
+    home = str(machine.home / ".codex")
+    return SimpleNamespace(home=home, spool=Spool(home))
 
 
 def test_what_plain_codex_has_used_is_counted_by_the_next_run(synced: Fleet, tmp_path: Path) -> None:
@@ -373,7 +379,7 @@ def test_a_session_that_cannot_be_read_is_counted_when_it_can(synced: Fleet, tmp
     machine = host(synced, tmp_path, codex=SESSIONS)
     sync(machine)
     plain(machine, *session(machine, "hidden", 20))
-    context = cast("Any", SimpleNamespace(home=str(machine.home / ".codex"), spool=Spool(str(machine.home / ".codex"))))
+    context = context_of(machine)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(claims, "SessionFile", lambda path, *_, **__: SessionFile(path + ".gone"))
         assert sweep(context) == 0
@@ -386,10 +392,10 @@ def test_when_much_waits_the_sessions_wait_too(synced: Fleet, tmp_path: Path) ->
     machine = host(synced, tmp_path, codex=SESSIONS)
     sync(machine)
     plain(machine, *session(machine, "plain", 20))
-    spool = Spool(str(machine.home / ".codex"))
+    context = context_of(machine)
     for number in range(102):
-        spool.add(f"{machine.env['NAME']}-{number}", [{"total": 1}])
-    assert sweep(cast("Any", SimpleNamespace(home=str(machine.home / ".codex"), spool=spool))) == 0
+        context.spool.add(f"{machine.env['NAME']}-{number}", [{"total": 1}])
+    assert sweep(context) == 0
     sync(machine)
     sync(machine)
     assert sum(total for total, outside in used(synced, machine) if outside) == 20

@@ -6,16 +6,13 @@ import os
 import shutil
 import time
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
 
 from cdxsync.wrapper.src import claims
 from cdxsync.wrapper.src.session_files import SessionFile
-from cdxsync.wrapper.src.spool import Spool
 from cdxsync.wrapper.src.sweep import sweep
-from tests.cdx.test_cdx_outside import date_back, notes, plain, run, session, started, sync, used
+from tests.cdx.test_cdx_outside import context_of, date_back, notes, plain, run, session, started, sync, used
 from tests.support.fleet import Fleet
 from tests.support.machines import host
 from tests.support.sessions import SESSIONS, count, usage
@@ -108,7 +105,7 @@ def test_a_home_that_was_restored_is_not_read(synced: Fleet, tmp_path: Path) -> 
             read.append(self.name)
             super()._read()
 
-    context = cast("Any", SimpleNamespace(home=str(machine.home / ".codex"), spool=Spool(str(machine.home / ".codex"))))
+    context = context_of(machine)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(claims, "SessionFile", Watched)
         assert sweep(context) == 0

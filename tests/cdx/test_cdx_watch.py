@@ -247,9 +247,8 @@ def test_launchd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, domain: str) -
     monkeypatch.setattr(os, "geteuid", lambda: 501)
     for name in ("HOME", "PATH"):
         monkeypatch.setenv(name, machine.env[name])
-    program = machine.bin / "cdx & <co>"
-    program.write_text('#!/bin/sh\nprintf "%s\\n" "$0" "$CODEX_HOME" "$@" >"$HOME/ran"\n')
-    program.chmod(0o755)
+    text = '#!/bin/sh\nprintf "%s\\n" "$0" "$CODEX_HOME" "$@" >"$HOME/ran"\n'
+    program = write_program(machine.bin / "cdx & <co>", text)
     monkeypatch.setattr(watch_job, "__file__", str(program))
     launchd = schedulers.Launchd(watch_job.Job(str(machine.home / "its codex")))
     assert launchd.unavailable() == ""

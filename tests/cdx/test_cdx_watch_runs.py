@@ -13,7 +13,7 @@ import pytest
 from tests.support.calls import logs
 from tests.support.documents import jwt, make_auth, plain_digest, with_auths
 from tests.support.fleet import Fleet, free_port, running_fleet
-from tests.support.machines import Machine, host, write_program
+from tests.support.machines import Machine, host, machine_key, write_program
 from tests.support.provider import Provider
 from tests.support.scheduling import no_scheduler, with_crontab
 from tests.support.stub_server import StubServer
@@ -448,11 +448,11 @@ def test_proxies_of_the_shell_are_kept_and_no_key_is(fleet: Fleet, tmp_path: Pat
     note = machine.home / ".codex" / ".cdx" / "watch.json"
     assert note.stat().st_mode & 0o777 == 0o600
     assert json.loads(note.read_text())["environment"]["HTTPS_PROXY"] == secret
-    key = next(line for line in machine.cdx.read_text().splitlines() if line.startswith("CODEX_SYNC_API_KEY"))
+    key = machine_key(machine)
     for text in (crontab.read_text(), done.stderr):
         assert "secret" not in text
-        assert key.split('"')[1] not in text
-    assert key.split('"')[1] not in note.read_text()
+        assert key not in text
+    assert key not in note.read_text()
 
 
 def test_uninstalling_takes_it_away(fleet: Fleet, tmp_path: Path) -> None:

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.calls import OLD, ZERO, logs
+from tests.support.calls import logs
 from tests.support.codex_home import CodexHome
 from tests.support.documents import jwt
 from tests.support.fleet import Fleet
+from tests.support.grants import fetch
 from tests.support.provider import Provider
 from tests.support.real_codex import RealCodex
 
@@ -26,8 +27,7 @@ class Host(CodexHome):
             "CODEX_CA_CERTIFICATE": str(fleet.ca_file),
         }
         with fleet.client(fleet.key(fqdn)) as host:
-            data = host.auth(last_refresh=OLD, digest=ZERO, accepts=["grant"]).json()["data"]
-        self.given: dict[str, Any] = data["auth"]
+            self.given: dict[str, Any] = fetch(host)["auth"]
         self.put_auth(self.given)
 
     def expire(self) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.documents import make_auth, with_auths
 from tests.support.fleet import Fleet
-from tests.support.machines import Machine
+from tests.support.machines import Machine, machine_key
 
 pytest.importorskip("playwright")
 
@@ -108,8 +108,7 @@ def test_from_registering_to_deleting(used: Fleet, tab: browser.Watcher, tmp_pat
     tab.settle()
     expect(page.locator("main")).to_contain_text("No usage reported this month.")
 
-    key = next(line for line in machine.cdx.read_text().splitlines() if line.startswith("CODEX_SYNC_API_KEY="))
-    with used.client(key.split('"')[1]) as host:
+    with used.client(machine_key(machine)) as host:
         report = {"total": 1234567, "input": 1234567, "model": "gpt-5.1"}
         assert host.call("POST", "/usage", json={"usages": [report]}).status_code == 200
     number = next(host["id"] for host in used.admin_call("GET", "/admin/hosts")["hosts"] if "new." in host["fqdn"])
