@@ -125,7 +125,7 @@ def program_environment(env: dict[str, str], program: str, arguments: list[str])
     env = started_by_us(env, program, arguments)
     path = env.get("PATH", os.defpath)
     folder = os.path.dirname(program)
-    if not find_program("node", path) and os.access(os.path.join(folder, "node"), os.X_OK):
+    if os.access(os.path.join(folder, "node"), os.X_OK) and not find_program("node", path):
         env = dict(env, PATH=path + os.pathsep + folder)
     return env
 

@@ -33,9 +33,7 @@ ANSWERED_COMMANDS = ("help", "completion")
 def words_of(arguments: list[str]) -> Iterator[Word]:
     """The words that are neither options nor their values, before a `--`."""
     value = ""
-    for index, word in enumerate(arguments):
-        if word == "--":
-            return
+    for index, word in enumerate(before_dashes(arguments)):
         if value in WITH_VALUES and (word == "-" or not word.startswith("-")):
             continue
         if word.startswith("-") and word != "-":

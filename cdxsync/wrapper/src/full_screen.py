@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from cdxsync.wrapper.src.codex import Build
-from cdxsync.wrapper.src.codex_command import OTHER_COMMANDS, command_index
+from cdxsync.wrapper.src.codex_command import OTHER_COMMANDS, before_dashes, command_index
 from cdxsync.wrapper.src.errors import SyncError
 
 DAEMON_FEATURE = "daemon_auto_start"
@@ -51,9 +51,7 @@ def full_screen_command(arguments: list[str]) -> list[str] | None:
 def says_of_daemon(arguments: list[str]) -> bool:
     """Whether the user has said whether a daemon is used, or which server is."""
     option = ""
-    for word in arguments:
-        if word == "--":
-            break
+    for word in before_dashes(arguments):
         name, equals, value = word.partition("=")
         if word == NO_DAEMON or name == "--remote":
             return True

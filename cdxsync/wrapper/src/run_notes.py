@@ -26,15 +26,16 @@ class OwnNote:
     def __init__(self, home: str, arguments: list[str]) -> None:
         self.key = "%s-%s" % (time.strftime("%Y%m%d"), os.urandom(12).hex())
         self.home = home
+        kind = run_kind(arguments)
         self.note: dict[str, Any] = {
             "home": os.path.realpath(home),
             "cwd": working_folder(arguments),
             "files": {},
             "child": None,
             "started": time.time(),
-            "kind": run_kind(arguments),
+            "kind": kind,
             "ids": session_ids(arguments),
-            "resumes": run_kind(arguments) != "exec" or "resume" in arguments,
+            "resumes": kind != "exec" or "resume" in arguments,
         }
         self.facts = RunFacts(self.note)
         self.path = os.path.join(own_folder(counting_home(home), "runs"), self.key + ".json")

@@ -10,6 +10,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from cdxsync.wrapper.src.threads import started
+
 if TYPE_CHECKING:
     from types import FrameType
     from typing import NoReturn
@@ -118,9 +120,7 @@ class Witness:
         """Begin. Where there can be none, `saw` does not know."""
         program = next((path for path in CAT if os.access(path, os.X_OK)), None)
         if program and sys.platform.startswith("linux"):
-            with contextlib.suppress(RuntimeError):  # no thread can be had
-                threading.Thread(target=self._work, args=(program,), daemon=True).start()
-                self.started = True
+            self.started = started(threading.Thread(target=self._work, args=(program,), daemon=True))
 
     def _work(self, program: str) -> None:
         null = [(os.POSIX_SPAWN_OPEN, stream, os.devnull, os.O_WRONLY, 0) for stream in (1, 2)]
