@@ -12,9 +12,9 @@ import pytest
 from cdxsync.wrapper.src import claims
 from cdxsync.wrapper.src.session_files import SessionFile
 from cdxsync.wrapper.src.sweep import sweep
-from tests.cdx.test_cdx_outside import context_of, date_back, notes, plain, run, session, started, sync, used
 from tests.support.fleet import Fleet
 from tests.support.machines import host
+from tests.support.outside import context_of, date_back, notes, plain, run, session, started, sync, used
 from tests.support.sessions import SESSIONS, count, usage
 from tests.support.together import until
 

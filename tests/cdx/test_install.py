@@ -17,7 +17,8 @@ import pytest
 
 from tests.support.documents import make_auth, with_auths
 from tests.support.fleet import Fleet, running_fleet
-from tests.support.machines import STUB_CODEX, Machine, everyday_programs, only_its_own_codex, write_program
+from tests.support.installing import fetch, install_without_codex
+from tests.support.machines import STUB_CODEX, Machine, write_program
 from tests.support.scheduling import no_scheduler, with_crontab
 from tests.support.together import at_once, until
 
@@ -57,11 +58,6 @@ def test_two_hosts_install_and_hold_the_newest_document(fresh_fleet: Fleet, tmp_
 @pytest.fixture(scope="module")
 def installed(fleet: Fleet) -> dict[str, Any]:
     return fleet.register("script.example.net")
-
-
-def fetch(fleet: Fleet, url: str, method: str = "GET", **headers: str) -> Any:
-    with fleet.client() as client:
-        return client.call(method, url.removeprefix(fleet.url), headers=headers)
 
 
 def test_the_script_and_the_baked_wrapper_say_what_other_tools_read(fleet: Fleet, tmp_path: Path) -> None:
@@ -273,23 +269,6 @@ def release() -> Iterator[Release]:
     yield started
     started.server.shutdown()
     started.server.server_close()
-
-
-def install_without_codex(
-    fleet: Fleet, root: Path, name: str, npm: str | None = None
-) -> tuple[Machine, subprocess.CompletedProcess[str]]:
-    """Run an installer where there is no Codex, and npm only when it is given; the machine, and what came of it."""
-    machine = Machine(root / "m", codex=None, path=str(everyday_programs(root)))
-    if npm is not None:
-        write_program(machine.bin / "npm", npm)
-    places = ":/usr/local/bin:/opt/codex/bin:"
-    script = fetch(fleet, fleet.register(name)["installer"]["url"]).text
-    assert places in script
-    write_program(root / "install.sh", script.replace(places, ":"))
-    done = machine.run("bash", str(root / "install.sh"))
-    if machine.cdx.exists():
-        only_its_own_codex(machine)
-    return machine, done
 
 
 @pytest.mark.parametrize("checksum", ["right", "wrong", "absent"])

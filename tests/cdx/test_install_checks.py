@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.cdx.test_install import fetch, install_without_codex
 from tests.support.codex_release import CodexRelease
 from tests.support.documents import make_auth, with_auths
 from tests.support.fleet import Fleet, running_fleet
+from tests.support.installing import fetch, install_without_codex
 from tests.support.machines import CDX, Machine, seeing_mounts, write_program
 from tests.support.stub_server import StubServer
 
