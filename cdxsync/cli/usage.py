@@ -64,12 +64,20 @@ def list_usage(
     state = state_of(ctx)
 
     def show(page: "UsagePage") -> None:
-        names = ("created_at", "fqdn", "model", *_NAMES)
-        marks = {True: OUTSIDE, False: "cdx"} if any(row.outside for row in page.usages) else {}
+        # A pipe gets the same columns whatever the rows are; a terminal those that tell something.
+        marks = {True: OUTSIDE, False: "cdx"}
+        if sys.stdout.isatty() and not any(row.outside for row in page.usages):
+            marks = {}
         output.table(
             ("When", "Host", "Model", *COUNTS, *(["By"] if marks else [])),
             (
-                (*(getattr(row, name) for name in names), *([marks[row.outside]] if marks else []))
+                (
+                    row.created_at,
+                    row.fqdn or UNNAMED[Group.HOST],
+                    row.model,
+                    *(getattr(row, name) for name in _NAMES),
+                    *([marks[row.outside]] if marks else []),
+                )
                 for row in page.usages
             ),
             numbers=COUNTS,

@@ -97,7 +97,7 @@ PYTHON
 }
 
 main() {
-    local closed
+    local closed before
     say "Installing Codex for $FQDN via $BASE_URL"
     check_machine
 
@@ -122,8 +122,13 @@ with open(sys.argv[1], "r+b") as file:
         chgrp "$CDX_GROUP" "$WORK/cdx" || die "cannot give cdx to the group $CDX_GROUP: see above, $AGAIN"
         mode=0750
     fi
+    before=$(sed -n 's/^CODEX_SYNC_FQDN *= *"\([^"]*\)"$/\1/p' "$BIN/cdx" 2>/dev/null | head -n 1) || before=
     place "$WORK/cdx" "$BIN/cdx" "$mode" || die "cannot write $BIN/cdx: fix the problem above, $AGAIN"
     say "Installed $BIN/cdx"
+    if [ -n "$before" ] && [ "$before" != "$FQDN" ]; then
+        warn "it was the cdx of $before, whose key is gone with it. Where both are to work here, each needs a folder:" \
+            "have your admin register $before again, and put 'export CDX_BIN=FOLDER;' before that line"
+    fi
     if [ -n "${CDX_GROUP:-}" ] && closed=$(closed_folders) && [ -n "$closed" ]; then
         warn "members of $CDX_GROUP cannot enter ${closed//$'\n'/, }. Let them: chmod a+x ${closed//$'\n'/ }"
     fi

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from cdxsync.wrapper.src.document import format_time, parse_time
 from cdxsync.wrapper.src.quota import quota_lines
+from cdxsync.wrapper.src.spool import Spool
 from tests.support.documents import make_auth, with_auths
 from tests.support.fleet import Fleet, running_fleet
 from tests.support.machines import (
@@ -227,9 +228,12 @@ def test_uninstalling_sends_no_login(fresh_fleet: Fleet, tmp_path: Path) -> None
 def test_uninstalling_without_a_server_says_what_is_left(synced: Fleet, tmp_path: Path) -> None:
     machine = host(synced, tmp_path)
     machine.run_cdx("--wrapper-sync")
+    Spool(str(machine.home / ".codex")).add("key", [{"total": 5}])
     done = machine.run_cdx("--uninstall", "--yes", CODEX_SYNC_BASE_URL="https://localhost:1")
     assert done.returncode == 1
     assert f"cdxsync hosts delete {machine.env['NAME']}" in done.stderr
+    assert "cdx: 1 runs wait to be reported: without the server their usage is lost\n" in done.stderr
+    assert "cdx: the usage of 1 runs could not be reported, and is lost: " in done.stderr
     assert not machine.cdx.exists()
     assert not machine.auth_file.exists()
 

@@ -303,4 +303,6 @@ def test_another_scheduler_takes_the_place_of_the_first(fleet: Fleet, tmp_path: 
     assert machine.run_cdx("--watch", "install", "cron").returncode == 0
     assert crontab.exists()
     assert not (folder / f"{job_name(machine)}.timer").exists()
-    assert machine.run_cdx("--watch", "install", "anacron").returncode == 1
+    done = machine.run_cdx("--watch", "install", "anacron")
+    assert done.returncode == 1
+    assert "nothing can start it here: anacron is none of systemd, launchd, cron and other" in done.stderr

@@ -155,6 +155,17 @@ def test_registering_again_ends_the_old_key_binding_and_installer(fleet: Fleet) 
     assert fetch(fleet, second["installer"]["url"]).status_code == 200
 
 
+def test_the_cdx_of_another_host_is_not_replaced_in_silence(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.upload(make_auth())
+    machine = Machine(tmp_path / "m")
+    said = []
+    for name in ("first.example.net", "first.example.net", "second.example.net"):
+        done = machine.shell(fleet.cli("hosts", "register", name).stdout)
+        assert done.returncode == 0, done.stderr
+        said.append("it was the cdx of first.example.net, whose key is gone with it" in done.stderr)
+    assert said == [False, False, True]
+
+
 @pytest.mark.every_engine
 def test_thirty_two_clients_fetch_one_installer(fleet: Fleet) -> None:
     url = fleet.register("rush.example.net")["installer"]["url"]

@@ -396,3 +396,15 @@ def test_homes_are_opened_in_one_place() -> None:
     folder = Path(cli.__file__).parent
     found = {path.name for path in folder.glob("*.py") if ".open_fleet(" in path.read_text()}
     assert found == {"command.py", "server.py"}
+
+
+def test_usage_in_a_pipe_has_the_same_columns_whatever_it_says(fleet: Fleet) -> None:
+    key = fleet.key("piped.example.net")
+    with fleet.client(key) as client:
+        for entry in ({"total": 1}, {"total": 2, "outside": True}):
+            assert client.call("POST", "/usage", json=entry).status_code == 200
+            rows = [line.split("\t") for line in fleet.cli("usage", "list").stdout.splitlines()]
+            assert {len(row) for row in rows} == {8}
+    assert [(row[3], row[-1]) for row in rows[:2]] == [("2", "outside cdx"), ("1", "cdx")]
+    fleet.cli("hosts", "delete", "piped.example.net", "--yes")
+    assert fleet.cli("usage", "list", "--limit", "1").stdout.split("\t")[1] == "(deleted)"

@@ -384,4 +384,5 @@ def choose_scheduler(job: Job, wanted: str) -> Systemd | Launchd | Cron | Other:
                 return scheduler
             if scheduler.by != Launchd.by or wanted or sys.platform == "darwin":
                 reasons.append(reason)
-    raise SyncError("nothing can start it here: %s" % ", ".join(reasons))
+    unknown = "%s is none of systemd, launchd, cron and other" % wanted
+    raise SyncError("nothing can start it here: %s" % (", ".join(reasons) or unknown))

@@ -21,6 +21,7 @@ from cdxsync.wrapper.src.files import codex_home, read_json, remove, user_home
 from cdxsync.wrapper.src.login_note import LoginNote
 from cdxsync.wrapper.src.messages import say, tell
 from cdxsync.wrapper.src.runs import Run
+from cdxsync.wrapper.src.spool import Spool
 from cdxsync.wrapper.src.sweep import sweep
 from cdxsync.wrapper.src.sync import BEFORE_NAME
 from cdxsync.wrapper.src.watch import remove_watch
@@ -46,6 +47,9 @@ def uninstall(arguments: list[str]) -> int:
         say("the background sync goes: %s" % synced_by)
     for pid, what in daemon_processes(home):
         say("Codex's %s of this home ends (process %d)" % (what, pid))
+    waiting = len(Spool(home).paths())
+    if waiting:
+        say("%d runs wait to be reported: without the server their usage is lost" % waiting)
     if Run(home, []).others():
         say("a run of cdx goes on in this home: what it uses from now on is not counted")
     if "--yes" not in arguments and not agreed():
@@ -135,9 +139,13 @@ def deregister() -> bool:
     """Report what was used and leave the fleet; returns whether that failed. No login is sent."""
     try:
         context = Context()
-        with contextlib.suppress(SyncError):
+        try:
             sweep(context, last=True)
             context.spool.send(context.api)
+        except SyncError as error:
+            lost = len(context.spool.paths())
+            if lost:
+                say("the usage of %d runs could not be reported, and is lost: %s" % (lost, error))
         Api.data(*context.api.request("DELETE", "/auth?force=1")[::2])
     except SyncError as error:
         say(
