@@ -1,5 +1,6 @@
 """Who calls: the client's address, the host's key, the admin's certificate."""
 
+import functools
 import hmac
 import re
 from collections.abc import Callable, Iterable
@@ -205,10 +206,12 @@ class HostGate:
 class AdminGate:
     """Lets a request to `/admin/*` pass with a verified client certificate, and with the admin key where one is set."""
 
-    def __init__(self, guard: Guard, revocations: Revocations | None) -> None:
+    def __init__(self, guard: Guard, revocations: Revocations | None, names: tuple[str, ...] = ()) -> None:
+        """`names` are those of the certificate that this server shows itself."""
         self._guard = guard
         self._settings = guard.fleet.settings
         self._revocations = revocations
+        self._own_origins = functools.lru_cache(maxsize=2)(functools.partial(self._find_origins, names))
 
     def admit(self, *, is_page: bool = False) -> str:
         """The actor for the audit log. Raises `Refused`, `Unauthenticated` or `TooManyRequests`.
@@ -269,20 +272,17 @@ class AdminGate:
         signs = same_origin.signs(request.environ)
         if not signs:
             return
+        environ = request.environ
+        # A proxy may write its own name for us there, or pass on what the client has.
+        called = None if self._is_proxy() else f"{environ['wsgi.url_scheme']}://{environ.get('HTTP_HOST', '')}"
+        own = self._own_origins(environ["SERVER_PORT"])
         may_be_linked = is_page and request.path == dashboard.PAGE
-        found = same_origin.refusal(request.method, signs, self._own_origins(), is_page=may_be_linked)
+        found = same_origin.refusal(request.method, signs, own, called=called, is_page=may_be_linked)
         if found is not None:
             raise found
 
-    def _own_origins(self) -> set[str]:
-        """Of the public URL, and of the address that the browser has used; a trusted proxy says what that was."""
-        environ = request.environ
-        scheme, host = environ["wsgi.url_scheme"], environ.get("HTTP_HOST", "")
-        if self._is_proxy():
-            scheme = environ.get("HTTP_X_FORWARDED_PROTO", scheme).rpartition(",")[2].strip().lower()
-            host = environ.get("HTTP_X_FORWARDED_HOST", host).rpartition(",")[2].strip()
-        found = map(same_origin.origin_of, (self._settings.public_url, f"{scheme}://{host}"))
-        return {origin for origin in found if origin is not None}
+    def _find_origins(self, names: tuple[str, ...], port: str) -> frozenset[str]:
+        return same_origin.own(self._settings.public_url, self._settings.dashboard_origins, names, port)
 
     def _is_proxy(self) -> bool:
         return addresses.is_trusted(addresses.parse(request.environ["REMOTE_ADDR"]), self._settings.trusted_proxies)

@@ -33,7 +33,12 @@ ROUTES: Sequence[routes.Route] = (*host.ROUTES, *health.ROUTES, *admin.ROUTES)
 WsgiApp = Callable[[dict[str, Any], Callable[..., Any]], Any]
 
 
-def assemble(fleet: Fleet, revocations: Revocations | None, is_draining: Callable[[], bool] = lambda: False) -> Bottle:
+def assemble(
+    fleet: Fleet,
+    revocations: Revocations | None,
+    is_draining: Callable[[], bool] = lambda: False,
+    names: tuple[str, ...] = (),
+) -> Bottle:
     """All routes, with the gate before those of admins."""
     app = Bottle()
     app.config["json.enable"] = False
@@ -44,7 +49,7 @@ def assemble(fleet: Fleet, revocations: Revocations | None, is_draining: Callabl
         calls_per_minute=settings.calls_per_minute,
     )
     guard = access.Guard(fleet, throttle)
-    gate = access.AdminGate(guard, revocations)
+    gate = access.AdminGate(guard, revocations, names)
 
     def before_request() -> None:
         try:
@@ -83,9 +88,14 @@ def _check_path() -> None:
         raise Malformed("The path is not UTF-8") from None
 
 
-def build(fleet: Fleet, revocations: Revocations | None, is_draining: Callable[[], bool]) -> WsgiApp:
-    """The application of one server. `revocations` is of the CA whose certificates admins show, if any."""
-    app = Observed(assemble(fleet, revocations, is_draining), fleet.settings)
+def build(
+    fleet: Fleet, revocations: Revocations | None, is_draining: Callable[[], bool], names: tuple[str, ...] = ()
+) -> WsgiApp:
+    """The application of one server.
+
+    `revocations` is of the CA whose certificates admins show, if any; `names` are those of the server's certificate.
+    """
+    app = Observed(assemble(fleet, revocations, is_draining, names), fleet.settings)
 
     def without_trailing_slash(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         environ[dashboard.PATH_AS_SENT] = path = environ.get("PATH_INFO", "")

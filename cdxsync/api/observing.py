@@ -22,6 +22,9 @@ UNMATCHED = "unmatched"
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
+_LOCALHOST = re.compile(r"(?:[^:]*\.)?localhost\.?(?::[0-9]*)?", re.IGNORECASE)
+_ONLY_TLS = ("Strict-Transport-Security", "max-age=31536000")
+
 
 class Observed:
     """A Bottle application whose requests have ids, and are logged and counted."""
@@ -41,7 +44,8 @@ class Observed:
         def start(line: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             nonlocal status
             status = line[:3]
-            return start_response(line, [*headers, ("X-Request-ID", request_id)], exc_info)
+            more = [("X-Request-ID", request_id)] + ([_ONLY_TLS] if self._must_stay_tls(environ) else [])
+            return start_response(line, [*headers, *more], exc_info)
 
         token = audit.request_id.set(request_id)
         try:
@@ -65,12 +69,22 @@ class Observed:
         )
         return body
 
+    def _is_proxied(self, environ: dict[str, Any]) -> bool:
+        return bool(self._proxies) and addresses.is_trusted(addresses.parse(environ["REMOTE_ADDR"]), self._proxies)
+
+    def _must_stay_tls(self, environ: dict[str, Any]) -> bool:
+        """Whether browsers are to use TLS alone from now on: where TLS ends here, not in a proxy.
+
+        Not by the name localhost, which would take other programs of the admin's own machine along.
+        """
+        if environ["wsgi.url_scheme"] != "https" or _LOCALHOST.fullmatch(environ.get("HTTP_HOST", "")):
+            return False
+        return not self._is_proxied(environ)
+
     def _id_of(self, environ: dict[str, Any]) -> str:
         given = environ.get("HTTP_X_REQUEST_ID")
-        if given and self._proxies and _GIVEN_ID.fullmatch(given):
-            peer = addresses.parse(environ["REMOTE_ADDR"])
-            if addresses.is_trusted(peer, self._proxies):
-                return str(given)
+        if given and _GIVEN_ID.fullmatch(given) and self._is_proxied(environ):
+            return str(given)
         return f"{random.getrandbits(64):016x}"  # no secret, and many times cheaper than one
 
     def _find_client(self, peer: str, forwarded_for: str) -> str:

@@ -134,6 +134,17 @@ def read_networks(value: object) -> tuple[Network, ...]:
     return tuple(networks)
 
 
+def read_origins(value: object) -> tuple[str, ...]:
+    """Origins of pages as a list, or as a text with commas: URLs of scheme, host and port alone."""
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, list | tuple):
+        raise ValueError("must be a list of origins such as https://admin.example.net")
+    origins = [origin for origin in map(read_base_url, items) if origin]
+    if any(urlsplit(origin).path for origin in origins):
+        raise ValueError("must be URLs without a path, such as https://admin.example.net")
+    return tuple(origins)
+
+
 def read_path(value: object) -> Path | None:
     """A path; empty means none."""
     text = read_text(value)

@@ -27,6 +27,7 @@ from cdxsync.base.setting_values import (
     read_int,
     read_listen,
     read_networks,
+    read_origins,
     read_path,
     read_price,
     read_private_url,
@@ -125,6 +126,13 @@ class Settings:
         read_admin_key,
         "Key that /admin/* needs besides the client certificate; at least 16 bytes.",
         secret=True,
+    )
+    dashboard_origins: tuple[str, ...] = _setting(
+        (),
+        "CDXSYNC_DASHBOARD_ORIGINS",
+        read_origins,
+        "Further origins at which admins open the dashboard, such as https://admin.example.net: behind a proxy with"
+        " another name than public_url, or through a tunnel.",
     )
     token_min_length: int = _setting(
         24, "TOKEN_MIN_LENGTH", read_int(8, 4096), "Minimum length of a token in an auth document, in bytes."

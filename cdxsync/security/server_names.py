@@ -1,4 +1,4 @@
-"""The names that the server's certificate must cover."""
+"""The names that the server's certificate must cover, and those that it has."""
 
 import contextlib
 import ipaddress
@@ -36,3 +36,18 @@ def general_name(name: str) -> x509.GeneralName:
         raise Failed(
             f"{name!r}: not allowed in a certificate; write it in its ASCII form (xn--…)", code="certificate_unusable"
         ) from None
+
+
+def of_certificate(pem: bytes) -> tuple[str, ...]:
+    """The names and addresses in a certificate (PEM, the first of a chain) that mean one server each.
+
+    A wildcard is left out: it means other servers too. Raises ValueError when it is no certificate.
+    """
+    certificate = x509.load_pem_x509_certificate(pem)
+    try:
+        alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    names = [name.rstrip(".").lower() for name in alternatives.get_values_for_type(x509.DNSName)]
+    addresses = map(str, alternatives.get_values_for_type(x509.IPAddress))
+    return (*(name for name in names if "*" not in name), *addresses)

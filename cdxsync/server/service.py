@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Protocol
 
 from cdxsync.api import access_log, app
@@ -93,8 +94,21 @@ def certificate_files(settings: Settings) -> tls.Files | None:
         names = server_names.wanted(settings.public_url, settings.listen.host)
         if pki.ensure_server_certificate(directory, names):
             _log.info("made a new server certificate for %s", ", ".join(names))
-    certificate = settings.tls_certificate or directory / "server.pem"
-    return tls.Files(certificate, settings.tls_key or directory / "server.key", directory / "ca.pem")
+    return tls.Files(_certificate(settings), settings.tls_key or directory / "server.key", directory / "ca.pem")
+
+
+def _certificate(settings: Settings) -> Path:
+    return settings.tls_certificate or settings.home / homes.PKI_NAME / "server.pem"
+
+
+def _names_shown(settings: Settings) -> tuple[str, ...]:
+    """The names in the certificate that the server shows; none without TLS, or of a file that cannot be read."""
+    if settings.plain_http:
+        return ()
+    try:
+        return server_names.of_certificate(_certificate(settings).read_bytes())
+    except (OSError, ValueError):  # loading it for TLS says what is wrong
+        return ()
 
 
 def with_fixed(wanted: Settings, present: Settings) -> Settings:
@@ -185,7 +199,7 @@ class Process:
         ca = directory / "ca.pem"
         # Behind a proxy admins may show certificates of another CA, and the home may have none.
         revocations = None if fleet.settings.plain_http and not ca.exists() else Revocations(directory / "crl.pem", ca)
-        return app.build(fleet, revocations, self._draining.is_set)
+        return app.build(fleet, revocations, self._draining.is_set, _names_shown(fleet.settings))
 
     def _apply(self, settings: Settings) -> None:
         connection_limits.apply(self._server.limits, settings)

@@ -1,18 +1,24 @@
 """The dashboard's page and files over TLS, and what pages of other origins may not do."""
 
+import ipaddress
 import json
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cdxsync.api import same_origin
+from cdxsync.security import server_names
 from tests.support.fleet import Client, Fleet, running_fleet
 
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
@@ -258,21 +264,88 @@ def test_refused_pages_are_in_the_audit_log_and_cannot_throttle_the_admin(fresh_
     assert "Requests of pages of other origins are refused" in refused
 
 
-def test_behind_a_proxy_the_address_is_the_one_that_the_browser_has_used(tmp_path: Path) -> None:
+def test_behind_a_proxy_only_public_url_and_what_the_settings_name_are_own_origins(tmp_path: Path) -> None:
     proxied = ("--plain-http", "--trusted-proxy", "127.0.0.1/32")
-    with running_fleet(tmp_path / "home", serve_args=proxied) as fleet, fleet.client() as client:
+    env = {"CDXSYNC_DASHBOARD_ORIGINS": "https://admin.example.net, https://a.example.net:8443"}
+    with running_fleet(tmp_path / "home", serve_args=proxied, env=env) as fleet, fleet.client() as client:
         proxy = {"X-mTLS-Present": "1", "X-mTLS-Subject": "CN=alice", "X-Forwarded-For": "192.0.2.9"}
         for sent, origin, passes in (
             ({}, fleet.url, True),
+            ({"Host": "backend"}, fleet.url, True),
+            ({}, "https://admin.example.net", True),
+            ({}, "https://a.example.net:8443", True),
+            ({}, "https://a.example.net", False),
             ({}, "https://cdx.example.net", False),
-            ({"X-Forwarded-Proto": "https", "Host": "cdx.example.net"}, "https://cdx.example.net", True),
-            ({"X-Forwarded-Proto": "https", "Host": "cdx.example.net"}, "http://cdx.example.net", False),
-            ({"X-Forwarded-Proto": "https", "X-Forwarded-Host": "c.example.net"}, "https://c.example.net", True),
+            ({"X-Forwarded-Proto": "https", "Host": "cdx.example.net"}, "https://cdx.example.net", False),
+            ({"X-Forwarded-Proto": "https", "X-Forwarded-Host": "c.example.net"}, "https://c.example.net", False),
         ):
             headers = proxy | sent | {"Origin": origin, "X-Cdxsync-Request": "dashboard"}
             assert change(client, headers).status_code == (200 if passes else 403), (sent, origin)
         assert client.call("GET", "/admin/", headers=proxy | HTML).status_code == 200
         assert client.call("GET", "/admin/", headers=HTML).status_code == 403
+
+
+def test_a_name_that_leads_to_the_server_is_no_origin_of_its_own(fleet: Fleet, admin: Client) -> None:
+    """DNS rebinding: to the browser the page and the server are of one origin, and `Host` says the same."""
+    own = {"X-Cdxsync-Request": "dashboard", "Sec-Fetch-Site": "same-origin"}
+    for host in (
+        f"evil.example.com:{fleet.port}",
+        f"localhost.:{fleet.port}x",
+        "localhost",
+        f"localhost:{fleet.port + 1}",
+    ):
+        page = own | {"Host": host}
+        assert change(admin, page | {"Origin": f"https://{host}"}).status_code == 403
+        for path in ("/admin/hosts", "/admin/auth?include_body=1"):  # browsers send no Origin with these
+            answer = admin.call("GET", path, headers=page)
+            assert (answer.status_code, answer.json()["code"]) == (403, "cross_origin"), host
+
+
+def test_the_names_of_the_certificate_are_own_origins(fleet: Fleet, admin: Client) -> None:
+    own = {"X-Cdxsync-Request": "dashboard", "Sec-Fetch-Site": "same-origin"}
+    for host in ("localhost", "LOCALHOST", "127.0.0.1", "[::1]"):
+        at = f"{host}:{fleet.port}"
+        assert change(admin, own | {"Host": at, "Origin": f"https://{at}"}).status_code == 200, host
+        assert change(admin, own | {"Host": at, "Origin": f"http://{at}"}).status_code == 403, host
+
+
+def test_tls_of_our_own_is_kept_by_browsers(fleet: Fleet, admin: Client, tmp_path: Path) -> None:
+    name = "Strict-Transport-Security"
+    by_address = {"Host": f"127.0.0.1:{fleet.port}"}
+    for path in ("/admin/", "/admin/hosts", "/versions", "/nothing", "/ad%FFmin"):
+        assert admin.call("GET", path, headers=by_address).headers[name] == "max-age=31536000", path
+        assert name not in admin.call("GET", path).headers, "programs of the admin's own machine are at localhost too"
+    with running_fleet(tmp_path / "home", serve_args=("--plain-http",)) as plain, plain.client() as client:
+        for sent in ({}, {"X-Forwarded-Proto": "https", "Host": "cdx.example.net"}):
+            assert name not in client.call("GET", "/versions", headers=sent).headers
+
+
+def test_a_wildcard_in_a_certificate_is_no_name_of_the_server() -> None:
+    pem = make_certificate(
+        x509.DNSName("*.example.net"),
+        x509.DNSName("Cdx.example.net"),
+        x509.IPAddress(ipaddress.ip_address("2001:db8::1")),
+    )
+    found = server_names.of_certificate(pem)
+    assert found == ("cdx.example.net", "2001:db8::1")
+    assert same_origin.own("https://www.example.net/cdx", [], found, "8443") == {
+        "https://www.example.net",
+        "https://cdx.example.net",
+        "https://cdx.example.net:8443",
+        "https://[2001:db8::1]",
+        "https://[2001:db8::1]:8443",
+    }
+    assert server_names.of_certificate(make_certificate()) == ()
+
+
+def make_certificate(*names: x509.GeneralName) -> bytes:
+    key, at = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    nameless = x509.Name([])
+    made = x509.CertificateBuilder().subject_name(nameless).issuer_name(nameless).public_key(key.public_key())
+    made = made.serial_number(1).not_valid_before(at).not_valid_after(at + timedelta(days=1))
+    if names:
+        made = made.add_extension(x509.SubjectAlternativeName(names), critical=True)
+    return made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
 names = st.from_regex(r"[a-z][a-z0-9-]{0,10}(\.[a-z][a-z0-9]{0,5}){0,2}", fullmatch=True)
