@@ -187,6 +187,23 @@ class KeyringFile:
 
         Raises `UnknownKey` when the fleet's key is not in the keyring.
         """
+        ring, wanted = self._sealing()
+        return ring.seal(plaintext, context, wanted)
+
+    def mac(self, message: bytes, purpose: str) -> str:
+        """Authenticate with the fleet's key, within a write transaction; see `Keyring.mac`. Raises as `seal` does."""
+        ring, wanted = self._sealing()
+        return ring.mac(message, purpose, wanted)
+
+    def is_mac_of(self, message: bytes, mac: str, purpose: str) -> bool:
+        """Whether `mac` is one of `message`. Raises `UnknownKey` when the keyring lacks its key."""
+        try:
+            return self._now().is_mac_of(message, mac, purpose)
+        except UnknownKey:
+            return self._now(again=True).is_mac_of(message, mac, purpose)
+
+    def _sealing(self) -> tuple[Keyring, str]:
+        """The keyring, and the fleet's key, which is in it."""
         ring = self._now()
         wanted = self._sealing_key(ring.active)
         if wanted not in ring.ids:
@@ -196,7 +213,7 @@ class KeyringFile:
                 f"The fleet seals with key {wanted!r}, which is not in the keyring of this server ({self.where}). All"
                 " servers of one database need the same keyring: copy it from a server that has this key"
             )
-        return ring.seal(plaintext, context, wanted)
+        return ring, wanted
 
     def open(self, sealed: str, context: str) -> bytes:
         """What was sealed. Raises `Failed`."""

@@ -109,6 +109,20 @@ def test_sealed_values_that_cannot_be_opened_say_why() -> None:
             RING.open(bad, "here")
 
 
+@given(st.binary(max_size=200), st.binary(max_size=200))
+def test_a_mac_is_of_one_message_for_one_purpose_under_one_key(message: bytes, other: bytes) -> None:
+    mac = RING.mac(message, "rows")
+    assert mac.startswith("a:")
+    assert RING.is_mac_of(message, mac, "rows")
+    assert RING.is_mac_of(other, mac, "rows") is (other == message)
+    assert not RING.is_mac_of(message, mac, "row")
+    assert not RING.is_mac_of(message, mac.replace("a:", "b:"), "rows")
+    assert not RING.is_mac_of(message, mac[:-1], "rows")
+    assert RING.is_mac_of(message, RING.mac(message, "rows", "b"), "rows")
+    with pytest.raises(sealing.UnknownKey):
+        sealing.Keyring("b", {"b": b"2" * 32}).is_mac_of(message, mac, "rows")
+
+
 def test_two_seals_of_one_text_differ() -> None:
     assert RING.seal(b"x", "here") != RING.seal(b"x", "here")
 
