@@ -100,7 +100,7 @@ def test_many_entries_and_their_roll_ups(fleet: Fleet) -> None:
     assert [(row["model"], row["total"]) for row in shown if row["fqdn"] == name] == [(None, 1000), ("a", 11), ("b", 5)]
     listed = json.loads(fleet.cli("usage", "list", "--limit", "2", "--json").stdout)["usages"]
     assert [row["line"] for row in listed] == ["nothing to count here", data["usages"][3]["line"]]
-    assert "\t1000\t900\t50\t50\n" in fleet.cli("usage", "list").stdout
+    assert "\t1000\t900\t50\t50\tcdx\n" in fleet.cli("usage", "list").stdout
     assert fleet.cli("usage", "month", "2026-13", check=False).returncode == 2
 
 
