@@ -14,7 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdxsync.base.errors import Failed
+from cdxsync.ops.transfer import schema
 from cdxsync.store import keyring_file, migrations, sealing, tables
+from cdxsync.store.database import Database, write
+from cdxsync.store.engines.sqlite import SqliteEngine
 from tests.support.fleet import run_cli
 
 
@@ -29,7 +32,7 @@ def test_migrations_make_what_the_models_say(database: sqlite3.Connection) -> No
     bases: list[type[tables.Table]] = [tables.Table, *tables.Table.__subclasses__()]
     models = [model for base in bases for model in base.__subclasses__() if not model.__subclasses__()]
     made = {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    assert made == {model._meta.table_name for model in models} | {"schema_migrations"}
+    assert made == {model._meta.table_name for model in models} | {"schema_migrations", "sqlite_sequence"}
     for model in models:
         name = model._meta.table_name
         columns = {row[1]: bool(row[3]) for row in database.execute(f"PRAGMA table_info({name})")}
@@ -78,6 +81,69 @@ def test_migrations_run_once_when_many_start_at_once(tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(home / "cdxsync.db")) as made, made:
         ran = [row[0] for row in made.execute("SELECT name FROM schema_migrations ORDER BY name")]
     assert ran == migrations.known()
+
+
+def test_a_database_of_before_gives_no_id_twice_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables are made again with the same rows, columns, indexes and references; what refers to them stays."""
+    before = [name for name in migrations.known() if name < "m0013"]
+    with monkeypatch.context() as older:
+        older.setattr(migrations, "known", lambda: before)
+        older.setitem(SqliteEngine.schema, "id", "INTEGER NOT NULL PRIMARY KEY")
+        with Database.open("", tmp_path).scope() as database:
+            migrations.migrate()
+            database.close()
+    path = tmp_path / "cdxsync.db"
+    with contextlib.closing(sqlite3.connect(path)) as file, file:
+        stamp = "2026-01-01T00:00:00+00:00"
+        for number in (1, 2, 3):
+            file.execute(
+                "INSERT INTO hosts (id, fqdn, api_key_sha256, status, allow_roaming_ips, api_calls, created_at,"
+                " updated_at) VALUES (?, ?, ?, 'active', 0, 0, ?, ?)",
+                (number, f"h{number}", str(number), stamp, stamp),
+            )
+            file.execute(
+                "INSERT INTO host_auth_digests (host_id, digest, last_seen, created_at) VALUES (?, 'x', ?, ?)",
+                (number, stamp, stamp),
+            )
+        rows, indexes = _content(file), _indexes(file)
+    with Database.open("", tmp_path).scope() as database:
+        migrations.migrate()
+        assert database.peewee.execute_sql("PRAGMA foreign_keys").fetchone() == (1,)
+        on_writing = write(lambda: database.peewee.execute_sql("PRAGMA foreign_keys").fetchone())
+        database.close()
+    assert on_writing == (1,)
+    with contextlib.closing(sqlite3.connect(path)) as file, file:
+        assert {name: rows[name] for name in rows} == {name: _content(file)[name] for name in rows}
+        assert indexes <= _indexes(file)
+        assert file.execute("PRAGMA foreign_key_check").fetchall() == []
+        assert file.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        file.execute("PRAGMA foreign_keys = ON")
+        file.execute("DELETE FROM hosts WHERE id = 3")
+        assert file.execute("SELECT host_id FROM host_auth_digests").fetchall() == [(1,), (2,)]
+        file.execute(
+            "INSERT INTO hosts (fqdn, api_key_sha256, status, allow_roaming_ips, api_calls, created_at, updated_at)"
+            " VALUES ('h4', '4', 'active', 0, 0, '', '')"
+        )
+        assert file.execute("SELECT MAX(id) FROM hosts").fetchone() == (4,)
+
+
+def _content(file: sqlite3.Connection) -> dict[str, list[tuple[object, ...]]]:
+    """The columns and rows of each table that holds some."""
+    names = [row[0] for row in file.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
+    found = {name: file.execute(f"SELECT * FROM {name}").fetchall() for name in ("hosts", "host_auth_digests")}
+    return found | {f"columns of {name}": file.execute(f"PRAGMA table_info({name})").fetchall() for name in names}
+
+
+def _indexes(file: sqlite3.Connection) -> set[tuple[str, ...]]:
+    found = file.execute("SELECT name, tbl_name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
+    return set(found.fetchall())
+
+
+def test_every_table_counts_on(database: sqlite3.Connection) -> None:
+    made = dict(database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'"))
+    automatic = [table for table, _ in schema.automatic_ids()]
+    assert "hosts" in automatic
+    assert [table for table in automatic if "AUTOINCREMENT" not in made[table]] == []
 
 
 def test_migration_names_are_numbered() -> None:

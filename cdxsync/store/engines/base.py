@@ -91,6 +91,10 @@ class Engine(ABC):
         return False
 
     @abstractmethod
+    def never_reuse_ids(self, database: Any) -> None:
+        """Within a migration: have it give no id twice, also when the row with the highest one was deleted."""
+
+    @abstractmethod
     def after_import(self, database: Any, ids: Iterable[tuple[str, str]]) -> None:
         """Make automatic ids continue after inserted ones; `ids` are tables, each with the column of its id."""
 

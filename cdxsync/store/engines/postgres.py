@@ -265,6 +265,9 @@ class PostgresEngine(Engine):
             connection.execute("SELECT pg_advisory_lock(%s)", (_MIGRATION_LOCK,))
             yield  # closing ends the lock
 
+    def never_reuse_ids(self, database: Any) -> None:
+        """Nothing to do: a sequence never goes back."""
+
     def after_import(self, database: Any, ids: Iterable[tuple[str, str]]) -> None:
         """Set the sequences of the ids."""
         for table, column in ids:

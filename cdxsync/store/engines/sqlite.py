@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import re
 import sqlite3
 import threading
 import time
@@ -19,6 +20,8 @@ READ_TIMEOUT_SECONDS = 15
 """How long a reader waits for a database that is locked against reading too, which is always brief."""
 _READER_CACHE_KIB, _WRITER_CACHE_KIB = 2000, 16000
 _FIRST_POLL_SECONDS, _LAST_POLL_SECONDS = 0.0005, 0.02
+_ID = "INTEGER NOT NULL PRIMARY KEY"
+_REUSED_ID = re.compile(rf"\bid {_ID}(?! AUTOINCREMENT)")
 
 
 class _Database(peewee.SqliteDatabase):
@@ -44,7 +47,7 @@ class SqliteEngine(Engine):
     name = "sqlite"
     step = 0
     schema = {  # noqa: RUF012 - never changed
-        "id": "INTEGER NOT NULL PRIMARY KEY",
+        "id": f"{_ID} AUTOINCREMENT",
         "integer": "INTEGER",
         "bigint": "BIGINT",
         "bool": "INTEGER",
@@ -53,6 +56,10 @@ class SqliteEngine(Engine):
         "longtext": "TEXT",
     }
     path: Path
+    _checks_references = True
+    """Whether the writer's connection lets SQLite follow and check references."""
+    _applied: bool | None = None
+    """What that connection was told last."""
 
     def __init__(self, url: str, home: Path) -> None:
         """`url` is `sqlite:///relative.db` (to `home`), `sqlite:////absolute.db`, or empty for `<home>/cdxsync.db`."""
@@ -83,7 +90,11 @@ class SqliteEngine(Engine):
             database.connect()
             database.execute_sql(f"PRAGMA cache_size = -{_WRITER_CACHE_KIB}")
             database.execute_sql("PRAGMA busy_timeout = 0")
+            self._applied = None
         connection: sqlite3.Connection = database.connection()
+        if self._applied is not self._checks_references:  # SQLite ignores this within a transaction
+            connection.execute(f"PRAGMA foreign_keys = {int(self._checks_references)}")
+            self._applied = self._checks_references
         return connection
 
     def begin(self, connection: sqlite3.Connection, until: float) -> int:
@@ -135,5 +146,37 @@ class SqliteEngine(Engine):
         """None: its connections set what it needs."""
         yield from ()
 
+    @contextlib.contextmanager
+    def migrating(self, database: Any) -> Iterator[None]:
+        """Without following references: to drop a table, which is made again, would delete what refers to its rows."""
+        self._checks_references = False
+        try:
+            yield
+        finally:
+            self._checks_references = True
+
+    def never_reuse_ids(self, database: Any) -> None:
+        """Make the tables again whose ids SQLite gives twice: without AUTOINCREMENT it is the highest one plus one.
+
+        Within a migration's transaction.
+        """
+        if database.execute_sql("PRAGMA foreign_keys").fetchone()[0]:
+            raise RuntimeError("tables are made again in a migration only")
+        tables = database.execute_sql("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall()
+        for name, made_by in tables:
+            text, found = _REUSED_ID.subn(f"id {_ID} AUTOINCREMENT", made_by or "", count=1)
+            if not found:
+                continue
+            indexes = database.execute_sql(
+                "SELECT sql FROM sqlite_master WHERE type = 'index' AND tbl_name = ? AND sql IS NOT NULL", (name,)
+            ).fetchall()
+            copy = f"{name}_remade"
+            database.execute_sql(re.sub(rf'^CREATE TABLE "?{name}"?', f"CREATE TABLE {copy}", text))
+            database.execute_sql(f"INSERT INTO {copy} SELECT * FROM {name}")  # noqa: S608 - of its own schema
+            database.execute_sql(f"DROP TABLE {name}")
+            database.execute_sql(f"ALTER TABLE {copy} RENAME TO {name}")
+            for (index,) in indexes:
+                database.execute_sql(index)
+
     def after_import(self, database: Any, ids: Iterable[tuple[str, str]]) -> None:
-        """Nothing to do: a new id is always above the highest one."""
+        """Nothing to do: a new id is above every one that was inserted."""

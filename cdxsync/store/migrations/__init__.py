@@ -1,9 +1,10 @@
 """Numbered schema migrations, each run once, in order.
 
 A migration is a module `mNNNN_subject` with `STATEMENTS`: SQL in which `{...}` stands for what differs between engines,
-and, where SQL is not enough, `fill(execute)` that runs after them. Once released it never changes; a later one corrects
-it. Where the engine can, each runs in a transaction of its own; MySQL cannot undo a change of the schema, so there each
-step is recorded, and an interrupted one continues.
+and, where SQL is not enough, `fill(execute)` that runs after them, or `ENGINE_STEP`, the name of a method of the
+engine, which changes how it keeps tables, and neither their columns nor their rows. Once released it never changes; a
+later one corrects it. Where the engine can, each runs in a transaction of its own; MySQL cannot undo a change of the
+schema, so there each step is recorded, and an interrupted one continues.
 
 From m0007 on a migration also says whether it is `ADDITIVE`: whether programs that do not know it can go on using the
 database, so that servers which share it can be upgraded one by one. That is so when it only makes new tables, new
@@ -97,10 +98,20 @@ def _apply(name: str) -> bool:
     module = _module(name)
     for statement in _statements(module):
         proxy.execute_sql(statement)
-    if hasattr(module, "fill"):
-        module.fill(_execute)
+    for step in _steps(module):
+        step()
     _note(name, module)
     return True
+
+
+def _steps(module: ModuleType) -> list[Callable[[], Any]]:
+    """What a migration does after its statements."""
+    steps: list[Callable[[], Any]] = []
+    if hasattr(module, "fill"):
+        steps.append(lambda: module.fill(_execute))
+    if hasattr(module, "ENGINE_STEP"):
+        steps.append(lambda: getattr(current().engine, module.ENGINE_STEP)(current().peewee))
+    return steps
 
 
 _STEPS = (
@@ -115,10 +126,9 @@ def _apply_in_steps(name: str) -> bool:
     if name in _applied():
         return False
     module = _module(name)
-    fill = [lambda: module.fill(_execute)] if hasattr(module, "fill") else []
     steps: list[Callable[[], Any]] = [functools.partial(proxy.execute_sql, sql) for sql in _statements(module)]
     done = {row[0] for row in _execute("SELECT step FROM schema_steps WHERE name = ?", (name,)).fetchall()}
-    for number, step in enumerate([*steps, *fill]):
+    for number, step in enumerate([*steps, *_steps(module)]):
         if number in done:
             continue
         if number < len(steps) and _changes_schema(module.STATEMENTS[number]):
