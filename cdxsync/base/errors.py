@@ -171,6 +171,7 @@ KINDS: dict[type[CdxsyncError], Kind] = {
             "certificate_unusable": "A certificate or its key is missing, or cannot be used.",
             "codex_failed": "Codex could not be started, or left nothing that can be read.",
             "database_damaged": "The database is damaged.",
+            "database_missing": "The database of the home is gone, or it is an empty one.",
             "database_unsuitable": "The database server is too old, or the database is not set up as needed.",
             "encryption_key_unusable": "The old server's AUTH_ENCRYPTION_KEY is missing or wrong.",
             "file_unusable": "A file or directory cannot be read, written or used.",

@@ -12,7 +12,7 @@ from cdxsync.base.settings import CONFIG_NAME, Settings
 from cdxsync.ops import home_lock, keys
 from cdxsync.security import pki, server_names
 from cdxsync.store import keyring_external, keyring_file, migrations
-from cdxsync.store.database import Database
+from cdxsync.store.database import RESTORE, Database
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.keyring_external import ExternalKeyring
 from cdxsync.store.keyring_file import KeyringFile
@@ -73,7 +73,7 @@ def initialise(settings: Settings) -> Initialised:
         )
     make_home(home)
     home_lock.share(home)
-    database = open_database(settings)
+    database = open_database(settings, make=True)
     try:
         with database.scope():
             return _make(settings)
@@ -157,14 +157,13 @@ def open_fleet(settings: Settings, *, check_keys: bool = False) -> Fleet:
     """Open an initialised home: keyring, database (migrated when needed), and the CA that hosts pin.
 
     With `check_keys` the keyring must open the stored values; that is checked before any change.
-    Raises `Failed` when it is not initialised or a part of it is missing.
+    Raises `Failed` when it is not initialised or a part of it is missing: a home that had a database makes no other.
     """
     fleet = open_unmigrated(settings)
     try:
         with fleet.database.scope():
-            if check_keys and not migrations.is_empty():
-                keys.check(fleet.keyring, fleet.keyring.where)
             if check_keys:
+                keys.check(fleet.keyring, fleet.keyring.where)
                 fleet.keyring.content()
             migrations.migrate()
         return replace(fleet, host_ca_pem=host_ca_pem(settings))
@@ -176,9 +175,27 @@ def open_fleet(settings: Settings, *, check_keys: bool = False) -> Fleet:
 def open_unmigrated(settings: Settings) -> Fleet:
     """Open keyring and database of an initialised home as they are; the home stays shared until the process ends.
 
-    Raises `Failed` when it is not initialised, `Conflict` during a restore.
+    Raises `Failed` when it is not initialised, or its database is missing or empty; `Conflict` during a restore.
     """
-    home = settings.home
+    _share(settings.home)
+    keyring = keyring_of(settings)
+    database = open_database(settings)
+    try:
+        with database.scope():
+            if migrations.is_empty():
+                raise Failed(
+                    f"The database {database.engine.shown} is empty, and this home had one with tables. If database_url"
+                    f" is right, run: {RESTORE}",
+                    code="database_missing",
+                )
+    except BaseException:
+        database.close()
+        raise
+    return Fleet(settings=settings, keyring=keyring, database=database, host_ca_pem="")
+
+
+def _share(home: Path) -> None:
+    """Hold an initialised home until the process ends. Raises `Failed` and `Conflict`."""
     if is_initialised(home) or home_lock.exists(home):
         home_lock.share(home)
     if not is_initialised(home):
@@ -187,18 +204,21 @@ def open_unmigrated(settings: Settings) -> Fleet:
             f"{home} is not initialised. Run: cdxsync init   (or give another --home)" + (f"\n{hint}" if hint else ""),
             code="home_not_initialised",
         )
-    keyring = keyring_of(settings)
-    return Fleet(settings=settings, keyring=keyring, database=open_database(settings), host_ca_pem="")
 
 
-def open_database(settings: Settings) -> Database:
-    """The database of the settings; the caller closes it. Raises `SettingError` or `DatabaseAway`."""
-    return Database.open(settings.database_url, settings.home, settings.database_pool_size)
+def open_database(settings: Settings, *, make: bool = False) -> Database:
+    """The database of the settings, a new one with `make`; the caller closes it.
+
+    Raises `SettingError`, `DatabaseAway`, or `Failed` when it is missing.
+    """
+    return Database.open(settings.database_url, settings.home, settings.database_pool_size, make=make)
 
 
 def migrate(settings: Settings) -> list[str]:
-    """Run the pending migrations; returns their names."""
-    database = open_unmigrated(settings).database
+    """Run the pending migrations, on an empty database too; returns their names."""
+    _share(settings.home)
+    keyring_of(settings)
+    database = open_database(settings, make=True)
     try:
         with database.scope():
             return migrations.migrate()

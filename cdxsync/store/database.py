@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import peewee
 
-from cdxsync.base.errors import DatabaseAway
+from cdxsync.base.errors import DatabaseAway, Failed
 from cdxsync.store.driver_errors import translated
 from cdxsync.store.engines import Engine, engine_of
 from cdxsync.store.engines.pool import Pooled
@@ -21,6 +21,8 @@ from cdxsync.store.writer import Writer
 
 Result = TypeVar("Result")
 
+RESTORE = "cdxsync db restore FILE --force   (without a backup: cdxsync db migrate)"
+"""What to do for a database that is lost."""
 POOL_SIZE = 8
 """Connections for reading that a process shares, where the setting `database_pool_size` is not known."""
 
@@ -37,12 +39,17 @@ class Database:
         _made.add(self)
 
     @classmethod
-    def open(cls, url: str, home: Path, pool_size: int = POOL_SIZE) -> "Database":
-        """The database of `url`, the setting, once a first connection has been made.
+    def open(cls, url: str, home: Path, pool_size: int = POOL_SIZE, *, make: bool = False) -> "Database":
+        """The database of `url`, the setting, once a first connection has been made; with `make` it may be a new one.
 
-        Raises `SettingError`, or `DatabaseAway` when it cannot be opened.
+        Raises `SettingError`, `Failed` when its file is missing, or `DatabaseAway` when it cannot be opened.
         """
-        database = cls(engine_of(url, home, pool_size))
+        engine = engine_of(url, home, pool_size)
+        if make:
+            engine.make()
+        elif engine.path is not None and not engine.path.exists():
+            raise Failed(f"The database {engine.shown} is missing. Run: {RESTORE}", code="database_missing")
+        database = cls(engine)
         try:
             with translated():
                 database.peewee.connect(reuse_if_open=True)

@@ -100,7 +100,7 @@ def test_threads_on_two_databases_do_not_meet(fleets: tuple[Fleet, Fleet]) -> No
 
 
 def test_errors_of_the_driver_are_told_at_the_end_of_the_scope(tmp_path: Path) -> None:
-    database = Database.open("", tmp_path)
+    database = Database.open("", tmp_path, make=True)
     with pytest.raises(DatabaseAway, match="cannot be used now: disk I/O error"), database.scope():
         raise sqlite3.OperationalError("disk I/O error")
     database.close()

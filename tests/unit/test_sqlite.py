@@ -60,7 +60,7 @@ def test_the_connection_of_a_thread_ends_with_it(tmp_path: Path) -> None:
 
 
 def test_so_does_one_of_the_store(tmp_path: Path) -> None:
-    database = Database.open("", tmp_path)
+    database = Database.open("", tmp_path, make=True)
     made: list[sqlite3.Connection] = []
 
     def work() -> None:

@@ -62,7 +62,7 @@ def test_the_database_is_durable(database: sqlite3.Connection, tmp_path: Path) -
     code = """
 import sys; from pathlib import Path
 from cdxsync.store.database import Database
-opened = Database.open("", Path(sys.argv[1])).peewee
+opened = Database.open("", Path(sys.argv[1]), make=True).peewee
 print([opened.execute_sql(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "foreign_keys")])
 """
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "home")], capture_output=True, text=True)
@@ -74,7 +74,7 @@ def test_migrations_run_once_when_many_start_at_once(tmp_path: Path) -> None:
     run_cli("--home", str(home), "init")
     for path in home.glob("cdxsync.db*"):
         path.unlink()
-    command = [sys.executable, "-m", "cdxsync", "--home", str(home), "hosts", "list"]
+    command = [sys.executable, "-m", "cdxsync", "--home", str(home), "db", "migrate"]
     processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(6)]
     outcomes = [(process.communicate(timeout=60)[1], process.returncode) for process in processes]
     assert [code for _, code in outcomes] == [0] * 6, outcomes

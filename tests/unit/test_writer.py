@@ -25,7 +25,7 @@ from tests.support.together import at_once, until
 @pytest.fixture(scope="module", autouse=True)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     home = tmp_path_factory.mktemp("writer")
-    database = Database.open("", home)
+    database = Database.open("", home, make=True)
     with database.scope():
         migrations.migrate()
         yield home
@@ -203,7 +203,7 @@ import sys, threading
 from pathlib import Path
 from cdxsync.store import named_values
 from cdxsync.store.database import Database, write
-database = Database.open("", Path(sys.argv[1]))
+database = Database.open("", Path(sys.argv[1]), make=True)
 def add():
     def work():
         named_values.put("count", str(int(named_values.get("count") or 0) + 1))
@@ -228,7 +228,7 @@ import os, sys
 from pathlib import Path
 from cdxsync.store import named_values
 from cdxsync.store.database import Database, write
-with Database.open("", Path(sys.argv[1])).scope():
+with Database.open("", Path(sys.argv[1]), make=True).scope():
     write(lambda: named_values.put("parent", "x"))
     child = os.fork()
     write(lambda: named_values.put("child" if child == 0 else "parent again", "x"))

@@ -16,6 +16,7 @@ from cdxsync.ops.backup import archive, encryption
 from cdxsync.ops.homes import KEYRING_NAME, PKI_NAME, is_initialised, open_database
 from cdxsync.ops.schemas import Backup
 from cdxsync.store import audit, keyring_external, keyring_file, sqlite_files
+from cdxsync.store.database import RESTORE
 from cdxsync.store.engines import engine_of
 from cdxsync.store.keyring_file import Content
 
@@ -39,6 +40,8 @@ def make(
     if target.exists() and not force:
         raise Conflict(f"{target} exists already. Give another file, or replace it with --force", code="file_exists")
     live = sqlite_file(settings)
+    if not live.exists() and is_initialised(home):
+        raise Failed(f"The database {live} is missing. Run: {RESTORE}", code="database_missing")
     if not live.exists() or (not database_only and not is_initialised(home)):
         raise Failed(
             f"{home} is not initialised. Run: cdxsync init   (or give another --home)",

@@ -13,7 +13,7 @@ from cdxsync.base.errors import CdxsyncError, Conflict
 from cdxsync.ops import homes, keys
 from cdxsync.ops.doctor.model import Finding, Subject, fail, ok, warn
 from cdxsync.store import migrations
-from cdxsync.store.database import current
+from cdxsync.store.database import RESTORE, current
 from cdxsync.store.engines import engine_of
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.keyring_external import PLACES
@@ -22,7 +22,7 @@ from cdxsync.store.tables import AuthPayload, Host, LogEntry, TokenUsage
 
 CLOCK_TOLERANCE = timedelta(seconds=2)
 """Servers that differ by more than a lease's margin (`jobs.LEASE_MARGIN_SECONDS`) may run a job at the same time."""
-RESTORE = "cdxsync db check   then, from a good backup: cdxsync db restore FILE --force"
+DAMAGED = "cdxsync db check   then, from a good backup: cdxsync db restore FILE --force"
 
 
 def fleet_of(subject: Subject) -> Fleet:
@@ -40,9 +40,9 @@ def database(subject: Subject) -> Iterator[Finding]:
         return
     name = engine.shown
     if engine.path is not None and not engine.path.exists():
-        yield fail(f"{name} is missing", "cdxsync db restore FILE --force   (without a backup: cdxsync db migrate)")
+        yield fail(f"{name} is missing", RESTORE)
         return
-    mend = RESTORE if engine.path is not None else "make sure that the database server runs, and read its log"
+    mend = DAMAGED if engine.path is not None else "make sure that the database server runs, and read its log"
     try:
         subject.database = opened = homes.open_database(subject.settings)
         with opened.scope():
@@ -65,7 +65,7 @@ def schema(subject: Subject) -> Iterator[Finding]:
     if not pending:
         yield ok(f"up to date: {migrations.known()[-1]}")
     elif migrations.is_empty():
-        yield fail("the database is empty", "cdxsync db restore FILE --force   (without a backup: cdxsync db migrate)")
+        yield fail("the database is empty", RESTORE)
     else:
         yield warn(f"{', '.join(pending)} have not run", "cdxsync db migrate")
 

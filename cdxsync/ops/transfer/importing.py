@@ -66,7 +66,7 @@ def empty_home(settings: Settings, may_have: Collection[str] = ()) -> Iterator[H
 @contextlib.contextmanager
 def _opened(settings: Settings) -> Iterator[Fleet]:
     """The fleet of a home in the scope of its database, unmigrated; it is closed at the end."""
-    database = homes.open_database(settings)
+    database = homes.open_database(settings, make=True)
     try:
         with database.scope():
             yield Fleet(settings, homes.keyring_of(settings), database, "")

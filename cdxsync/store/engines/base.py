@@ -42,6 +42,9 @@ class Engine(ABC):
     def database(self) -> peewee.Database:
         """A new Peewee database; nothing is opened."""
 
+    def make(self) -> None:  # noqa: B027 - on a server an admin makes it
+        """Make an empty database where there is none, if the engine can. Raises `Failed`."""
+
     @abstractmethod
     def connect_writer(self, database: Any) -> Any:
         """Connect the calling thread, which is the one that writes; returns the driver's connection."""

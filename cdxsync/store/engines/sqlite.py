@@ -66,6 +66,7 @@ class SqliteEngine(Engine):
         if url and (not url.lower().startswith("sqlite:///") or not url[10:]):
             raise SettingError("database_url: write sqlite:///PATH")
         self.path = home / (url[10:] or "cdxsync.db")
+        self._written = (0, 0)
 
     @property
     def shown(self) -> str:
@@ -73,16 +74,23 @@ class SqliteEngine(Engine):
         return str(self.path)
 
     def database(self) -> peewee.Database:
-        """A new Peewee database; creates the file if needed. Raises `Failed` without its folder."""
+        """A new Peewee database, of a file that is there when it connects: it never makes one by itself."""
+        pragmas = {"synchronous": "full", "foreign_keys": 1, "cache_size": -_READER_CACHE_KIB}
+        existing = f"{self.path.absolute().as_uri()}?mode=rw"
+        return _Database(existing, uri=True, pragmas=pragmas, timeout=READ_TIMEOUT_SECONDS, check_same_thread=False)
+
+    def make(self) -> None:
+        """Create the file, empty, if there is none. Raises `Failed`."""
         if not self.path.parent.is_dir():
             raise Failed(
                 f"{self.path.parent}: no such directory for the database. Create it, or correct database_url",
                 code="file_unusable",
             )
-        # Journals take the mode of the database file, so all of them are private.
-        self.path.touch(mode=0o600, exist_ok=True)
-        pragmas = {"synchronous": "full", "foreign_keys": 1, "cache_size": -_READER_CACHE_KIB}
-        return _Database(str(self.path), pragmas=pragmas, timeout=READ_TIMEOUT_SECONDS, check_same_thread=False)
+        try:
+            # Journals take the mode of the database file, so all of them are private.
+            self.path.touch(mode=0o600, exist_ok=True)
+        except OSError as error:
+            raise Failed(f"{self.path}: cannot be created: {error.strerror}", code="file_unusable") from None
 
     def connect_writer(self, database: Any) -> sqlite3.Connection:
         """Connect the writer thread."""
@@ -91,11 +99,22 @@ class SqliteEngine(Engine):
             database.execute_sql(f"PRAGMA cache_size = -{_WRITER_CACHE_KIB}")
             database.execute_sql("PRAGMA busy_timeout = 0")
             self._applied = None
+            self._written = self._identity()
+        elif self._written != self._identity():
+            # What is written now would be lost with the old file; the caller disconnects.
+            raise sqlite3.OperationalError(f"{self.path} was removed or replaced while this process used it")
         connection: sqlite3.Connection = database.connection()
         if self._applied is not self._checks_references:  # SQLite ignores this within a transaction
             connection.execute(f"PRAGMA foreign_keys = {int(self._checks_references)}")
             self._applied = self._checks_references
         return connection
+
+    def _identity(self) -> tuple[int, int]:
+        try:
+            found = self.path.stat()
+        except OSError:
+            return (0, 0)
+        return (found.st_dev, found.st_ino)
 
     def begin(self, connection: sqlite3.Connection, until: float) -> int:
         """BEGIN IMMEDIATE; returns the data version, which changes when another connection writes.
