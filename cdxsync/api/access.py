@@ -2,6 +2,7 @@
 
 import functools
 import hmac
+import logging
 import re
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -23,6 +24,7 @@ from cdxsync.store.fleet import Fleet
 from cdxsync.store.tables import Host
 from cdxsync.views.schemas import ClientCertificate
 
+_log = logging.getLogger("cdxsync.api")
 Answer = TypeVar("Answer")
 CERTIFICATE = "cdxsync.client_certificate"
 _TRUE = ("1", "true", "yes", "on", "success")
@@ -211,6 +213,7 @@ class AdminGate:
         self._guard = guard
         self._settings = guard.fleet.settings
         self._revocations = revocations
+        self._told_of_serial = False
         self._own_origins = functools.lru_cache(maxsize=2)(functools.partial(self._find_origins, names))
 
     def admit(self, *, is_page: bool = False) -> str:
@@ -302,11 +305,29 @@ class AdminGate:
                 code="certificate_revoked",
             )
 
+    def _refuse_unnumbered(self) -> None:
+        """Refuse, by setting, a certificate of which a proxy does not say the serial number, where some are revoked."""
+        revocations = self._revocations
+        if revocations is None or (self._told_of_serial and not self._settings.proxy_serial_required):
+            return
+        if not self._settings.proxy_serial_required:
+            self._told_of_serial = True
+            _log.warning("a proxy sends no X-mTLS-Serial: revoked certificates pass there. See proxy_serial_required")
+        elif revocations.any():
+            raise Refused(
+                "The proxy sends no X-mTLS-Serial, so it cannot be told whether this client certificate is revoked;"
+                " configure the proxy to send it",
+                code="certificate_unverifiable",
+            )
+
     def _vouched_by_proxy(self) -> str | None:
         if not self._is_proxy():
             return None
         if request.environ.get("HTTP_X_MTLS_PRESENT", "").strip().lower() not in _TRUE:
             return None
         serial = _proxy_header("serial")
-        self._refuse_revoked(_serial_numbers(serial or ""))
+        numbers = _serial_numbers(serial or "")
+        self._refuse_revoked(numbers)
+        if not numbers:
+            self._refuse_unnumbered()
         return f"proxy:{_proxy_header('subject') or 'unnamed'}" + (f"#{serial}" if serial else "")

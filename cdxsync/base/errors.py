@@ -290,6 +290,7 @@ KINDS: dict[type[CdxsyncError], Kind] = {
             "file_exists": "The file exists already.",
             "home_in_use": "Another process works on the home.",
             "home_initialised": "The home is initialised already.",
+            "home_not_own": "The home, or a file in it, belongs to another user, who could replace what is made there.",
             "home_not_empty": "The home or its database is not empty.",
             "login_not_revocable": "The fleet's login has no refresh token that could be revoked.",
             "login_not_offered": "The host has offered no login of another account.",

@@ -71,6 +71,12 @@ class Settings:
     trusted_proxies: tuple[Network, ...] = _setting(
         (), "CDXSYNC_TRUSTED_PROXIES", read_networks, "Networks of proxies whose X-Forwarded-For and X-mTLS-* count."
     )
+    proxy_serial_required: bool = _setting(
+        False,
+        "CDXSYNC_PROXY_SERIAL_REQUIRED",
+        read_bool,
+        "Whether admins are refused whose proxy sends no X-mTLS-Serial, once a certificate has been revoked.",
+    )
     threads: int = _setting(
         16,
         "CDXSYNC_THREADS",

@@ -100,7 +100,8 @@ def serve(
     from dataclasses import replace
 
     from cdxsync.base import logs
-    from cdxsync.ops import homes
+    from cdxsync.base.errors import CdxsyncError
+    from cdxsync.ops import home_owner, homes
     from cdxsync.server import service, supervisor
 
     state = state_of(ctx)
@@ -123,6 +124,10 @@ def serve(
                 f"Note: other commands print installers for {known}, not {settings.public_url}."
                 " Set public_url in config.toml instead of --public-url"
             )
+        try:
+            home_owner.check_place(settings.home)
+        except CdxsyncError as error:
+            state.note(f"Warning: {error.message}")
         return homes.open_fleet(settings, check_keys=True)
 
     def told(url: str, settings: "Settings") -> None:

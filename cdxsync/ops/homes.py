@@ -9,7 +9,7 @@ from cdxsync.base import settings as settings_module
 from cdxsync.base.errors import Conflict, Failed, SettingError
 from cdxsync.base.files import write_private
 from cdxsync.base.settings import CONFIG_NAME, Settings
-from cdxsync.ops import home_lock, keys
+from cdxsync.ops import home_lock, home_owner, keys
 from cdxsync.security import pki, server_names
 from cdxsync.store import keyring_external, keyring_file, migrations
 from cdxsync.store.database import RESTORE, Database
@@ -47,9 +47,16 @@ def keyring_of(settings: Settings) -> KeyringFile:
 
 
 def make_home(home: Path) -> None:
-    """Create the directory, for its owner only. Raises `Failed`."""
+    """Create the directory, for its owner only. Raises `Failed`, `Conflict` for one that another user could replace."""
+    made = not home.exists()
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            home_owner.check_place(home)
+        except Conflict:
+            if made:
+                home.rmdir()
+            raise
         home.chmod(0o700)
     except OSError as error:
         raise Failed(
@@ -63,9 +70,12 @@ def initialise(settings: Settings) -> Initialised:
     """Create the home: directory 0700, configuration, certificates, database, and last the keyring.
 
     After an interrupted run it continues, and keeps what exists.
-    Raises `Conflict` when the home is initialised already.
+    Raises `Conflict` when the home is initialised already, or it, or a file in it, is another user's.
     """
     home = settings.home
+    if home.is_dir():  # first: what another user has laid there must not be taken for a home of ours
+        home_owner.check_place(home)
+        home_owner.check_content(home)
     if is_initialised(home):
         raise Conflict(
             f"{home} is initialised already. To serve it: cdxsync serve; for another home: --home DIR",

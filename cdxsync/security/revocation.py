@@ -85,6 +85,12 @@ class Revocations:
             self._refresh()
             return serial in self._serials
 
+    def any(self) -> bool:
+        """Whether a certificate has been revoked. Raises `Refused` as `is_revoked` does."""
+        with self._lock:
+            self._refresh()
+            return bool(self._serials)
+
     def _refresh(self) -> None:
         try:
             stat = self._crl_path.stat()

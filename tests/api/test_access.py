@@ -150,6 +150,35 @@ def test_behind_a_trusted_proxy(tmp_path: Any) -> None:
         assert admin(**{"X-mTLS-Present": "1", "X-mTLS-Subject": "CN=alice"}) == 200
 
 
+def test_a_proxy_that_sends_no_serial_is_refused_by_setting_once_a_certificate_is_revoked(tmp_path: Any) -> None:
+    import requests
+
+    def admin(**headers: str) -> tuple[int, str]:
+        sent = {"X-mTLS-Present": "1", "X-mTLS-Subject": "CN=alice"} | headers
+        answer = requests.get(f"{fleet.url}/admin/hosts", headers=sent, timeout=30)
+        return answer.status_code, str(answer.json().get("code", ""))
+
+    proxied = ("--plain-http", "--trusted-proxy", "127.0.0.0/8")
+    env = {"CDXSYNC_PROXY_SERIAL_REQUIRED": "1"}
+    unnumbered: tuple[dict[str, str], ...] = (
+        {},
+        {"X-mTLS-Serial": ""},
+        {"X-mTLS-Serial": "none"},
+        {"X-mTLS-Serial": "1f-2"},
+    )
+    with running_fleet(tmp_path / "home", serve_args=proxied, env=env) as fleet:
+        assert {admin(**sent) for sent in unnumbered} == {(200, "")}
+        fleet.cli("pki", "issue", "bob")
+        fleet.cli("pki", "revoke", "bob", "--yes")
+        assert {admin(**sent) for sent in unnumbered} == {(403, "certificate_unverifiable")}
+        assert admin(**{"X-mTLS-Serial": "1f"}) == (200, "")
+        fleet.stop()
+        del fleet.env["CDXSYNC_PROXY_SERIAL_REQUIRED"]
+        fleet.start()
+        assert {admin(**sent) for sent in unnumbered} == {(200, "")}
+        fleet.wait_for("sends no X-mTLS-Serial")
+
+
 def test_plain_http_without_a_trusted_proxy_has_no_admin(tmp_path: Any) -> None:
     import requests
 

@@ -15,7 +15,8 @@ import pytest
 
 from cdxsync import cli
 from cdxsync.base import settings
-from cdxsync.base.errors import SettingError
+from cdxsync.base.errors import Conflict, SettingError
+from cdxsync.ops import home_owner, homes
 from cdxsync.server import processes
 from tests.support.documents import make_auth, plain_digest, with_auths
 from tests.support.fleet import BASE_ENVIRONMENT, Fleet, free_port, run_cli, running_fleet
@@ -89,6 +90,61 @@ def test_without_a_home_commands_say_how_to_make_one(tmp_path: Path, arguments: 
     assert done.returncode == 1
     assert "is not initialised. Run: cdxsync init" in done.stderr
     assert not (tmp_path / "none").exists()
+
+
+def test_a_home_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything is another user's for this one, who is not root either."""
+    home = tmp_path / "home"
+    home.mkdir(0o700)
+    monkeypatch.setattr(os, "geteuid", lambda: 3_999_999_999)
+    monkeypatch.setattr(home_owner, "_ROOT", 3_999_999_999)
+    with pytest.raises(Conflict, match="belongs to the user") as caught:
+        homes.initialise(settings.load(home, environ={}, flags={"public_url": "https://cdx.example.net"}))
+    assert caught.value.code == "home_not_own"
+    assert list(home.iterdir()) == []
+
+
+def test_a_home_that_others_could_replace_or_have_written_in_is_refused(tmp_path: Path) -> None:
+    def init(home: Path) -> None:
+        done = run_cli("--json", "--home", str(home), "init", check=False)
+        assert (done.returncode, json.loads(done.stderr)["code"]) == (4, "home_not_own"), done.stderr
+
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    init(shared / "home")
+    assert not (shared / "home").exists()
+    (tmp_path / "link").symlink_to(shared)
+    init(tmp_path / "link" / "home")
+    shared.chmod(0o1777)  # as /tmp: others rename nothing of ours there
+    run_cli("--home", str(tmp_path / "link" / "home"), "init")
+
+    planted = tmp_path / "planted"
+    (planted / "pki").mkdir(parents=True)
+    for path in (planted / "pki" / "ca.pem", planted / "keyring.json"):  # the latter: as of a home that is there
+        path.write_text("{}")
+        path.chmod(0o666)
+        init(planted)
+        path.unlink()
+    run_cli("--home", str(planted), "init")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
+def test_root_makes_no_home_in_the_folder_of_a_user(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    run_cli("--home", str(home), "init")
+    for path, owner in ((home, "belongs to the user #12345"), (home / "pki" / "ca.key", "files that other users own")):
+        os.chown(path, 12345, 12345)
+        before = home.stat()
+        done = run_cli("--home", str(home), "init", check=False)
+        assert done.returncode == 4
+        assert owner in done.stderr
+        assert (home.stat().st_mode, home.stat().st_uid) == (before.st_mode, before.st_uid)
+        os.chown(path, 0, 0)
+    (home / "keyring.json").unlink()
+    os.chown(home / "pki", 12345, 12345)
+    assert run_cli("--home", str(home), "init", check=False).returncode == 4
+    assert not (home / "keyring.json").exists()
 
 
 def test_home_comes_from_the_environment_too(tmp_path: Path) -> None:
