@@ -89,7 +89,7 @@ def test_a_database_of_before_gives_no_id_twice_either(tmp_path: Path, monkeypat
     with monkeypatch.context() as older:
         older.setattr(migrations, "known", lambda: before)
         older.setitem(SqliteEngine.schema, "id", "INTEGER NOT NULL PRIMARY KEY")
-        with Database.open("", tmp_path).scope() as database:
+        with Database.open("", tmp_path, make=True).scope() as database:
             migrations.migrate()
             database.close()
     path = tmp_path / "cdxsync.db"
@@ -106,7 +106,7 @@ def test_a_database_of_before_gives_no_id_twice_either(tmp_path: Path, monkeypat
                 (number, stamp, stamp),
             )
         rows, indexes = _content(file), _indexes(file)
-    with Database.open("", tmp_path).scope() as database:
+    with Database.open("", tmp_path, make=True).scope() as database:
         migrations.migrate()
         assert database.peewee.execute_sql("PRAGMA foreign_keys").fetchone() == (1,)
         on_writing = write(lambda: database.peewee.execute_sql("PRAGMA foreign_keys").fetchone())
