@@ -12,7 +12,7 @@ from cdxsync.base.settings import CONFIG_NAME, Settings
 from cdxsync.ops import home_lock, home_owner, keys
 from cdxsync.security import pki, server_names
 from cdxsync.store import keyring_external, keyring_file, migrations
-from cdxsync.store.database import RESTORE, Database
+from cdxsync.store.database import RESTORE, Database, current
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.keyring_external import ExternalKeyring
 from cdxsync.store.keyring_file import KeyringFile
@@ -102,6 +102,7 @@ def _make(settings: Settings) -> Initialised:
     directory = home / PKI_NAME
     if not (directory / "ca.pem").exists():
         pki.create(directory, server_names.wanted(settings.public_url, settings.listen.host))
+    _refuse_exposed()
     migrations.migrate()
     if external is None:
         keyring_file.create(home / KEYRING_NAME)
@@ -134,6 +135,21 @@ def _refuse_lost_keyring(home: Path, external: ExternalKeyring | None) -> None:
             f"{home / KEYRING_NAME} is missing, and the database holds values sealed with key {', '.join(wanted)}."
             " Nothing was changed. Restore the keyring from a backup",
             code="keyring_missing",
+        )
+
+
+def _refuse_exposed() -> None:
+    """Raise `SettingError` for a new database whose URL leaves TLS open, where others are on the way to it.
+
+    Those that are there already go on, with warnings: their way may be guarded, and an update must not stop them.
+    """
+    database = current()
+    if database.engine.tls_is_chosen or not migrations.is_empty():
+        return
+    found = database.engine.exposure(database.peewee)
+    if found is not None:
+        raise SettingError(
+            f"database_url: {found.text}. For a new fleet, {found.remedy}; {found.meant} says it is meant"
         )
 
 

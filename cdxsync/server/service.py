@@ -266,12 +266,21 @@ def url_of(settings: Settings, host: str, port: int) -> str:
     return f"{'http' if settings.plain_http else 'https'}://{Listen(host, port)}"
 
 
+def tell_exposure(fleet: Fleet) -> None:
+    """Log how the connection to the database can be read or altered on its way, if it can."""
+    with fleet.database.scope():
+        found = fleet.database.engine.exposure(fleet.database.peewee)
+    if found is not None:
+        _log.warning("%s. To verify it, %s", found.text, found.remedy)
+
+
 def serve(fleet: Fleet, load: Load, *, on_listening: Callable[[str], None]) -> None:
     """Serve in this process. `on_listening` gets the URL once clients can connect.
 
     Raises `Failed` when the address cannot be bound or a certificate cannot be used.
     """
     reporting = Alone(on_listening)
+    tell_exposure(fleet)
     files = certificate_files(fleet.settings)
     metrics.start()
     Process(fleet, load, files.context() if files is not None else None, reporting).run()

@@ -114,7 +114,9 @@ def serve(load: Load, open_fleet: OpenFleet, *, on_listening: Callable[[str, Set
 
 
 def _open_once(open_fleet: OpenFleet, settings: Settings) -> None:
-    open_fleet(settings).database.close()
+    fleet = open_fleet(settings)
+    service.tell_exposure(fleet)
+    fleet.database.close()
 
 
 def _finish(process: int) -> None:

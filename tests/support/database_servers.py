@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from cdxsync.security import pki
 from tests.support import memory
 from tests.support.ports import free_port
 from tests.support.together import until
@@ -54,13 +55,23 @@ class DatabaseServer:
 
     scheme = ""
 
-    def __init__(self, *, durable: bool = False) -> None:
+    def __init__(self, *, durable: bool = False, tls: bool = False) -> None:
+        """With `tls` it has a certificate of the CA `ca_file`."""
         self.durable = durable
+        self.tls = tls
         self.port = free_port()
         self.folder = Path(tempfile.mkdtemp(prefix="cdxsync-db-", dir=None if durable else memory.folder()))
         if os.geteuid() == 0:
             shutil.chown(self.folder, "nobody")
         self.log = self.folder / "log"
+        self.ca_file, self.certificate, self.key = (
+            self.folder / "pki" / name for name in ("ca.pem", "server.pem", "server.key")
+        )
+        if tls:
+            pki.create(self.folder / "pki", ["localhost", "127.0.0.1"])
+            (self.folder / "pki").chmod(0o755)
+            if os.geteuid() == 0:
+                shutil.chown(self.key, "nobody")
         self.process: subprocess.Popen[bytes] | None = None
         self._make()
         try:
@@ -191,6 +202,8 @@ class Postgres(DatabaseServer):
         }
         if not self.durable:
             settings |= {"fsync": "off", "full_page_writes": "off"}
+        if self.tls:
+            settings |= {"ssl": "on", "ssl_cert_file": str(self.certificate), "ssl_key_file": str(self.key)}
         given = [f"--{name}={value}" for name, value in settings.items()]
         return [_program("postgres", "postgresql"), "-D", str(self.folder / "data"), *given]
 
@@ -235,6 +248,8 @@ class MariaDb(DatabaseServer):
             "character-set-server": "utf8mb4",
             "collation-server": "utf8mb4_general_ci",
         }
+        if self.tls:
+            settings |= {"ssl-cert": self.certificate, "ssl-key": self.key}
         given = [f"--{name}={value}" for name, value in settings.items()]
         return [_program("mariadbd", "mariadb-server"), "--no-defaults", "--skip-name-resolve", *given]
 

@@ -17,6 +17,7 @@ CHECKS: Sequence[Check] = (
     Check("leftovers", home.leftovers, ("home",)),
     Check("disk", home.disk, ("home",)),
     Check("database", storage.database, ("settings", "home")),
+    Check("database-tls", storage.tls, ("database",)),
     Check("migrations", storage.schema, ("database",)),
     Check("keyring", storage.keyring, ("migrations",)),
     Check("certificates", certificates.certificates, ("settings", "home")),

@@ -59,6 +59,18 @@ def database(subject: Subject) -> Iterator[Finding]:
         yield warn(f"a loss of power can lose committed changes: {danger}", how)
 
 
+def tls(subject: Subject) -> Iterator[Finding]:
+    """The connection stays on this machine, or is verified TLS."""
+    opened = current()
+    found = opened.engine.exposure(opened.peewee)
+    if found is not None:
+        yield warn(found.text, found.remedy)
+    elif opened.engine.path is not None:
+        yield ok("a file of this machine")
+    else:
+        yield ok("the connection is verified TLS, or stays on this machine")
+
+
 def schema(subject: Subject) -> Iterator[Finding]:
     """Every migration has run, and none that this version does not know."""
     pending = migrations.pending()

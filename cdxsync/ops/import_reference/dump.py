@@ -30,6 +30,7 @@ class Dump:
         self._wanted = wanted
         self._columns: dict[str, list[str]] = {}
         self.skipped_tables: set[str] = set()
+        self.warnings: list[str] = []
 
     def rows(self) -> Iterator[Row]:
         """The rows of the wanted tables. Raises `Failed` with the line of what cannot be read."""

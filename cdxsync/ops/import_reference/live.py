@@ -34,6 +34,7 @@ class Live:
         self._parameters = mysql_url.read(url, "the URL")
         self._wanted = wanted
         self.skipped_tables: set[str] = set()
+        self.warnings: list[str] = []
 
     @property
     def name(self) -> str:
@@ -45,6 +46,11 @@ class Live:
         place = "it"
         try:
             with contextlib.closing(self._parameters.connect(conv=dict.fromkeys(_WHOLE, int))) as connection:
+                exposure = self._parameters.exposure(connection)
+                if exposure is not None:
+                    self.warnings.append(
+                        f"{exposure.text}; next time, {exposure.remedy}".replace("database_url", "the URL")
+                    )
                 for statement in _AS_IN_A_DUMP:
                     connection.execute(statement)
                 tables = [str(row[0]) for row in connection.execute("SHOW TABLES").fetchall()]

@@ -31,6 +31,7 @@ class Source(Protocol):
     """A dump, or the database itself: rows of the tables in `KEYS`, and then the names of skipped tables."""
 
     skipped_tables: set[str]
+    warnings: list[str]
 
     def rows(self) -> Iterator[Row]:
         """The rows. Raises `Failed`."""
@@ -80,7 +81,7 @@ def load(
         dry_run=dry_run,
         imported={table: report.imported[table] for table in KEYS},
         skipped=report.skipped,
-        notes=report.notes,
+        notes=[*source.warnings, *report.notes],
         other_tables=sorted(skipped),
     )
 

@@ -1,11 +1,12 @@
 """What the store needs from an engine, and the turns of writers that share a database server."""
 
 import contextlib
+import ipaddress
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import peewee
 
@@ -13,6 +14,28 @@ from cdxsync.store.tables import insertion_order
 
 BUSY_TIMEOUT_SECONDS = 15.0
 """How long work waits for a database that another process has locked."""
+
+
+class Exposure(NamedTuple):
+    """How a connection that leaves this machine can be read or altered on its way; what to add to the URL, or, where it
+    is meant, what says so there."""
+
+    text: str
+    remedy: str
+    meant: str
+
+
+IN_CLEAR = "the connection to the database leaves this machine without TLS"
+UNVERIFIED = "the connection to the database leaves this machine, and its server's certificate is not verified"
+UNNAMED = "the connection to the database leaves this machine, and any name in its server's certificate is accepted"
+
+
+def leaves_machine(address: str) -> bool:
+    """Whether a connection to this address does; "" is a socket of this machine."""
+    try:
+        return not ipaddress.ip_address(address.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
 
 
 class Engine(ABC):
@@ -32,6 +55,9 @@ class Engine(ABC):
     """Statements that create what the engine itself needs; harmless when it exists."""
     path: Path | None = None
     """The database file, if there is one."""
+
+    tls_is_chosen: bool = True
+    """Whether the URL or the environment says how TLS is used."""
 
     @property
     @abstractmethod
@@ -79,6 +105,10 @@ class Engine(ABC):
     @abstractmethod
     def dangers(self, database: Any) -> Iterator[tuple[str, str]]:
         """Settings of the database that can lose committed changes: the setting, and the remedy."""
+
+    def exposure(self, database: Any) -> Exposure | None:
+        """Where its connection is not verified TLS though it leaves this machine; None where all is well."""
+        return None
 
     def statement(self, text: str) -> str:
         """A migration's statement in the engine's SQL."""

@@ -11,7 +11,7 @@ import peewee
 
 from cdxsync.base.errors import DatabaseAway, Failed, Unavailable
 from cdxsync.store import driver_errors
-from cdxsync.store.engines.base import BUSY_TIMEOUT_SECONDS, TURNS, Engine, lost_in_commit, orphans
+from cdxsync.store.engines.base import BUSY_TIMEOUT_SECONDS, TURNS, Engine, Exposure, lost_in_commit, orphans
 from cdxsync.store.engines.pool import Pooled, reading_in
 
 try:
@@ -119,6 +119,7 @@ class MysqlEngine(Engine):
     def __init__(self, url: str, pool_size: int) -> None:
         self._pool_size = pool_size
         self._parameters = mysql_url.read(url)
+        self.tls_is_chosen = self._parameters.tls_is_chosen
         self._opened: _Database | None = None
         driver_errors.know_driver(pymysql.Error, explain)
 
@@ -198,6 +199,10 @@ class MysqlEngine(Engine):
             yield f"innodb_flush_log_at_trx_commit is {flush[0]}", how
         if str(flush[1]) in ("0", "OFF"):
             yield "innodb_doublewrite is off", "set innodb_doublewrite = ON in my.cnf, and restart the database server"
+
+    def exposure(self, database: Any) -> Exposure | None:
+        """By the connection and the URL."""
+        return self._parameters.exposure(database.connection())
 
     def statement(self, text: str) -> str:
         """A migration's statement. MySQL ignores references of a column; it takes those of the table."""

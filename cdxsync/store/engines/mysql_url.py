@@ -14,11 +14,19 @@ import pymysql
 from pymysql.constants import CLIENT
 
 from cdxsync.base.errors import SettingError
-from cdxsync.store.engines.base import BUSY_TIMEOUT_SECONDS
+from cdxsync.store.engines.base import (
+    BUSY_TIMEOUT_SECONDS,
+    IN_CLEAR,
+    UNNAMED,
+    UNVERIFIED,
+    Exposure,
+    leaves_machine,
+)
 from cdxsync.store.engines.liveness import CONNECT_SECONDS, PATIENCE_SECONDS, SILENT
 from cdxsync.store.engines.pool import is_silent
 
 FORM = "mysql://USER:PASSWORD@HOST:PORT/NAME?ssl_mode=VERIFY_IDENTITY"
+_REMEDY = "add ssl_mode=VERIFY_IDENTITY to database_url, and ssl_ca=FILE for a CA of your own"
 _STALL_SECONDS = 30
 """How long an answer may pause once it has begun, and how long sending may block."""
 _GONE = (2002, 2003, 2006, 2013)
@@ -61,6 +69,19 @@ class Connection(pymysql.connections.Connection):
         self.used_at = time.monotonic()
         return cursor
 
+    @property
+    def peer(self) -> str:
+        """The address of the server; "" when it is a socket of this machine."""
+        peer = self._sock.getpeername()
+        return str(peer[0]) if isinstance(peer, tuple) else ""
+
+    def _request_authentication(self) -> None:
+        """Show who we are. PyMySQL before 1.2 goes on in clear when TLS is wanted and the server offers none."""
+        if self.ssl and not self.server_capabilities & CLIENT.SSL:
+            self._force_close()
+            raise pymysql.OperationalError(2026, "TLS is wanted, and the server offers none")
+        super()._request_authentication()
+
     def _execute_command(self, command: int, sql: Any) -> None:
         """Send a command and wait until its answer begins."""
         super()._execute_command(command, sql)
@@ -83,6 +104,7 @@ class Parameters:
     database: str
     unix_socket: str = ""
     tls: ssl.SSLContext | None = None
+    tls_is_chosen: bool = False
 
     @property
     def shown(self) -> str:
@@ -117,6 +139,15 @@ class Parameters:
         connection._read_timeout = _STALL_SECONDS
         connection.is_there = self.takes_connections
         return connection
+
+    def exposure(self, connection: Connection) -> Exposure | None:
+        """How a connection can be read or altered on its way (`Engine.exposure`)."""
+        if not leaves_machine(connection.peer) or (self.tls is not None and self.tls.check_hostname):
+            return None
+        if self.tls is None:
+            return Exposure(IN_CLEAR, _REMEDY, "ssl_mode=DISABLED")
+        verified = self.tls.verify_mode is not ssl.CERT_NONE
+        return Exposure(UNNAMED if verified else UNVERIFIED, _REMEDY, "its ssl_mode")
 
     def takes_connections(self) -> bool:
         """Whether the server answers a new connection, be it with a refusal."""
@@ -170,6 +201,7 @@ def _read(url: str) -> Parameters:
         database=name,
         unix_socket=options.get("unix_socket", ""),
         tls=_tls(options),
+        tls_is_chosen=any(name.startswith("ssl_") for name in options),
     )
 
 

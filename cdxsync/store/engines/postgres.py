@@ -1,6 +1,7 @@
 """PostgreSQL, through psycopg 3; for several servers on one database."""
 
 import contextlib
+import os
 import re
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -12,7 +13,19 @@ import peewee
 
 from cdxsync.base.errors import DatabaseAway, Failed, SettingError, Unavailable
 from cdxsync.store import driver_errors
-from cdxsync.store.engines.base import BUSY_TIMEOUT_SECONDS, NEXT_TURN, TURNS, Engine, lost_in_commit, orphans
+from cdxsync.store.engines.base import (
+    BUSY_TIMEOUT_SECONDS,
+    IN_CLEAR,
+    NEXT_TURN,
+    TURNS,
+    UNNAMED,
+    UNVERIFIED,
+    Engine,
+    Exposure,
+    leaves_machine,
+    lost_in_commit,
+    orphans,
+)
 from cdxsync.store.engines.liveness import CONNECT_SECONDS, PATIENCE_SECONDS, SILENT
 from cdxsync.store.engines.pool import Pooled, is_silent, reading_in
 
@@ -35,6 +48,9 @@ _DEFAULTS: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15000,
 }
+_REMEDY = (
+    "add sslmode=verify-full to database_url, and sslrootcert=FILE with the CA, or sslrootcert=system for a public one"
+)
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 _READER = (
     "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED;"
@@ -167,7 +183,9 @@ class PostgresEngine(Engine):
 
     def __init__(self, url: str, pool_size: int) -> None:
         self._pool_size = pool_size
-        self._parameters = _DEFAULTS | _read_url(url) | {"client_encoding": "utf8"}
+        given = _read_url(url)
+        self._parameters = _DEFAULTS | given | {"client_encoding": "utf8"}
+        self.tls_is_chosen = "sslmode" in given or "PGSSLMODE" in os.environ
         driver_errors.know_driver(psycopg.Error, explain)
 
     @property
@@ -246,6 +264,17 @@ class PostgresEngine(Engine):
         for name in ("fsync", "full_page_writes"):
             if database.execute_sql(f"SHOW {name}").fetchone()[0] != "on":
                 yield f"{name} is off", f"set {name} = on in postgresql.conf, and reload PostgreSQL"
+
+    def exposure(self, database: Any) -> Exposure | None:
+        """By the connection as it is: parameters come from the URL, the environment and files of libpq."""
+        found = database.connection().pgconn
+        if not leaves_machine(found.hostaddr.decode()):
+            return None
+        mode = next(option.val for option in found.info if option.keyword == b"sslmode")
+        if found.ssl_in_use and mode == b"verify-full":
+            return None
+        text = IN_CLEAR if not found.ssl_in_use else UNNAMED if mode == b"verify-ca" else UNVERIFIED
+        return Exposure(text, _REMEDY, f"sslmode={(mode or b'prefer').decode()}")
 
     def statement(self, text: str) -> str:
         """A migration's statement; its texts compare byte by byte, whatever the database's own collation is."""
