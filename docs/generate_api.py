@@ -268,9 +268,11 @@ is set, they send that key as `X-Admin-Key` or as a Bearer token as well. Bodies
 ```console
 $ curl --cacert pki/ca.pem --cert pki/admin.pem --key pki/admin.key https://cdx.example.net:8443/admin/api/state
 {"status":"ok","data":{"disabled":false}}
-$ curl --cacert pki/ca.pem -X POST https://cdx.example.net:8443/usage -H "X-API-Key: $KEY" -d '{}'
+$ curl --cacert pki/ca.pem -X POST https://cdx.example.net:8443/usage -H @key -d '{}'
 {"status":"error","code":"validation_failed","message":"Validation failed","errors":{"line":["…"]},"request_id":"0f6d…"}
 ```
+
+`key` is a file of mode 0600 with the line `X-API-Key: cdx_…`: arguments show in the list of processes.
 
 An answer has `status` `ok` and `data`, or `status` `error`, `code`, `message` and `request_id`, and with 422 `errors`
 with all fields that are wrong. Programs decide by `code`: [errors](errors.md) has all. The id is in the header

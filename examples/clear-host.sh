@@ -23,7 +23,7 @@ while :; do
 done
 [ "$code" -eq 0 ] || exit "$code"
 
-printf '%s\n' "$answer" | python3 -c '
+printf '%s\n' "$answer" | python3 -I -c '
 import json, sys
 
 data = json.load(sys.stdin)

@@ -45,7 +45,7 @@ on_host() {
 
 # A document as Codex writes it, with tokens that are good for nothing. $1: when it was refreshed.
 login() {
-    python3 - "$1" <<'END'
+    python3 -I - "$1" <<'END'
 import base64, json, sys
 
 def part(value):

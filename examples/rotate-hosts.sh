@@ -76,7 +76,7 @@ command -v cdxsync >/dev/null || wrong "cdxsync is not on PATH"
 if [ -n "$all" ]; then
     hosts=$(cdxsync hosts list --json </dev/null) || exit 1
     names=$(printf '%s\n' "$hosts" |
-        python3 -c 'import json, sys; [print(host["fqdn"]) for host in json.load(sys.stdin)["hosts"]]')
+        python3 -I -c 'import json, sys; [print(host["fqdn"]) for host in json.load(sys.stdin)["hosts"]]')
 elif [ "$list" = - ]; then
     names=$(cat)
 elif [ -r "$list" ] && [ ! -d "$list" ]; then

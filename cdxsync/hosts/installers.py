@@ -101,12 +101,26 @@ def command(url: str, ca_pem: str) -> str:
     It fetches the script that checks the host first, so that it can be pasted again when that finds something.
     With a private CA the line carries it, so that the very first call is verified too; `pipefail` makes a failed
     download the line's exit status.
+
+    No list of processes shows the address, which is a secret: it goes from `echo`, which every shell runs itself, into
+    bash, and from there into curl, through pipes. There is no backslash in it, which some shells' `echo` would replace,
+    and within the quotes nothing that bash, zsh, dash, fish or tcsh read.
     """
-    url = f"{url}/begin"
-    if not ca_pem:
-        return f'curl -fsSL "{url}" | bash'
-    lines = " ".join(f'"{line}"' for line in ca_pem.strip().splitlines())
-    return f'bash -o pipefail -c \'curl -fsSL --cacert <(printf "%s\\n" {lines}) "{url}" | bash\''
+    scheme = url.partition(":")[0]
+    # A redirect is an error: with -L and no hop allowed curl says so, without -L it would give its text to bash.
+    options = f'-q --proto "={scheme}" -fsSL --max-redirs 0'
+    if scheme == "http":
+        options += ' --noproxy "*"'
+    if ca_pem:
+        lines = " ".join(f'"{line}"' for line in _certificate_lines(ca_pem))
+        options += f' --cacert <(for line in {lines}; do echo "$line"; done)'
+    return f"echo 'set -o pipefail; echo url = \"{url}/begin\" | curl {options} -K - | bash' | bash"
+
+
+def _certificate_lines(pem: str) -> list[str]:
+    """The lines of the certificates in a PEM text, without what stands around them."""
+    blocks = re.findall(r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----", pem)
+    return [line.strip() for block in blocks for line in block.splitlines() if line.strip()]
 
 
 def is_preview(headers: Mapping[str, str]) -> bool:

@@ -2,8 +2,12 @@
 # @@TITLE@@
 set -euo pipefail +C
 umask 077
-# The working folder may have been removed.
-pwd -P >/dev/null 2>&1 || cd /
+# No program finds anything of the folder that this was started in, which may be another user's, or removed.
+STARTED_IN=$(pwd -P 2>/dev/null) || STARTED_IN=/
+for name in CODEX_HOME TMPDIR; do
+    case "${!name:-/}" in /*) ;; *) export "$name=$STARTED_IN/${!name}" ;; esac
+done
+cd /
 
 BASE_URL=@@BASE_URL@@
 # shellcheck disable=SC2034 # the parts that follow say it
@@ -19,14 +23,18 @@ die() {
     exit 1
 }
 
+# Without the user's settings for it, which could turn verification off. (-q must come first.)
+curl() { command curl -q "$@"; }
+
 need() {
-    command -v "$1" >/dev/null 2>&1 ||
+    type -P "$1" >/dev/null 2>&1 ||
         die "$1 is missing. Install it (apt-get install $2, dnf install $2, apk add $2 or brew install $2), $AGAIN"
 }
 
-# How curl calls the server: trusting its own CA, or without TLS, on this machine, by no proxy.
+# How curl calls the server: trusting its own CA, or without TLS, on this machine, by no proxy. With -L a redirect is an
+# error, as no hop is allowed; without -L what it says would count as the answer.
 set_curl_options() {
-    CURL_OPTIONS=(--connect-timeout 10 --max-time 120 --retry 2)
+    CURL_OPTIONS=(--proto "=${BASE_URL%%:*}" --max-redirs 0 --connect-timeout 10 --max-time 120 --retry 2)
     if [ -n "$CA_PEM" ]; then
         printf '%s\n' "$CA_PEM" >"$WORK/ca.pem"
         CURL_OPTIONS+=(--cacert "$WORK/ca.pem")

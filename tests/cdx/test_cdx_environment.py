@@ -12,6 +12,7 @@ from cdxsync.wrapper.src import files, server, update
 from tests.support.documents import make_auth
 from tests.support.fleet import Fleet
 from tests.support.machines import Machine, host, write_program
+from tests.support.traps import plant
 
 # Its environment goes into a file, as it is.
 PROBE = """#!/bin/sh
@@ -19,9 +20,6 @@ PROBE = """#!/bin/sh
 [ -n "$REPORT" ] && cat /proc/$$/environ >"$REPORT"
 exit 7
 """
-# Loaded by Python itself, by `site`, by cdx at its start, and late.
-STARTUP = ("sitecustomize", "usercustomize", "encodings", "os", "io", "site", "codecs", "abc", "stat")
-LATER = ("json", "ssl", "hashlib", "socket", "signal", "http", "struct", "subprocess", "tempfile", "pwd", "resource")
 COMMANDS = ("exec", "--wrapper-sync", "--status", "--doctor", "--wrapper-version", "--wrapper-self-test", "--update")
 
 
@@ -44,12 +42,8 @@ def in_folder(machine: Machine, folder: Path, *command: str, **env: str) -> subp
 @pytest.fixture
 def traps(tmp_path: Path) -> Path:
     """A folder of modules that leave a file when they are loaded, and whose loading fails."""
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    trap = f"import posix\nposix.open({str(tmp_path / 'loaded')!r}, posix.O_CREAT | posix.O_WRONLY)\nposix._exit(99)\n"
-    for name in STARTUP + LATER:
-        (folder / f"{name}.py").write_text(trap)
-    return folder
+    plant(tmp_path / "folder")
+    return tmp_path / "folder"
 
 
 @pytest.mark.parametrize("path", [":/opt/x", ".", "FOLDER"])
@@ -57,7 +51,7 @@ def traps(tmp_path: Path) -> Path:
 def test_nothing_of_the_users_is_imported(machine: Machine, traps: Path, command: str, path: str) -> None:
     variables = {"PYTHONPATH": path.replace("FOLDER", str(traps)), "PYTHONSTARTUP": str(traps / "json.py")}
     done = in_folder(machine, traps, str(machine.cdx), command, **variables)
-    assert not (traps.parent / "loaded").exists()
+    assert not (traps.parent / "folder.loaded").exists()
     assert (done.returncode, done.stderr) == (7 if command == "exec" else 0, done.stderr)
     assert "Traceback" not in done.stderr
 
@@ -70,7 +64,7 @@ def test_neither_where_python_is_given_the_file(machine: Machine, traps: Path) -
     python = str(machine.bin / "python3")
     done = in_folder(machine, traps, python, str(machine.cdx), "exec", PYTHONPATH=str(traps), SSLKEYLOGFILE="/no/x")
     assert (done.returncode, done.stderr) == (7, "")
-    assert not (traps.parent / "loaded").exists()
+    assert not (traps.parent / "folder.loaded").exists()
 
 
 @pytest.mark.parametrize(
@@ -181,7 +175,7 @@ def test_the_installer_imports_nothing_of_the_users(fleet: Fleet, traps: Path, t
     command = fleet.register("trapped.example.net")["installer"]["command"]
     done = in_folder(made, traps, "sh", "-c", command, PYTHONPATH=str(traps))
     assert done.returncode == 0, done.stderr
-    assert not (traps.parent / "loaded").exists()
+    assert not (traps.parent / "folder.loaded").exists()
     assert made.cdx.exists()
 
 

@@ -70,7 +70,7 @@ def test_the_script_and_the_baked_wrapper_say_what_other_tools_read(fleet: Fleet
     assert "no-store" in response.headers["Cache-Control"]
     script = response.text
     assert f"Installing Codex for texts.example.net via {fleet.url}" in script
-    assert f'curl -fsSL "{fleet.url}/wrapper/download"' in script
+    assert f'curl -fsSL "{fleet.url}/wrapper/download"' in script  # a function, which adds -q
     assert f"X-API-Key: {key}" in script
     assert "@@" not in script
     write_program(tmp_path / "install.sh", script)

@@ -66,7 +66,7 @@ def line(fleet: Fleet, machine: Machine, request: pytest.FixtureRequest) -> Line
 def test_what_comes_first_holds_no_key(fleet: Fleet, tmp_path: Path) -> None:
     data = fleet.register("begin.example.net")
     url = data["installer"]["url"]
-    assert f'"{url}/begin" | bash' in data["installer"]["command"]
+    assert f'url = "{url}/begin" | curl -q ' in data["installer"]["command"]
     assert fetch(fleet, f"{url}/begin", "HEAD").status_code == 200
     assert fetch(fleet, f"{url}/begin", **{"User-Agent": "Mozilla/5.0"}).status_code == 406
     for _ in range(2):
@@ -232,6 +232,26 @@ def test_a_working_folder_that_was_removed(line: Line, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
     assert line.machine.shell(f"{gone}{line.machine.cdx} exec hi").stdout == "ran with: exec hi\n"
+
+
+def test_nothing_is_run_from_the_working_folder(tmp_path: Path) -> None:
+    """Which others may write: also where PATH names it."""
+    folder = tmp_path / "folder"
+    for name in ("npm", "codex", "chgrp", "crontab", "env"):
+        write_program(folder / name, f"#!/bin/sh\necho {name} >>{tmp_path}/run\nexit 1\n")
+    path = f"{tmp_path}/m/bin:{tmp_path}/programs::."
+    with running_fleet(tmp_path / "server", env={"GITHUB_API_URL": ""}) as fleet:
+        fleet.upload(make_auth())
+        machine, done = install_without_codex(fleet, tmp_path, "folder.example.net", folder=str(folder), PATH=path)
+        assert done.returncode == 0, done.stderr
+        assert machine.auth_file.exists()
+        assert not (tmp_path / "run").exists()
+
+
+def test_folders_that_are_named_from_the_working_folder(line: Line, tmp_path: Path) -> None:
+    (tmp_path / "temporary").mkdir()
+    line.works(f"cd {tmp_path} && ", CODEX_HOME="own/codex", TMPDIR="temporary")
+    assert (tmp_path / "own/codex/auth.json").exists()
 
 
 def test_names_with_blanks_and_quotes(fleet: Fleet, tmp_path: Path) -> None:

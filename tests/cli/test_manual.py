@@ -109,7 +109,7 @@ def test_examples_work(tmp_path: Path) -> None:
     (home / ".codex/prompts/review.md").write_text("Review it")
     (home / "alice.password").write_text("a password\n")
     files.write_private(home / ".codex/auth.json", json.dumps(make_auth()).encode())
-    write_program(tmp_path / "bin" / "ssh", '#!/bin/sh\n[ "$2" = sh ] && grep -q "curl -fsSL"\n')
+    write_program(tmp_path / "bin" / "ssh", '#!/bin/sh\n[ "$2" = sh ] && grep -q "curl -q "\n')
     programs = f"{tmp_path / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     env = BASE_ENVIRONMENT | {"HOME": str(home), "PATH": programs, "CDXSYNC_HOME": str(tmp_path / "home")}
     command = get_command(app)

@@ -47,8 +47,8 @@ def test_the_command_is_one_of_the_program(tmp_path: Path) -> None:
 def test_the_health_check_works(fleet: Fleet) -> None:
     """Against a server that has the home and the port of the container."""
     command = json.loads(instruction("HEALTHCHECK")[0].partition("CMD ")[2])
-    assert command[:2] == ["python", "-c"]
-    code = command[2].replace("/var/lib/cdxsync", str(fleet.home)).replace(":8443", f":{fleet.port}")
+    assert command[:3] == ["python", "-I", "-c"]
+    code = command[3].replace("/var/lib/cdxsync", str(fleet.home)).replace(":8443", f":{fleet.port}")
     done = subprocess.run(
         [sys.executable, "-c", code], env=BASE_ENVIRONMENT, capture_output=True, text=True, timeout=60
     )

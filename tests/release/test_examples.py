@@ -12,10 +12,13 @@ from tests.support.documents import make_auth
 from tests.support.example_units import CDXSYNC, EXAMPLES, UNITS, unit, verify
 from tests.support.fleet import BASE_ENVIRONMENT, Fleet, run_cli
 from tests.support.machines import Machine, write_program
+from tests.support.traps import plant
 
 pytestmark = pytest.mark.slow
 
 ROTATE = EXAMPLES / "rotate-hosts.sh"
+SHELL = (EXAMPLES.parent / "cdxsync/wrapper").glob("*.sh")
+SCRIPTS = [path for path in sorted([*SHELL, *EXAMPLES.rglob("*")]) if path.is_file() and path.suffix != ".md"]
 
 
 class Admin:
@@ -123,6 +126,25 @@ def test_standard_input_and_all(alone: Admin) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "2 rotated, 0 failed"
     assert sorted(path.name for path in alone.output.iterdir()) == ["a.example.net.sh", "b.example.net.sh"]
+
+
+def test_nothing_is_imported_from_the_working_folder(alone: Admin) -> None:
+    """Which others may write, while root runs a script there."""
+    loaded = plant(alone.root)
+    run_cli("--home", str(alone.home), "hosts", "register", "a.example.net")
+    assert alone.rotate("--all").returncode == 0
+    done = alone.run(EXAMPLES / "clear-host.sh", "a.example.net")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Cleared a.example.net")
+    assert not loaded.exists()
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=[path.name for path in SCRIPTS])
+def test_python_is_started_isolated(path: Path) -> None:
+    """With -I in all scripts that we ship: without it, code from `-c`, `-` and `-m` imports from the working folder."""
+    lines = "\n".join(line for line in path.read_text().splitlines() if not line.startswith("#"))
+    calls = re.findall(r"python3?[\"']?,? +[\"']?(-[^ \"',]*)", lines)
+    assert [options for options in calls if "I" not in options and options != "-V"] == []
 
 
 @pytest.mark.parametrize("name", ["1", "../a", "-h", ".a", "a b", "a/b", "$(touch owned)", "a;b"])

@@ -259,7 +259,10 @@ def test_own_certificates(tmp_path: Path, fleet: Fleet) -> None:
     env = {"CDXSYNC_TLS_CERTIFICATE": str(pki / "server.pem"), "CDXSYNC_TLS_KEY": str(pki / "server.key")}
     with running_fleet(tmp_path / "own", env=env) as own:
         command = json.loads(own.cli("--json", "hosts", "register", "a.example.net").stdout)["installer"]["command"]
-        assert command == f'curl -fsSL "{command.split(chr(34))[1]}" | bash'
+        url = command.split('"')[1]
+        assert url.startswith(f"{own.url}/install/")
+        options = '-q --proto "=https" -fsSL --max-redirs 0 -K -'
+        assert command == f"echo 'set -o pipefail; echo url = \"{url}\" | curl {options} | bash' | bash"
         own.ca_file = pki / "ca.pem"
         with own.client() as client:
             assert client.call("GET", "/nothing").status_code == 404

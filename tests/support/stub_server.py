@@ -12,10 +12,11 @@ Answer = tuple[int, bytes]
 
 class StubServer:
     """`answers` by method and path come first, then `otherwise`. An answer is (status, body), or a function of the
-    request's body that makes one."""
+    request's body that makes one. `redirects` by path, to an address, come before all."""
 
     def __init__(self) -> None:
         self.answers: dict[tuple[str, str], Answer | Callable[[bytes], Answer]] = {}
+        self.redirects: dict[str, str] = {}
         self.otherwise: Answer = (404, b'{"status":"error","message":"Route not found"}')
         self.calls: list[tuple[str, str]] = []
         self.headers: list[dict[str, str]] = []
@@ -37,7 +38,10 @@ class StubServer:
                 stub.connections.add(self.client_address)
                 found = stub.answers.get((self.command, self.path), stub.otherwise)
                 status, text = found(body) if callable(found) else found
-                self.send_response(status)
+                target = stub.redirects.get(self.path)
+                self.send_response(status if target is None else 302)
+                if target is not None:
+                    self.send_header("Location", target)
                 self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
                 self.wfile.write(text)
