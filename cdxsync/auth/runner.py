@@ -40,6 +40,8 @@ STORE = "auth.runner_store"
 LAST_CHECK = "runner_last_check"
 OK = "ok"
 FAIL = "fail"
+UNKNOWN = "unknown"
+"""The check could not tell: nothing was reached, or what answered spoke of something else than the login."""
 
 
 def codex_path(settings: Settings) -> str | None:
@@ -55,12 +57,24 @@ def backend(settings: Settings) -> tuple[Backend, str]:
         return Backend.REMOTE, ""
     if settings.runner_check == "quota" and settings.chatgpt_base_url:
         return Backend.LOCAL, ""
+    if settings.runner == "auto":
+        return Backend.OFF, 'nothing was switched on. With runner = "local" Codex asks a model, which spends tokens'
     if codex_path(settings) is not None:
         return Backend.LOCAL, ""
     return (
         Backend.OFF,
         f"no program {settings.runner_codex!r} on this server. Install Codex, or set runner_codex or auth_runner_url",
     )
+
+
+def described(settings: Settings) -> str:
+    """How the canonical document is checked, in words; "" when it is not."""
+    used, _ = backend(settings)
+    if used is Backend.REMOTE:
+        return f"by the runner at {settings.auth_runner_url}"
+    if used is Backend.LOCAL and settings.runner_check == "quota":
+        return "by its quota"
+    return f"by {settings.runner_codex} exec, which spends tokens" if used is Backend.LOCAL else ""
 
 
 def unchecked(settings: Settings, document: AuthDocument) -> str | None:
@@ -73,7 +87,7 @@ def unchecked(settings: Settings, document: AuthDocument) -> str | None:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check found: `status` ok or fail, why, how long it took, and the document that Codex left if it
+    """What a check found: `status` ok, fail or unknown, why, how long it took, and the document that Codex left if it
     differs from the one it was given. `cut_off` when Codex was stopped in the middle of it."""
 
     status: str

@@ -22,7 +22,7 @@ AuthStatus = Literal["valid", "upload_required", "outdated", "missing", "updated
 """`sync.RetrieveStatus` and `sync.StoreStatus`, which say what each is for."""
 
 Refresher = Literal["hosts", "server"]
-EventStatus = Literal["ok", "fail", "applied", "skipped", "failed"]
+EventStatus = Literal["ok", "fail", "unknown", "applied", "skipped", "failed"]
 
 
 class Backend(StrEnum):
@@ -36,7 +36,7 @@ class Backend(StrEnum):
 class Validation(Struct, frozen=True, kw_only=True):
     """What the runner found out about the canonical document."""
 
-    status: Literal["pending", "ok", "fail"]
+    status: Literal["pending", "ok", "fail", "unknown"]
     reason: str | None
     latency_ms: int | None
 

@@ -73,7 +73,7 @@ def warnings(fleet: Fleet, jobs: list[JobStatus]) -> list[Notice]:
             "ChatGPT refuses the canonical login (401). Log in again on one host: cdx login",
         )
     verdict = runner.latest(runner.VALIDATE)
-    if verdict is not None and verdict.status != runner.OK and verdict.digest == digest:
+    if verdict is not None and verdict.status == runner.FAIL and verdict.digest == digest:
         warn("runner_failed", f"The last check of the canonical document failed: {verdict.reason}")
     if digest is not None and refresh.lost_for(digest) is not None:
         warn(

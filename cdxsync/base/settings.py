@@ -225,8 +225,8 @@ class Settings:
         "auto",
         "CDXSYNC_RUNNER",
         read_choice("auto", "remote", "local", "off"),
-        "What checks the canonical document: remote, local or off; auto is remote with auth_runner_url, else local"
-        " where a codex is found.",
+        "What checks the canonical document: remote, local or off; auto is remote with auth_runner_url, else local with"
+        " runner_check = quota, else off: local with exec spends tokens.",
     )
     runner_check: str = _setting(
         "exec",

@@ -41,6 +41,12 @@ def status(ctx: typer.Context, as_json: AsJson = False) -> None:
     state_of(ctx).run(runner.status, show)
 
 
+_FAILURES = {
+    "fail": "The canonical document failed the check. Log in again on one host: cdx login",
+    "unknown": "The check could not tell whether the login works. Look at the reason above, and check again later",
+}
+
+
 def _event(event: "Event | None") -> str | None:
     if event is None:
         return None
@@ -60,11 +66,8 @@ def run(ctx: typer.Context, wait: Wait = 120, as_json: AsJson = False) -> None:
     def call(fleet: "Fleet") -> "RunnerRun":
         data = on_request.check_canonical(fleet, runner_of(state, fleet, wait))
         verdict = data.validation
-        failed = not data.pending and verdict is not None and verdict.status != runner.OK
-        state.fail_after_printing(
-            lease.last_error(runner.JOB)
-            or ("The canonical document failed the check. Log in again on one host: cdx login" if failed else None)
-        )
+        found = None if data.pending or verdict is None else verdict.status
+        state.fail_after_printing(lease.last_error(runner.JOB) or _FAILURES.get(found or runner.OK))
         return data
 
     def show(data: "RunnerRun") -> None:

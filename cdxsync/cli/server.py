@@ -99,6 +99,7 @@ def serve(
     import logging
     from dataclasses import replace
 
+    from cdxsync.auth import runner
     from cdxsync.base import logs
     from cdxsync.base.errors import CdxsyncError
     from cdxsync.ops import home_owner, homes
@@ -132,6 +133,9 @@ def serve(
 
     def told(url: str, settings: "Settings") -> None:
         state.note(f"Listening on {url}; hosts call {settings.public_url}")
+        checks = runner.described(settings)
+        if checks:
+            state.note(f"The login is checked daily and when it is new, {checks}   (setting runner)")
 
     settings = load()
     process = "[%(process)d]" if settings.workers > 1 else ""

@@ -8,6 +8,7 @@ while Codex still writes there.
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -35,6 +36,10 @@ _INTENT_PREFIX = "refresh-"
 _GROUP = "group"
 _ORPHAN_SECONDS = 60.0
 _MAX_OUTPUT = 64 * 1024
+_REFUSED = re.compile(
+    r"\b401\b|\bunauthorized\b|\b(?:log|sign) ?in again\b|\bnot logged in\b|\balready used\b|\brevoked\b", re.IGNORECASE
+)
+"""What Codex says when the login is refused. Anything else, such as a network that is away, tells nothing of it."""
 
 
 class CodexFailed(Failed):
@@ -147,10 +152,12 @@ def check(fleet: Fleet, home: Home, laid: dict[str, Any]) -> Verdict:
             raise
         after = laid  # Codex's own words about its failure say more
     changed = tokens_of(after if isinstance(after, dict) else {}) != tokens_of(laid)
+    status = runner.OK
     if reason is not None:
+        status = runner.FAIL if _REFUSED.search(reason) else runner.UNKNOWN
         reason = texts.clean(redact(reason, laid, after))[-400:]
     return Verdict(
-        status=runner.OK if reason is None else runner.FAIL,
+        status=status,
         reason=reason,
         latency_ms=latency,
         updated_auth=after if changed else None,

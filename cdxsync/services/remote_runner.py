@@ -38,9 +38,9 @@ def check(fleet: Fleet, laid: dict[str, Any]) -> Verdict:
         wait = client.wait_of(answer.status, answer.headers)
         raise ServiceError(f"{where} answered HTTP {answer.status}", status=answer.status, wait=wait)
     body = answer.json()
-    if not isinstance(body, dict) or body.get("status") not in (runner.OK, runner.FAIL):
+    if not isinstance(body, dict) or body.get("status") not in (runner.OK, runner.FAIL, runner.UNKNOWN):
         detail = f": {_text(body.get('detail'), laid)}" if isinstance(body, dict) and "detail" in body else ""
-        raise ServiceError(f"{where} answered HTTP {answer.status} without a status ok or fail{detail}")
+        raise ServiceError(f"{where} answered HTTP {answer.status} without a status ok, fail or unknown{detail}")
     latency = body.get("latency_ms")
     plain = isinstance(latency, int | float) and not isinstance(latency, bool) and 0 <= latency < 2**53
     reason = body.get("reason")

@@ -13,7 +13,8 @@ import pytest
 
 from tests.support.documents import make_auth, with_auths
 from tests.support.fleet import Fleet
-from tests.support.machines import Machine, machine_key
+from tests.support.machines import Machine, host, machine_key
+from tests.support.sessions import SESSIONS, count, meta, model, usage
 
 pytest.importorskip("playwright")
 
@@ -132,6 +133,36 @@ def test_from_registering_to_deleting(used: Fleet, tab: browser.Watcher, tmp_pat
     dialog.get_by_role("button", name="Delete").click()
     told(page, "new.example.net was deleted")
     assert used.cli("hosts", "show", "new.example.net", check=False).returncode == 3
+
+
+def test_what_a_run_has_used_is_shown_as_codex_counted_it(used: Fleet, tab: browser.Watcher, tmp_path: Path) -> None:
+    machine = host(used, tmp_path, codex=SESSIONS)
+    counted = {"input_tokens": 64_320, "cached_input_tokens": 58_120, "output_tokens": 560}
+    steps = [["open", "a-1"], meta("a-1"), model("gpt-5.1"), count(usage(0) | counted | {"total_tokens": 64_880})]
+    assert machine.run_cdx("exec", json.dumps(steps)).returncode == 0
+    number = used.host(machine.env["NAME"])["id"]
+    page = tab.go(f"hosts/{number}")
+    expect(page.locator("main")).to_contain_text("64,880 tokens")
+    page.locator("main .chart summary").click()
+    # No more than that, and each token in one part.
+    assert chart(page) == {"Output": 560, "Input": 6_200, "Cached input": 58_120, "Total": 64_880}
+    page = tab.go("usage")
+    totals = used.admin_call("GET", "/admin/usage/summary")["totals"]
+    tiles = {
+        tile.locator(".name").inner_text(): tile.locator(".value").inner_text() for tile in page.locator(".tile").all()
+    }
+    shown = {"tokens": "total", "input": "input", "cached input": "cached", "output": "output"}
+    assert {name: tiles[name] for name in shown} == {name: f"{totals[key]:,}" for name, key in shown.items()}
+    assert totals["total"] >= totals["input"] + totals["cached"] + totals["output"]
+
+
+def chart(page: Page) -> dict[str, int]:
+    """The sums of a chart's series, from the table below it."""
+    table = page.locator("main .chart table")
+    names = table.locator("thead th").all_inner_texts()[1:]
+    rows = [row.locator("td").all_inner_texts() for row in table.locator("tbody tr").all()]
+    columns = zip(*(row[-len(names) :] for row in rows), strict=True)
+    return {name: sum(int(text.replace(",", "")) for text in texts) for name, texts in zip(names, columns, strict=True)}
 
 
 def test_credentials_are_uploaded_and_rolled_back(used: Fleet, tab: browser.Watcher, tmp_path: Path) -> None:

@@ -169,6 +169,46 @@ def test_a_login_that_codex_cannot_use(local: Local) -> None:
     assert local.findings() == []
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "ERROR: stream disconnected before completion: error sending request for url (https://chatgpt.com/backend-api)",
+        "ERROR: exceeded retry limit, last status: 503 Service Unavailable",
+        "ERROR: You've hit your usage limit. Try again in 4011 minutes",
+        "",
+    ],
+)
+def test_what_does_not_tell_of_the_login_is_no_refusal(local: Local, said: str) -> None:
+    local.upload(make_auth())
+    local.stand_in(f'#!/bin/sh\necho "{said}" >&2\nexit 1\n')
+    done = local.run()
+    assert done.returncode == 1
+    assert done.stdout.startswith("unknown: ")
+    assert "cdx login" not in done.stderr
+    assert local.findings() == []
+    assert local.status()["latest_validation"]["status"] == "unknown"
+
+
+def test_nothing_spends_tokens_that_was_not_switched_on(local: Local) -> None:
+    local.upload(make_auth())
+    local.stand_in('#!/bin/sh\necho run >> "$STAND_IN_LOG"\n')
+    del local.fleet.env["CDXSYNC_RUNNER"]
+    assert local.run().returncode == 1
+    assert not local.log.exists()
+    assert "nothing was switched on" in str(local.status()["off_reason"])
+
+
+@pytest.mark.parametrize("wanted", ["local", "auto"])
+def test_a_server_says_at_its_start_what_it_spends(local: Local, wanted: str) -> None:
+    local.stand_in("#!/bin/sh\nexit 0\n")
+    local.fleet.env["CDXSYNC_RUNNER"] = wanted
+    local.fleet.start()
+    if wanted == "local":
+        local.fleet.wait_for("The login is checked daily and when it is new, by .*/codex exec, which spends tokens")
+    local.fleet.stop()
+    assert ("spends tokens" in "".join(local.fleet.output)) == (wanted == "local")
+
+
 def test_codex_has_a_time_limit_with_all_that_it_starts(local: Local) -> None:
     local.upload(make_auth())
     local.stand_in("#!/bin/sh\nsleep 600 & echo $! > $STAND_IN_LOG\nsleep 600\n")

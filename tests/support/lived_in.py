@@ -47,8 +47,9 @@ def _call(fleet: Fleet, key: str, document: dict[str, Any], index: int) -> None:
             "digest": digest,
         }
         host.auth(**body)
-        used = {"input": 40_000 + 9_000 * index, "cached": 21_000, "output": 6_500 + 700 * index, "reasoning": 1_200}
-        host.call("POST", "/usage", json={"usages": [used | {"total": used["input"] + used["output"]}]})
+        parts = {"input": 40_000 + 9_000 * index, "cached": 21_000, "output": 6_500 + 700 * index}
+        used = {**parts, "reasoning": 1_200, "total": sum(parts.values())}
+        host.call("POST", "/usage", json={"usages": [used]})
         if index % 2:
             host.call("POST", "/usage", json={"usages": [{"total": 9_100, "input": 9_100, "model": "gpt-5.1-mini"}]})
 
@@ -62,7 +63,7 @@ def _earlier_days(fleet: Fleet, now: datetime) -> None:
         for host in range(1, 8):
             scale = busy * (0.6 + 0.11 * ((day * 7 + host * 3) % 9))
             parts = [int(scale * base) for base in (52_000, 9_000, 30_000, 2_000)]
-            counts = [parts[0] + parts[1], *parts, max(1, int(scale * 9))]
+            counts = [sum(parts[:3]), *parts, max(1, int(scale * 9))]
             sums = [a + b for a, b in zip(sums, counts, strict=True)]
             values = ", ".join(["?"] * 9)
             fleet.execute(f"INSERT INTO usage_days (host_id, {columns}) VALUES ({values})", host, stamp, "", *counts)

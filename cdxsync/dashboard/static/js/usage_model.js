@@ -2,13 +2,12 @@
 
 /**
  * What makes up a total: output, input that was cached and input that was not; and what was counted without telling.
- * `cached` is a part of `input`, and `reasoning` one of `output`.
+ * `input` is without `cached`, and `reasoning` is a part of `output` (`docs/protocol.md 6.1`).
  *
  * @param {{total: number, input: number, output: number, cached: number}} counts
  */
 export function partsOf({ total, input, output, cached }) {
-  const fromCache = Math.min(cached, input);
-  return { fresh: input - fromCache, cached: fromCache, output, other: Math.max(0, total - input - output) };
+  return { fresh: input, cached, output, other: Math.max(0, total - input - cached - output) };
 }
 
 const PARTS = [

@@ -110,6 +110,8 @@ function versionsCard(versions, off, load) {
   });
 }
 
+const VERDICTS = { ok: "good", fail: "bad", unknown: "warn" };
+
 function runnerCard(runner, load) {
   const run = actionButton(
     "Check the login now",
@@ -118,6 +120,8 @@ function runnerCard(runner, load) {
       const verdict = answer.validation;
       if (answer.pending) tell("The check goes on; it takes longer than usual");
       else if (verdict?.status === "ok") tell(`The login works${answer.applied ? ", and was refreshed" : ""}`);
+      else if (verdict?.status === "unknown")
+        complain(new Error(`The check could not tell whether the login works: ${verdict.reason}`));
       else complain(new Error(`The login was not accepted: ${verdict?.reason ?? "no verdict"}`));
       await load();
     },
@@ -137,7 +141,7 @@ function runnerCard(runner, load) {
         "Last check",
         verdict
           ? [
-              badge(verdict.status, verdict.status === "ok" ? "good" : "bad"),
+              badge(verdict.status, VERDICTS[verdict.status]),
               " ",
               time(verdict.created_at),
               verdict.reason ? `: ${verdict.reason}` : "",

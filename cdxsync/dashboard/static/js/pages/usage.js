@@ -91,7 +91,7 @@ function totalsCard({ month, totals, currency, costs: byCurrency, unpriced }) {
         tile(count(totals.total), "tokens"),
         tile(costs || money(totals.cost, currency), "cost"),
         tile(count(totals.input), "input"),
-        tile(count(totals.cached), "of it cached"),
+        tile(count(totals.cached), "cached input"),
         tile(count(totals.output), "output"),
         tile(count(totals.reasoning), "of it reasoning"),
         tile(count(totals.events), "reports"),
