@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from cdxsync.wrapper import baking
+from cdxsync.wrapper.src import codex_package
+from cdxsync.wrapper.src.errors import SyncError
 from tests.support.codex_release import (
     CHECKSUMS,
     PACKAGE,
@@ -133,6 +135,57 @@ def test_a_package_without_a_checksum(machine: Machine, stub: StubServer) -> Non
     release.digests[PACKAGE] = None
     refused(machine, f"no {PACKAGE} with a checksum")
     assert release.fetched() == 0
+
+
+def test_each_address_of_a_download_must_be_good(machine: Machine, stub: StubServer) -> None:
+    """Not only the first and the last one."""
+    release = CodexRelease(stub, "0.170.0")
+    between = StubServer("127.0.0.2")  # another machine, as far as cdx can know
+    try:
+        path = f"/{release.version}/{PACKAGE}"
+        stub.redirects[path] = between.url + path
+        between.redirects[path] = f"{stub.url}/package"
+        stub.answers["GET", "/package"] = (200, release.files[PACKAGE])
+        done = machine.run_cdx("exec", "hi")
+        assert f"{between.url}{path} is not encrypted" in done.stderr
+        assert between.calls == []
+        assert versions(machine) == []
+    finally:
+        between.stop()
+
+
+def test_a_download_is_led_on_where_the_addresses_are_good(machine: Machine, stub: StubServer) -> None:
+    release = CodexRelease(stub, "0.170.0")
+    stub.redirects[f"/{release.version}/{PACKAGE}"] = f"{stub.url}/package"
+    stub.answers["GET", "/package"] = (200, release.files[PACKAGE])
+    assert machine.run_cdx("exec", "hi").returncode == 0
+    assert versions(machine) == ["codex-0.170.0"]
+
+
+@pytest.mark.parametrize(
+    ("base", "address", "good"),
+    [
+        ("https://api.github.com", "https://objects.example.net/x", True),
+        ("https://api.github.com", "HTTPS://objects.example.net/x", True),
+        ("https://api.github.com", "http://localhost/x", False),
+        ("https://api.github.com", "http://127.0.0.1:8080/x", False),
+        ("https://api.github.com", "ftp://objects.example.net/x", False),
+        ("https://api.github.com", "file:///etc/passwd", False),
+        ("https://api.github.com", "http://[::1/x", False),
+        ("http://localhost:8080", "http://127.0.0.1:8081/x", True),
+        ("http://localhost:8080", "https://objects.example.net/x", True),
+        ("http://localhost:8080", "http://objects.example.net/x", False),
+        ("http://mirror.example.net", "http://mirror.example.net/x", False),
+        ("http://mirror.example.net", "http://localhost/x", False),
+    ],
+)
+def test_addresses_of_releases(monkeypatch: pytest.MonkeyPatch, base: str, address: str, good: bool) -> None:
+    monkeypatch.setattr(codex_package, "GITHUB_API_URL", base)
+    if good:
+        codex_package.check_address(address)
+    else:
+        with pytest.raises(SyncError, match="is not encrypted"):
+            codex_package.check_address(address)
 
 
 def test_a_package_that_was_changed_on_the_way(machine: Machine, stub: StubServer) -> None:

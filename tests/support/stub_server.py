@@ -14,7 +14,7 @@ class StubServer:
     """`answers` by method and path come first, then `otherwise`. An answer is (status, body), or a function of the
     request's body that makes one. `redirects` by path, to an address, come before all."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
         self.answers: dict[tuple[str, str], Answer | Callable[[bytes], Answer]] = {}
         self.redirects: dict[str, str] = {}
         self.otherwise: Answer = (404, b'{"status":"error","message":"Route not found"}')
@@ -54,8 +54,8 @@ class StubServer:
             def handle_error(self, *args: object) -> None:
                 pass
 
-        self.server = Quiet(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        self.server = Quiet((host, 0), Handler)
+        self.url = f"http://{host}:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:

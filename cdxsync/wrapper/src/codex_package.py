@@ -79,10 +79,9 @@ def release(which: str) -> tuple[str, Assets]:
     """(tag, files) of a release, as GitHub describes it. Raises SyncError."""
     import io
 
-    base = "https://api.github.com" if GITHUB_API_URL.startswith("__") else GITHUB_API_URL.rstrip("/")
-    if not base:
+    if not api_base():
         raise SyncError("the server's github_api_url is empty, so no release is looked up")
-    url = "%s/repos/openai/codex/releases/%s" % (base, which)
+    url = "%s/repos/openai/codex/releases/%s" % (api_base(), which)
     description = io.BytesIO()
     download(url, 4 << 20, description)
     try:
@@ -91,6 +90,11 @@ def release(which: str) -> tuple[str, Assets]:
     except (ValueError, TypeError, LookupError):
         raise SyncError("%s does not describe a release" % url) from None
     return str(found.get("tag_name")), assets
+
+
+def api_base() -> str:
+    """Where releases are looked up; empty for nowhere."""
+    return "https://api.github.com" if GITHUB_API_URL.startswith("__") else GITHUB_API_URL.rstrip("/")
 
 
 def digests_of(assets: Assets, name: str) -> set[str]:
@@ -132,11 +136,19 @@ def fetch_asset(assets: Assets, name: str, folder: str, checksums: set[str]) -> 
 
 
 def download(url: str, limit: int, file: BinaryIO) -> None:
-    """Write the content of an https URL, at most `limit` bytes, to an open file. Raises SyncError.
+    """Write the content of a URL, at most `limit` bytes, to an open file. Raises SyncError.
 
-    What the file system says is raised as it is, as OSError.
+    It, and each address that it leads on to, must be good (`check_address`). Nothing secret is sent. What the file
+    system says is raised as it is, as OSError.
     """
-    from urllib.request import HTTPHandler, HTTPSHandler, ProxyHandler, Request, build_opener
+    from urllib.request import (
+        HTTPHandler,
+        HTTPRedirectHandler,
+        HTTPSHandler,
+        ProxyHandler,
+        Request,
+        build_opener,
+    )
 
     class Connection(http.client.HTTPConnection):
         def connect(self) -> None:
@@ -155,13 +167,17 @@ def download(url: str, limit: int, file: BinaryIO) -> None:
         def https_open(self, request: Any) -> Any:
             return self.do_open(SecureConnection, request)
 
+    class Redirects(HTTPRedirectHandler):
+        def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+            check_address(newurl)
+            return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+    check_address(url)
     request = Request(url, headers={"User-Agent": "cdx/%s" % WRAPPER_VERSION})
     # Proxies are taken by `reach`.
-    opener = build_opener(ProxyHandler({}), Plain, Secure)
-    check_encrypted(url)
+    opener = build_opener(ProxyHandler({}), Plain, Secure, Redirects)
     try:
         with opener.open(request, timeout=30) as response:
-            check_encrypted(response.geturl())
             while True:
                 block = response.read(1 << 20)
                 if not block:
@@ -188,17 +204,27 @@ class Unwritten(Exception):
         self.cause = cause
 
 
-def check_encrypted(url: str) -> None:
-    """Raise SyncError for a URL that is not encrypted, and leads to another machine."""
+def check_address(url: str) -> None:
+    """Raise SyncError for an address without TLS.
+
+    One of this machine may be without, where releases are looked up on this machine and without TLS, too.
+    """
+    if not is_https(url) and not (is_local(url) and is_local(api_base())):
+        raise SyncError("%s is not encrypted" % url)
+
+
+def is_https(url: str) -> bool:
+    """Whether a URL is one of HTTPS."""
+    return url[:8].lower() == "https://"
+
+
+def is_local(url: str) -> bool:
+    """Whether a URL leads to this machine by plain HTTP."""
     try:
         parts = urllib.parse.urlsplit(url)
-        fine = parts.scheme == "https" or (
-            parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")
-        )
+        return parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")
     except ValueError:
-        fine = False
-    if not fine:
-        raise SyncError("%s is not encrypted" % url)
+        return False
 
 
 def unpack_package(archive: str, folder: str) -> None:
