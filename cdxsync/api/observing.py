@@ -47,11 +47,13 @@ class Observed:
             more = [("X-Request-ID", request_id)] + ([_ONLY_TLS] if self._must_stay_tls(environ) else [])
             return start_response(line, [*headers, *more], exc_info)
 
-        token = audit.request_id.set(request_id)
+        client = self._client(environ["REMOTE_ADDR"], environ.get("HTTP_X_FORWARDED_FOR", ""))
+        tokens = audit.request_id.set(request_id), audit.client_ip.set(client)
         try:
             body: Iterable[bytes] = self._app(environ, start)
         finally:
-            audit.request_id.reset(token)
+            audit.request_id.reset(tokens[0])
+            audit.client_ip.reset(tokens[1])
         seconds = time.perf_counter() - begun
         method = environ["REQUEST_METHOD"]
         route = self._route_of(environ)
@@ -59,7 +61,7 @@ class Observed:
         metrics.request_seconds.observe(seconds, route)
         self._log.write(
             request_id=request_id,
-            client=self._client(environ["REMOTE_ADDR"], environ.get("HTTP_X_FORWARDED_FOR", "")),
+            client=client,
             actor=environ.get(ACTOR),
             method=method,
             path=environ["PATH_INFO"],

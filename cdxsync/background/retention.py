@@ -14,6 +14,7 @@ from cdxsync.base import clock
 from cdxsync.base.clock import Instant
 from cdxsync.base.settings import Settings
 from cdxsync.codex import quota
+from cdxsync.store import audit_chain
 from cdxsync.store.database import write
 from cdxsync.store.tables import (
     ChatGptSnapshot,
@@ -37,7 +38,6 @@ BATCH = 2000
 def prune(settings: Settings, at: datetime) -> dict[str, int]:
     """Delete what is older than `settings` keep, as of `at`; returns the number of rows by table."""
     aged: Iterable[tuple[Any, Any, int]] = (
-        (LogEntry, LogEntry.created_at, settings.keep_log_days),
         (TokenUsage, TokenUsage.created_at, settings.keep_usage_days),
         (UsageLine, UsageLine.last_used_at, settings.keep_usage_days),
         (IdempotencyKey, IdempotencyKey.created_at, IDEMPOTENCY_DAYS),
@@ -52,6 +52,7 @@ def prune(settings: Settings, at: datetime) -> dict[str, int]:
         deleted["chatgpt_usage_snapshots"] = _delete_all_but_newest(ChatGptSnapshot, before)
         deleted["pricing_snapshots"] = _delete_all_but_newest(PricingSnapshot, before)
     if settings.keep_log_days:
+        deleted["logs"] = _delete_logs(at, clock.stamp(at - timedelta(days=settings.keep_log_days)))
         long_ago = RefreshIntent.started_at < clock.stamp(at - timedelta(days=settings.keep_log_days))
         deleted["refresh_intents"] = _delete(RefreshIntent, long_ago & RefreshIntent.outcome.is_null(False))
     deleted["document_sights"] = _delete(DocumentSight, _settled_sights(at))
@@ -62,6 +63,30 @@ def prune(settings: Settings, at: datetime) -> dict[str, int]:
     deleted["install_tokens"] = _delete(InstallToken, long_dead)
     deleted["auth_payloads"] = write(lambda: canonical.drop_old(settings.payload_history))
     return deleted
+
+
+def _delete_logs(at: datetime, before: str) -> int:
+    """Delete old audit rows: of the chain only from its beginning on, which moves along (`store.audit_chain`).
+
+    So a row stays as long as an older one in the chain does. One that a wrong clock dated in the future keeps nothing.
+    """
+    total = _delete(LogEntry, LogEntry.seq.is_null() & (LogEntry.created_at < before))
+    in_chain = LogEntry.seq.is_null(False)
+    kept = in_chain & (LogEntry.created_at >= before) & (LogEntry.created_at <= clock.stamp(at))
+    first = LogEntry.select(LogEntry.seq).where(kept).order_by(LogEntry.seq).limit(1)
+    old = LogEntry.select(LogEntry.seq).where(in_chain & (LogEntry.created_at < before)).order_by(LogEntry.seq.desc())
+
+    def until() -> int:
+        row = first.first()
+        last = old.first()
+        return 0 if last is None else last.seq if row is None else row.seq - 1
+
+    end = write(until)
+    while True:
+        count = write(lambda: audit_chain.drop_until(end, BATCH))
+        total += count
+        if count < BATCH:
+            return total
 
 
 def _settled_sights(at: datetime) -> Any:

@@ -42,7 +42,10 @@ def migrate(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 @app.command()
 def check(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Look for damage: structure, digests, seals, totals. Prints a line for each finding; exit code 1 with any."""
+    """Look for damage: structure, digests, seals, totals, audit log.
+
+    Prints a line for each finding; exit code 1 with any.
+    """
     from cdxsync.base.errors import DatabaseAway
     from cdxsync.ops import consistency, homes
     from cdxsync.ops.schemas import Checked, ConsistencyReport, Damage
@@ -63,8 +66,11 @@ def check(ctx: typer.Context, as_json: AsJson = False) -> None:
             f"{getattr(report.checked, name) or 0} {name}" for name in ("documents", "installers", "prompts")
         )
         days = f"{report.checked.usage_days or 0} days of usage"
-        state.note(f"Checked {shown}, {days}: {len(report.findings) or 'no'} findings")
-        if report.findings:
+        audit = f"{report.checked.audit_rows or 0} audit rows"
+        state.note(f"Checked {shown}, {days}, {audit}: {len(report.findings) or 'no'} findings")
+        if any(finding.check == "audit" for finding in report.findings):
+            state.note("More about the audit log: cdxsync logs verify")
+        if any(finding.check != "audit" for finding in report.findings):
             state.note("Rows cannot be repaired in place. Restore a good backup: cdxsync db restore FILE --force")
 
     state.answer(report, show)

@@ -1,5 +1,6 @@
 """Checks of stored data: structure, digests, seals, and daily totals against their rows."""
 
+import functools
 import hashlib
 import hmac
 from collections.abc import Callable, Iterator
@@ -12,7 +13,8 @@ from peewee import SQL, fn
 from cdxsync.auth import canonical
 from cdxsync.base.errors import CdxsyncError
 from cdxsync.ops.schemas import Checked, ConsistencyReport, Damage
-from cdxsync.store import named_values, sealed_values
+from cdxsync.store import audit, audit_chain, audit_check, named_values, sealed_values
+from cdxsync.store.audit_chain import Head
 from cdxsync.store.database import current, is_writing, snapshot
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.sealing import UnknownKey
@@ -36,8 +38,9 @@ def check(fleet: Fleet) -> ConsistencyReport:
     checked = Checked()
     # Data that earlier, looser rules accepted is no damage.
     fleet = replace(fleet, settings=replace(fleet.settings, token_min_length=8))
+    known = audit_chain.witnessed(fleet.database)  # before the state that is read
     with snapshot():
-        for name, run in CHECKS.items():
+        for name, run in (CHECKS | {"audit": functools.partial(_audit, known)}).items():
             try:
                 findings += [Damage(check=name, problem=problem) for problem in run(fleet, checked)]
             except (peewee.DatabaseError, CdxsyncError) as error:
@@ -165,6 +168,17 @@ def _sums_of_totals(day: str) -> _Sums:
     query: Any = UsageDay.select(UsageDay.host, UsageDay.model, *sums).where(UsageDay.day == day)
     # Deleted hosts may have several totals for one day and model.
     return {(row[0], row[1]): tuple(row[2:]) for row in query.group_by(UsageDay.host, UsageDay.model).tuples()}
+
+
+def _audit(known: Head | None, fleet: Fleet, checked: Checked) -> Iterator[str]:
+    """The audit log is as it was written."""
+    if not audit.has_chain():
+        return
+    found = audit_check.verify(fleet.keyring, known)
+    checked.audit_rows = found.checked
+    yield from (problem.problem for problem in found.problems)
+    if found.more:
+        yield f"and {found.more} more problems of the audit log"
 
 
 CHECKS: dict[str, Callable[[Fleet, Checked], Iterator[str]]] = {

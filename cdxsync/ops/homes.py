@@ -11,7 +11,7 @@ from cdxsync.base.files import write_private
 from cdxsync.base.settings import CONFIG_NAME, Settings
 from cdxsync.ops import home_lock, home_owner, keys
 from cdxsync.security import pki, server_names
-from cdxsync.store import keyring_external, keyring_file, migrations
+from cdxsync.store import audit_chain, keyring_external, keyring_file, migrations
 from cdxsync.store.database import RESTORE, Database, current
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.keyring_external import ExternalKeyring
@@ -237,7 +237,10 @@ def open_database(settings: Settings, *, make: bool = False) -> Database:
 
     Raises `SettingError`, `DatabaseAway`, or `Failed` when it is missing.
     """
-    return Database.open(settings.database_url, settings.home, settings.database_pool_size, make=make)
+    database = Database.open(settings.database_url, settings.home, settings.database_pool_size, make=make)
+    database.find_keyring = lambda: keyring_of(settings)
+    database.witness = settings.home / audit_chain.WITNESS_NAME
+    return database
 
 
 def migrate(settings: Settings) -> list[str]:

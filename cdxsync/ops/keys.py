@@ -8,7 +8,7 @@ from pathlib import Path
 from cdxsync.auth import answers
 from cdxsync.base.errors import CdxsyncError, Conflict, NotFound
 from cdxsync.ops.schemas import KeyItem, KeyList, Rotation
-from cdxsync.store import audit, database, keyring_file, named_values
+from cdxsync.store import audit, audit_chain, database, keyring_file, named_values
 from cdxsync.store.caches import GenerationCache
 from cdxsync.store.database import write
 from cdxsync.store.fleet import Fleet
@@ -197,6 +197,7 @@ def _finish(fleet: Fleet, key_id: str, resealed: int, unreadable: list[str], act
     content = fleet.keyring.content()
     if fleet.keyring.external is None and content.active == key_id and content.resealing:
         keyring_file.write(fleet.keyring.path, replace(content, resealing=False))
+    audit_chain.reseal_checkpoint()
     audit.record("admin.keys.reseal", actor=actor, key=key_id, resealed=resealed, unreadable=len(unreadable))
 
 

@@ -75,6 +75,7 @@ class Checked(Struct, kw_only=True):
     prompts: int | UnsetType = UNSET
     usage_days_since: str | UnsetType | None = UNSET
     usage_days: int | UnsetType = UNSET
+    audit_rows: int | UnsetType = UNSET
 
 
 class ConsistencyReport(Struct, frozen=True, kw_only=True):

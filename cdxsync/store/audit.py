@@ -1,6 +1,7 @@
-"""The audit log: one row per action, with its actor."""
+"""The audit log: one row per action, with its actor, each linked to the one before (`store.audit_chain`)."""
 
 import json
+import weakref
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -8,22 +9,41 @@ from typing import Any, Protocol
 from peewee import JOIN
 
 from cdxsync.base import clock
-from cdxsync.store.database import write
+from cdxsync.store import audit_chain
+from cdxsync.store.database import Database, current, write
 from cdxsync.store.queries import Prepared, newest_first
 from cdxsync.store.schemas import LogPage, LogRow
-from cdxsync.store.tables import Host, LogEntry
+from cdxsync.store.tables import Host, LogEntry, proxy
 
 ANYONE = "anyone"
 """Actor of a call that shows only a single-use token."""
 MAX_ROWS = 500
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The id of the HTTP request of this context; rows have it."""
+client_ip: ContextVar[str | None] = ContextVar("client_ip", default=None)
+"""The address of the client of that request; rows have it."""
 _encode = json.JSONEncoder(ensure_ascii=False).encode
 _INSERT = Prepared(
+    lambda host, actor, action, details, created_at, request_id, ip, seq, host_ref, hash, mac: LogEntry.insert(
+        host=host,
+        actor=actor,
+        action=action,
+        details=details,
+        created_at=created_at,
+        request_id=request_id,
+        ip=ip,
+        seq=seq,
+        host_ref=host_ref,
+        hash=hash,
+        mac=mac,
+    )
+)
+_INSERT_IN_OLD_SCHEMA = Prepared(
     lambda host, actor, action, details, created_at, request_id: LogEntry.insert(
         host=host, actor=actor, action=action, details=details, created_at=created_at, request_id=request_id
     )
 )
+_of_present_schema: "weakref.WeakSet[Database]" = weakref.WeakSet()
 
 
 class HostLike(Protocol):
@@ -45,14 +65,30 @@ def host_actor(host: HostLike) -> str:
 
 def record(action: str, *, actor: str, host: HostLike | None = None, **details: object) -> None:
     """Add a row, within the caller's transaction. `details` must hold no secret."""
-    _INSERT.execute(
-        host=host.id if host is not None else None,
-        actor=actor[:255],
-        action=action,
-        details=_encode(details) if details else None,
-        created_at=clock.stamp(clock.now()),
-        request_id=request_id.get(),
-    )
+    host_id = host.id if host is not None else None
+    row = {
+        "actor": actor[:255],
+        "action": action,
+        "details": _encode(details) if details else None,
+        "created_at": clock.stamp(clock.now()),
+        "request_id": request_id.get(),
+    }
+    if not has_chain():
+        _INSERT_IN_OLD_SCHEMA.execute(host=host_id, **row)
+        return
+    row["ip"] = client_ip.get()
+    link = audit_chain.link(host_id, tuple(row[name] for name in audit_chain.COVERED))
+    _INSERT.execute(host=host_id, **row, **link)
+
+
+def has_chain() -> bool:
+    """Whether the database has the columns of the chain: a backup is also made, and restored, before it is migrated."""
+    here = current()
+    if here not in _of_present_schema:
+        if not any(column.name == "seq" for column in proxy.get_columns("logs")):
+            return False
+        _of_present_schema.add(here)
+    return True
 
 
 def note(action: str, *, host: HostLike | None = None, actor: str | None = None, **details: object) -> None:

@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import functools
 import os
 import threading
 import weakref
@@ -15,6 +16,7 @@ from cdxsync.base.errors import DatabaseAway, Failed
 from cdxsync.store.driver_errors import translated
 from cdxsync.store.engines import Engine, engine_of
 from cdxsync.store.engines.pool import Pooled
+from cdxsync.store.keyring_file import KeyringFile
 from cdxsync.store.scope import current as current
 from cdxsync.store.scope import entered
 from cdxsync.store.writer import Writer
@@ -34,9 +36,18 @@ class Database:
         """Opens nothing: connections are made when first used."""
         self.engine = engine
         self.peewee = engine.database()
+        self.find_keyring: Callable[[], KeyringFile] | None = None
+        """How rows of this database get their MACs; None where they get none."""
+        self.witness: Path | None = None
+        """The file, outside of the database, that knows how far the audit log has come (`store.audit_chain`)."""
         self._lock = threading.Lock()
         self._writer: Writer | None = None
         _made.add(self)
+
+    @functools.cached_property
+    def keyring(self) -> KeyringFile | None:
+        """The keyring of its home, where there is one. Raises `Failed` or `Conflict`."""
+        return None if self.find_keyring is None else self.find_keyring()
 
     @classmethod
     def open(cls, url: str, home: Path, pool_size: int = POOL_SIZE, *, make: bool = False) -> "Database":

@@ -1,4 +1,6 @@
-"""What answers say of the audit log."""
+"""What answers say of the audit log, and of its chain."""
+
+from typing import Literal
 
 from msgspec import Struct
 
@@ -20,6 +22,8 @@ class LogRow(Struct, frozen=True, kw_only=True):
     """JSON, without secrets."""
     created_at: Moment
     request_id: str | None
+    ip: str | None
+    """The address from which the request came; null for what the server or a command line did."""
 
     @classmethod
     def of(cls, row: LogEntry) -> "LogRow":
@@ -33,6 +37,7 @@ class LogRow(Struct, frozen=True, kw_only=True):
             details=row.details,
             created_at=row.created_at,
             request_id=row.request_id,
+            ip=row.ip,
         )
 
 
@@ -42,3 +47,31 @@ class LogPage(Struct, frozen=True, kw_only=True):
     logs: list[LogRow]
     next_before: int | None
     """`before` of the next page; null on the last."""
+
+
+class LogProblem(Struct, frozen=True, kw_only=True):
+    """Something that others did to the audit log."""
+
+    kind: Literal["changed", "removed", "added", "unsealed", "checkpoint"]
+    """`unsealed`: written without the keyring, so by an older server, or added."""
+    id: int | None
+    """Of the row, or of the one after rows that were removed; null at the end of the log."""
+    seq: int | None
+    """The row's number in the chain, or that of the first one that was removed."""
+    problem: str
+
+
+class LogsVerified(Struct, frozen=True, kw_only=True):
+    """Whether the audit log is as it was written."""
+
+    ok: bool
+    checked: int
+    """How many rows are in the chain, and are as they were written."""
+    before: int
+    """How many rows are older than the chain, and not checked."""
+    since: Moment | None
+    """When the chain was begun, or the last rows were deleted with age; null without rows."""
+    problems: list[LogProblem]
+    """The oldest first, at most 20."""
+    more: int
+    """How many problems there are beside those."""

@@ -208,9 +208,35 @@ class LogEntry(Table):
     details = TextField(null=True)
     created_at = CharField(32, index=True)
     request_id = CharField(64, null=True)
+    ip = CharField(64, null=True)
+    """The address from which the request came."""
+    seq = BigIntegerField(null=True, index=True)
+    """Its place in the chain (`store.audit_chain`); this and the three below are NULL in rows that are not in it."""
+    host_ref = IntegerField(null=True)
+    """The host's id, also after the host was deleted."""
+    hash = CharField(64, null=True)
+    mac = CharField(255, null=True)
 
     class Meta:
         table_name = "logs"
+
+
+class LogCheckpoint(Table):
+    """The one row that says where the chain of the audit log begins (`store.audit_chain`)."""
+
+    name = CharField(32, primary_key=True)
+    seq = BigIntegerField()
+    """The row before the first that is to be there."""
+    hash = CharField(64)
+    last_id = BigIntegerField()
+    """Rows up to this id are not checked."""
+    kept = BigIntegerField()
+    """How many those were at most."""
+    created_at = CharField(32)
+    mac = CharField(255)
+
+    class Meta:
+        table_name = "log_checkpoints"
 
 
 class Version(Table):

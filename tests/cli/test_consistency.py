@@ -75,10 +75,13 @@ def test_a_sound_database(sound: Path) -> None:
         "prompts": 1,
         "usage_days": 3,
         "usage_days_since": "2026-03-01",
+        "audit_rows": data["checked"]["audit_rows"],
     }
+    assert data["checked"]["audit_rows"] > 5
     done = run_cli("--home", str(sound), "db", "check")
     assert done.stdout == ""
-    assert "2 documents, 1 installers, 1 prompts, 3 days of usage: no findings" in done.stderr
+    assert "2 documents, 1 installers, 1 prompts, 3 days of usage, " in done.stderr
+    assert "audit rows: no findings" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ def commands(command: Any, path: str = "") -> list[str]:
     if children is None:
         return [path]
     shown = {name: child for name, child in children.items() if not child.hidden}
-    return [found for name, child in shown.items() for found in commands(child, f"{path} {name}".strip())]
+    own = [path] if path and command.invoke_without_command else []
+    return own + [found for name, child in shown.items() for found in commands(child, f"{path} {name}".strip())]
 
 
 EXAMPLES: dict[str, str] = {
@@ -19,6 +20,7 @@ EXAMPLES: dict[str, str] = {
     "overview": "",
     "top": "",
     "logs": "",
+    "logs verify": "",
     "doctor": "",
     "hosts list": "",
     "hosts show": "web.example.net",

@@ -18,7 +18,8 @@ from cdxsync.ops.backup import archive, encryption
 from cdxsync.ops.backup.making import sqlite_file
 from cdxsync.ops.homes import KEYRING_NAME, PKI_NAME, make_home
 from cdxsync.ops.schemas import Restored
-from cdxsync.store import audit, keyring_external, keyring_file, migrations, sqlite_files
+from cdxsync.store import audit, audit_chain, keyring_external, keyring_file, migrations, sqlite_files
+from cdxsync.store.keyring_file import KeyringFile
 from cdxsync.store.sealing import Keyring
 
 _JOURNALS = ("-wal", "-shm", "-journal")
@@ -136,7 +137,8 @@ def _verify(in_force: settings.Settings, staged: Path, manifest: archive.Manifes
     ring = staged / archive.KEYRING if archive.KEYRING in manifest.files else home / KEYRING_NAME
     external = keyring_external.find(in_force.keyring, os.environ)
     content = keyring_file.read(ring, external)
-    with sqlite_files.scope_of(copy):
+    with sqlite_files.scope_of(copy) as database:
+        database.find_keyring = lambda: KeyringFile(ring, external, keys.key_to_seal_with)
         name = f"{ring.name} of the {_origin(ring, home)}" if external is None else external.name
         keys.check(Keyring(content.active, content.keys), name)
         audit.note("admin.db.restore", actor=actor, backup_of=manifest.created_at, contents=manifest.contents)
@@ -148,7 +150,8 @@ def _origin(ring: Path, home: Path) -> str:
 
 def _swap(home: Path, staged: Path, target: Path) -> Path | None:
     """Move the present files aside, and the restored ones in; returns the folder of the old ones, if any."""
-    old = [target, *(target.with_name(target.name + suffix) for suffix in _JOURNALS)]
+    # The witness of the audit log knows rows of the replaced database.
+    old = [home / audit_chain.WITNESS_NAME, target, *(target.with_name(target.name + suffix) for suffix in _JOURNALS)]
     moves = {staged / archive.DATABASE: target}
     for name, own_name in ((archive.CONFIG, CONFIG_NAME), (archive.PKI, PKI_NAME), (archive.KEYRING, KEYRING_NAME)):
         if (staged / name).exists():

@@ -6,7 +6,7 @@ the module of its subject and list it in `CHECKS`.
 
 from collections.abc import Collection, Sequence
 
-from cdxsync.ops.doctor import certificates, documents, home, hosts, jobs, network, storage
+from cdxsync.ops.doctor import audit, certificates, documents, home, hosts, jobs, network, storage
 from cdxsync.ops.doctor.model import Check, Finding, Level, Subject, examine_with, worst
 from cdxsync.ops.doctor.schemas import CheckFinding, Report
 
@@ -20,6 +20,7 @@ CHECKS: Sequence[Check] = (
     Check("database-tls", storage.tls, ("database",)),
     Check("migrations", storage.schema, ("database",)),
     Check("keyring", storage.keyring, ("migrations",)),
+    Check("audit-log", audit.rows, ("keyring",)),
     Check("certificates", certificates.certificates, ("settings", "home")),
     Check("revocation", certificates.revocation_list, ("home",)),
     Check("clock", home.clock_of_files, ("home",)),

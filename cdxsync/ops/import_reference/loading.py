@@ -17,12 +17,12 @@ from cdxsync.ops.import_reference.tokens import Tokens
 from cdxsync.ops.schemas import ReferenceImport
 from cdxsync.ops.transfer import schema
 from cdxsync.ops.transfer.importing import empty_home, refuse_rows
-from cdxsync.store import audit, migrations
+from cdxsync.store import audit, audit_chain, migrations
 from cdxsync.store.database import write
 from cdxsync.store.fleet import Fleet
 
 Progress = Callable[[int, int], None]
-FREE = ("versions", "jobs", "logs")
+FREE = ("versions", "jobs", "logs", "log_checkpoints")
 """Tables that may have rows before the import."""
 _TICK = 500
 
@@ -141,6 +141,7 @@ def _all(fleet: Fleet, stage: Stage, box: SecretBox, actor: str, on_progress: Pr
     activity_rows.import_logs(fleet, stage, report, names, tick)
     activity_rows.import_flag(stage, report)
     fleet.database.engine.after_import(fleet.database.peewee, schema.automatic_ids())
+    audit_chain.begin_anew()  # the rows of another server are not checked
     audit.record("admin.db.import_reference", actor=actor, host=None, imported=dict(report.imported))
     findings = consistency.check(fleet).findings
     if findings:

@@ -16,7 +16,7 @@ from cdxsync.ops import consistency, home_lock, homes, keys
 from cdxsync.ops.schemas import Import
 from cdxsync.ops.transfer import schema
 from cdxsync.ops.transfer.lines import Header, Keys, Reader, Row
-from cdxsync.store import database, keyring_file, migrations
+from cdxsync.store import audit_chain, database, keyring_file, migrations
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.keyring_file import Content, KeyringFile
 from cdxsync.store.sealing import Keyring, UnknownKey
@@ -116,7 +116,10 @@ def load(settings: Settings, source: BinaryIO, name: str, *, on_progress: Progre
         def work() -> int:
             count = _insert(reader, header, first, lines, on_progress)
             database.outdate()
-            keys.forget_sealing_key_unless_in(ring or home.fleet.keyring.content())
+            content = ring or home.fleet.keyring.content()
+            keys.forget_sealing_key_unless_in(content)
+            audit_chain.forget(database.current())
+            audit_chain.leave_unless_ours(Keyring(content.active, content.keys))
             here = database.current()
             here.engine.after_import(here.peewee, schema.automatic_ids())
             _verify(home.fleet, ring, name)

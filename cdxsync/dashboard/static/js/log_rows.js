@@ -18,9 +18,11 @@ const host = (row) => (row.host_id && row.fqdn ? h("a", { href: `#/hosts/${row.h
 
 const isItself = (row) => row.fqdn && row.actor === `host:${row.fqdn}`;
 
-/** Who did it, beside a column that names the host. */
-const by = (row) =>
-  isItself(row) ? h("span", { class: "muted" }, "itself") : h("span", { title: row.actor }, actorText(row.actor));
+/** Who did it, beside a column that names the host; on hover also from where. */
+const by = (row) => {
+  const title = row.ip ? `${row.actor} from ${row.ip}` : row.actor;
+  return isItself(row) ? h("span", { class: "muted", title }, "itself") : h("span", { title }, actorText(row.actor));
+};
 
 /** The columns of the log. */
 export function logColumns() {
