@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from peewee import fn
 
-from cdxsync.auth import documents, grants
+from cdxsync.auth import documents, grants, sights
 from cdxsync.auth.documents import AuthDocument
 from cdxsync.auth.schemas import Canonical
 from cdxsync.base import clock, jsontext
@@ -133,15 +133,18 @@ def was_replaced(pointed: int, *, digest: str, credential: str | None = None) ->
 def replace(fleet: Fleet, document: AuthDocument, *, source: str, host: Host | None, at: datetime | None = None) -> int:
     """Store `document` as a new payload, as of `at`, and make it canonical; within the caller's write transaction.
 
-    It ranks after the one that it replaces, and never later than now: what comes after it is newer. Payloads beyond
-    `payload_history` are deleted, oldest first. Returns its id. Raises `Invalid` for a document with a grant for its
-    refresh token: what the fleet lives on must never be replaced by that.
+    It ranks after the one that it replaces, and not later than now otherwise: what comes after it is newer. One that is
+    dated ahead is remembered (`sights`): it must not win by that date when another has replaced it and its row is gone.
+    Payloads beyond `payload_history` are deleted, oldest first. Returns its id. Raises `Invalid` for a document with a
+    grant for its refresh token: what the fleet lives on must never be replaced by that.
     """
     if grants.in_document(document.content) is not None:
         raise Invalid(grants.FIELD_PROBLEM)
     stamp = clock.stamp(at or clock.now())
     before, now = rank(), Instant.of(clock.now())
     ranked = min(document.rank, now) if before is None else max(min(document.rank, now), Instant(before[0] + 1))
+    if document.instant > now:
+        sights.rank_of(document.instant, {*document.digests, document.credential}, now, host)
     source_host = host.id if host is not None else None
     payload_id = insert(fleet, document, source=source, source_host=source_host, at=stamp, ranked=ranked)
     named_values.put(POINTER, str(payload_id))

@@ -169,8 +169,8 @@ def rollback(fleet: Fleet, payload_id: int | None, *, actor: str) -> RolledBack:
     One whose refresh token a server has spent is not: the provider ends a login of which a token is used twice.
 
     Hosts hold the replaced document, and its later date would win when they call. So a copy is stored, the same except
-    for `last_refresh`, which becomes the present: later than all stored documents and than those of all hosts. Every
-    host pulls it at its next run, and only a newer login or refresh replaces it.
+    for `last_refresh`, which becomes the present (`redated`), and it ranks after all that was taken before. Every host
+    pulls it at its next run, and only a newer login or refresh replaces it.
 
     Raises `NotFound`, `Conflict`, and `Failed` or `Invalid` when the document cannot be opened.
     """
@@ -197,19 +197,18 @@ def rollback(fleet: Fleet, payload_id: int | None, *, actor: str) -> RolledBack:
 
 
 def redated(fleet: Fleet, document: AuthDocument) -> AuthDocument:
-    """A copy of `document` that is newer than every other one; within a write transaction. Raises `Conflict`."""
+    """A copy of `document` with the present as its date, within a write transaction.
+
+    It is later than every date of a document that the fleet has taken, unless one is too far ahead for that; then the
+    rank alone makes the copy the newest (`canonical.replace`).
+    """
     at = clock.now()
-    newest = _newest(at)
-    last_refresh = clock.rfc3339(newest)
+    instant = _newest(at)
     try:
-        clock.check_document_date(last_refresh, at)
+        clock.check_document_date(clock.rfc3339(instant), at)
     except ValueError:
-        raise Conflict(
-            f"The fleet holds a document dated {last_refresh}, ahead of this server's clock ({clock.stamp(at)})."
-            " Nothing was changed. Set the clock first",
-            code="clock_behind",
-        ) from None
-    content = documents.dated(document.content, newest)
+        instant = Instant.of(at)
+    content = documents.dated(document.content, instant)
     return documents.canonicalise(content, at=at, token_min_length=fleet.settings.token_min_length)
 
 
@@ -227,13 +226,10 @@ def as_newest(fleet: Fleet, content: Mapping[str, Any], at: datetime) -> tuple[A
 
 
 def _newest(at: datetime) -> Instant:
-    """A date later than all that are known, and not before the time `at`."""
-    return max(Instant.of(at), Instant(latest_known().microseconds + 1))
+    """A date later than those of all documents that the fleet has taken, and not before the time `at`."""
+    return max(Instant.of(at), Instant(latest_taken().microseconds + 1))
 
 
-def latest_known() -> Instant:
-    """The latest date of a document that the fleet has kept or a host was seen with."""
-    kept = int(AuthPayload.select(fn.MAX(AuthPayload.last_refresh_us)).scalar() or 0)
-    rows = Host.select(Host.last_refresh).where(Host.last_refresh.is_null(False)).distinct()
-    instants = [clock.parse_rfc3339(str(row.last_refresh)).microseconds for row in rows] + [kept]
-    return Instant(max(instants))
+def latest_taken() -> Instant:
+    """The latest date of a document that the fleet has kept. What hosts say that they hold does not count."""
+    return Instant(int(AuthPayload.select(fn.MAX(AuthPayload.last_refresh_us)).scalar() or 0))

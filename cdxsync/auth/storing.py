@@ -166,7 +166,7 @@ def _was_replaced(payload_id: int | None, given: Given, rule: LoginRule | None) 
 def _as_newest(fleet: Fleet, given: Given) -> tuple[AuthDocument, datetime]:
     """The document as the newest of all, and when it counts as stored: as it is where its date is the latest."""
     at = clock.now()
-    if given.problem is None and given.document.instant > history.latest_known():
+    if given.problem is None and given.document.instant > history.latest_taken():
         return replace(given.document, rank=Instant.of(at)), at
     return history.as_newest(fleet, given.document.content, at)
 

@@ -283,7 +283,6 @@ KINDS: dict[type[CdxsyncError], Kind] = {
         "",
         {
             "certificate_exists": "There is an active certificate of that name, or a CA already.",
-            "clock_behind": "The canonical document is dated ahead of this server's clock.",
             "document_is_canonical": "The document is the canonical one already.",
             "document_spent": "The refresh token of the document was spent in a refresh.",
             "document_not_newer": "The fleet has a newer document, or another one of the same date.",

@@ -174,6 +174,28 @@ def test_hosts_pull_what_was_rolled_back_to_and_do_not_undo_it(fresh_fleet: Flee
     assert without_date(machines[1].auth()) == without_date(with_auths(make_auth(ahead, "bad")))
 
 
+def test_a_host_that_may_not_store_stops_no_rollback_and_no_forced_upload(fresh_fleet: Fleet) -> None:
+    for date, seed in ((OLD, "old"), (MIDDLE, "middle")):
+        fresh_fleet.upload(make_auth(date, seed))
+    with fresh_fleet.client(fresh_fleet.key("denied.example.net")) as client:
+        fresh_fleet.cli("hosts", "permit", "denied.example.net", "--store-auth", "off")
+        for number in range(4):
+            # As far ahead as is allowed, in whole seconds and then almost one more.
+            ahead = (datetime.now(UTC) + timedelta(seconds=300)).strftime("%Y-%m-%dT%H:%M:%S.999Z")
+            claimed = client.auth(command="retrieve", last_refresh=ahead, digest=f"{number:064x}")
+            assert claimed.json()["data"]["status"] == "upload_required"
+            assert fresh_fleet.host("denied.example.net")["last_refresh"] == ahead
+            if number % 2:
+                data = fresh_fleet.admin_call("POST", "/admin/auth/rollback", json={"id": "previous"})
+            else:
+                body = {"auth": make_auth(OLD, f"forced {number}"), "force": True}
+                data = fresh_fleet.admin_call("POST", "/admin/auth/upload", json=body)
+            canonical = parse_rfc3339(str(data["canonical_last_refresh"]))
+            assert canonical < Instant.of(datetime.now(UTC) + timedelta(seconds=1))
+            again = client.auth(command="retrieve", last_refresh=ahead, digest=f"{number:064x}")
+            assert again.json()["data"]["status"] == "outdated"
+
+
 def test_a_canonical_document_that_cannot_be_opened_is_left_by_rolling_back(fresh_fleet: Fleet) -> None:
     fresh_fleet.upload(make_auth(OLD, "good"))
     fresh_fleet.upload(make_auth(NEW, "bad"))

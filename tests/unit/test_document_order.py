@@ -1,6 +1,7 @@
 """The order of documents while time passes (docs/protocol.md 3.6 and 4.9), within this process: its clock is set."""
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -195,6 +196,66 @@ def test_a_deleted_host_leaves_what_was_seen(world: World) -> None:
     world.store(world.dated(0, "login"), "b")
     world.after(60)
     assert world.retrieve(ahead, "b") == "outdated"
+
+
+@pytest.mark.parametrize("ahead", [1.0, 250.0, 300.999])
+def test_what_a_host_only_claims_neither_stops_nor_dates_what_an_admin_does(world: World, ahead: float) -> None:
+    world.store(world.dated(-200, "one"))
+    world.store(world.dated(-100, "two"))
+    denied = world.caller("denied")
+    write(lambda: Host.update(allow_store_auth=False).where(Host.id == denied.id).execute())
+    for number in range(3):
+        world.after(1)
+        claimed = world.dated(ahead, f"claimed {number}")
+        assert world.retrieve(claimed, "denied") == "upload_required"
+        assert world.store(claimed, "denied") == "store_not_permitted"
+        history.rollback(world.fleet, None, actor="test")
+        assert newest_date(world) == world.at
+        assert world.retrieve(claimed, "denied") == "outdated"
+        forced = make_auth("2020-01-01T00:00:00Z", f"forced {number}")
+        assert exchange.upload(world.fleet, forced, host=None, actor="test", force=True).status == "updated"
+        assert newest_date(world) == world.at + timedelta(microseconds=1)
+        assert world.store(world.dated(0.5, f"login {number}"), "b", brought="login") == "updated"
+        assert newest_date(world) <= world.at + timedelta(seconds=0.5)
+
+
+def test_what_an_admin_does_outranks_all_that_was_taken_before(world: World) -> None:
+    """Whatever the dates and the clock: also what is kept no more, and what a login has brought."""
+    given = world.fleet.settings
+    for ahead, clock_moves, kept in itertools.product((0.0, 300.999), (0.0, 1.0, 400.0, -3600.0), (20, 1)):
+        world.reset()
+        world.fleet = replace(world.fleet, settings=replace(given, payload_history=kept))
+        outranks(world, ahead, clock_moves, kept=kept)
+
+
+def outranks(world: World, ahead: float, clock_moves: float, *, kept: int) -> None:
+    taken = [world.dated(-100, "old"), world.dated(ahead, "ahead"), world.dated(ahead, "brought")]
+    assert world.store(taken[0]) == "updated"
+    assert world.store(taken[1]) == "updated"
+    world.after(0.5)
+    assert world.store(taken[2], brought="login") == "updated"
+    world.after(clock_moves)
+    forced = make_auth("2020-01-01T00:00:00Z", "forced")
+    assert exchange.upload(world.fleet, forced, host=None, actor="test", force=True).status == "updated"
+    held = world.held()
+    assert held == forced["tokens"]
+    assert newest_date(world) <= world.at + timedelta(seconds=301)
+    for after in (0.0, 10.0, 400.0):
+        world.after(after)
+        for document in taken:
+            for call in (world.retrieve, world.store):
+                assert call(document) in ("outdated", "validation_failed"), (ahead, clock_moves, kept, after)
+            assert world.held() == held
+    if kept > 1:
+        history.rollback(world.fleet, None, actor="test")
+        assert world.held() != held
+
+
+def newest_date(world: World) -> datetime:
+    """The date of the canonical document."""
+    found = write(lambda: canonical.current(world.fleet))
+    assert found is not None
+    return datetime.fromtimestamp(found[1].instant.microseconds / 1_000_000, UTC)
 
 
 STEPS = st.lists(
