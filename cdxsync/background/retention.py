@@ -56,9 +56,7 @@ def prune(settings: Settings, at: datetime) -> dict[str, int]:
         long_ago = RefreshIntent.started_at < clock.stamp(at - timedelta(days=settings.keep_log_days))
         deleted["refresh_intents"] = _delete(RefreshIntent, long_ago & RefreshIntent.outcome.is_null(False))
     deleted["document_sights"] = _delete(DocumentSight, _settled_sights(at))
-    # For a while a dead installer can still say why it does not work; its key is deleted at once.
-    expired = InstallToken.expires_at <= clock.stamp(at)
-    write(lambda: InstallToken.update(api_key=None).where(expired & InstallToken.api_key.is_null(False)).execute())
+    # For a while a dead installer can still say why it does not work; its key went when it expired (`expiring`).
     long_dead = InstallToken.expires_at <= clock.stamp(at - timedelta(days=INSTALLER_DAYS))
     deleted["install_tokens"] = _delete(InstallToken, long_dead)
     deleted["auth_payloads"] = write(lambda: canonical.drop_old(settings.payload_history))

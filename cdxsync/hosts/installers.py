@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import overload
+from typing import Any, overload
 
 from msgspec import structs
 
@@ -187,6 +187,22 @@ def consume(fleet: Fleet, token: str) -> Script:
         check(token, clock.now())
         raise Gone(f"This installer has been used already. {_again(row.fqdn)}", code="installer_used")
     return script
+
+
+def wipe_expired(at: datetime) -> int:
+    """Wipe the keys of installers that have expired by the time `at`; returns their number."""
+    if not InstallToken.select().where(_has_expired_key(at)).exists():
+        return 0
+    return write(lambda: drop_expired_keys(at))
+
+
+def drop_expired_keys(at: datetime) -> int:
+    """The same within a write transaction, or in a copy of the database. The rows stay, to say why they do not work."""
+    return int(InstallToken.update(api_key=None).where(_has_expired_key(at)).execute())
+
+
+def _has_expired_key(at: datetime) -> Any:
+    return (InstallToken.expires_at <= clock.stamp(at)) & InstallToken.api_key.is_null(False)
 
 
 def begin(fleet: Fleet, token: str) -> Script:

@@ -85,12 +85,20 @@ class Scheduler:
     """The scheduler of one server process."""
 
     def __init__(
-        self, fleet: Fleet, specs: Callable[[Settings], Iterable[Spec]], recover: Callable[[Fleet], None]
+        self,
+        fleet: Fleet,
+        specs: Callable[[Settings], Iterable[Spec]],
+        recover: Callable[[Fleet], None],
+        look: Callable[[Fleet], None] = lambda fleet: None,
     ) -> None:
-        """`specs` returns the jobs; `recover` runs once, before the first of them."""
+        """`specs` returns the jobs; `recover` runs once, before the first of them.
+
+        `look` is what this process does by itself about once a second, whoever runs the jobs: something quick.
+        """
         self._fleet = fleet
         self._specs = specs
         self._recover = recover
+        self._look = look
         self._stop = threading.Event()
         self._runs: list[_Run] = []
         self._thread = threading.Thread(target=self._loop, name="jobs", daemon=True)
@@ -127,6 +135,7 @@ class Scheduler:
             try:
                 with self._fleet.database.scope():
                     self._round()
+                    self._look(self._fleet)
             except CdxsyncError as error:
                 _log.error("jobs cannot be read: %s", error.explain())
                 pause = TROUBLE_SECONDS

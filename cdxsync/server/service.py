@@ -13,6 +13,7 @@ from typing import Protocol
 
 from cdxsync.api import access_log, app
 from cdxsync.background import definitions
+from cdxsync.background.expiring import Expiring
 from cdxsync.base import metrics
 from cdxsync.base.errors import CdxsyncError
 from cdxsync.base.settings import Listen, Settings
@@ -167,7 +168,7 @@ class Process:
             listening=listening,
         )
         self._terminal = TerminalWatch()
-        self._jobs = Scheduler(fleet, definitions.specs, definitions.recover)
+        self._jobs = Scheduler(fleet, definitions.specs, definitions.recover, Expiring().look)
         self._apply(settings)
         self._server.on_tick = reporting.alive
         self._server.on_refusal = self._on_refusal

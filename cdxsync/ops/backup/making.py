@@ -11,6 +11,7 @@ from cdxsync.base import clock
 from cdxsync.base.errors import Conflict, Failed, Unavailable
 from cdxsync.base.files import replacing, write_private
 from cdxsync.base.settings import CONFIG_NAME, Settings
+from cdxsync.hosts import installers
 from cdxsync.ops import home_lock, keys
 from cdxsync.ops.backup import archive, encryption
 from cdxsync.ops.homes import KEYRING_NAME, PKI_NAME, is_initialised, open_database
@@ -113,6 +114,9 @@ def _collect(
             f"The database is damaged ({damage[0]}). No backup was made. Run: cdxsync db check",
             code="database_damaged",
         )
+    if sqlite_files.schema(copy):
+        with sqlite_files.scope_of(copy):
+            installers.drop_expired_keys(clock.now())  # no server may run that does so
     files = {archive.DATABASE: copy}
     if before is not None:
         # A key may be added or removed while the database is copied; the keys of both moments open all of the copy.

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from typing import BinaryIO
 
 import cdxsync
+from cdxsync.base import clock
+from cdxsync.hosts import installers
 from cdxsync.ops import keys
 from cdxsync.ops.schemas import Export
 from cdxsync.ops.transfer import schema
@@ -27,6 +29,7 @@ def export(
 
     `on_progress` gets the number of written rows, and of all. Raises `Failed`, `Conflict`, `DatabaseAway`.
     """
+    installers.wipe_expired(clock.now())  # no server may run that does so
     writer = Writer(target)
     with snapshot():
         # The first query fixes the state that all later ones see. The keys are read after it: they open all of it.

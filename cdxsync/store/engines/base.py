@@ -110,6 +110,13 @@ class Engine(ABC):
         """Where its connection is not verified TLS though it leaves this machine; None where all is well."""
         return None
 
+    def scrub(self, database: Any) -> bool:
+        """Remove from its files what was deleted or overwritten in its rows; False when others are in the way now.
+
+        A database server sees to that by itself, in its own time.
+        """
+        return True
+
     def statement(self, text: str) -> str:
         """A migration's statement in the engine's SQL."""
         return text.format_map(self.schema)

@@ -98,6 +98,8 @@ class SqliteEngine(Engine):
             database.connect()
             database.execute_sql(f"PRAGMA cache_size = -{_WRITER_CACHE_KIB}")
             database.execute_sql("PRAGMA busy_timeout = 0")
+            # What is deleted or overwritten is zeroed in the file; some builds of SQLite do not by default.
+            database.execute_sql("PRAGMA secure_delete = on")
             self._applied = None
             self._written = self._identity()
         elif self._written != self._identity():
@@ -164,6 +166,16 @@ class SqliteEngine(Engine):
     def dangers(self, database: Any) -> Iterator[tuple[str, str]]:
         """None: its connections set what it needs."""
         yield from ()
+
+    def scrub(self, database: Any) -> bool:
+        """Empty the write-ahead log, which has pages as they were. Waits for no one."""
+        database.execute_sql("PRAGMA busy_timeout = 0")
+        try:
+            return not database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        except peewee.OperationalError:  # locked
+            return False
+        finally:
+            database.execute_sql(f"PRAGMA busy_timeout = {READ_TIMEOUT_SECONDS * 1000}")
 
     @contextlib.contextmanager
     def migrating(self, database: Any) -> Iterator[None]:
