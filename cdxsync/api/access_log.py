@@ -19,8 +19,8 @@ def public_path(path: str) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _quoted_path(path: str) -> str:
-    return quote(public_path(path), safe="/:@").replace(quote(_LEFT_OUT), _LEFT_OUT)
+def _quoted_path(public: str) -> str:
+    return quote(public, safe="/:@").replace(quote(_LEFT_OUT), _LEFT_OUT)
 
 
 @lru_cache(maxsize=1024)
@@ -71,5 +71,5 @@ class AccessLog:
             return
         # Quoted, a path or a subject has no blank or line end, so the fields stay apart.
         who = _quoted_actor(actor) if actor else "-"
-        line = f"{at} {client} {who} {method} {_quoted_path(path)} {status} {size} {took}ms {request_id}\n"
+        line = f"{at} {client} {who} {method} {_quoted_path(public_path(path))} {status} {size} {took}ms {request_id}\n"
         logs.put(line.encode())

@@ -4,7 +4,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterable
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 from bottle import Bottle, HTTPError
@@ -32,7 +32,6 @@ class Observed:
     def __init__(self, app: Bottle, settings: Settings) -> None:
         self._app = app
         self._proxies = settings.trusted_proxies
-        self._client = lru_cache(maxsize=4096)(self._find_client)
         self._log = AccessLog(settings.access_log)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -47,7 +46,7 @@ class Observed:
             more = [("X-Request-ID", request_id)] + ([_ONLY_TLS] if self._must_stay_tls(environ) else [])
             return start_response(line, [*headers, *more], exc_info)
 
-        client = self._client(environ["REMOTE_ADDR"], environ.get("HTTP_X_FORWARDED_FOR", ""))
+        client = self._client_of(environ)
         tokens = audit.request_id.set(request_id), audit.client_ip.set(client)
         try:
             body: Iterable[bytes] = self._app(environ, start)
@@ -89,8 +88,10 @@ class Observed:
             return str(given)
         return f"{random.getrandbits(64):016x}"  # no secret, and many times cheaper than one
 
-    def _find_client(self, peer: str, forwarded_for: str) -> str:
-        return str(addresses.client_address(peer, forwarded_for, self._proxies))
+    def _client_of(self, environ: dict[str, Any]) -> str:
+        """Nothing is remembered by that header: whoever sends it chooses how long it is."""
+        forwarded_for = environ.get("HTTP_X_FORWARDED_FOR", "") if self._proxies else ""
+        return str(addresses.client_address(environ["REMOTE_ADDR"], forwarded_for, self._proxies))
 
     def _route_of(self, environ: dict[str, Any]) -> str:
         route = environ.get("bottle.route")

@@ -14,6 +14,8 @@ from cdxsync.background.refresh_waits import RefreshWaits
 from cdxsync.store.fleet import Fleet
 
 JSON = "application/json"
+SMALL_BODY_BYTES = 64 * 1024
+"""The most of a body that is read before it is known who calls."""
 
 
 class Caller(StrEnum):
@@ -69,6 +71,10 @@ class Context:
     def body(self) -> dict[str, Any]:
         """The request's JSON object (`bodies.body_object`)."""
         return bodies.body_object(self.body_limit)
+
+    def small_body(self) -> dict[str, Any]:
+        """The same of a call that shows who it is in its body: it has few and short fields."""
+        return bodies.body_object(min(self.body_limit, SMALL_BODY_BYTES))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ NO_DATE = "2000-01-01T00:00:00Z"
 """What a host claims as the date of a document that has none."""
 BEDROCK_TARGET = "bedrock-runtime.amazonaws.com"
 MAX_TARGET_LENGTH = 255
+MAX_VALUES = 10_000
+"""Members and items in all: each is written into a dozen digests. A login has about fifty."""
 _BLANKS = " \t\n\r\0\x0b"
 _INTEGER_KEY = re.compile(r"-?(?:0|[1-9][0-9]*)")
 _PLACEHOLDERS = frozenset(
@@ -83,6 +85,8 @@ def canonicalise(document: object, *, at: datetime, token_min_length: int) -> Au
     """
     if not isinstance(document, dict):
         raise Invalid({"auth": ["is required: the auth.json document, a JSON object"]})
+    if jsontext.has_more_than(MAX_VALUES, document):
+        raise Invalid({"auth": [f"has more than {MAX_VALUES} values: not an auth.json"]})
     if kind_of(document) is Kind.AGENT_IDENTITY:
         raise Invalid(
             {"auth": ["is an agent identity, which is of one machine and cannot be shared; log in another way"]},
@@ -189,14 +193,15 @@ def _normalise_entries(
         errors["auth.auths"] = ["must be an object that maps a target such as api.openai.com to its entry"]
         return {}
     entries = {}
+    problems: dict[str, None] = {}
     for raw_target, entry in auths.items():
         target = raw_target.strip(_BLANKS)
         if not target or _INTEGER_KEY.fullmatch(target):
-            errors.setdefault("auth.auths", []).append("a target must be a non-empty name, not a number")
+            problems["a target must be a non-empty name, not a number"] = None
         elif "\0" in target:
-            errors.setdefault("auth.auths", []).append(f"a target {texts.NUL_PROBLEM}")
+            problems[f"a target {texts.NUL_PROBLEM}"] = None
         elif len(target) > MAX_TARGET_LENGTH:
-            errors.setdefault("auth.auths", []).append(f"a target has at most {MAX_TARGET_LENGTH} characters")
+            problems[f"a target has at most {MAX_TARGET_LENGTH} characters"] = None
         elif not isinstance(entry, dict):
             errors[f"auth.auths.{target}"] = ["must be an object with a token"]
         else:
@@ -207,6 +212,8 @@ def _normalise_entries(
             for name in ("token_type", *_ALIASES):
                 if "\0" in entries[target].get(name, ""):
                     errors[f"auth.auths.{target}.{name}"] = [texts.NUL_PROBLEM]
+    if problems:  # each once, of however many targets
+        errors["auth.auths"] = [*errors.get("auth.auths", []), *problems]
     return dict(sorted(entries.items()))
 
 

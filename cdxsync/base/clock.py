@@ -8,6 +8,8 @@ from typing import NamedTuple
 _RFC3339 = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]+))?(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))"
 )
+MAX_DATE_LENGTH = 128
+"""Of a date as text: it is kept and shown as it came."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 OLDEST = datetime(2000, 1, 1, tzinfo=UTC)
 """The earliest date that a document may carry (`docs/protocol.md 3.6`)."""
@@ -50,12 +52,18 @@ def rfc3339(instant: Instant) -> str:
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-@functools.lru_cache(maxsize=1024)
 def parse_rfc3339(text: str) -> Instant:
-    """The instant of an RFC 3339 date-time with any number of fraction digits.
+    """The instant of an RFC 3339 date-time with up to about a hundred fraction digits.
 
     Raises ValueError when `text` is anything else, or names a day or an hour that does not exist.
     """
+    if len(text) > MAX_DATE_LENGTH:
+        raise ValueError("not an RFC 3339 date-time: it is too long")
+    return _parse_rfc3339(text)
+
+
+@functools.lru_cache(maxsize=1024)
+def _parse_rfc3339(text: str) -> Instant:
     match = _RFC3339.fullmatch(text)
     if match is None:
         raise ValueError("not an RFC 3339 date-time")

@@ -62,6 +62,19 @@ def _depth(body: bytes) -> int:
     return deepest
 
 
+def has_more_than(limit: int, value: Any) -> bool:
+    """Whether a JSON value has more than `limit` members and items in all; looks at no more than those."""
+    count, within = 0, [value]
+    while within:
+        container = within.pop()
+        count += len(container)
+        if count > limit:
+            return True
+        items = container.values() if isinstance(container, dict) else container
+        within += [item for item in items if isinstance(item, dict | list)]
+    return False
+
+
 def plain(value: Any) -> bytes:
     """`value` as compact UTF-8 JSON in the given key order, as Python's `json` writes it.
 

@@ -8,13 +8,23 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-@functools.lru_cache(maxsize=4096)
+MAX_LENGTH = 100
+"""Of an address as text, with zone, port and brackets."""
+
+
 def parse(text: str) -> Address:
     """An address without its zone, port or brackets; an IPv4-mapped IPv6 address is its IPv4 address.
 
     Raises ValueError for anything else.
     """
     text = text.strip()
+    if len(text) > MAX_LENGTH:
+        raise ValueError("too long for an address")
+    return _parse(text)
+
+
+@functools.lru_cache(maxsize=4096)
+def _parse(text: str) -> Address:
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:

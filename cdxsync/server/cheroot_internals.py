@@ -134,6 +134,7 @@ class BytesReader(makefile.StreamReader):
     def __init__(self, raw: Any, size: int) -> None:
         _pyio.BufferedReader.__init__(self, raw, size)  # Cheroot's own makes a raw file that blocks
         self.bytes_read = 0
+        self.looked_at = 0
 
     def buffered(self) -> int:
         """How many bytes have been received and not read yet."""
@@ -144,12 +145,16 @@ class BytesReader(makefile.StreamReader):
         return bytes(self._read_buf[self._read_pos :])
 
     def holds(self, pattern: re.Pattern[bytes]) -> bool:
-        """Whether `pattern` is among them."""
-        return pattern.search(self._read_buf, self._read_pos) is not None
+        """Whether `pattern`, of up to 4 bytes, is among them. Where it has looked in vain it does not look again."""
+        start = self._read_pos + max(0, self.looked_at - 3)
+        found = pattern.search(self._read_buf, start) is not None
+        self.looked_at = 0 if found else self.buffered()
+        return found
 
     def skip(self, count: int) -> None:
         """Count that many of them as read."""
         self._read_pos += count
+        self.looked_at = 0
 
     def feed(self, data: bytes) -> None:
         """Add what has been received elsewhere."""

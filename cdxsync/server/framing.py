@@ -100,6 +100,7 @@ class Request(HTTPRequest):
         `X-Forwarded-For`, past a proxy that strips the latter. (Cheroot 11.1's own DropUnderscoreHeaderReader fails
         on every header: it looks for a text in bytes.)
         """
+        found: dict[bytes, list[bytes]] = {}
         while (line := rfile.readline()) != b"\r\n":
             match = _FIELD.fullmatch(line)
             if not match:  # among others a folded line, and a blank before the colon
@@ -107,11 +108,10 @@ class Request(HTTPRequest):
             name, value = match[1].title(), match[2].strip(b" \t")
             if b"_" in name:
                 continue
-            if name in headers:
-                if name in (b"Content-Length", b"Transfer-Encoding", b"Host"):
-                    raise ValueError(f"The header {name.decode()} is repeated")
-                value = headers[name] + (b"; " if name == b"Cookie" else b", ") + value
-            headers[name] = value
+            if name in found and name in (b"Content-Length", b"Transfer-Encoding", b"Host"):
+                raise ValueError(f"The header {name.decode()} is repeated")
+            found.setdefault(name, []).append(value)
+        headers |= {name: (b"; " if name == b"Cookie" else b", ").join(values) for name, values in found.items()}
         length, coding = headers.get(b"Content-Length"), headers.get(b"Transfer-Encoding")
         if length is not None and (coding is not None or not length.isdigit()):
             raise ValueError("The length of the body is ambiguous")

@@ -38,7 +38,7 @@ ENDED = "refresh_token_invalidated"
 def token(context: Context) -> HTTPResponse:
     """Answers Codex's refresh with the canonical access token, once that is fresh."""
     try:
-        return envelope.bare(_token(context, context.body()))
+        return envelope.bare(_token(context, context.small_body()))
     except CdxsyncError as error:
         return _failure(error)
 
@@ -82,7 +82,7 @@ def _ask(context: Context, caller: admission.Caller, grant: str, reason: str, *,
 def revoke(context: Context) -> HTTPResponse:
     """Takes what Codex sends when it logs out. No token ends: the login is the fleet's."""
     try:
-        given = _text(context.body().get("token"))
+        given = _text(context.small_body().get("token"))
         if grants.is_grant(given):
             caller = context.hosts.admit_grant(given)
             audit.note("oauth.revoke", actor=audit.host_actor(caller), fqdn=caller.fqdn)
