@@ -50,7 +50,7 @@ def _fill(fleet: Fleet, given: argparse.Namespace) -> None:
         proxy.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     for number in range(given.prompts):
         prompt = catalog.read_prompt({"filename": f"p{number}.md", "prompt": f"# {number}\n" + "words " * 200}, 1 << 20)
-        catalog.store(prompt, actor="benchmark")
+        catalog.store(fleet.settings, prompt, actor="benchmark")
     exchange.upload(fleet, _servers.document(), host=None, actor="benchmark")
     shown = history.show(fleet, include_body=False, actor="benchmark")
     print(shown.canonical_digest, *keys[: _servers.HOSTS])

@@ -46,10 +46,10 @@ ERRORS = {
     406: "Asked for by a browser or a link preview, which does not use the installer up.",
     409: "It contradicts what is there.",
     410: "The installer was used, has expired, or was replaced.",
-    413: "The body is larger than `max_body_bytes`.",
+    413: "The body is larger than `max_body_bytes`, or there would be more than a setting allows.",
     415: "The body is plainly not JSON.",
     422: "Fields are wrong; `errors` names all of them.",
-    429: "Too many calls, or too many that failed; `Retry-After` says when to come back.",
+    429: "Too many calls, too many that failed, or a day's bound is reached; `Retry-After` says when to come back.",
     503: "The database, or what was asked for, is away; `Retry-After` says when to come back.",
 }
 

@@ -121,10 +121,11 @@ class Guard:
         )
 
     def refused(self, reason: str, host: audit.HostLike | None) -> None:
-        """Write an audit row about a refused call: one a minute for each source."""
+        """Write an audit row about a refused call, unless there are too many (`Throttle.may_audit`)."""
         address = client_address(self.fleet)
-        if self.throttle.may_audit(reason, source_of(address)):
-            audit.note("access.refused", host=host, reason=reason, ip=str(address), path=public_path())
+        known: str | None = request.environ.get(ACTOR)
+        if self.throttle.may_audit(reason, source_of(address), known or ""):
+            audit.note("access.refused", host=host, actor=known, reason=reason, ip=str(address), path=public_path())
 
 
 class HostGate:
@@ -244,7 +245,7 @@ class AdminGate:
         return actor
 
     def _admit(self, is_page: bool) -> str:
-        actor = self._actor()
+        actor = request.environ[ACTOR] = self._actor()
         # Before the key: a foreign page must not be able to guess it, or to have the admin throttled.
         self._check_origin(is_page)
         expected = "" if is_page else self._settings.dashboard_admin_key

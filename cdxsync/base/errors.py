@@ -124,7 +124,7 @@ class Conflict(_Coded):
 
 
 class TooLarge(CdxsyncError):
-    """A body above the limit."""
+    """More than there may be: a body, or what is to be stored."""
 
 
 class UnsupportedMedia(CdxsyncError):
@@ -303,7 +303,16 @@ KINDS: dict[type[CdxsyncError], Kind] = {
             "service_holds_off": "The job waits: it failed, or the service asked not to be called yet.",
         },
     ),
-    TooLarge: Kind(413, 2, "body_too_large", {"body_too_large": "The body exceeds max_body_bytes."}),
+    TooLarge: Kind(
+        413,
+        2,
+        "body_too_large",
+        {
+            "body_too_large": "The body exceeds max_body_bytes.",
+            "over_daily_bound": "The call alone has more than its host may store in a day.",
+            "too_many_prompts": "There would be more prompts, or more bytes of them, than there may be.",
+        },
+    ),
     UnsupportedMedia: Kind(
         415,
         2,
@@ -315,6 +324,7 @@ KINDS: dict[type[CdxsyncError], Kind] = {
         4,
         "",
         {
+            "daily_bound_reached": "The host has stored as much as it may in a day.",
             "rate_limited": "The host calls too often.",
             "too_many_failures": "Too many authentications from the address failed, or too many admin keys were wrong.",
         },

@@ -58,6 +58,19 @@ def read_admin_key(value: object) -> str:
     return key
 
 
+def read_syslog(value: object) -> str:
+    """A socket's path, or HOST:PORT; empty is none."""
+    text = read_text(value)
+    if text and not text.startswith("/"):
+        try:
+            listen = read_listen(text)
+        except ValueError:
+            listen = Listen("", 0)
+        if listen.is_wildcard or not listen.port:
+            raise ValueError("must be the path of a socket, such as /dev/log, or HOST:PORT")
+    return text
+
+
 def read_bool(value: object) -> bool:
     """True or false, or one of the words that the environment uses for them."""
     if isinstance(value, bool):

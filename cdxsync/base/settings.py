@@ -32,6 +32,7 @@ from cdxsync.base.setting_values import (
     read_price,
     read_private_url,
     read_seconds,
+    read_syslog,
     read_text,
 )
 
@@ -155,6 +156,33 @@ class Settings:
     max_prompt_bytes: int = _setting(
         256 * 1024, "CDXSYNC_MAX_PROMPT_BYTES", read_int(1024, 1 << 24), "Largest slash-command prompt, in bytes."
     )
+    max_prompts: int = _setting(
+        1000, "CDXSYNC_MAX_PROMPTS", read_int(0, 1_000_000), "Number of slash-command prompts; 0 is no bound."
+    )
+    max_prompts_bytes: int = _setting(
+        16 << 20,
+        "CDXSYNC_MAX_PROMPTS_BYTES",
+        read_int(0, 1 << 40),
+        "Size of all slash-command prompts together, in bytes; 0 is no bound.",
+    )
+    prompt_bytes_per_day: int = _setting(
+        16 << 20,
+        "CDXSYNC_PROMPT_BYTES_PER_DAY",
+        read_int(0, 1 << 40),
+        "Bytes of prompts that a host may store in a day (UTC); 0 is no bound.",
+    )
+    usage_rows_per_day: int = _setting(
+        20_000,
+        "CDXSYNC_USAGE_ROWS_PER_DAY",
+        read_int(0, 1 << 40),
+        "Usage entries that a host may report in a day (UTC); 0 is no bound.",
+    )
+    usage_bytes_per_day: int = _setting(
+        8 << 20,
+        "CDXSYNC_USAGE_BYTES_PER_DAY",
+        read_int(0, 1 << 40),
+        "Bytes of texts in usage entries that a host may report in a day (UTC); 0 is no bound.",
+    )
     failures_per_minute: int = _setting(
         20,
         "CDXSYNC_FAILURES_PER_MINUTE",
@@ -166,6 +194,18 @@ class Settings:
     )
     keep_log_days: int = _setting(
         90, "CDXSYNC_KEEP_LOG_DAYS", read_int(0, 36500), "Days to keep audit rows; 0 is for ever."
+    )
+    audit_file: Path | None = _setting(
+        None,
+        "CDXSYNC_AUDIT_FILE",
+        read_path,
+        "File to which audit rows are appended as they are written, a line of JSON each.",
+    )
+    audit_syslog: str = _setting(
+        "",
+        "CDXSYNC_AUDIT_SYSLOG",
+        read_syslog,
+        "Syslog that gets audit rows as they are written: the path of a socket, such as /dev/log, or HOST:PORT (TCP).",
     )
     keep_usage_days: int = _setting(
         180,

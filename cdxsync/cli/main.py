@@ -19,6 +19,7 @@ from cdxsync.cli import (
     overview,
     pki,
     prompts,
+    purge,
     runner,
     server,
     usage,
@@ -40,6 +41,7 @@ app.command()(overview.overview)
 app.command()(overview.top)
 app.command()(doctor.doctor)
 app.add_typer(logs.app, name="logs")
+hosts.app.command()(purge.purge)
 app.add_typer(hosts.app, name="hosts")
 app.add_typer(auth.app, name="auth")
 app.add_typer(usage.app, name="usage")

@@ -107,7 +107,7 @@ def store(
     state = state_of(ctx)
     prompt = _read(file, name, state.settings().max_prompt_bytes)
     state.run(
-        lambda fleet: catalog.store(prompt, actor=actor()),
+        lambda fleet: catalog.store(fleet.settings, prompt, actor=actor()),
         lambda data: state.note(f"{data.filename}: {data.status}"),
     )
 
@@ -151,7 +151,7 @@ def import_folder(
         for row in data.commands:
             state.note(f"{row.filename}: {row.status}")
 
-    state.run(lambda fleet: catalog.store_all(read, actor=actor()), show)
+    state.run(lambda fleet: catalog.store_all(fleet.settings, read, actor=actor()), show)
 
 
 @app.command()

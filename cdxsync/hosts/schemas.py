@@ -1,6 +1,6 @@
 """What answers say of hosts, and what bodies about them hold (`docs/protocol.md 2`)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal, cast, get_args
 
@@ -154,6 +154,16 @@ class HostCleared(Struct, frozen=True, kw_only=True):
     cleared: Cleared
 
 
+class HostPurged(Struct, frozen=True, kw_only=True):
+    """A host, and what was undone of what it had done."""
+
+    host: HostBrief
+    prompts_restored: int
+    """How many prompts have the newest text of another again."""
+    prompts_deleted: int
+    usage_rows: int
+
+
 class HostDeleted(Struct, frozen=True, kw_only=True):
     """The id of a host that was deleted."""
 
@@ -235,23 +245,45 @@ class PermitBody(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> "PermitBody":
-        """The body `given`; a field that is null counts as missing.
+        """The body `given`, as `_switches` reads it."""
+        return cls(**_switches(cls.__struct_fields__, given))
 
-        Raises `Invalid` with all wrong fields, also when none is there.
-        """
-        changes: dict[str, bool] = {}
-        errors: dict[str, list[str]] = {}
-        for name in cls.__struct_fields__:
-            value = given.get(name)
-            if value is None:
-                continue
-            try:
-                changes[name] = read_bool(str(value) if value in (0, 1) else value)
-            except ValueError:
-                errors[name] = ["must be true or false (on or off)"]
-        if not changes and not errors:
-            problem = f"one of {', '.join(cls.__struct_fields__)} is required: true or false"
-            errors = {name: [problem] for name in cls.__struct_fields__}
-        if errors:
-            raise Invalid(errors)
-        return cls(**changes)
+
+class PurgeBody(Struct, frozen=True, kw_only=True):
+    """What to undo of what a host has done; at least one of them."""
+
+    prompts: bool = False
+    """Its prompts: each gets the newest text of another back, or is deleted."""
+    usage: bool = False
+    """Its usage, in all totals too."""
+
+    @classmethod
+    def read(cls, given: Mapping[str, Any]) -> "PurgeBody":
+        """The body `given`, as `_switches` reads it. Raises `Invalid` also when all is false."""
+        found = _switches(cls.__struct_fields__, given)
+        if not any(found.values()):
+            raise Invalid({name: ["or another of them must be true"] for name in found})
+        return cls(**found)
+
+
+def _switches(names: Sequence[str], given: Mapping[str, Any]) -> dict[str, bool]:
+    """Those of the fields `names` that a body has; one that is null counts as missing.
+
+    Raises `Invalid` with all wrong fields, also when none is there.
+    """
+    changes: dict[str, bool] = {}
+    errors: dict[str, list[str]] = {}
+    for name in names:
+        value = given.get(name)
+        if value is None:
+            continue
+        try:
+            changes[name] = read_bool(str(value) if value in (0, 1) else value)
+        except ValueError:
+            errors[name] = ["must be true or false (on or off)"]
+    if not changes and not errors:
+        problem = f"one of {', '.join(names)} is required: true or false"
+        errors = {name: [problem] for name in names}
+    if errors:
+        raise Invalid(errors)
+    return changes

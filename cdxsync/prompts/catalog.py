@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from cdxsync.base import clock, texts
-from cdxsync.base.errors import NotFound, Refused
+from cdxsync.base.errors import NotFound, Refused, TooLarge
 from cdxsync.base.fields import Fields
-from cdxsync.hosts import admission, registry
+from cdxsync.base.settings import Settings
+from cdxsync.hosts import admission, budgets, registry
+from cdxsync.hosts.budgets import Charge
 from cdxsync.prompts import front_matter, history
 from cdxsync.prompts.schemas import (
     PromptBody,
@@ -150,27 +152,47 @@ def _refusal(host: audit.HostLike) -> Refused | None:
     return admission.permit_refusal(registry.by_id(host.id), "store_prompts")
 
 
-def store(prompt: PromptBody, *, actor: str, host: audit.HostLike | None = None) -> PromptStored:
+def store(settings: Settings, prompt: PromptBody, *, actor: str, host: audit.HostLike | None = None) -> PromptStored:
     """Store a prompt; the last writer wins.
 
-    Raises `Refused` when the host may not store prompts, also since `check_may_store`.
+    Raises `Refused` when the host may not store prompts, also since `check_may_store`; `TooLarge` when there are too
+    many; and as `budgets.charge` does.
     """
 
     def work() -> PromptStored:
         refusal = _refusal(host) if host is not None else None
         if refusal is not None:
             raise refusal
-        return _put(prompt, actor, host)
+        return _put(settings, prompt, actor, host)
 
     return write(work)
 
 
-def store_all(prompts: list[PromptBody], *, actor: str) -> PromptsStored:
-    """Store prompts, all or none."""
-    return write(lambda: PromptsStored(commands=[_put(prompt, actor, None) for prompt in prompts]))
+def store_all(settings: Settings, prompts: list[PromptBody], *, actor: str) -> PromptsStored:
+    """Store prompts, all or none. Raises `TooLarge`."""
+    return write(lambda: PromptsStored(commands=[_put(settings, prompt, actor, None) for prompt in prompts]))
 
 
-def _put(prompt: PromptBody, actor: str, host: audit.HostLike | None) -> PromptStored:
+def _check_room(settings: Settings, prompt: PromptBody, row: SlashCommand | None) -> None:
+    """Raise `TooLarge` when a prompt, in place of the one in `row`, makes too many, or too much of them."""
+    most, size = settings.max_prompts, settings.max_prompts_bytes
+    if most and row is None and SlashCommand.select().count() >= most:
+        raise TooLarge(
+            f"There are {most} prompts, and no more may be (setting max_prompts). Delete one: cdxsync prompts delete",
+            code="too_many_prompts",
+        )
+    mine = len(prompt.prompt.encode())
+    if size and (row is None or mine > len(row.prompt.encode())):
+        others = SlashCommand.select(SlashCommand.prompt).where(SlashCommand.filename_key != prompt.filename.lower())
+        if mine + sum(len(other.prompt.encode()) for other in others.iterator()) > size:
+            raise TooLarge(
+                f"All prompts together would have more than {size} bytes (setting max_prompts_bytes). Delete one:"
+                " cdxsync prompts delete",
+                code="too_many_prompts",
+            )
+
+
+def _put(settings: Settings, prompt: PromptBody, actor: str, host: audit.HostLike | None) -> PromptStored:
     at = clock.stamp(clock.now())
     key, digest = prompt.filename.lower(), prompt.digest
     row = SlashCommand.get_or_none(SlashCommand.filename_key == key)
@@ -184,6 +206,10 @@ def _put(prompt: PromptBody, actor: str, host: audit.HostLike | None) -> PromptS
         status, at = "unchanged", row.updated_at
     else:
         source = host.id if host is not None else None
+        if source is not None:
+            size, bound = len(prompt.prompt.encode()), settings.prompt_bytes_per_day
+            budgets.charge(source, Charge("prompt_bytes", size, bound, "prompt_bytes_per_day", "bytes of prompts"))
+        _check_room(settings, prompt, row)
         changes = shown | {
             "filename": prompt.filename,
             "prompt": prompt.prompt,

@@ -28,7 +28,12 @@ MAX_PENDING = 50
 _MAX_WINDOWS = 20_000
 _BUSY_TIMEOUT_SECONDS = 5.0
 AUDIT_ROWS_PER_MINUTE = 60
-"""About refused calls, from all sources together; each source has one row a minute."""
+"""About refused calls of callers that are not known, from all sources together."""
+AUDIT_ROWS_OF_ONE = 10
+"""About refused calls of one host or admin, or of one source that is none; for each reason it is one a minute."""
+_LEFT_OUT = "left out/"
+_LEFT_OUT_SECONDS = 86400
+OTHERS = "others"
 
 _log = logging.getLogger("cdxsync.security")
 
@@ -113,6 +118,13 @@ class _FileStorage(Storage):
         """Delete all counters; returns how many there were."""
         return self._connection.execute("DELETE FROM counters").rowcount
 
+    def take(self, prefix: str) -> dict[str, int]:
+        """Delete the counters whose names begin so; returns them without that."""
+        rows = self._connection.execute(
+            "DELETE FROM counters WHERE substr(name, 1, ?) = ? RETURNING name, amount", (len(prefix), prefix)
+        ).fetchall()
+        return {str(name).removeprefix(prefix): int(amount) for name, amount in rows}
+
     def clear(self, key: str) -> None:
         """Delete a counter."""
         self._connection.execute("DELETE FROM counters WHERE name = ?", (key,))
@@ -174,11 +186,12 @@ class Throttle:
     """
 
     def __init__(self, path: Path, *, failures_per_minute: int, calls_per_minute: int) -> None:
-        storage = _FileStorage(path)
+        storage = self._storage = _FileStorage(path)
         self._limiter = FixedWindowRateLimiter(storage)
         self._failures = RateLimitItemPerMinute(failures_per_minute) if failures_per_minute else None
         self._calls = _Calls(storage, RateLimitItemPerMinute(calls_per_minute)) if calls_per_minute else None
         self._audit_each = RateLimitItemPerMinute(1)
+        self._audit_one = RateLimitItemPerMinute(AUDIT_ROWS_OF_ONE)
         self._audit_all = RateLimitItemPerMinute(AUDIT_ROWS_PER_MINUTE)
 
     def failed(self, address: Address) -> int | None:
@@ -208,11 +221,36 @@ class Throttle:
             return None
         return None if wait is None else max(1, round(wait))
 
-    def may_audit(self, action: str, source: str) -> bool:
-        """Whether an audit row about a refused call may be written: one a minute for each source and action."""
-        if self._hit(self._audit_each, "audit", action, source) is not None:
-            return False
-        return self._hit(self._audit_all, "audit") is None
+    def may_audit(self, reason: str, source: str, caller: str = "") -> bool:
+        """Whether an audit row about a refused call may be written; those without one are counted (`left_out`).
+
+        One a minute for each reason, source and known caller. A `caller` that is known, so a host or an admin, has rows
+        of its own: no flood of others, nor of calls from elsewhere, takes the first one of each minute from it.
+        """
+        who = f"{caller} from {source}" if caller else source
+        if self._hit(self._audit_each, "audit", reason, source, caller) is not None:
+            self._leave_out(who)
+        elif self._hit(self._audit_one, "audit of", caller or source) is not None:
+            self._leave_out(caller or source)
+        elif not caller and self._hit(self._audit_all, "audit") is not None:
+            self._leave_out(OTHERS)
+        else:
+            return True
+        return False
+
+    def _leave_out(self, who: str) -> None:
+        try:
+            self._storage.incr(_LEFT_OUT + who, _LEFT_OUT_SECONDS)
+        except sqlite3.Error as error:
+            _log.error("refused calls are not counted: %s", error)
+
+    def left_out(self) -> dict[str, int]:
+        """The refused calls without an audit row since the last time that this was asked, by who called."""
+        try:
+            return self._storage.take(_LEFT_OUT)
+        except sqlite3.Error as error:
+            _log.error("refused calls are not counted: %s", error)
+            return {}
 
     def _hit(self, item: RateLimitItem | None, *identifiers: str) -> int | None:
         return self._wait_unless(self._limiter.hit, item, *identifiers)

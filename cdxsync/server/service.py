@@ -13,6 +13,7 @@ from typing import Protocol
 
 from cdxsync.api import access_log, app
 from cdxsync.background import definitions
+from cdxsync.background.audit_sending import Sender
 from cdxsync.background.expiring import Expiring
 from cdxsync.base import metrics
 from cdxsync.base.errors import CdxsyncError
@@ -169,6 +170,7 @@ class Process:
         )
         self._terminal = TerminalWatch()
         self._jobs = Scheduler(fleet, definitions.specs, definitions.recover, Expiring().look)
+        self._audit = Sender(fleet)
         self._apply(settings)
         self._server.on_tick = reporting.alive
         self._server.on_refusal = self._on_refusal
@@ -182,6 +184,7 @@ class Process:
             except OSError as error:
                 raise processes.cannot_listen(settings.listen, error) from None
             self._jobs.start()
+            self._audit.start()
             self._collect_garbage()
             try:
                 self._reporting.ready(url_of(settings, host, port))
@@ -190,6 +193,7 @@ class Process:
                 # Cheroot has a thread that is no daemon: left alone it would keep a failed process alive.
                 server.stop()
                 self._jobs.stop()
+                self._audit.stop()
 
     def request_stop(self) -> None:
         """Ask for the end, from any thread."""
@@ -239,6 +243,7 @@ class Process:
         self._apply(settings)
         self._server.wsgi_app = application
         self._jobs.use(fleet)
+        self._audit.use(fleet)
         self._collect_garbage()  # the former application refers to itself, and would stay for long
         _log.info("settings and certificates reloaded")
         return True

@@ -333,6 +333,20 @@ class IdempotencyKey(Table):
         indexes = ((("host", "key_sha256"), True),)
 
 
+class HostBudget(Table):
+    """What a host has stored on its newest day (`hosts.budgets`)."""
+
+    host = ForeignKeyField(Host, primary_key=True, on_delete="CASCADE")
+    host_id: int
+    day = CharField(10)
+    usage_rows = BigIntegerField(default=0)
+    usage_bytes = BigIntegerField(default=0)
+    prompt_bytes = BigIntegerField(default=0)
+
+    class Meta:
+        table_name = "host_budgets"
+
+
 class SlashCommand(Table):
     """A slash-command prompt. `filename_key` is the lower-cased name: names are unique in any case."""
 

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import msgspec
 
-from cdxsync.base import clock
 from cdxsync.base.errors import Invalid
 from cdxsync.security import apikeys
 from cdxsync.store.tables import Host, IdempotencyKey
@@ -24,8 +23,12 @@ def check_key(value: str | None) -> str | None:
     return value.strip()
 
 
-def once(host: Host, key: str | None, body: bytes, work: Callable[[], Recorded]) -> Recorded:
-    """The result of `work`, or the stored answer to an earlier call of the host with the same key and body.
+def once(
+    host: Host, key: str | None, body: bytes, work: Callable[[], Recorded], again: Callable[[str], Recorded]
+) -> Recorded:
+    """The result of `work`, or the answer to an earlier call of the host with the same key and body.
+
+    Of that no more is kept than when it was: the call that asks has the entries, of which `again` makes the answer.
 
     Within the caller's write transaction, so that the second of two concurrent calls finds the first's answer.
     Raises `Invalid` when the key was used for another body.
@@ -41,13 +44,15 @@ def once(host: Host, key: str | None, body: bytes, work: Callable[[], Recorded])
             raise Invalid(
                 {HEADER: ["was used for another body; a new call needs a new key"]}, code="idempotency_key_reused"
             )
-        return msgspec.json.decode(remembered.answer, type=Recorded)
+        answer = msgspec.json.decode(remembered.answer, type=Recorded)
+        return answer if answer.usages else again(remembered.created_at)  # earlier versions have kept all of it
     answer = work()
     IdempotencyKey.insert(
         host=host.id,
         key_sha256=key_sha256,
         body_sha256=body_sha256,
-        answer=msgspec.json.encode(answer).decode(),
-        created_at=clock.stamp(clock.now()),
+        # An earlier version beside this one answers this, when it is asked.
+        answer=msgspec.json.encode(Recorded(host_id=host.id, recorded=answer.recorded, usages=[])).decode(),
+        created_at=answer.usages[0].recorded_at,
     ).execute()
     return answer

@@ -6,7 +6,10 @@ from datetime import datetime
 from typing import Any
 
 from cdxsync.base import clock
+from cdxsync.base.settings import Settings
+from cdxsync.hosts import budgets
 from cdxsync.hosts.admission import Caller
+from cdxsync.hosts.budgets import Charge
 from cdxsync.store import audit
 from cdxsync.store.database import write
 from cdxsync.store.queries import Prepared
@@ -23,6 +26,8 @@ COLUMNS = {
     "reasoning": "reasoning_tokens",
 }
 """The five counts, by their names in the API, with their columns."""
+_AUDITED_LINE = 200
+"""Characters."""
 _INSERT = Prepared(
     lambda host, model, line, outside, created_at, total, input, output, cached, reasoning: TokenUsage.insert(
         host=host,
@@ -77,39 +82,54 @@ _ADD = {
 """By table: adds sums to the row of a key."""
 
 
-def record(caller: Caller, body: Mapping[str, Any], raw_body: bytes, key: str | None) -> Recorded:
+def record(settings: Settings, caller: Caller, body: Mapping[str, Any], raw_body: bytes, key: str | None) -> Recorded:
     """Store the entries of a `POST /usage` body, all or none (`docs/protocol.md 6`).
 
-    `key` is the call's `Idempotency-Key`. Raises `Invalid`, or `RowChanged` as `Caller.row` does.
+    `key` is the call's `Idempotency-Key`. Raises `Invalid`, `RowChanged` as `Caller.row` does, or as `budgets.charge`.
     """
     key = idempotency.check_key(key)
     entries = read_body(body).usages
 
     def work() -> Recorded:
         host = caller.row()
-        return idempotency.once(host, key, raw_body, lambda: _store(host, entries))
+        return idempotency.once(
+            host, key, raw_body, lambda: _store(settings, host, entries), lambda stamp: _answer(host, entries, stamp)
+        )
 
     return write(work)
 
 
-def _store(host: Host, entries: list[Entry]) -> Recorded:
+def _answer(host: Host, entries: list[Entry], stamp: str) -> Recorded:
+    return Recorded.of(host.id, [RecordedEntry.of(entry, stamp) for entry in entries])
+
+
+def _store(settings: Settings, host: Host, entries: list[Entry]) -> Recorded:
+    size = sum(len((text or "").encode()) for entry in entries for text in (entry.line, entry.model))
+    budgets.charge(
+        host.id,
+        Charge("usage_rows", len(entries), settings.usage_rows_per_day, "usage_rows_per_day", "usage entries"),
+        Charge("usage_bytes", size, settings.usage_bytes_per_day, "usage_bytes_per_day", "bytes of usage entries"),
+    )
     at = clock.now()
     stamp = clock.stamp(at)
     newest = None
-    rows = []
     for entry in entries:
         numbers = entry.numbers()
         newest = _INSERT.insert(
             host=host.id, model=entry.model, line=entry.line, outside=entry.outside, created_at=stamp, **numbers
         )
-        details = {"line": entry.line, **numbers, "model": entry.model, "outside": entry.outside or None}
+        details = {"line": _shortened(entry.line), **numbers, "model": entry.model, "outside": entry.outside or None}
         given = {name: value for name, value in details.items() if value is not None}
         audit.record("token.usage", actor=audit.host_actor(host), host=host, **given)
-        rows.append(RecordedEntry.of(entry, stamp))
     roll_up(host.id, at, entries)
     used = sum(entry.total or 0 for entry in entries)
     _HOST.execute(host=host.id, stamp=stamp, newest=newest, used=used)
-    return Recorded.of(host.id, rows)
+    return _answer(host, entries, stamp)
+
+
+def _shortened(line: str | None) -> str | None:
+    """A line as the audit row has it: the usage row has all of it."""
+    return line if line is None or len(line) <= _AUDITED_LINE else line[:_AUDITED_LINE] + "…"
 
 
 def roll_up(host_id: int | None, at: datetime, entries: list[Entry]) -> None:

@@ -129,3 +129,18 @@ def test_it_is_bounded(spool: Any, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert [spool.holds(f"run-{number}") for number in range(5)] == [False, False, True, True, True]
     assert "the oldest is dropped" in capsys.readouterr().err
     assert {Path(path).stat().st_mode & 0o777 for path in spool.paths()} == {0o600}
+
+
+def test_usage_that_the_server_takes_later_waits_however_long(spool: Any, stub: StubServer) -> None:
+    """A host that has reported as much as it may in a day loses nothing, and asks once a run."""
+    for number in range(3):
+        spool.add(f"run-{number}", ENTRIES)
+    stub.answers["POST", "/usage"] = (429, json.dumps({"status": "error", "code": "daily_bound_reached"}).encode())
+    with pytest.raises(Offline):
+        spool.send(api(stub))
+    assert len(stub.calls) == 1
+    first = Path(spool.paths()[0])
+    assert "asked_at" not in json.loads(first.read_text())  # it will never count as one that may have arrived
+    stub.answer("POST", "/usage", {"recorded": 1})
+    spool.send(api(stub))
+    assert (len(stub.calls), spool.paths()) == (4, [])

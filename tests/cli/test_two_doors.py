@@ -31,6 +31,7 @@ COMMAND_OF = {
     "POST /admin/hosts/<id>/permit": "hosts permit",
     "POST /admin/hosts/<id>/auth/accept": "auth accept",
     "POST /admin/hosts/<id>/clear": "hosts clear",
+    "POST /admin/hosts/<id>/purge": "hosts purge",
     "POST /admin/hosts/<id>/unbind": "hosts unbind",
     "POST /admin/hosts/<id>/disable": "hosts disable",
     "POST /admin/hosts/<id>/enable": "hosts enable",
@@ -212,7 +213,7 @@ def test_queries_do_not_grow_with_hosts(tmp_path: Path, caplog: pytest.LogCaptur
             admission.admit_address(host, addresses.parse("192.0.2.1"))
             entry = {"total": index + 1, "line": fqdn}
             caller = admission.Caller(host.id, fqdn, "", host.api_key_sha256, "192.0.2.1")
-            recording.record(caller, entry, b"", None)
+            recording.record(opened.settings, caller, entry, b"", None)
             write(functools.partial(registry.note_digest, host, "0" * 64, refresh=False))
         counts = []
         for report in (hosts.list_all, lambda: overview.build(opened, None)):

@@ -31,6 +31,7 @@ EXAMPLES: dict[str, str] = {
     "hosts roaming": "web.example.net on",
     "hosts permit": "web.example.net --store-auth on",
     "hosts clear": "web.example.net --yes",
+    "hosts purge": "web.example.net --prompts --usage --yes",
     "hosts unbind": "web.example.net",
     "hosts disable": "web.example.net",
     "hosts enable": "web.example.net",

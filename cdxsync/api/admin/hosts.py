@@ -9,11 +9,14 @@ from cdxsync.hosts.schemas import (
     HostChanged,
     HostCleared,
     HostDeleted,
+    HostPurged,
     PermitBody,
+    PurgeBody,
     RegisterBody,
     Registered,
     RoamingBody,
 )
+from cdxsync.ops import purging
 from cdxsync.store.tables import Host
 from cdxsync.views import hosts
 from cdxsync.views.schemas import HostCredentials, HostList, HostShown
@@ -103,6 +106,18 @@ def accept(context: Context, host_id: int) -> LoginAccepted:
 def clear(context: Context, host_id: int) -> HostCleared:
     """Forget what a host holds."""
     return registry.clear(registry.by_id(host_id), actor=access.actor())
+
+
+@ROUTES.post(
+    "/admin/hosts/<host_id:int>/purge",
+    "Undo what a host has stored of prompts, or reported of usage",
+    body=PurgeBody,
+    errors=(404, 422),
+)
+def purge(context: Context, host_id: int) -> HostPurged:
+    """Undo what a host has done."""
+    host = registry.by_id(host_id)
+    return purging.purge(host, PurgeBody.read(context.body()), actor=access.actor())
 
 
 @ROUTES.post("/admin/hosts/<host_id:int>/unbind", "Forget a host's address", errors=(404,))

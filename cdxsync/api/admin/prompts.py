@@ -44,7 +44,7 @@ def show_version(context: Context, filename: str, version_id: int) -> PromptVers
 def store(context: Context) -> PromptStored:
     """Store a prompt."""
     prompt = catalog.read_prompt(context.body(), context.fleet.settings.max_prompt_bytes)
-    return catalog.store(prompt, actor=access.actor())
+    return catalog.store(context.fleet.settings, prompt, actor=access.actor())
 
 
 @ROUTES.delete("/admin/slash-commands/<filename>", "Delete a prompt", errors=(404,))

@@ -39,4 +39,4 @@ def store(context: Context) -> PromptStored:
     caller = context.hosts.admit()
     catalog.check_may_store(caller)
     prompt = catalog.read_prompt(context.body(), context.fleet.settings.max_prompt_bytes)
-    return catalog.store(prompt, actor=audit.host_actor(caller), host=caller)
+    return catalog.store(context.fleet.settings, prompt, actor=audit.host_actor(caller), host=caller)

@@ -19,6 +19,6 @@ def report(context: Context) -> Recorded:
     def run(caller: admission.Caller, raw: bytes) -> Recorded:
         key = request.environ.get("HTTP_IDEMPOTENCY_KEY")
         body = bodies.object_of(raw)
-        return recording.record(caller, body, raw, key)
+        return recording.record(context.fleet.settings, caller, body, raw, key)
 
     return context.hosts.run(run)

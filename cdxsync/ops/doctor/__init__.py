@@ -21,6 +21,7 @@ CHECKS: Sequence[Check] = (
     Check("migrations", storage.schema, ("database",)),
     Check("keyring", storage.keyring, ("migrations",)),
     Check("audit-log", audit.rows, ("keyring",)),
+    Check("audit-sinks", audit.sinks, ("settings", "migrations")),
     Check("certificates", certificates.certificates, ("settings", "home")),
     Check("revocation", certificates.revocation_list, ("home",)),
     Check("clock", home.clock_of_files, ("home",)),

@@ -19,6 +19,10 @@ class Offline(SyncError):
     """The server could not be asked: cached credentials may do for a while."""
 
 
+class Later(Offline):
+    """The server has taken nothing of the call, and takes it later."""
+
+
 class Refused(SyncError):
     """The server knows this host, or its key, as one that may not have the credentials."""
 
@@ -103,7 +107,9 @@ def failure(status: int, answer: dict[str, Any]) -> SyncError:
         return error
     if status in (401, 403):
         return Refused(reason)
-    if status >= 500 or status == 429 or status < 400:
+    if status == 429:
+        return Later("the server cannot answer now: %s" % reason)
+    if status >= 500 or status < 400:
         return Offline("the server cannot answer now: %s" % reason)
     if texts:
         reason = "%s: %s" % (reason, "; ".join("%s %s" % pair for pair in texts))

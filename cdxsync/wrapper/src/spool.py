@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cdxsync.wrapper.src.api import Api
 from cdxsync.wrapper.src.claims import keep_claims
-from cdxsync.wrapper.src.errors import Rejected, SyncError
+from cdxsync.wrapper.src.errors import Later, Rejected, SyncError
 from cdxsync.wrapper.src.files import locked, own_folder, paths_in, read_json, replace_file, write_json
 from cdxsync.wrapper.src.messages import debug, say
 
@@ -101,6 +101,10 @@ class Spool:
             write_json(path, dict(call, asked_at=time.time()))
         try:
             api.post("/usage", {"usages": entries}, {"Idempotency-Key": key})
+        except Later:
+            # It certainly has not got it, however long it waits now.
+            write_json(path, {name: value for name, value in call.items() if name != "asked_at"})
+            raise
         except Rejected as error:
             tell("the server rejected the usage of a run (%s); it is kept as %s.refused" % (error, path))
             os.replace(path, path + ".refused")
