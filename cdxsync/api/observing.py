@@ -105,4 +105,4 @@ class Observed:
 
 @cache
 def _template(rule: str) -> str:
-    return re.sub(r"<(\w+)[^>]*>", r"{\1}", rule)
+    return re.sub(r"<(\w++)[^<>]*>", r"{\1}", rule)

@@ -16,7 +16,7 @@ END_OF_HEAD = re.compile(rb"\r\n\r\n|(?<!\r)\n")  # or a line that the parser wi
 _CHUNK_BYTES = 64 * 1024
 MAX_CHUNKS = 16 * 1024
 """Of a body. A client chooses their number, and each costs some time: senders of files take chunks of some KiB."""
-_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)\r\n")
+_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*+([^\x00-\x08\x0a-\x1f\x7f]*+)\r\n")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,12})[ \t]*(?:;[^\r\n]*)?\r\n")
 _log = logging.getLogger("cdxsync.server")
 

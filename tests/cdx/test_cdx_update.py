@@ -323,3 +323,5 @@ def test_versions_are_ordered(one: list[int], suffix: str, other: list[int], oth
 def test_versions_with_prefixes() -> None:
     assert version_key("rust-v0.63.0") == version_key("codex-cli 0.63") == version_key("0.63.0")
     assert version_key("") < version_key("0.0.1")
+    # More digits than Python turns into a number.
+    assert version_key("0.1") < version_key("1" * 5000)

@@ -38,6 +38,39 @@ def test_a_number_on_the_next_line_is_another() -> None:
     assert (entry["output"], entry["total"]) == (5, 12)
 
 
+@pytest.mark.parametrize("blank", [" ", "\t", "\n", "\r"])
+def test_blanks_after_tokens_used(blank: str) -> None:
+    reader = OutputReader(False)
+    reader.feed(f"tokens used{blank * 60_000}x\ntokens used{blank * 3}1,234\n".encode())
+    reader.close()
+    assert len(reader.text()) <= OutputReader.MAX_KEPT
+    assert [entry["total"] for entry in printed_usage(reader.text())] == [1234]
+
+
+def test_what_is_kept_of_an_output_is_bounded_and_its_end() -> None:
+    reader = OutputReader(False)
+    for number in range(20_000):
+        reader.feed(f"tokens {number} {'x' * 100}\n".encode())
+    reader.feed(b"Token usage: total=12 input=7 output=5\n")
+    for _ in range(100_000):
+        reader.feed(b"y")
+    reader.close()
+    assert len(reader.text()) <= OutputReader.MAX_KEPT
+    assert [entry["total"] for entry in printed_usage(reader.text())] == [12]
+
+
+def test_a_line_that_comes_byte_by_byte() -> None:
+    reader = OutputReader(False)
+    for byte in b"x" * 200_000 + b"\nTokens used: 7\n":
+        reader.feed(bytes([byte]))
+    assert [entry["total"] for entry in printed_usage(reader.text())] == [7]
+
+
+def test_the_same_entry_counts_once_and_the_order_stays() -> None:
+    lines = [f"Token usage: total={n} input={n} output=0" for n in (3, 1, 3, 2, 1)]
+    assert [entry["total"] for entry in printed_usage("\n".join(lines) + "\n")] == [3, 1, 2]
+
+
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=8), st.integers(0, 7), st.integers(0, 500))
 def test_running_totals_count_each_answer_once(answers: list[int], repeat: int, inherited: int) -> None:
     before, counted, running = None, 0, inherited

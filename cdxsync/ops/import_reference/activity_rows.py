@@ -24,7 +24,9 @@ from cdxsync.usage.schemas import Entry
 ACTOR = "import"
 REMOVED = "(removed)"
 _BATCH = 500
-_JWT = re.compile(r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?|\b(?:sk|rt)[-_][A-Za-z0-9_-]{16,}")
+# With or without a point: a token has one, and what has none is looked through once.
+_JWT = re.compile(r"eyJ[A-Za-z0-9_-]++(?:\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?)?")
+_TOKEN_OF_OPENAI = re.compile(r"\b(?:sk|rt)[-_][A-Za-z0-9_-]{16,}")
 _HEX_KEY = re.compile(r"(?:cdx_)?[0-9a-fA-F]{64}")
 _SECRET_NAME = re.compile(
     r"token|key|secret|password|authorization|cookie|^auth$|updated_auth|auth_json", re.IGNORECASE
@@ -219,7 +221,9 @@ def _without_secrets(value: Any, name: str = "") -> Any:
 
 
 def _without_texts(text: str) -> str:
-    return _HEX_KEY.sub(lambda match: REMOVED if _is_key(match[0]) else match[0], _JWT.sub(REMOVED, text))
+    text = _JWT.sub(lambda match: REMOVED if "." in match[0] else match[0], text)
+    text = _TOKEN_OF_OPENAI.sub(REMOVED, text)
+    return _HEX_KEY.sub(lambda match: REMOVED if _is_key(match[0]) else match[0], text)
 
 
 def _is_key(text: str) -> bool:

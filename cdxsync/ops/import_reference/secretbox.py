@@ -11,7 +11,7 @@ from cdxsync.base.errors import Failed, Unavailable
 
 PREFIX = "sbox:v1:"
 KEY_BYTES = 32
-_VARIABLE = re.compile(r"^\s*(?:export\s+)?AUTH_ENCRYPTION_KEY\s*=\s*(.*?)\s*$", re.MULTILINE)
+_VARIABLE = re.compile(r"^[ \t]*(?:export[ \t]+)?AUTH_ENCRYPTION_KEY[ \t]*=(.*)$", re.MULTILINE)
 
 
 class CannotOpen(Exception):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable, NoReturn
 
 # Where Codex may be when PATH does not say; cron, for one, has a short PATH. Relative ones lie in the user's home.
+MAX_PRINTED = 1 << 20
 USUAL_PLACES = ("/usr/local/bin", "/opt/codex/bin", ".local/bin", "/opt/homebrew/bin")
 FOR_CODEX = ("SIGINT", "SIGQUIT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
 
@@ -66,7 +67,7 @@ class Build:
         name = " ".join((*command, option))
         if self.program and not isinstance(known.get(name), bool):
             printed = output_of(self.program, *command, "--help")
-            known = dict(known, **{name: bool(re.search(r"^\s+%s(?![\w-])" % re.escape(option), printed, re.M))})
+            known = dict(known, **{name: bool(re.search(r"^[ \t]+%s(?![\w-])" % re.escape(option), printed, re.M))})
             if printed:
                 self.remember(takes=known)
         return known.get(name) is True
@@ -86,8 +87,8 @@ def program_key(program: str) -> list[Any]:
 
 def version_of(program: str) -> str:
     """The version that a program reports, or an empty text."""
-    match = re.search(r"\d+\.\d+\S*", output_of(program, "--version"))
-    return match.group(0)[:64] if match else ""
+    match = re.search(r"(?<!\d)\d{1,9}\.\d\S{0,60}", output_of(program, "--version"))
+    return match.group(0) if match else ""
 
 
 def output_of(program: str, *arguments: str) -> str:
@@ -113,7 +114,8 @@ def printed_by(program: str, *arguments: str) -> tuple[str, str]:
             timeout=10,
             env=program_environment(child_environment(), program, list(arguments)),
         )
-        return done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
+        said, complained = done.stdout[:MAX_PRINTED], done.stderr[-MAX_PRINTED:]
+        return said.decode("utf-8", "replace"), complained.decode("utf-8", "replace")
     return "", ""
 
 

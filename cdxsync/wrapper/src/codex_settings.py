@@ -31,8 +31,10 @@ SYSTEM_SETTINGS = "/etc/codex/config.toml"
 MANAGED_SETTINGS = ("/etc/codex/managed_config.toml", "/etc/codex/requirements.toml")
 MAX_SETTINGS_BYTES = 1 << 20
 NOT_SET: Setting = ([], "")
+# A text that is not closed goes to the end of the file or line: each is looked through once.
 TOML_TOKEN = re.compile(
-    r'"""(?:\\.|[^\\])*?"""|' + "'{3}.*?'{3}|" + r'"(?:\\.|[^"\\\n])*"|' + r"'[^'\n]*'|#[^\n]*|[\[\]{}=\n]|"
+    r'"""(?:\\.|[^\\])*?(?:"""|\\?\Z)|' + r"'{3}.*?(?:'{3}|\Z)|"
+    r'"(?:\\[^\n]|[^"\\\n])*(?:"|\\?(?=\n|\Z))|' + r"'[^'\n]*'?|#[^\n]*|[\[\]{}=\n]|"
     r"""[^\s"'#\[\]{}=]+""",
     re.DOTALL,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import json
 import os
@@ -12,7 +13,7 @@ from cdxsync.wrapper.src.files import read_regular
 from cdxsync.wrapper.src.session_files import COUNTS, add_counts, read_counts
 
 if TYPE_CHECKING:
-    from typing import Any, Sequence
+    from typing import Any, Iterable, Sequence
 
 # Compiled when they are first used: most runs need none of them.
 ESCAPES = (
@@ -27,7 +28,7 @@ USAGE_FORM = (
     r"(?i)total=" + COUNT + r"input=" + COUNT + r"(?:\(\+" + COUNT + r"cached\))?"
     r"output=" + COUNT + r"(?:\(reasoning" + COUNT + r"\))?"
 )
-TOKENS_USED = r"(?i)(?:^|\n)(?:\[[^\]\n]*\]\s*)?tokens\s+used:?\s*\n?\s*" + COUNT + r"\s*(?=\n|$)"
+TOKENS_USED = r"(?i)(?:^|\n)(?:\[[^\]\n]*\]\s*)?tokens\s+used:?\s*" + COUNT + r"\s*(?=\n|$)"
 LOOSE_COUNT = r"(?i)\b(total|input|output|cached|reasoning)\s*[=:]\s*" + COUNT
 
 
@@ -42,17 +43,19 @@ def printed_usage(text: str) -> list[dict[str, Any]]:
     `Token usage:` lines are one entry each, the same line twice is one. Without any, the last `tokens used`, which
     older versions print as a running total.
     """
-    entries = []
-    for label in re.finditer(r"(?i)token\s+usage:", text):
-        entry = read_usage_form(text[label.end() : label.end() + 400])
-        if entry and entry not in entries:
-            entries.append(entry)
-    if not entries:
-        entries = loose_usage(text)
+    read = [
+        read_usage_form(text[label.end() : label.end() + 400]) for label in re.finditer(r"(?i)token\s+usage:", text)
+    ]
+    entries = without_doubles(entry for entry in read if entry) or loose_usage(text)
     if not entries:
         for match in re.finditer(TOKENS_USED, text):
             entries = [{"total": number_of(match.group(1)), "line": shortened(match.group(0))}]
     return entries
+
+
+def without_doubles(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The entries, each of them once, in their order."""
+    return list({tuple(sorted(entry.items())): entry for entry in entries}.values())
 
 
 def read_usage_form(text: str) -> dict[str, Any] | None:
@@ -74,16 +77,15 @@ def read_usage_form(text: str) -> dict[str, Any] | None:
 
 def loose_usage(text: str) -> list[dict[str, Any]]:
     """The entries of lines that say `token usage` in another form (`docs/protocol.md 15.5`)."""
-    entries = []
+    entries: list[dict[str, Any]] = []
     for line in text.split("\n"):
         if re.match(r"\s*token usage\b", line, re.IGNORECASE):
             counts = {name.lower(): number_of(digits) for name, digits in reversed(re.findall(LOOSE_COUNT, line))}
             cached = re.search(r"\(\+\s*" + COUNT + r"\s+cached", line)
             counts.update({"cached": number_of(cached.group(1))} if cached else {})
-            entry = dict(counts, line=shortened(line))
-            if counts and entry not in entries:
-                entries.append(entry)
-    return entries
+            if counts:
+                entries.append(dict(counts, line=shortened(line)))
+    return without_doubles(entries)
 
 
 def shortened(line: str) -> str:
@@ -93,29 +95,35 @@ def shortened(line: str) -> str:
 
 
 class OutputReader:
-    """Finds token usage in what Codex writes on one stream, holding little of it."""
+    """Finds token usage in what Codex writes on one stream, holding little of it: what came last."""
 
     MAX_LINE = 1 << 16
+    MAX_KEPT = 1 << 18
 
     def __init__(self, json_events: bool) -> None:
         self.json_events = json_events
         self.events: list[dict[str, int] | None] = []
-        self._kept: list[str] = []
+        self._kept: collections.deque[str] = collections.deque()
+        self._length = 0
         self._follow = 0
-        self._rest = b""
+        self._rest = bytearray()
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes."""
-        lines = (self._rest + data).split(b"\n")
-        self._rest = lines.pop()[-self.MAX_LINE :]
+        *lines, rest = data.split(b"\n")
         for line in lines:
-            self._line(line)
+            self._line(bytes(self._rest + line))
+            self._rest.clear()
+        self._rest += rest
+        # Not at each piece: each may be a byte.
+        if len(self._rest) > 2 * self.MAX_LINE:
+            del self._rest[: -self.MAX_LINE]
 
     def close(self) -> None:
         """The stream has ended."""
         if self._rest:
-            self._line(self._rest)
-            self._rest = b""
+            self._line(bytes(self._rest))
+            self._rest.clear()
 
     def _line(self, line: bytes) -> None:
         if self.json_events:
@@ -128,9 +136,12 @@ class OutputReader:
         lowered = line[-self.MAX_LINE :].lower()
         if b"usage" in lowered or b"tokens" in lowered:
             self._follow = 8
-        if self._follow and len(self._kept) < 2000:
+        if self._follow:
             self._follow -= 1
             self._kept.append(re.sub(ESCAPES, "", line[-self.MAX_LINE :].decode("utf-8", "replace")).replace("\r", ""))
+            self._length += len(self._kept[-1]) + 1
+            while self._length > self.MAX_KEPT:
+                self._length -= len(self._kept.popleft()) + 1
 
     def text(self) -> str:
         """The lines around what may be usage, without escapes."""

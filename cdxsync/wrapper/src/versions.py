@@ -10,12 +10,14 @@ if TYPE_CHECKING:
 
     VersionKey = Tuple[Tuple[int, ...], int, Tuple[Any, ...]]
 
+# What is longer is no version, and its numbers would be too large for Python.
+MAX_LENGTH = 128
 VERSION = r"\d{1,9}(?:\.\d{1,9}){1,3}(?:[-.+][0-9A-Za-z.+-]{1,40})?\Z"
 
 
 def version_key(text: str) -> VersionKey:
     """A key that orders versions: by their numbers, a pre-release before its release."""
-    match = re.match(r"\D*(\d+(?:\.\d+)*)(.*)", text)
+    match = re.match(r"\D*(\d+(?:\.\d+)*)(.*)", text[:MAX_LENGTH])
     if not match:
         return ((), 0, ())
     numbers = [int(number) for number in match.group(1).split(".")]
