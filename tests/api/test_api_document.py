@@ -154,6 +154,7 @@ def test_answers_have_the_documented_shapes(connected: Fleet) -> None:
         call("POST", "/admin/hosts/{host_id}/auth/accept", {"rule": "always"}, host_id=other_id)
         for change in ("disable", "enable", "unbind", "clear"):
             call("POST", f"/admin/hosts/{{host_id}}/{change}", host_id=other_id)
+        call("POST", "/admin/hosts/{host_id}/purge", {"prompts": True, "usage": True}, host_id=other_id)
         call("DELETE", "/admin/hosts/{host_id}", host_id=other_id)
 
         call("GET", "/admin/auth", query={"include_body": "1"})
