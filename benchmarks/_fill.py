@@ -14,8 +14,10 @@ from cdxsync.base import clock, settings
 from cdxsync.ops import homes
 from cdxsync.prompts import catalog
 from cdxsync.security import apikeys
+from cdxsync.store import rights
 from cdxsync.store.database import write
 from cdxsync.store.fleet import Fleet
+from cdxsync.store.table import Guarded
 from cdxsync.store.tables import Host, TokenUsage, UsageDay, UsageFleetDay, proxy
 
 _ROWS_AT_ONCE = 2000
@@ -100,7 +102,9 @@ def _insert(table: Any, rows: Iterator[dict[str, Any]]) -> None:
 
 
 def _insert_batch(table: Any, rows: list[dict[str, Any]]) -> None:
-    if rows:
+    if rows and issubclass(table, Guarded):
+        write(lambda: [rights.insert(table, **row) for row in rows])
+    elif rows:
         write(lambda: table.insert_many(rows).execute())
 
 

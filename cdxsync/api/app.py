@@ -23,6 +23,7 @@ from cdxsync.background.refresh_waits import RefreshWaits
 from cdxsync.base.errors import CdxsyncError, Malformed, code_of_status
 from cdxsync.security.revocation import Revocations
 from cdxsync.security.throttle import Throttle
+from cdxsync.store import rights
 from cdxsync.store.driver_errors import translated
 from cdxsync.store.fleet import Fleet
 
@@ -121,6 +122,8 @@ def _answer_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
             request_id = request.environ[REQUEST_ID]
             _log.exception("request %s %s failed [%s]", request.method, access.public_path(), request_id)
             return envelope.failure(500, code_of_status(500), "Unexpected error", request_id)
+        finally:
+            rights.audit_altered()
 
     return wrapped
 

@@ -18,7 +18,7 @@ from cdxsync.base import clock, jsontext
 from cdxsync.base.clock import Instant
 from cdxsync.base.errors import CdxsyncError, Invalid
 from cdxsync.jobs import lease
-from cdxsync.store import audit, named_values, sealed_values
+from cdxsync.store import audit, named_values, rights, sealed_values
 from cdxsync.store.caches import GenerationCache
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.queries import Prepared
@@ -34,11 +34,7 @@ RUNNER_JOB = "runner"
 _IDENTITY = Prepared(
     lambda payload: AuthPayload.select(AuthPayload.id, AuthPayload.sha256).where(AuthPayload.id == payload)
 )
-_RANK = Prepared(
-    lambda payload: AuthPayload.select(AuthPayload.last_refresh_us, AuthPayload.created_at, AuthPayload.rank_us).where(
-        AuthPayload.id == payload
-    )
-)
+_RIGHTS = Prepared(lambda payload: AuthPayload.select(*rights.columns_of(AuthPayload)).where(AuthPayload.id == payload))
 _WITH_DIGEST = Prepared(lambda sha256: AuthPayload.select(AuthPayload.id).where(AuthPayload.sha256 == sha256))
 _WITH_CREDENTIAL = Prepared(
     lambda sha256: AuthPayload.select(AuthPayload.id).where(AuthPayload.credential_sha256 == sha256)
@@ -51,7 +47,7 @@ def current(fleet: Fleet) -> tuple[int, AuthDocument] | None:
 
     A stored document that no longer passes (altered, or by stricter rules) counts as none; an
     audit row `auth.canonical_invalid` says so, once per process (`docs/protocol.md 3.7`). Raises `UnknownKey` when this
-    server lacks the key for it.
+    server lacks the key for it, `RowAltered` when its row, or which one is canonical, was changed past cdxsync.
     """
     found = _pointed.get()
     if found is None:
@@ -84,7 +80,7 @@ _pointed = GenerationCache(pointed_payload)
 def _load(fleet: Fleet, payload_id: int, sha256: str) -> AuthDocument | None:
     try:
         return open_payload(fleet, AuthPayload.get_by_id(payload_id))
-    except UnknownKey:
+    except (UnknownKey, rights.RowAltered):
         raise  # there is one: without it an older document would count as the newest
     except CdxsyncError as error:
         audit.record(
@@ -96,8 +92,10 @@ def _load(fleet: Fleet, payload_id: int, sha256: str) -> AuthDocument | None:
 def open_payload(fleet: Fleet, row: AuthPayload) -> AuthDocument:
     """The document of a payload row, checked like a new one.
 
-    Raises `Failed` when it cannot be opened, `Invalid` when it does not pass or its digest is not the row's.
+    Raises `Failed` when it cannot be opened, `Invalid` when it does not pass or its digest is not the row's, and
+    `RowAltered`.
     """
+    rights.check(row)
     content = jsontext.decode(fleet.keyring.open(row.body, sealed_values.payload_body(row.id)))
     # Its date was valid when stored; a clock that was set back must not make it invalid.
     accepted = clock.read_stamp(row.created_at) + timedelta(seconds=1)
@@ -118,8 +116,12 @@ def _rank(last_refresh_us: int, created_at: str, rank_us: int | None) -> Instant
 def rank() -> Instant | None:
     """The rank of the canonical document, which is not opened; None when the fleet has none."""
     found = pointed_payload()
-    row = _RANK.row(payload=found.id) if found is not None else None
-    return None if row is None else _rank(*row)
+    found_row = _RIGHTS.row(payload=found.id) if found is not None else None
+    if found_row is None:
+        return None
+    row = dict(zip(("id", *AuthPayload.RIGHTS, "mac"), found_row, strict=True))
+    rights.check_values(AuthPayload, row)
+    return _rank(row["last_refresh_us"], row["created_at"], row["rank_us"])
 
 
 def was_replaced(pointed: int, *, digest: str, credential: str | None = None) -> bool:
@@ -181,7 +183,7 @@ def insert(
         "rank_us": None if ranked is None else ranked.microseconds,
         "credential_sha256": document.credential,
     }
-    payload_id = AuthPayload.insert(row if payload_id is None else {"id": payload_id, **row}).execute()
+    payload_id = rights.insert(AuthPayload, **(row if payload_id is None else {"id": payload_id, **row}))
     sealed = fleet.keyring.seal(document.body, sealed_values.payload_body(payload_id))
     AuthPayload.update(body=sealed).where(AuthPayload.id == payload_id).execute()
     for target, entry in document.entries.items():

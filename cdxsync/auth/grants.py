@@ -20,6 +20,7 @@ from cdxsync.auth.documents import AuthDocument
 from cdxsync.base import clock
 from cdxsync.base.errors import Unauthenticated
 from cdxsync.security import apikeys
+from cdxsync.store import rights
 from cdxsync.store.queries import Prepared
 from cdxsync.store.tables import Host, HostGrant
 
@@ -36,7 +37,7 @@ MAX_VARIANTS = 2048
 _variants: OrderedDict[tuple[int, str, str], AuthDocument] = OrderedDict()
 _lock = threading.Lock()
 _BY_GRANT = Prepared(
-    lambda grant: HostGrant.select(HostGrant.host, HostGrant.api_key_sha256).where(HostGrant.grant_sha256 == grant)
+    lambda grant: HostGrant.select(*rights.columns_of(HostGrant)).where(HostGrant.grant_sha256 == grant)
 )
 _HOST = Prepared(lambda host: Host.select().where(Host.id == host))
 _OF_HOST = Prepared(
@@ -105,9 +106,16 @@ def variant(payload_id: int, document: AuthDocument, grant: str) -> AuthDocument
 def authenticate(grant: object) -> Host:
     """The host whose grant this is. Raises `Unauthenticated`."""
     if isinstance(grant, str) and is_grant(grant) and len(grant) <= apikeys.MAX_LENGTH:
-        row = _BY_GRANT.row(grant=apikeys.fingerprint(grant))
-        host: Host | None = _HOST.model(host=row[0]) if row is not None else None
-        if host is not None and hmac.compare_digest(str(host.api_key_sha256), str(row[1])):
+        found = _BY_GRANT.row(grant=apikeys.fingerprint(grant))
+        row = dict(zip(("host", *HostGrant.RIGHTS, "mac"), found, strict=True)) if found is not None else None
+        host: Host | None = _HOST.model(host=row["host"]) if row is not None else None
+        if (
+            row is not None
+            and host is not None
+            and hmac.compare_digest(str(host.api_key_sha256), str(row["api_key_sha256"]))
+            and rights.are_good(HostGrant, row)
+            and rights.is_good(host)
+        ):
             return host
     raise Unauthenticated(
         "This refresh token is no grant of a host of this fleet, or it has ended. Run cdx, which fetches another",
@@ -148,9 +156,11 @@ def note(host: Host, api_key: str | None, holds: Holds, payload_id: int | None, 
         "given_at": clock.stamp(at),
     }
     if row is None:
-        HostGrant.insert(host=host.id, **changes).execute()
+        rights.insert(HostGrant, host=host.id, **changes)
     else:
-        HostGrant.update(changes).where(HostGrant.host == host.id).execute()
+        if (grant, key) == (row[0], row[1]) and api_key is None:  # nothing that others wrote gets a MAC here
+            changes = {name: value for name, value in changes.items() if name not in HostGrant.RIGHTS}
+        rights.update(HostGrant, host.id, **changes)
 
 
 def _rows(*columns: Any) -> Any:

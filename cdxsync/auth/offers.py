@@ -14,7 +14,7 @@ from cdxsync.base import clock
 from cdxsync.base.errors import Conflict, Invalid
 from cdxsync.hosts import registry
 from cdxsync.hosts.schemas import HostBrief, LoginRule, login_rule
-from cdxsync.store import audit
+from cdxsync.store import audit, rights
 from cdxsync.store.database import write
 from cdxsync.store.tables import Host, LoginOffer
 
@@ -27,9 +27,9 @@ NEVER: Literal["never"] = "never"
 
 
 def of(host_id: int) -> LoginOffer | None:
-    """What a host has offered last, or None."""
+    """What a host has offered last, or None; also where others have written that."""
     found: LoginOffer | None = LoginOffer.get_or_none(LoginOffer.host == host_id)
-    return found
+    return found if found is not None and rights.is_good(found) else None
 
 
 def taken(host: Host, account: Account, names: Iterable[str]) -> LoginRule | None:
@@ -65,17 +65,20 @@ def refusal(host: Host, account: Account) -> Invalid:
 def note(host: Host, account: Account, digest: str, names: Iterable[str]) -> bool:
     """Keep what a host offers, within a write transaction; whether account or digest are news."""
     stamp = clock.stamp(clock.now())
-    before = of(host.id)
+    before, known = of(host.id), LoginOffer.select().where(LoginOffer.host == host.id).exists()
     label = account.label[:255]
     kept = {"account": label, "account_sha256": account.fingerprint, "digest": digest, "seen_at": stamp}
     kept["digests"] = " ".join(sorted(set(names)))
+    if not known:
+        rights.insert(LoginOffer, host=host.id, first_seen_at=stamp, **kept)
+        return True
     if before is None:
-        LoginOffer.insert(host=host.id, first_seen_at=stamp, **kept).execute()
+        rights.update(LoginOffer, host.id, first_seen_at=stamp, **kept)
         return True
     news = (before.account_sha256, before.digest) != (account.fingerprint, digest)
     if before.account_sha256 != account.fingerprint:
         kept["first_seen_at"] = stamp
-    LoginOffer.update(kept).where(LoginOffer.host == host.id).execute()
+    rights.update(LoginOffer, host.id, **kept)
     return news
 
 
@@ -83,7 +86,7 @@ def settle(host: Host, rule: LoginRule | None) -> None:
     """Forget what a host has offered, within the write transaction that makes its login the fleet's."""
     LoginOffer.delete().where(LoginOffer.host == host.id).execute()
     if rule == ONCE:
-        Host.update(other_account=None).where(Host.id == host.id).execute()
+        rights.update(Host, host.id, other_account=None)
         host.other_account = None
 
 
@@ -97,7 +100,7 @@ def standing() -> list[LoginOffered]:
     pointed = canonical.pointed_payload()
     other = Host.auth_digest.is_null() | (Host.auth_digest != (pointed.sha256 if pointed is not None else ""))
     rows = LoginOffer.select(LoginOffer, Host).join(Host).where(other).order_by(Host.fqdn)
-    return [_shown(row, row.host) for row in rows]
+    return [_shown(row, row.host) for row in rows if rights.is_good(row)]
 
 
 def standing_of(host: Host) -> LoginOffered | None:
@@ -134,7 +137,7 @@ def accept(host: Host, rule: LoginRule, *, actor: str) -> LoginAccepted:
                 f" cdxsync auth accept {host.fqdn} --always",
                 code="login_not_offered",
             )
-        Host.update(other_account=None if rule == ASK else rule).where(Host.id == host.id).execute()
+        rights.update(Host, host.id, other_account=None if rule == ASK else rule)
         changed = registry.by_id(host.id)
         account = offer.account if offer is not None else None
         audit.record("admin.auth.accept", actor=actor, host=changed, fqdn=changed.fqdn, accepted=rule, account=account)

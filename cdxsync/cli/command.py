@@ -65,10 +65,14 @@ class State:
     def opened(self) -> Iterator["Fleet"]:
         """The fleet of the home, within the scope of its database. Raises `Failed` when it is not initialised."""
         from cdxsync.ops import homes
+        from cdxsync.store import rights
 
         fleet = homes.open_fleet(self.settings())
         with contextlib.closing(fleet.database), fleet.database.scope():
-            yield fleet
+            try:
+                yield fleet
+            finally:
+                rights.audit_altered()
 
     def run(
         self,

@@ -12,7 +12,18 @@ from cdxsync.cli.command import UsageError, actor, confirm, state_of
 from cdxsync.cli.options import AsJson, Yes, is_stdin, read_bytes, read_password
 
 if TYPE_CHECKING:
-    from cdxsync.ops.schemas import Backup, ConsistencyReport, Export, Import, Migrated, ReferenceImport, Restored
+    from cdxsync.ops.schemas import (
+        AlteredRow,
+        AlteredRows,
+        Backup,
+        ConsistencyReport,
+        Export,
+        Import,
+        Migrated,
+        ReferenceImport,
+        Restored,
+        RowsAccepted,
+    )
     from cdxsync.store.fleet import Fleet
 
 app = typer.Typer(help="Migrate, check, back up, restore, export and import the database.", no_args_is_help=True)
@@ -70,12 +81,71 @@ def check(ctx: typer.Context, as_json: AsJson = False) -> None:
         state.note(f"Checked {shown}, {days}, {audit}: {len(report.findings) or 'no'} findings")
         if any(finding.check == "audit" for finding in report.findings):
             state.note("More about the audit log: cdxsync logs verify")
-        if any(finding.check != "audit" for finding in report.findings):
+        if any(finding.check == "rights" for finding in report.findings):
+            state.note("Rows that were changed past cdxsync: cdxsync db accept shows them, and asks whether they count")
+        if any(finding.check not in ("audit", "rights") for finding in report.findings):
             state.note("Rows cannot be repaired in place. Restore a good backup: cdxsync db restore FILE --force")
 
     state.answer(report, show)
     if report.findings:
         raise typer.Exit(1)
+
+
+@app.command()
+def accept(
+    ctx: typer.Context,
+    rows: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ROW]...", help="TABLE:ID or TABLE:NAME; all that were changed by default."),
+    ] = None,
+    only_list: Annotated[bool, typer.Option("--list", help="Show them only.")] = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the rows that were changed in the database past cdxsync, and accept them as they are.
+
+    Rows that give rights (hosts, installers, grants, documents, prompts, named values) have a MAC under the keyring;
+    one without a good MAC is not used. What is accepted counts as if the server had written it.
+    """
+    from cdxsync.ops import row_macs
+
+    state = state_of(ctx)
+
+    def list_only(fleet: "Fleet") -> "AlteredRows":
+        return row_macs.altered(fleet)
+
+    def show(data: "AlteredRows") -> None:
+        for row in data.rows:
+            output.line(_described(row))
+        if not data.rows:
+            state.note("No row was changed past cdxsync")
+
+    def call(fleet: "Fleet") -> "RowsAccepted":
+        chosen = row_macs.choose(row_macs.altered(fleet), rows or [])
+        for row in chosen:
+            state.note(_described(row))
+        if chosen:
+            confirm(f"Let {len(chosen)} rows count as they are? Whoever wrote them gets the rights in them.", yes)
+        return row_macs.accept(fleet, chosen, actor=actor())
+
+    def show_accepted(data: "RowsAccepted") -> None:
+        for name in data.accepted:
+            output.line(name)
+        for name in data.changed_meanwhile:
+            state.note(f"{name} was changed meanwhile, and is not accepted. Look again")
+        if not data.accepted and not data.changed_meanwhile:
+            state.note("No row was changed past cdxsync")
+
+    if only_list:
+        state.run(list_only, show)
+    elif state.run(call, show_accepted).changed_meanwhile:
+        raise typer.Exit(1)
+
+
+def _described(row: "AlteredRow") -> str:
+    """A row with what gives rights in it, on one line."""
+    values = ", ".join(f"{name}={value}" for name, value in row.values.items())
+    return f"{row.table}:{row.id} {'has another MAC' if row.has_mac else 'has no MAC'}: {values}"
 
 
 @app.command()

@@ -102,7 +102,7 @@ def serve(
     from cdxsync.auth import runner
     from cdxsync.base import logs
     from cdxsync.base.errors import CdxsyncError
-    from cdxsync.ops import home_owner, homes
+    from cdxsync.ops import home_owner, homes, row_macs
     from cdxsync.server import service, supervisor
 
     state = state_of(ctx)
@@ -129,7 +129,10 @@ def serve(
             home_owner.check_place(settings.home)
         except CdxsyncError as error:
             state.note(f"Warning: {error.message}")
-        return homes.open_fleet(settings, check_keys=True)
+        fleet = homes.open_fleet(settings, check_keys=True)
+        with fleet.database.scope():
+            row_macs.begin(fleet)
+        return fleet
 
     def told(url: str, settings: "Settings") -> None:
         state.note(f"Listening on {url}; hosts call {settings.public_url}")

@@ -14,7 +14,7 @@ from cdxsync.base.errors import CdxsyncError, Refused, Unauthenticated
 from cdxsync.hosts.registry import ACTIVE, PERMITS
 from cdxsync.security import apikeys
 from cdxsync.security.addresses import Address
-from cdxsync.store import audit
+from cdxsync.store import audit, rights
 from cdxsync.store.database import write
 from cdxsync.store.queries import Prepared
 from cdxsync.store.tables import Host
@@ -114,10 +114,16 @@ def authenticate(api_key: str | None) -> Host:
         raise Unauthenticated("API key missing", code="key_missing")
     if len(api_key) > apikeys.MAX_LENGTH:
         raise Unauthenticated("Invalid API key", code="key_invalid")
-    host: Host | None = _BY_KEY.model(fingerprint=apikeys.fingerprint(api_key))
+    host = _by_key(apikeys.fingerprint(api_key))
     if host is None:
         raise Unauthenticated("Invalid API key", code="key_invalid")
     return host
+
+
+def _by_key(fingerprint: str) -> Host | None:
+    """The host with this key; None also for a row that was written past cdxsync. Raises `UnknownKey`."""
+    host: Host | None = _BY_KEY.model(fingerprint=fingerprint)
+    return host if host is not None and rights.is_good(host) else None
 
 
 def check_active(host: Host) -> None:
@@ -172,7 +178,7 @@ def _with_key(host_id: int, api_key_sha256: str) -> Host:
     A rotation may have come in between; its old key must neither bind an address nor store anything.
     Raises `Unauthenticated`.
     """
-    host: Host | None = _BY_KEY.model(fingerprint=api_key_sha256)
+    host = _by_key(api_key_sha256)
     if host is None or host.id != host_id:
         raise Unauthenticated("Invalid API key", code="key_invalid")
     return host
@@ -184,7 +190,7 @@ def _bind(host: Host, address: str) -> AddressDecision:
     decision = decide_address(fresh.ip, address, roaming=fresh.allow_roaming_ips)
     if decision in (AddressDecision.KNOWN, AddressDecision.REFUSE):
         return decision
-    Host.update(ip=address, updated_at=clock.stamp(clock.now())).where(Host.id == host.id).execute()
+    rights.update(Host, host.id, ip=address, updated_at=clock.stamp(clock.now()))
     if decision is AddressDecision.BIND:
         audit.record(decision.value, actor=audit.host_actor(fresh), host=fresh, ip=address)
     else:

@@ -13,10 +13,11 @@ from msgspec import structs
 
 from cdxsync.base import clock
 from cdxsync.base.errors import Failed, Gone, NotFound
+from cdxsync.base.names import check_values
 from cdxsync.hosts import registry
 from cdxsync.hosts.schemas import HostRegistered, HostSummary, Installer, Registered
 from cdxsync.security import apikeys
-from cdxsync.store import audit, sealed_values
+from cdxsync.store import audit, rights, sealed_values
 from cdxsync.store.database import write
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.tables import Host, InstallToken
@@ -64,15 +65,17 @@ def register(fleet: Fleet, fqdn: object, *, actor: str, spare_in_use: bool = Fal
         at = clock.stamp(clock.now())
         InstallToken.delete().where(InstallToken.host == minted.host.id).execute()
         token_sha256 = apikeys.fingerprint(token)
-        InstallToken.insert(
+        rights.insert(
+            InstallToken,
             token_sha256=token_sha256,
             host=minted.host.id,
             fqdn=name,
             api_key=fleet.keyring.seal(minted.api_key.encode(), sealed_values.installer_key(token_sha256)),
             base_url=settings.public_url,
             expires_at=expires_at,
+            used_at=None,
             created_at=at,
-        ).execute()
+        )
         audit.record(
             "admin.install_token.create",
             actor=actor,
@@ -142,7 +145,7 @@ def _again(fqdn: str) -> str:
 def check(token: str, at: datetime) -> InstallToken:
     """The row of an installer that could be used now. Raises `NotFound` or `Gone`, changes nothing."""
     row = InstallToken.get_or_none(InstallToken.token_sha256 == apikeys.fingerprint(token.lower()))
-    if row is None:
+    if row is None or not rights.is_good(row):
         raise NotFound(f"This installer is not known. {_again('NAME')}", code="installer_unknown")
     if row.used_at is not None:
         raise Gone(f"This installer has been used already. {_again(row.fqdn)}", code="installer_used")
@@ -162,7 +165,7 @@ class Script:
 def consume(fleet: Fleet, token: str) -> Script:
     """The script of an installer; consumes it. Raises `NotFound` or `Gone`.
 
-    One conditional update decides among concurrent callers: exactly one gets the script.
+    Write work, of which one is done after the other, decides among concurrent callers: exactly one gets the script.
     """
     row = check(token, clock.now())
     # Everything that can fail comes before the token is consumed.
@@ -171,12 +174,10 @@ def consume(fleet: Fleet, token: str) -> Script:
 
     def work() -> bool:
         now = clock.stamp(clock.now())
-        spent = (
-            InstallToken.update(used_at=now, api_key=None)
-            .where((InstallToken.id == row.id) & InstallToken.used_at.is_null() & (InstallToken.expires_at > now))
-            .execute()
-        )
+        good = (InstallToken.id == row.id) & InstallToken.used_at.is_null() & (InstallToken.expires_at > now)
+        spent = InstallToken.select(InstallToken.id).where(good).exists()
         if spent:
+            rights.update(InstallToken, row.id, used_at=now, api_key=None)
             host = Host.get_by_id(row.host_id)
             audit.record(
                 "install.token.consume", actor=audit.ANYONE, host=host, token=apikeys.shortened(token), fqdn=row.fqdn
@@ -236,9 +237,10 @@ def _template(names: tuple[str, ...]) -> str:
 
 def _filled(names: tuple[str, ...], fleet: Fleet, row: InstallToken, more: Mapping[str, str]) -> bytes:
     """Parts of a script joined, and their `@@NAME@@` filled in."""
+    check_values(row.base_url, row.fqdn)
     values = {"BASE_URL": row.base_url, "FQDN": row.fqdn, "CA_PEM": fleet.host_ca_pem.strip(), **more}
     values["MODULES"] = " ".join(baking.modules())
-    # These were checked when they came in (`settings.read_base_url`, `hosts.check_fqdn`): no quoting is needed.
+    # `check_values` has checked those that are not quoted.
     raw = {"TITLE", "API_KEY_TEXT", "MODULES"}
     quoted = {name: value if name in raw else shlex.quote(value) for name, value in values.items()}
     quoted["BASE_URL_TEXT"] = row.base_url

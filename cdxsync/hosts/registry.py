@@ -1,6 +1,5 @@
 """Hosts: registering, finding, changing and deleting them, and what answers say of them (`docs/protocol.md 2`)."""
 
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,10 +8,11 @@ from peewee import fn
 
 from cdxsync.base import clock
 from cdxsync.base.errors import Invalid, NotFound
+from cdxsync.base.names import check_fqdn as check_fqdn
 from cdxsync.codex import versions
 from cdxsync.hosts.schemas import Cleared, HostBrief, HostCleared, PermitBody
 from cdxsync.security import apikeys
-from cdxsync.store import audit
+from cdxsync.store import audit, rights
 from cdxsync.store.database import write
 from cdxsync.store.queries import Prepared
 from cdxsync.store.tables import Host, HostAuthDigest, HostAuthState, InstallToken, LoginOffer
@@ -28,23 +28,6 @@ _HAS_DIGEST = Prepared(
         (HostAuthDigest.host == host) & (HostAuthDigest.digest == digest)
     )
 )
-_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-
-
-def check_fqdn(value: object) -> str:
-    """A host name by RFC 1123, lower-cased, without a trailing dot; not an IP address.
-
-    Raises ValueError with the text for the field.
-    """
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError("is required: the host's name, such as web1.example.net")
-    name = value.strip().lower().removesuffix(".")
-    labels = name.split(".")
-    if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
-        raise ValueError("must be a host name: letters, digits and hyphens in parts joined by dots (RFC 1123)")
-    if labels[-1].isdigit():
-        raise ValueError("must be a name, not an address or a number")
-    return name
 
 
 def find(reference: str) -> Host:
@@ -93,13 +76,17 @@ def mint_key(fqdn: str, actor: str) -> MintedKey:
     """Register `fqdn`, or rotate its key when it is registered; within the caller's write transaction.
 
     Rotation revokes the old key and the address binding at once; the host's id, status, roaming and sync state stay.
+    Raises `RowAltered`: permits that others have written must not outlive the key.
     """
     api_key = apikeys.mint()
     at = clock.stamp(clock.now())
     changes = {"api_key_sha256": apikeys.fingerprint(api_key), "ip": None, "blocked_at": None, "updated_at": at}
-    created = not Host.update(changes).where(Host.fqdn == fqdn).execute()
-    if created:
-        Host.insert(fqdn=fqdn, created_at=at, **changes).execute()
+    known = Host.get_or_none(Host.fqdn == fqdn)
+    created = known is None
+    if known is not None:
+        rights.update(Host, known.id, **changes)
+    else:
+        rights.insert(Host, fqdn=fqdn, created_at=at, **changes)
     host = Host.get(Host.fqdn == fqdn)
     audit.record("register", actor=actor, host=host, result="created" if created else "rotated")
     return MintedKey(host=host, api_key=api_key, created=created)
@@ -126,12 +113,15 @@ def remove(host: Host, *, actor: str, action: str, **details: str) -> None:
 
 
 def change(host: Host, *, actor: str, action: str, **changes: Any) -> Host:
-    """Set columns of a host, with an audit row `action` that names them; returns the host as it is then."""
+    """Set columns of a host, with an audit row `action` that names them; returns the host as it is then.
+
+    Raises `NotFound`, or `RowAltered` when its row was changed past cdxsync.
+    """
 
     lifted = {"blocked_at": None} if "ip" in changes or changes.get("allow_roaming_ips") else {}
 
     def work() -> Host:
-        Host.update(updated_at=clock.stamp(clock.now()), **changes, **lifted).where(Host.id == host.id).execute()
+        rights.update(Host, host.id, updated_at=clock.stamp(clock.now()), **changes, **lifted)
         changed = _get(host)
         audit.record(action, actor=actor, host=changed, fqdn=changed.fqdn, **changes)
         return changed

@@ -13,7 +13,7 @@ from peewee import SQL, fn
 from cdxsync.auth import canonical
 from cdxsync.base.errors import CdxsyncError
 from cdxsync.ops.schemas import Checked, ConsistencyReport, Damage
-from cdxsync.store import audit, audit_chain, audit_check, named_values, sealed_values
+from cdxsync.store import audit, audit_chain, audit_check, named_values, rights, sealed_values
 from cdxsync.store.audit_chain import Head
 from cdxsync.store.database import current, is_writing, snapshot
 from cdxsync.store.fleet import Fleet
@@ -106,6 +106,14 @@ def _installers(fleet: Fleet, checked: Checked) -> Iterator[str]:
             yield f"installer of {row.fqdn}: its API key cannot be opened"
 
 
+def _rights(fleet: Fleet, checked: Checked) -> Iterator[str]:
+    """Each row that gives rights is as it was written, by its MAC."""
+    checked.rows = sum(int(table.select().count()) for table in rights.tables())
+    if rights.is_required():
+        for row in rights.altered():
+            yield f"{row.shown}: changed past cdxsync"
+
+
 def _prompts(fleet: Fleet, checked: Checked) -> Iterator[str]:
     checked.prompts = 0
     for row in SlashCommand.select(SlashCommand.filename, SlashCommand.prompt, SlashCommand.sha256).iterator():
@@ -186,6 +194,7 @@ CHECKS: dict[str, Callable[[Fleet, Checked], Iterator[str]]] = {
     "documents": _documents,
     "canonical": _pointer,
     "installers": _installers,
+    "rights": _rights,
     "prompts": _prompts,
     "usage": _totals,
 }

@@ -11,7 +11,7 @@ from cdxsync.base.files import write_private
 from cdxsync.base.settings import CONFIG_NAME, Settings
 from cdxsync.ops import home_lock, home_owner, keys
 from cdxsync.security import pki, server_names
-from cdxsync.store import audit_chain, keyring_external, keyring_file, migrations
+from cdxsync.store import audit_chain, keyring_external, keyring_file, migrations, rights
 from cdxsync.store.database import RESTORE, Database, current
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.keyring_external import ExternalKeyring
@@ -104,10 +104,12 @@ def _make(settings: Settings) -> Initialised:
         pki.create(directory, server_names.wanted(settings.public_url, settings.listen.host))
     _refuse_exposed()
     migrations.migrate()
+    has_macs = rights.is_empty()
     if external is None:
-        keyring_file.create(home / KEYRING_NAME)
+        keyring_file.create(home / KEYRING_NAME, rows_have_macs=has_macs)
     else:
-        keyring_file.mark(home / KEYRING_NAME)
+        has_macs |= keyring_file.decode(external.read(), external.name).rows_have_macs
+        keyring_file.mark(home / KEYRING_NAME, rows_have_macs=has_macs)
     made = [config, directory, home / KEYRING_NAME]
     if not settings.database_url:
         made.append(home / "cdxsync.db")
@@ -129,7 +131,7 @@ def _refuse_lost_keyring(home: Path, external: ExternalKeyring | None) -> None:
         return
     if migrations.is_empty():
         return
-    wanted = sorted(keys.usage().keys() - {""})
+    wanted = sorted(keys.needed())
     if wanted:
         raise Failed(
             f"{home / KEYRING_NAME} is missing, and the database holds values sealed with key {', '.join(wanted)}."

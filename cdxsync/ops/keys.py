@@ -4,24 +4,34 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from cdxsync.auth import answers
 from cdxsync.base.errors import CdxsyncError, Conflict, NotFound
 from cdxsync.ops.schemas import KeyItem, KeyList, Rotation
-from cdxsync.store import audit, audit_chain, database, keyring_file, named_values
+from cdxsync.store import audit, audit_chain, database, keyring_file, named_values, rights
 from cdxsync.store.caches import GenerationCache
 from cdxsync.store.database import write
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.keyring_file import Content, KeyringFile
 from cdxsync.store.sealed_values import COLUMNS, Column
 from cdxsync.store.sealing import Keyring, UnknownKey, key_id_of
+from cdxsync.store.table import Guarded
 
 BATCH = 50
 """Values resealed in one transaction, so that other writers do not wait long."""
 
 
-_SEALING_KEY = "sealing_key"
-sealing_key = GenerationCache(lambda: named_values.get(_SEALING_KEY))
+def _decided() -> str | None:
+    """The key that the fleet has decided for, checked where it is here: with another nothing can be sealed anyway."""
+    named = named_values.get_unchecked(rights.SEALING_KEY)
+    ring = database.current().keyring
+    if named is None or ring is None or not ring.has(named) or not rights.is_migrated():
+        return named
+    return named_values.get(rights.SEALING_KEY)
+
+
+sealing_key = GenerationCache(_decided)
 """The key that every server of the fleet seals with; None while it is undecided."""
 
 
@@ -32,14 +42,14 @@ def key_to_seal_with(active: str) -> str:
     """
     decided = sealing_key.get()
     if decided is None and database.is_writing() and database.current().engine.path is None:
-        named_values.put(_SEALING_KEY, active)
+        named_values.put(rights.SEALING_KEY, active)
     return decided or active
 
 
 def forget_sealing_key_unless_in(content: Content) -> None:
     """Let the next server that seals decide the key if the keyring lacks the decided one; in a write transaction."""
     if sealing_key.get() not in (None, *content.keys):
-        named_values.drop(_SEALING_KEY)
+        named_values.drop(rights.SEALING_KEY)
 
 
 def usage() -> dict[str, Counter[str]]:
@@ -51,31 +61,48 @@ def usage() -> dict[str, Counter[str]]:
     return counts
 
 
+def mac_usage() -> Counter[str]:
+    """The number of rows of which each key has made the MAC."""
+    counts: Counter[str] = Counter()
+    for table in rights.tables() if rights.is_migrated() else ():
+        mac = table._meta.fields["mac"]
+        rows: Any = table.select(mac).where(mac.is_null(False)).tuples()
+        counts.update(row[0].rpartition(":")[0] for row in rows)
+    return counts
+
+
+def needed() -> set[str]:
+    """The keys that the database needs: those of sealed values, and of MACs."""
+    return (usage().keys() | mac_usage().keys()) - {""}
+
+
 def list_all(fleet: Fleet) -> KeyList:
     """The keys with their state, and what each has sealed."""
     content = fleet.keyring.content()
-    counts = usage()
-    names = dict.fromkeys([*content.keys, *sorted(counts.keys() - {""})])
+    counts, macs = usage(), mac_usage()
+    names = dict.fromkeys([*content.keys, *sorted((counts.keys() | macs.keys()) - {""})])
     return KeyList(
         source=fleet.keyring.where,
-        keys=[_item(content, name, counts.get(name, Counter())) for name in names],
+        keys=[_item(content, name, counts.get(name, Counter()), macs[name]) for name in names],
         resealing=content.resealing,
     )
 
 
-def _item(content: Content, name: str, counts: Counter[str]) -> KeyItem:
+def _item(content: Content, name: str, counts: Counter[str], macs: int) -> KeyItem:
     return KeyItem(
         id=name,
         state="active" if name == content.active else "old" if name in content.keys else "missing",
         created_at=content.created.get(name),
         sealed=dict(counts),
+        macs=macs,
     )
 
 
 def check(keyring: KeyringFile | Keyring, name: str = "the keyring") -> None:
     """Raise `Failed` when the keyring lacks a key of stored values, or has a different one under its id.
 
-    A single altered value is not the keyring's fault: a key is wrong when it opens nothing. Changes nothing.
+    A single altered value is not the keyring's fault: a key is wrong when it opens nothing, and fits no MAC. Changes
+    nothing.
     """
     problems: dict[str, str] = {}
     good = {""}
@@ -90,15 +117,36 @@ def check(keyring: KeyringFile | Keyring, name: str = "the keyring") -> None:
                 problems.pop(key_id, None)
             except CdxsyncError as error:
                 problems.setdefault(key_id, error.message)
+    _check_macs(keyring, problems)
     if problems:
-        counts = usage()
-        needed = "; ".join(
-            f"key {key_id!r}, for {describe_counts(counts[key_id])} ({message})" for key_id, message in problems.items()
+        counts, macs = usage(), mac_usage()
+        both = {key_id: counts.get(key_id, Counter()) + Counter(rows=macs[key_id]) for key_id in problems}
+        wanted = "; ".join(
+            f"key {key_id!r}, for {describe_counts(both[key_id])} ({message})" for key_id, message in problems.items()
         )
         raise UnknownKey(
-            f"{name} does not open the stored values. Needed: {needed}. Nothing was changed. Restore a"
+            f"{name} does not open the stored values. Needed: {wanted}. Nothing was changed. Restore a"
             " keyring with the needed key, from a backup or from another server"
         )
+
+
+def _check_macs(keyring: KeyringFile | Keyring, problems: dict[str, str]) -> None:
+    """Add to `problems` the keys of MACs, when the keyring fits none of them: one that fits none is altered."""
+    found: dict[str, str] = {}
+    for table in rights.tables() if rights.is_migrated() else ():
+        for batch in rights.batches(table):
+            for values in batch:
+                key_id = str(values["mac"] or "").rpartition(":")[0]
+                if not key_id:
+                    continue
+                try:
+                    if rights.is_mac_by(keyring, table, values):
+                        return
+                    found.setdefault(key_id, f"MACs of key {key_id!r} are of another key")
+                except CdxsyncError as error:
+                    found.setdefault(key_id, error.message)
+    for key_id, problem in found.items():
+        problems.setdefault(key_id, problem)
 
 
 def describe_counts(counts: Counter[str]) -> str:
@@ -124,7 +172,7 @@ def rotate(fleet: Fleet, *, actor: str, on_progress: Callable[[int, int], None])
         content = ring.content()
         if ring.external is not None:
             _refuse_without_work(ring, content.active)
-            named_values.put(_SEALING_KEY, content.active)
+            named_values.put(rights.SEALING_KEY, content.active)
             return content.active, False
         decided = sealing_key.get()
         if decided not in (None, *content.keys):
@@ -134,11 +182,11 @@ def rotate(fleet: Fleet, *, actor: str, on_progress: Callable[[int, int], None])
                 code="keyring_outdated",
             )
         if content.resealing or decided not in (None, content.active):  # the servers got a new one before
-            named_values.put(_SEALING_KEY, content.active)
+            named_values.put(rights.SEALING_KEY, content.active)
             return content.active, False
         content = replace(content.with_new_key(), resealing=True)
         keyring_file.write(ring.path, content)
-        named_values.put(_SEALING_KEY, content.active)
+        named_values.put(rights.SEALING_KEY, content.active)
         audit.record("admin.keys.rotate", actor=actor, key=content.active)
         return content.active, True
 
@@ -152,12 +200,19 @@ def rotate(fleet: Fleet, *, actor: str, on_progress: Callable[[int, int], None])
             resealed += done
             unreadable += failed
             on_progress(min(resealed + len(unreadable), total), total)
+    macs = 0
+    for table in rights.tables():
+        for done, failed in _renew_macs(table, key_id):
+            macs += done
+            unreadable += failed
     write(lambda: _finish(fleet, key_id, resealed, unreadable, actor))
-    return Rotation(active=key_id, added=added, resealed=resealed, unreadable=unreadable)
+    return Rotation(active=key_id, added=added, resealed=resealed, macs=macs, unreadable=unreadable)
 
 
 def _refuse_without_work(ring: KeyringFile, active: str) -> None:
-    if sealing_key.get() in (None, active) and not any(column.count(not_under=active) for column in COLUMNS):
+    old_values = any(column.count(not_under=active) for column in COLUMNS)
+    old_macs = mac_usage().keys() - {active}
+    if sealing_key.get() in (None, active) and not old_values and not old_macs:
         raise Conflict(
             f"The keyring comes from {ring.where}, which cdxsync cannot write, and all is sealed with its active key"
             f" {active}. Nothing was changed. To change keys: write a keyring with a further key with"
@@ -193,6 +248,24 @@ def _reseal(fleet: Fleet, column: Column, key_id: str) -> Iterable[tuple[int, li
         yield done, failed
 
 
+def _renew_macs(table: type[Guarded], key_id: str) -> Iterable[tuple[int, list[str]]]:
+    """Give the rows of a table MACs of another key, those alone that have a good one; yields as `_reseal` does."""
+    for batch in rights.batches(table):
+        ids = [row[rights.key_of(table)] for row in batch if row["mac"] and not row["mac"].startswith(f"{key_id}:")]
+
+        def work(ids: list[Any] = ids) -> tuple[int, list[str]]:
+            done, failed = 0, []
+            for row_id in ids:
+                try:
+                    done += rights.renew_mac(table, row_id)
+                except CdxsyncError as error:
+                    failed.append(error.message)
+            return done, failed
+
+        if ids:
+            yield write(work)
+
+
 def _finish(fleet: Fleet, key_id: str, resealed: int, unreadable: list[str], actor: str) -> None:
     content = fleet.keyring.content()
     if fleet.keyring.external is None and content.active == key_id and content.resealing:
@@ -219,7 +292,7 @@ def retire(fleet: Fleet, key_id: str, *, actor: str) -> None:
                 code="keyring_read_only",
             )
         if sealing_key.get() is None:  # in another server's keyring it may be the active one
-            named_values.put(_SEALING_KEY, content.active)
+            named_values.put(rights.SEALING_KEY, content.active)
         keyring_file.write(fleet.keyring.path, content.without(key_id))
         audit.record("admin.keys.retire", actor=actor, key=key_id)
 
@@ -240,10 +313,11 @@ def _refuse_needed(home: Path, content: Content, key_id: str) -> None:
             " refresh",
             code="keyring_key_in_use",
         )
-    used = usage().get(key_id)
-    if used:
+    used, macs = usage().get(key_id, Counter()), mac_usage()[key_id]
+    if used or macs:
+        what = describe_counts(used + Counter(rows=macs))
         raise Conflict(
-            f"Key {key_id} still seals {describe_counts(used)}. Reseal them first: cdxsync keys rotate",
+            f"Key {key_id} still seals {what}. Reseal them first: cdxsync keys rotate",
             code="keyring_key_in_use",
         )
 

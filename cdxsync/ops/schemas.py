@@ -15,6 +15,8 @@ class KeyItem(Struct, frozen=True, kw_only=True):
     created_at: Moment | None
     sealed: dict[str, int]
     """How many values it has sealed, by column."""
+    macs: int
+    """How many rows have a MAC of it."""
 
 
 class KeyList(Struct, frozen=True, kw_only=True):
@@ -35,6 +37,8 @@ class Rotation(Struct, frozen=True, kw_only=True):
     """False when it went on with a change that had been cut off."""
     resealed: int
     """How many values."""
+    macs: int
+    """How many rows have a MAC of that key now."""
     unreadable: list[str]
     """What could not be opened, and stays as it is."""
 
@@ -76,6 +80,36 @@ class Checked(Struct, kw_only=True):
     usage_days_since: str | UnsetType | None = UNSET
     usage_days: int | UnsetType = UNSET
     audit_rows: int | UnsetType = UNSET
+    rows: int | UnsetType = UNSET
+
+
+class AlteredRow(Struct, frozen=True, kw_only=True):
+    """A row that gives rights and has no good MAC."""
+
+    table: str
+    id: int | str
+    name: str
+    has_mac: bool
+    """False when it has none: it was inserted by others, or is of a version that wrote none."""
+    values: dict[str, int | bool | str | None]
+    """Its id and the columns that give rights. Keys of hosts are there by their SHA-256 only."""
+
+
+class AlteredRows(Struct, frozen=True, kw_only=True):
+    """All such rows."""
+
+    required: bool
+    """Whether they are refused; False until all rows had a MAC once."""
+    rows: list[AlteredRow]
+
+
+class RowsAccepted(Struct, frozen=True, kw_only=True):
+    """Rows that were accepted as they are, by `TABLE:ID`."""
+
+    required: bool
+    accepted: list[str]
+    changed_meanwhile: list[str]
+    """Rows that are no longer as they were shown, and stay refused."""
 
 
 class ConsistencyReport(Struct, frozen=True, kw_only=True):

@@ -22,7 +22,7 @@ from cdxsync.prompts.schemas import (
     PromptsStored,
     PromptStored,
 )
-from cdxsync.store import audit, named_values
+from cdxsync.store import audit, named_values, rights
 from cdxsync.store.database import write
 from cdxsync.store.queries import Prepared
 from cdxsync.store.tables import SlashCommand
@@ -80,7 +80,7 @@ _SHOWN = ("filename", "sha256", "description", "argument_hint", "updated_at")
 
 
 _LIST = Prepared(
-    lambda: SlashCommand.select(*(SlashCommand._meta.fields[name] for name in ("id", *_SHOWN))).order_by(
+    lambda: SlashCommand.select(*rights.columns_of(SlashCommand), SlashCommand.updated_at).order_by(
         SlashCommand.filename
     )
 )
@@ -97,8 +97,11 @@ def entity_tag() -> str:
 
 
 def list_all() -> PromptList:
-    """All prompts by file name, without their texts."""
-    return PromptList(commands=[PromptItem(**dict(zip(("id", *_SHOWN), row, strict=True))) for row in _LIST.rows()])
+    """All prompts by file name, without their texts, and without those that were written past cdxsync."""
+    names = ("id", *SlashCommand.RIGHTS, "mac", "updated_at")
+    rows = [dict(zip(names, row, strict=True)) for row in _LIST.rows()]
+    good = [row for row in rows if rights.are_good(SlashCommand, row)]
+    return PromptList(commands=[PromptItem(id=row["id"], **{name: row[name] for name in _SHOWN}) for row in good])
 
 
 def note_listed(host: audit.HostLike, count: int) -> None:
@@ -129,7 +132,7 @@ def retrieve(wanted: PromptQuery, host: audit.HostLike) -> PromptRetrieved:
 
     def work() -> PromptRetrieved:
         row = SlashCommand.get_or_none(SlashCommand.filename_key == wanted.filename.lower())
-        if row is None:
+        if row is None or not history.is_ours(row):
             found = PromptRetrieved(status="missing", filename=wanted.filename)
         else:
             found = PromptRetrieved.of(row, known=row.sha256 == wanted.sha256)
@@ -149,7 +152,9 @@ def check_may_store(host: audit.HostLike) -> None:
 
 
 def _refusal(host: audit.HostLike) -> Refused | None:
-    return admission.permit_refusal(registry.by_id(host.id), "store_prompts")
+    row = registry.by_id(host.id)
+    rights.check(row)
+    return admission.permit_refusal(row, "store_prompts")
 
 
 def store(settings: Settings, prompt: PromptBody, *, actor: str, host: audit.HostLike | None = None) -> PromptStored:
@@ -202,7 +207,7 @@ def _put(settings: Settings, prompt: PromptBody, actor: str, host: audit.HostLik
         "argument_hint": prompt.argument_hint,
     }
     status: Literal["created", "updated", "unchanged"]
-    if row is not None and all(getattr(row, name) == value for name, value in shown.items()):
+    if row is not None and history.is_ours(row) and all(getattr(row, name) == value for name, value in shown.items()):
         status, at = "unchanged", row.updated_at
     else:
         source = host.id if host is not None else None
@@ -219,12 +224,12 @@ def _put(settings: Settings, prompt: PromptBody, actor: str, host: audit.HostLik
         }
         if row is None:
             status = "created"
-            SlashCommand.insert(filename_key=key, created_at=at, **changes).execute()
+            rights.insert(SlashCommand, filename_key=key, created_at=at, **changes)
         else:
             status = "updated"
             if row.sha256 != digest:
                 history.keep(row)
-            SlashCommand.update(changes).where(SlashCommand.id == row.id).execute()
+            rights.update(SlashCommand, row.id, filename_key=key, **changes)
         note_changed()
     audit.record("slash.store", actor=actor, host=host, filename=prompt.filename, status=status)
     return PromptStored(status=status, filename=prompt.filename, sha256=digest, updated_at=at)

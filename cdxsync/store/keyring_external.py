@@ -14,6 +14,8 @@ CREDENTIAL = "cdxsync-keyring"
 """Name of the systemd credential (`LoadCredential=`, `LoadCredentialEncrypted=`)."""
 MARK = b'{"keyring": "outside"}\n'
 """Content of `keyring.json` in a home whose keyring comes from outside."""
+MARK_WITH_MACS = b'{"keyring": "outside", "rows_have_macs": true}\n'
+"""The same, once every row that gives rights has a MAC."""
 PLACES = f"the systemd credential {CREDENTIAL}, or CDXSYNC_KEYRING"
 
 

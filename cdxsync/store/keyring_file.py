@@ -1,18 +1,21 @@
 """The file of a keyring: making it, adding and removing keys, and using its present content.
 
-    {"active": "<id>", "keys": {"<id>": "<base64 of 32 bytes>"}, "created": {"<id>": "<stamp>"}, "resealing": false}
+    {"active": "<id>", "keys": {"<id>": "<base64 of 32 bytes>"}, "created": {"<id>": "<stamp>"}, "resealing": false,
+     "rows_have_macs": true}
 
-`resealing` is true from adding a key until every value is sealed with it. The file is 0600
-and replaced atomically. A keyring from outside (`cdxsync.store.keyring_external`) has the same format and is only read.
+`resealing` is true from adding a key until every value is sealed with it, `rows_have_macs` once every row that gives
+rights has a MAC (`cdxsync.store.rights`). The file is 0600 and replaced atomically. A keyring from outside
+(`cdxsync.store.keyring_external`) has the same format and is only read; `rows_have_macs` then stands beside the mark.
 """
 
 import base64
 import binascii
+import contextlib
 import json
 import logging
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +24,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from cdxsync.base.errors import CdxsyncError, Conflict, Failed
 from cdxsync.base.files import write_private
-from cdxsync.store.keyring_external import MARK, PLACES, ExternalKeyring
+from cdxsync.store.keyring_external import MARK, MARK_WITH_MACS, PLACES, ExternalKeyring
 from cdxsync.store.sealing import Keyring, UnknownKey
 
 KEY_BYTES = 32
@@ -42,6 +45,7 @@ class Content:
     keys: dict[str, bytes] = field(repr=False)
     created: dict[str, str] = field(default_factory=dict)
     resealing: bool = False
+    rows_have_macs: bool = False
 
     def with_new_key(self) -> "Content":
         """A copy with a new random key, which is active."""
@@ -59,13 +63,19 @@ class Content:
     def encode(self) -> bytes:
         """The text of the file."""
         keys = {key_id: base64.b64encode(key).decode() for key_id, key in self.keys.items()}
-        content = {"active": self.active, "keys": keys, "created": self.created, "resealing": self.resealing}
+        content: dict[str, object] = {
+            "active": self.active,
+            "keys": keys,
+            "created": self.created,
+            "resealing": self.resealing,
+        }
+        content["rows_have_macs"] = self.rows_have_macs
         return json.dumps(content, indent=2).encode() + b"\n"
 
 
-def create(path: Path) -> None:
+def create(path: Path, *, rows_have_macs: bool = True) -> None:
     """Write a new keyring file with one random key."""
-    write(path, Content(active="", keys={}).with_new_key())
+    write(path, Content(active="", keys={}, rows_have_macs=rows_have_macs).with_new_key())
 
 
 def write(path: Path, content: Content) -> None:
@@ -76,9 +86,9 @@ def write(path: Path, content: Content) -> None:
         raise Failed(f"{path}: the keyring cannot be written: {error.strerror}", code="keyring_unusable") from None
 
 
-def mark(path: Path) -> None:
+def mark(path: Path, *, rows_have_macs: bool = True) -> None:
     """Write the mark that the keys come from outside."""
-    write_private(path, MARK)
+    write_private(path, MARK_WITH_MACS if rows_have_macs else MARK)
 
 
 def read(path: Path, external: ExternalKeyring | None = None) -> Content:
@@ -97,12 +107,13 @@ def read(path: Path, external: ExternalKeyring | None = None) -> Content:
         ) from None
     except OSError as error:
         raise Failed(f"{path}: the keyring cannot be read: {error.strerror}", code="keyring_unusable") from None
-    if text.strip() == MARK.strip():
+    if text.strip() in (MARK.strip(), MARK_WITH_MACS.strip()):
         if external is None:
             raise KeyringElsewhere(
                 f"{path} says that the keyring comes from outside, but none was given. Run this with {PLACES}"
             )
-        return decode(external.read(), external.name)
+        content = decode(external.read(), external.name)
+        return replace(content, rows_have_macs=content.rows_have_macs or text.strip() == MARK_WITH_MACS.strip())
     content = decode(text, str(path))
     if external is not None:
         raise Conflict(
@@ -123,7 +134,8 @@ def decode(text: bytes, name: str) -> Content:
         if any(len(key) != KEY_BYTES for key in keys.values()):
             raise ValueError(f"a key does not have {KEY_BYTES} bytes")
         created = {str(key_id): str(stamp) for key_id, stamp in content.get("created", {}).items()}
-        return Content(content["active"], keys, created, resealing=content.get("resealing") is True)
+        resealing, macs = (content.get(name) is True for name in ("resealing", "rows_have_macs"))
+        return Content(content["active"], keys, created, resealing=resealing, rows_have_macs=macs)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Failed(
             f"{name}: not a keyring: {_reason(error)}. Restore it from a backup", code="keyring_unusable"
@@ -167,7 +179,9 @@ class KeyringFile:
         self._lock = threading.Lock()
         self._stat = self._identity()
         self._ring: Keyring | None = None
+        self._rows_have_macs = False
         self._absence = ""
+        self._instead: Content | None = None
         try:
             self._ring = self._load()
         except KeyringElsewhere as error:
@@ -190,8 +204,51 @@ class KeyringFile:
         ring, wanted = self._sealing()
         return ring.seal(plaintext, context, wanted)
 
-    def mac(self, message: bytes, purpose: str) -> str:
-        """Authenticate with the fleet's key, within a write transaction; see `Keyring.mac`. Raises as `seal` does."""
+    def has(self, key_id: str) -> bool:
+        """Whether a key of this id is in it. Raises `KeyringElsewhere`."""
+        return key_id in self._now().ids
+
+    @contextlib.contextmanager
+    def instead(self, content: Content) -> Iterator[None]:
+        """Use other content within the block, which is write work: what the file is to have when that is committed."""
+        self._instead = content
+        try:
+            yield
+        finally:
+            self._instead = None
+
+    def requiring_macs(self) -> Keyring | None:
+        """The keys, when every row that gives rights must have a MAC; None also where they are outside and missing."""
+        try:
+            ring = self._now()
+        except KeyringElsewhere:
+            return None
+        return ring if self._rows_have_macs else None
+
+    @property
+    def rows_have_macs(self) -> bool:
+        """Whether every row that gives rights must have a MAC. Raises `KeyringElsewhere`."""
+        self._now()
+        return self._rows_have_macs
+
+    def require_macs(self, required: bool = True) -> None:
+        """Note in the home that every row has a MAC from now on, or that some have none. Raises `Failed`."""
+        if self.external is not None:
+            mark(self.path, rows_have_macs=required)
+        else:
+            write(self.path, replace(self.content(), rows_have_macs=required))
+        self._now(again=True)
+
+    def mac(self, message: bytes, purpose: str, key_id: str | None = None) -> str:
+        """Authenticate with the fleet's key, or the one of `key_id`, within a write transaction; see `Keyring.mac`.
+
+        Raises as `seal` does.
+        """
+        if key_id is not None:
+            ring, wanted = self._now(again=key_id not in self._now().ids), key_id
+            if wanted not in ring.ids:
+                raise UnknownKey(f"Key {wanted!r} is not in the keyring of this server ({self.where})")
+            return ring.mac(message, purpose, wanted)
         ring, wanted = self._sealing()
         return ring.mac(message, purpose, wanted)
 
@@ -223,6 +280,9 @@ class KeyringFile:
             return self._now(again=True).open(sealed, context)
 
     def _now(self, *, again: bool = False) -> Keyring:
+        if self._instead is not None:
+            self._rows_have_macs = self._instead.rows_have_macs
+            return Keyring(self._instead.active, self._instead.keys)
         with self._lock:
             try:
                 identity = self._identity()
@@ -238,6 +298,7 @@ class KeyringFile:
 
     def _load(self) -> Keyring:
         content = self.content()
+        self._rows_have_macs = content.rows_have_macs
         return Keyring(content.active, content.keys)
 
     def _identity(self) -> tuple[int, ...]:

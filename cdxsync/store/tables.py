@@ -4,24 +4,27 @@ Moments are texts as `clock.stamp` writes them; they sort in order of time.
 """
 
 import peewee
-from peewee import AutoField, BigIntegerField, BooleanField, CharField, ForeignKeyField, IntegerField, Model, TextField
+from peewee import AutoField, BigIntegerField, BooleanField, CharField, ForeignKeyField, IntegerField, TextField
 
-from cdxsync.store.scope import ScopedDatabase
-
-proxy = ScopedDatabase()
-"""Stands for the database of the scope."""
-
-
-class Table(Model):
-    """Base of all tables."""
-
-    class Meta:
-        database = proxy
-        legacy_table_names = False
+from cdxsync.store.table import Guarded
+from cdxsync.store.table import Table as Table
+from cdxsync.store.table import proxy as proxy
 
 
-class Host(Table):
+class Host(Guarded):
     """A registered machine. Only the SHA-256 of its API key is stored."""
+
+    RIGHTS = (
+        "fqdn",
+        "api_key_sha256",
+        "status",
+        "allow_roaming_ips",
+        "ip",
+        "allow_store_auth",
+        "allow_store_prompts",
+        "allow_keep_auth",
+        "other_account",
+    )
 
     id = AutoField()
     fqdn = CharField(255, unique=True)
@@ -55,13 +58,16 @@ class Host(Table):
     """What starts its background sync: `systemd`, `launchd` or `cron`."""
     background_at = CharField(32, null=True)
     """When that last called."""
+    mac = CharField(255, null=True)
 
     class Meta:
         table_name = "hosts"
 
 
-class AuthPayload(Table):
+class AuthPayload(Guarded):
     """An accepted auth document; never changed once written. `body` is sealed."""
+
+    RIGHTS = ("last_refresh", "last_refresh_us", "sha256", "source", "created_at", "rank_us", "credential_sha256")
 
     id = AutoField()
     last_refresh = TextField()
@@ -75,6 +81,7 @@ class AuthPayload(Table):
     """Its place in the order of documents (`auth.sights`); NULL in rows of programs that did not know it."""
     credential_sha256 = CharField(64, null=True, index=True)
     """Of its tokens (`auth.account.credential_of`)."""
+    mac = CharField(255, null=True)
 
     class Meta:
         table_name = "auth_payloads"
@@ -111,11 +118,13 @@ class HostAuthState(Table):
         table_name = "host_auth_states"
 
 
-class HostGrant(Table):
+class HostGrant(Guarded):
     """A host's grant, which stands for the canonical login's refresh token, and what of that login the host has.
 
     The grant is kept as a SHA-256 only. It is good while `api_key_sha256` is still that of the host's key.
     """
+
+    RIGHTS = ("grant_sha256", "api_key_sha256")
 
     host = ForeignKeyField(Host, primary_key=True, on_delete="CASCADE")
     host_id: int
@@ -126,13 +135,16 @@ class HostGrant(Table):
     payload_id = IntegerField(null=True)
     """The document that the host was given last; the row may have been dropped since."""
     given_at = CharField(32)
+    mac = CharField(255, null=True)
 
     class Meta:
         table_name = "host_grants"
 
 
-class LoginOffer(Table):
+class LoginOffer(Guarded):
     """The newest login of another account that a host has offered; the document itself is not kept."""
+
+    RIGHTS = ("account", "account_sha256", "digest", "digests")
 
     host = ForeignKeyField(Host, primary_key=True, on_delete="CASCADE")
     host_id: int
@@ -144,6 +156,7 @@ class LoginOffer(Table):
     """All those under which the host may name it, with blanks between."""
     first_seen_at = CharField(32)
     seen_at = CharField(32)
+    mac = CharField(255, null=True)
 
     class Meta:
         table_name = "login_offers"
@@ -179,8 +192,10 @@ class HostAuthDigest(Table):
         indexes = ((("host", "digest"), True),)
 
 
-class InstallToken(Table):
+class InstallToken(Guarded):
     """A single-use installer. Of its token only the SHA-256 is stored; the sealed API key goes on use or expiry."""
+
+    RIGHTS = ("token_sha256", "host", "fqdn", "base_url", "expires_at", "used_at")
 
     id = AutoField()
     token_sha256 = CharField(64, unique=True)
@@ -192,6 +207,7 @@ class InstallToken(Table):
     expires_at = CharField(32, index=True)
     used_at = CharField(32, null=True)
     created_at = CharField(32)
+    mac = CharField(255, null=True)
 
     class Meta:
         table_name = "install_tokens"
@@ -239,12 +255,15 @@ class LogCheckpoint(Table):
         table_name = "log_checkpoints"
 
 
-class Version(Table):
+class Version(Guarded):
     """Named values of the whole fleet: the canonical payload's id, the known Codex release and the like."""
+
+    RIGHTS = ("version",)
 
     name = CharField(191, primary_key=True)
     version = CharField(191)
     updated_at = CharField(32)
+    mac = CharField(255, null=True)
 
     class Meta:
         table_name = "versions"
@@ -347,8 +366,10 @@ class HostBudget(Table):
         table_name = "host_budgets"
 
 
-class SlashCommand(Table):
+class SlashCommand(Guarded):
     """A slash-command prompt. `filename_key` is the lower-cased name: names are unique in any case."""
+
+    RIGHTS = ("filename", "filename_key", "sha256", "description", "argument_hint", "stored_by")
 
     id = AutoField()
     filename = CharField(255)
@@ -362,13 +383,16 @@ class SlashCommand(Table):
     updated_at = CharField(32)
     stored_by = CharField(255, null=True)
     """The actor who stored the text."""
+    mac = CharField(255, null=True)
 
     class Meta:
         table_name = "slash_commands"
 
 
-class SlashCommandVersion(Table):
+class SlashCommandVersion(Guarded):
     """An earlier text of a prompt, which `source` stored at `stored_at`."""
+
+    RIGHTS = ("filename", "filename_key", "sha256", "source", "stored_at")
 
     id = AutoField()
     filename = CharField(255)
@@ -377,6 +401,7 @@ class SlashCommandVersion(Table):
     prompt = TextField()
     source = CharField(255, null=True)
     stored_at = CharField(32)
+    mac = CharField(255, null=True)
 
     class Meta:
         table_name = "slash_command_versions"
@@ -497,5 +522,6 @@ class RefreshIntent(Table):
 
 def insertion_order() -> list[type[Table]]:
     """All tables, in an order for inserting rows: they refer only to rows of earlier tables."""
-    models = [model for base in (Table, Counters) for model in base.__subclasses__() if model is not Counters]
+    bases = (Table, Guarded, Counters)
+    models = [model for base in bases for model in base.__subclasses__() if model not in bases]
     return list(peewee.sort_models(models))  # type: ignore[attr-defined]

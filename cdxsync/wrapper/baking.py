@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import cdxsync
 from cdxsync.base import clock
+from cdxsync.base.names import check_values
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ def bake(base_url: str, api_key: str, fqdn: str, ca_pem: str, github_api_url: st
 
     Releases of Codex are looked up at `github_api_url`.
     """
+    check_values(base_url, fqdn)
     body = _fill(_server_part(base_url, ca_pem, github_api_url), "CODEX_SYNC_API_KEY", api_key)
     body = _fill(body, "CODEX_SYNC_FQDN", fqdn)
     return Baked(body=body, sha256=hashlib.sha256(body).hexdigest())

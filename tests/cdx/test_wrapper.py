@@ -1,6 +1,5 @@
 """cdx on a host: what it does with the server's answers, and that Codex runs untouched."""
 
-import contextlib
 import json
 import shutil
 import signal
@@ -227,15 +226,9 @@ def test_a_refusal_names_its_mending_and_deletes_nothing(synced: Fleet, tmp_path
     assert f"cdxsync hosts register {name}" in text
     assert "0" * 64 not in text
 
-    import sqlite3
-
-    def execute(statement: str) -> None:
-        with contextlib.closing(sqlite3.connect(synced.home / "cdxsync.db", timeout=30)) as database, database:
-            database.execute(statement, (name,))
-
-    execute("UPDATE hosts SET ip = '192.0.2.1' WHERE fqdn = ?")
+    synced.execute("UPDATE hosts SET ip = '192.0.2.1' WHERE fqdn = ?", name)
     assert f"Ask your admin to run: cdxsync hosts unbind {name}" in refused(machine)
-    execute("UPDATE hosts SET ip = NULL, status = 'disabled' WHERE fqdn = ?")
+    synced.execute("UPDATE hosts SET ip = NULL, status = 'disabled' WHERE fqdn = ?", name)
     assert f"cdxsync hosts enable {name}" in refused(machine)
     done = machine.run_cdx("--wrapper-sync")
     assert done.returncode == 1

@@ -19,6 +19,7 @@ import pytest
 
 from cdxsync.ops import doctor, home_lock
 from cdxsync.ops.doctor.model import Check, examine_with, fail, ok
+from tests.support import macs
 from tests.support.documents import jwt, make_auth
 from tests.support.fleet import BASE_ENVIRONMENT, Fleet, free_port, run_cli, running_fleet
 
@@ -74,6 +75,8 @@ def home(healthy: Fleet, tmp_path: Path) -> Path:
 def execute(home: Path, statement: str, *values: object) -> None:
     with contextlib.closing(sqlite3.connect(home / "cdxsync.db")) as database, database:
         database.execute(statement, values)
+    if macs.concerns(statement):
+        macs.renew(home, {})
 
 
 def test_all_is_well(healthy: Fleet) -> None:

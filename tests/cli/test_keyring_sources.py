@@ -9,7 +9,7 @@ import pytest
 from tests.support.documents import make_auth, with_auths
 from tests.support.fleet import BASE_ENVIRONMENT, Fleet, run_cli, running_fleet
 
-MARK = '{"keyring": "outside"}\n'
+MARK = '{"keyring": "outside", "rows_have_macs": true}\n'
 
 
 class Place:

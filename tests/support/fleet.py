@@ -16,7 +16,7 @@ import pytest
 import requests
 from cryptography import x509
 
-from tests.support import engines, forkserver
+from tests.support import engines, forkserver, macs
 from tests.support.forkserver import Started
 from tests.support.ports import free_port as free_port
 
@@ -93,9 +93,25 @@ class Fleet:
             process.wait(30)
         assert not engines.has_password("".join(self.output)), "the log has the database's password"
 
-    def database(self) -> contextlib.AbstractContextManager[Any]:
-        """A function that runs a statement on this fleet's database; see `engines.connected`."""
+    def _connected(self) -> contextlib.AbstractContextManager[Any]:
         return engines.connected(self.env.get("CDXSYNC_DATABASE_URL", ""), self.home)
+
+    @contextlib.contextmanager
+    def database(self) -> Iterator[Any]:
+        """A function that runs a statement on this fleet's database; see `engines.connected`.
+
+        What it writes is as if the server had: rows that give rights get their MACs at the end.
+        """
+        statements: list[str] = []
+        with self._connected() as execute:
+
+            def noted(statement: str, *values: Any) -> Any:
+                statements.append(statement)
+                return execute(statement, *values)
+
+            yield noted
+        if any(macs.concerns(statement) for statement in statements):
+            macs.renew(self.home, self.env)
 
     def rows(self, statement: str, *values: Any) -> list[Any]:
         """The rows that a statement finds in the database."""
@@ -103,8 +119,13 @@ class Fleet:
             return list(execute(statement, *values).fetchall())
 
     def execute(self, statement: str, *values: Any) -> None:
-        """Change the database past cdxsync."""
+        """Change the database, as if the server had."""
         with self.database() as execute:
+            execute(statement, *values)
+
+    def tamper(self, statement: str, *values: Any) -> None:
+        """Change the database past cdxsync, as one who has no keyring."""
+        with self._connected() as execute:
             execute(statement, *values)
 
     def cli(self, *args: str, input: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:

@@ -23,7 +23,7 @@ from cdxsync.hosts.admission import Caller
 from cdxsync.ops import homes
 from cdxsync.security import addresses
 from cdxsync.services import chatgpt
-from cdxsync.store import named_values
+from cdxsync.store import named_values, rights
 from cdxsync.store.database import write
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.tables import AuthPayload, DocumentSight, Host
@@ -55,7 +55,7 @@ class World:
         if name not in self.callers:
             made = write(lambda: registry.mint_key(f"{name}.example.net", "test"))
             row = made.host
-            write(lambda: Host.update(ip="192.0.2.1").where(Host.id == row.id).execute())
+            write(lambda: rights.update(Host, row.id, ip="192.0.2.1"))
             address = str(addresses.parse("192.0.2.1"))
             self.callers[name] = Caller(row.id, row.fqdn, made.api_key, row.api_key_sha256, address)
         return self.callers[name]
@@ -152,13 +152,13 @@ def test_rows_of_older_programs_rank_by_date_and_time_of_storing(world: World) -
     for ahead, rank in ((-100, -100.0), (200, 0.999999)):
         instant = Instant.of(world.at + timedelta(seconds=ahead))
         changes = {"rank_us": None, "credential_sha256": None, "last_refresh_us": instant.microseconds}
-        write(lambda: AuthPayload.update(changes).where(AuthPayload.id == row.id).execute())  # noqa: B023
+        write(lambda: rights.update(AuthPayload, row.id, **changes))  # noqa: B023
         assert world.rank() == world.at + timedelta(seconds=rank)
     # Without the pointer the newest by rank counts, of both kinds of rows.
     world.after(10)
     assert world.store(world.dated(-3600, "two"), brought="login") == "updated"
     newest = write(canonical.pointed_payload)
-    write(lambda: AuthPayload.update(last_refresh_us=0).where(AuthPayload.id == row.id).execute())
+    write(lambda: rights.update(AuthPayload, row.id, last_refresh_us=0))
     write(lambda: named_values.drop(canonical.POINTER))
     assert write(canonical.pointed_payload) == newest
     assert world.store(world.dated(-100, "one") | {"last_refresh": row.last_refresh}) == "outdated"
@@ -203,7 +203,7 @@ def test_what_a_host_only_claims_neither_stops_nor_dates_what_an_admin_does(worl
     world.store(world.dated(-200, "one"))
     world.store(world.dated(-100, "two"))
     denied = world.caller("denied")
-    write(lambda: Host.update(allow_store_auth=False).where(Host.id == denied.id).execute())
+    write(lambda: rights.update(Host, denied.id, allow_store_auth=False))
     for number in range(3):
         world.after(1)
         claimed = world.dated(ahead, f"claimed {number}")

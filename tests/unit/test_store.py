@@ -109,7 +109,7 @@ def test_a_database_of_before_gives_no_id_twice_either(tmp_path: Path, monkeypat
     # Later ones add columns.
     monkeypatch.setattr(migrations, "known", lambda: [*before, "m0013_ids"])
     with Database.open("", tmp_path, make=True).scope() as database:
-        migrations.migrate()
+        assert migrations.migrate() == ["m0013_ids"]
         assert database.peewee.execute_sql("PRAGMA foreign_keys").fetchone() == (1,)
         on_writing = write(lambda: database.peewee.execute_sql("PRAGMA foreign_keys").fetchone())
         database.close()

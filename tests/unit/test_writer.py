@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdxsync.base.errors import DatabaseAway, Refused
-from cdxsync.store import migrations, named_values, writer
+from cdxsync.store import keyring_file, migrations, named_values, writer
 from cdxsync.store.caches import GenerationCache
 from cdxsync.store.database import Database, after_commit, current, write
+from cdxsync.store.keyring_file import KeyringFile
 from cdxsync.store.tables import proxy
 from tests.support.together import at_once, until
 
@@ -25,7 +26,9 @@ from tests.support.together import at_once, until
 @pytest.fixture(scope="module", autouse=True)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     home = tmp_path_factory.mktemp("writer")
+    keyring_file.create(home / "keyring.json", rows_have_macs=False)
     database = Database.open("", home, make=True)
+    database.find_keyring = lambda: KeyringFile(home / "keyring.json")
     with database.scope():
         migrations.migrate()
         yield home
@@ -203,7 +206,9 @@ import sys, threading
 from pathlib import Path
 from cdxsync.store import named_values
 from cdxsync.store.database import Database, write
+from cdxsync.store.keyring_file import KeyringFile
 database = Database.open("", Path(sys.argv[1]), make=True)
+database.find_keyring = lambda: KeyringFile(Path(sys.argv[1]) / "keyring.json")
 def add():
     def work():
         named_values.put("count", str(int(named_values.get("count") or 0) + 1))
@@ -228,7 +233,10 @@ import os, sys
 from pathlib import Path
 from cdxsync.store import named_values
 from cdxsync.store.database import Database, write
-with Database.open("", Path(sys.argv[1]), make=True).scope():
+from cdxsync.store.keyring_file import KeyringFile
+database = Database.open("", Path(sys.argv[1]), make=True)
+database.find_keyring = lambda: KeyringFile(Path(sys.argv[1]) / "keyring.json")
+with database.scope():
     write(lambda: named_values.put("parent", "x"))
     child = os.fork()
     write(lambda: named_values.put("child" if child == 0 else "parent again", "x"))

@@ -105,6 +105,7 @@ def _collect(
     ring = settings.home / KEYRING_NAME
     external = keyring_external.find(settings.keyring, os.environ)
     before = None if database_only or external is not None else keyring_file.read(ring)
+    marked = external is not None and not database_only and keyring_file.read(ring, external).rows_have_macs
     created_at = clock.stamp(clock.now())
     copy = work / archive.DATABASE
     sqlite_files.copy_live(live, copy)
@@ -122,7 +123,11 @@ def _collect(
         # A key may be added or removed while the database is copied; the keys of both moments open all of the copy.
         after = keyring_file.read(ring)
         both = Content(
-            after.active, {**before.keys, **after.keys}, {**before.created, **after.created}, after.resealing
+            after.active,
+            {**before.keys, **after.keys},
+            {**before.created, **after.created},
+            after.resealing,
+            before.rows_have_macs,  # of rows that were copied before all had one, some have none
         )
         files[archive.KEYRING] = work / archive.KEYRING
         keyring_file.write(files[archive.KEYRING], both)
@@ -130,7 +135,7 @@ def _collect(
         # No keys, only the mark that they come from outside.
         keyring_file.read(ring, external)
         files[archive.KEYRING] = work / archive.KEYRING
-        keyring_file.mark(files[archive.KEYRING])
+        keyring_file.mark(files[archive.KEYRING], rows_have_macs=marked)
     if not database_only:
         for name, path in _settings_and_certificates(settings.home, config).items():
             # Copied first: a file that is replaced meanwhile must match its checksum.
@@ -138,7 +143,7 @@ def _collect(
             files[name].parent.mkdir(parents=True, exist_ok=True)
             write_private(files[name], path.read_bytes())
     with sqlite_files.scope_of(copy):
-        key_ids = sorted(keys.usage().keys() - {""}) if sqlite_files.schema(copy) else []
+        key_ids = sorted(keys.needed()) if sqlite_files.schema(copy) else []
     return files, archive.Manifest(
         format=archive.FORMAT,
         created_at=created_at,

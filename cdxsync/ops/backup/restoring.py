@@ -18,7 +18,7 @@ from cdxsync.ops.backup import archive, encryption
 from cdxsync.ops.backup.making import sqlite_file
 from cdxsync.ops.homes import KEYRING_NAME, PKI_NAME, make_home
 from cdxsync.ops.schemas import Restored
-from cdxsync.store import audit, audit_chain, keyring_external, keyring_file, migrations, sqlite_files
+from cdxsync.store import audit, audit_chain, keyring_external, keyring_file, migrations, rights, sqlite_files
 from cdxsync.store.keyring_file import KeyringFile
 from cdxsync.store.sealing import Keyring
 
@@ -66,6 +66,7 @@ def restore(
             _verify(in_force, staged, manifest, actor)
             with home_lock.replacing(lock):
                 kept = _swap(home, staged, target)
+                _ask_for_macs_later(in_force, target)
                 sync_directory(home)
                 sync_directory(target.parent)
     except BaseException:
@@ -142,6 +143,15 @@ def _verify(in_force: settings.Settings, staged: Path, manifest: archive.Manifes
         name = f"{ring.name} of the {_origin(ring, home)}" if external is None else external.name
         keys.check(Keyring(content.active, content.keys), name)
         audit.note("admin.db.restore", actor=actor, backup_of=manifest.created_at, contents=manifest.contents)
+
+
+def _ask_for_macs_later(in_force: settings.Settings, target: Path) -> None:
+    """Rows of a backup from before they had MACs are believed once more, as what an admin puts there."""
+    if rights.MIGRATION in sqlite_files.schema(target):
+        return
+    ring = KeyringFile(in_force.home / KEYRING_NAME, keyring_external.find(in_force.keyring, os.environ))
+    if ring.rows_have_macs:
+        ring.require_macs(False)
 
 
 def _origin(ring: Path, home: Path) -> str:

@@ -1,5 +1,6 @@
 """The database and its keyring."""
 
+import itertools
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from cdxsync.base import clock
 from cdxsync.base.errors import CdxsyncError, Conflict
 from cdxsync.ops import homes, keys
 from cdxsync.ops.doctor.model import Finding, Subject, fail, ok, warn
-from cdxsync.store import migrations
+from cdxsync.store import migrations, rights
 from cdxsync.store.database import RESTORE, current
 from cdxsync.store.engines import engine_of
 from cdxsync.store.fleet import Fleet
@@ -23,6 +24,8 @@ from cdxsync.store.tables import AuthPayload, Host, LogEntry, TokenUsage
 CLOCK_TOLERANCE = timedelta(seconds=2)
 """Servers that differ by more than a lease's margin (`jobs.LEASE_MARGIN_SECONDS`) may run a job at the same time."""
 DAMAGED = "cdxsync db check   then, from a good backup: cdxsync db restore FILE --force"
+MOST_SHOWN = 5
+"""Altered rows that are named; `cdxsync db accept` shows all."""
 
 
 def fleet_of(subject: Subject) -> Fleet:
@@ -92,7 +95,7 @@ def keyring(subject: Subject) -> Iterator[Finding]:
         content = ring.content()
         keys.check(ring, source)
     except KeyringElsewhere as error:
-        wanted = ", ".join(sorted(keys.usage().keys() - {""}))
+        wanted = ", ".join(sorted(keys.needed()))
         yield fail(
             error.explain() + (f". Needed: key {wanted}" if wanted else ""),
             f"give this command the server's keyring: run it with {PLACES}",
@@ -108,6 +111,20 @@ def keyring(subject: Subject) -> Iterator[Finding]:
         yield warn("a rotation of keys is unfinished", "cdxsync keys rotate")
     else:
         yield ok(f"key {content.active} is active and opens the stored values; from {source}")
+
+
+def rows(subject: Subject) -> Iterator[Finding]:
+    """Rows that give rights are as cdxsync wrote them."""
+    if not rights.is_required():
+        how = "restart the server" if current().engine.path is not None else "cdxsync db accept, when no older one runs"
+        yield warn("rows that give rights are not checked yet: whoever can write the database has all rights", how)
+        return
+    found = list(itertools.islice(rights.altered(), MOST_SHOWN + 1))
+    if found:
+        shown = ", ".join(row.shown for row in found[:MOST_SHOWN]) + (", …" if len(found) > MOST_SHOWN else "")
+        yield fail(f"changed in the database past cdxsync, and not used: {shown}", "look at them: cdxsync db accept")
+    else:
+        yield ok("rows that give rights are as they were written")
 
 
 def clock_of_rows(subject: Subject) -> Iterator[Finding]:

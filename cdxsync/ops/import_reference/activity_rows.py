@@ -15,7 +15,7 @@ from cdxsync.ops.import_reference.dump import Row
 from cdxsync.ops.import_reference.stage import Report, Stage
 from cdxsync.prompts import catalog
 from cdxsync.security import apikeys
-from cdxsync.store import named_values
+from cdxsync.store import named_values, rights
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.tables import Host, LogEntry, SlashCommand, TokenUsage, UsageDay, UsageFleetDay, UsageLine
 from cdxsync.usage import entries, recording
@@ -146,7 +146,8 @@ def import_prompts(fleet: Fleet, stage: Stage, report: Report, names: dict[int, 
         if not has_nul and prompt.sha256 != str(row.values.get("sha256")).lower():
             report.notes.append(f"prompt {prompt.filename} did not match its digest; it has a new one")
         source = row.values.get("source_host_id")
-        SlashCommand.insert(
+        rights.insert(
+            SlashCommand,
             id=prompt_id,
             filename=prompt.filename,
             filename_key=key,
@@ -157,7 +158,7 @@ def import_prompts(fleet: Fleet, stage: Stage, report: Report, names: dict[int, 
             source_host=source if isinstance(source, int) and source in names else None,
             created_at=created,
             updated_at=updated,
-        ).execute()
+        )
         seen.add(key)
         ids.add(prompt_id)
         report.imported["slash_commands"] += 1

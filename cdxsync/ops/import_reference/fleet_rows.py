@@ -16,7 +16,7 @@ from cdxsync.ops.import_reference.dump import Row
 from cdxsync.ops.import_reference.secretbox import CannotOpen, SecretBox
 from cdxsync.ops.import_reference.stage import Report, Stage
 from cdxsync.security import addresses, apikeys
-from cdxsync.store import named_values, sealed_values
+from cdxsync.store import named_values, rights, sealed_values
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.tables import AuthPayload, Host, HostAuthDigest, HostAuthState, InstallToken
 
@@ -38,7 +38,7 @@ def import_hosts(stage: Stage, report: Report) -> dict[int, str]:
         if host["id"] in names or {host["fqdn"], host["api_key_sha256"]} & taken:
             report.skip(row, "another host has its id, name or API key", shown)
             continue
-        Host.insert(host).execute()
+        rights.insert(Host, **host)
         versions.note_reported(None, host["client_version"])
         names[host["id"]] = host["fqdn"]
         taken |= {host["fqdn"], host["api_key_sha256"]}
@@ -269,7 +269,8 @@ def import_installers(fleet: Fleet, stage: Stage, report: Report, names: dict[in
         if InstallToken.get_or_none(InstallToken.token_sha256 == token_sha256) is not None:
             report.skip(row, "another one has its token", shown)
             continue
-        InstallToken.insert(
+        rights.insert(
+            InstallToken,
             token_sha256=token_sha256,
             host=host_id,
             fqdn=host.fqdn,
@@ -277,5 +278,5 @@ def import_installers(fleet: Fleet, stage: Stage, report: Report, names: dict[in
             base_url=fleet.settings.public_url,
             expires_at=expires,
             created_at=created,
-        ).execute()
+        )
         report.imported["install_tokens"] += 1

@@ -38,8 +38,9 @@ def export(
             format=FORMAT,
             program_version=cdxsync.__version__,
             schema=schema.version(),
-            key_ids=sorted(keys.usage().keys() - {""}),
+            key_ids=sorted(keys.needed()),
             rows=counts,
+            rows_have_macs=fleet.keyring.rows_have_macs,
         )
         writer.write(header)
         if with_keyring:

@@ -16,10 +16,11 @@ from cdxsync.ops import consistency, home_lock, homes, keys
 from cdxsync.ops.schemas import Import
 from cdxsync.ops.transfer import schema
 from cdxsync.ops.transfer.lines import Header, Keys, Reader, Row
-from cdxsync.store import audit_chain, database, keyring_file, migrations
+from cdxsync.store import audit_chain, database, keyring_file, migrations, rights
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.keyring_file import Content, KeyringFile
 from cdxsync.store.sealing import Keyring, UnknownKey
+from cdxsync.store.table import Guarded
 
 Progress = Callable[[int, int], None]
 _INSERTED_AT_ONCE = 200
@@ -112,17 +113,21 @@ def load(settings: Settings, source: BinaryIO, name: str, *, on_progress: Progre
         first = next(lines, None)
         given = first.keyring if isinstance(first, Keys) else None
         ring = _ring_with(home.fleet.keyring, None if home.new else home.fleet.keyring.content(), given, header, name)
+        own = database.current().keyring
 
         def work() -> int:
             count = _insert(reader, header, first, lines, on_progress)
             database.outdate()
-            content = ring or home.fleet.keyring.content()
-            keys.forget_sealing_key_unless_in(content)
+            in_force = ring or home.fleet.keyring.content()
             audit_chain.forget(database.current())
-            audit_chain.leave_unless_ours(Keyring(content.active, content.keys))
+            audit_chain.leave_unless_ours(Keyring(in_force.active, in_force.keys))
             here = database.current()
-            here.engine.after_import(here.peewee, schema.automatic_ids())
-            _verify(home.fleet, ring, name)
+            with own.instead(in_force) if own is not None else contextlib.nullcontext():
+                keys.forget_sealing_key_unless_in(in_force)
+                if not header.rows_have_macs:  # then the whole export is believed
+                    rights.give_all()
+                here.engine.after_import(here.peewee, schema.automatic_ids())
+                _verify(home.fleet, ring, name)
             if ring is not None:
                 # Before the commit: credentials must never be stored without their keys.
                 keyring_file.write(home.fleet.keyring.path, ring)
@@ -172,12 +177,13 @@ def _ring_with(
             )
         return None
     if kept is None:
-        return other
+        return replace(other, rows_have_macs=True)
     return Content(
         other.active,
         {**other.keys, **content.keys},
         {**content.created, **other.created},
         resealing=other.resealing,
+        rows_have_macs=True,
     )
 
 
@@ -195,7 +201,10 @@ def _insert(
         if waiting:
             table = known[current]
             try:
-                table.insert_many(waiting, fields=table._meta.sorted_fields).execute()
+                if issubclass(table, Guarded):
+                    rights.insert_as_they_are(table, waiting)
+                else:
+                    table.insert_many(waiting, fields=table._meta.sorted_fields).execute()
             except peewee.IntegrityError as error:
                 raise reader.failure(f"a row of {current}, here or shortly before, conflicts: {error}") from None
             waiting.clear()

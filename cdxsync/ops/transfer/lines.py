@@ -15,13 +15,17 @@ MAX_LINE_BYTES = 256 << 20
 
 
 class Header(msgspec.Struct, forbid_unknown_fields=True):
-    """The first line. `schema` is the last migration, `key_ids` the keys of sealed values, `rows` the counts."""
+    """The first line. `schema` is the last migration, `key_ids` the keys of sealed values and MACs, `rows` the counts.
+
+    `rows_have_macs` says whether every row that gives rights must have a good MAC.
+    """
 
     format: str
     program_version: str
     schema: str
     key_ids: list[str]
     rows: dict[str, int]
+    rows_have_macs: bool = False
 
 
 class Row(msgspec.Struct, forbid_unknown_fields=True):
