@@ -1,7 +1,8 @@
 """Taking back what one host has stored of prompts."""
 
 from cdxsync.base import clock
-from cdxsync.prompts import catalog, front_matter
+from cdxsync.prompts import catalog, front_matter, history
+from cdxsync.store import rights
 from cdxsync.store.tables import SlashCommand, SlashCommandVersion
 
 
@@ -15,19 +16,18 @@ def purge(host_id: int, actor: str) -> tuple[int, int]:
     mine = SlashCommand.select().where((SlashCommand.source_host == host_id) | (SlashCommand.stored_by == actor))
     restored = deleted = 0
     for row in list(mine):
-        newest = (
-            SlashCommandVersion.select()
-            .where(SlashCommandVersion.filename_key == row.filename_key)
-            .order_by(SlashCommandVersion.id.desc())
-            .first()
-        )
+        earlier = SlashCommandVersion.select().where(SlashCommandVersion.filename_key == row.filename_key)
+        newest = next(filter(history.is_ours, earlier.order_by(SlashCommandVersion.id.desc())), None)
         if newest is None:
             deleted += row.delete_instance()
             continue
         restored += 1
         front = front_matter.read(newest.prompt)
-        SlashCommand.update(
+        rights.update(
+            SlashCommand,
+            row.id,
             filename=newest.filename,
+            filename_key=row.filename_key,
             sha256=newest.sha256,
             prompt=newest.prompt,
             description=front.get("description"),
@@ -35,7 +35,7 @@ def purge(host_id: int, actor: str) -> tuple[int, int]:
             source_host=None,
             stored_by=newest.source,
             updated_at=clock.stamp(clock.now()),
-        ).where(SlashCommand.id == row.id).execute()
+        )
         newest.delete_instance()
     if restored or deleted:
         catalog.note_changed()

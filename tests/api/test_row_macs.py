@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cdxsync.store import rights
 from tests.support.documents import make_auth, plain_digest, with_auths
 from tests.support.fleet import Fleet
 
@@ -256,10 +257,8 @@ def without_macs(fleet: Fleet) -> None:
     content = json.loads(path.read_text())
     del content["rows_have_macs"]
     path.write_text(json.dumps(content))
-    for (table,) in fleet.rows(
-        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'log%' AND sql LIKE '%mac VARCHAR%'"
-    ):
-        fleet.tamper(f"UPDATE {table} SET mac = NULL")
+    for table in rights.tables():
+        fleet.tamper(f"UPDATE {table._meta.table_name} SET mac = NULL")
     fleet.tamper("DELETE FROM versions WHERE name = 'rows_have_macs'")
 
 
