@@ -27,7 +27,13 @@ lint:
     .venv/bin/python -m cdxsync.wrapper.src.join --check
     .venv/bin/lint-imports --no-cache
     .venv/codex/node_modules/.bin/tsc -p cdxsync/dashboard
-    shellcheck .ci/run cdxsync/wrapper/*.sh examples/*.sh
+    shellcheck .ci/run .ci/audit cdxsync/wrapper/*.sh examples/*.sh
+    .venv/bin/bandit --quiet --configfile pyproject.toml --recursive --severity-level medium cdxsync cli.py
+
+# pin all dependencies by their hashes: the program's for the image, and with the tools of tests and lint for .ci/run
+lock:
+    .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "just lock" --extra postgres --extra mysql --extra reference -o requirements.lock setup.cfg
+    .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command "just lock" --all-extras -c requirements.lock -o requirements-dev.lock setup.cfg
 
 # write what is generated: manual pages, the API document, cdx
 docs:
