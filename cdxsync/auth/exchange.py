@@ -207,11 +207,11 @@ _MAX_HASHES = 20_000
 def _wrapper_sha256(fleet: Fleet, caller: Caller, fqdn: str) -> str:
     """The SHA-256 of the host's wrapper, which is only baked to learn it when it is not known yet."""
     settings = fleet.settings
-    made_of = (settings.public_url, caller.api_key_sha256, fqdn, fleet.host_ca_pem, settings.github_api_url)
+    rest = (fqdn, fleet.host_ca_pem, settings.github_api_url, fleet.signing.public)
+    made_of = (settings.public_url, caller.api_key_sha256, *rest)
     known = _wrapper_hashes.get(made_of)
     if known is None:
-        baked = baking.bake(settings.public_url, caller.api_key, fqdn, fleet.host_ca_pem, settings.github_api_url)
-        known = baked.sha256
+        known = baking.bake(settings.public_url, caller.api_key, *rest).sha256
         _wrapper_hashes[made_of] = known
         if len(_wrapper_hashes) > _MAX_HASHES:
             _wrapper_hashes.popitem(last=False)

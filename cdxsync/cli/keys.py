@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cdxsync.cli import output
+from cdxsync.cli import output, signing
 from cdxsync.cli.command import actor, confirm, state_of
 from cdxsync.cli.options import AsJson, Yes, is_stdin
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cdxsync.store.keyring_file import Content
 
 app = typer.Typer(help="List, rotate, export and retire the keys that seal credentials.", no_args_is_help=True)
+app.add_typer(signing.app, name="signing")
 
 
 @app.command("list")

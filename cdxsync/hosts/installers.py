@@ -218,7 +218,8 @@ def begin(fleet: Fleet, token: str) -> Script:
 
 
 def _render(fleet: Fleet, row: InstallToken, api_key: str) -> bytes:
-    baked = baking.bake(row.base_url, api_key, row.fqdn, fleet.host_ca_pem, fleet.settings.github_api_url)
+    rest = (row.fqdn, fleet.host_ca_pem, fleet.settings.github_api_url, fleet.signing.public)
+    baked = baking.bake(row.base_url, api_key, *rest)
     values = {
         "TITLE": f"Installing Codex for {row.fqdn} via {row.base_url}. It works once",
         "AGAIN": _NEW_ONE % row.fqdn,

@@ -9,8 +9,9 @@ from cdxsync.base import settings as settings_module
 from cdxsync.base.errors import Conflict, Failed, SettingError
 from cdxsync.base.files import write_private
 from cdxsync.base.settings import CONFIG_NAME, Settings
-from cdxsync.ops import home_lock, home_owner, keys
+from cdxsync.ops import home_lock, home_owner, keys, signing
 from cdxsync.security import pki, server_names
+from cdxsync.security.signing import SigningKeys
 from cdxsync.store import audit_chain, keyring_external, keyring_file, migrations, rights
 from cdxsync.store.database import RESTORE, Database, current
 from cdxsync.store.fleet import Fleet
@@ -46,6 +47,12 @@ def keyring_of(settings: Settings) -> KeyringFile:
     return KeyringFile(settings.home / KEYRING_NAME, external, keys.key_to_seal_with)
 
 
+def fleet_of(settings: Settings, keyring: KeyringFile, database: Database) -> Fleet:
+    """A fleet of these parts, and the signing keys of the home, for work that bakes nothing for hosts."""
+    signing_keys = SigningKeys(settings.home / signing.NAME)
+    return Fleet(settings=settings, keyring=keyring, database=database, host_ca_pem="", signing=signing_keys)
+
+
 def make_home(home: Path) -> None:
     """Create the directory, for its owner only. Raises `Failed`, `Conflict` for one that another user could replace."""
     made = not home.exists()
@@ -67,7 +74,7 @@ def make_home(home: Path) -> None:
 
 
 def initialise(settings: Settings) -> Initialised:
-    """Create the home: directory 0700, configuration, certificates, database, and last the keyring.
+    """Create the home: directory 0700, configuration, certificates, database, signing key, and last the keyring.
 
     After an interrupted run it continues, and keeps what exists.
     Raises `Conflict` when the home is initialised already, or it, or a file in it, is another user's.
@@ -105,12 +112,15 @@ def _make(settings: Settings) -> Initialised:
     _refuse_exposed()
     migrations.migrate()
     has_macs = rights.is_empty()
+    signing.make_first(home / signing.NAME)
     if external is None:
         keyring_file.create(home / KEYRING_NAME, rows_have_macs=has_macs)
     else:
         has_macs |= keyring_file.decode(external.read(), external.name).rows_have_macs
         keyring_file.mark(home / KEYRING_NAME, rows_have_macs=has_macs)
     made = [config, directory, home / KEYRING_NAME]
+    if (home / signing.NAME).exists():
+        made.append(home / signing.NAME)
     if not settings.database_url:
         made.append(home / "cdxsync.db")
     return Initialised(
@@ -184,7 +194,8 @@ def default_public_url(settings: Settings) -> str:
 def open_fleet(settings: Settings, *, check_keys: bool = False) -> Fleet:
     """Open an initialised home: keyring, database (migrated when needed), and the CA that hosts pin.
 
-    With `check_keys` the keyring must open the stored values; that is checked before any change.
+    With `check_keys`, as a server does, the keyring must open the stored values, which is checked before any change;
+    then the signing keys are made or checked.
     Raises `Failed` when it is not initialised or a part of it is missing: a home that had a database makes no other.
     """
     fleet = open_unmigrated(settings)
@@ -194,6 +205,8 @@ def open_fleet(settings: Settings, *, check_keys: bool = False) -> Fleet:
                 keys.check(fleet.keyring, fleet.keyring.where)
                 fleet.keyring.content()
             migrations.migrate()
+            if check_keys:
+                signing.begin(fleet)
         return replace(fleet, host_ca_pem=host_ca_pem(settings))
     except BaseException:
         fleet.database.close()
@@ -219,7 +232,7 @@ def open_unmigrated(settings: Settings) -> Fleet:
     except BaseException:
         database.close()
         raise
-    return Fleet(settings=settings, keyring=keyring, database=database, host_ca_pem="")
+    return fleet_of(settings, keyring, database)
 
 
 def _share(home: Path) -> None:

@@ -58,6 +58,28 @@ class KeyRetired(Struct, frozen=True, kw_only=True):
     retired: str
 
 
+class SigningKeyItem(Struct, frozen=True, kw_only=True):
+    """A key with which the home signs what hosts run, without its secret half."""
+
+    id: str
+    created_at: Moment
+
+
+class SigningKeyList(Struct, frozen=True, kw_only=True):
+    """The signing keys, all of which sign."""
+
+    file: str
+    keys: list[SigningKeyItem]
+    problem: str | None
+    """What is wrong with them."""
+
+
+class SigningKeyRetired(Struct, frozen=True, kw_only=True):
+    """The id of a signing key that was removed."""
+
+    retired: str
+
+
 class Migrated(Struct, frozen=True, kw_only=True):
     """The migrations that were run."""
 

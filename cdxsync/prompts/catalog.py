@@ -17,11 +17,14 @@ from cdxsync.prompts.schemas import (
     PromptBody,
     PromptItem,
     PromptList,
+    PromptListSigned,
     PromptQuery,
     PromptRetrieved,
     PromptsStored,
     PromptStored,
 )
+from cdxsync.security import signing
+from cdxsync.security.signing import SigningKeys
 from cdxsync.store import audit, named_values, rights
 from cdxsync.store.database import write
 from cdxsync.store.queries import Prepared
@@ -31,6 +34,8 @@ MAX_HINT_LENGTH = 255
 MAX_DESCRIPTION_LENGTH = 1024
 _FILENAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}")
 _REVISION = "prompts_revision"
+_SEQUENCE = re.compile(r"([0-9]{1,18})-[0-9a-f]{16}")
+"""How a revision begins; those of older servers have none."""
 
 
 def check_filename(value: object) -> str:
@@ -91,9 +96,28 @@ def revision() -> str:
     return named_values.get(_REVISION) or "none"
 
 
-def entity_tag() -> str:
-    """The entity tag of the list, with its quotes."""
-    return f'"{revision()}"'
+def entity_tag(of: str | None = None) -> str:
+    """The entity tag of the list, with its quotes, now or `of` a revision."""
+    return f'"{of or revision()}"'
+
+
+def _sequence(of: str) -> int | None:
+    match = _SEQUENCE.fullmatch(of)
+    return int(match[1]) if match else None
+
+
+def revision_to_sign() -> str:
+    """The revision, with a sequence: the first one, and one that an older server has made, give way to a new one."""
+    found = revision()
+    if _sequence(found) is not None:
+        return found
+
+    def work() -> str:
+        if _sequence(revision()) is None:
+            note_changed()
+        return revision()
+
+    return write(work)
 
 
 def list_all() -> PromptList:
@@ -102,6 +126,16 @@ def list_all() -> PromptList:
     rows = [dict(zip(names, row, strict=True)) for row in _LIST.rows()]
     good = [row for row in rows if rights.are_good(SlashCommand, row)]
     return PromptList(commands=[PromptItem(id=row["id"], **{name: row[name] for name in _SHOWN}) for row in good])
+
+
+def signed(keys: SigningKeys, of: str, prompts: PromptList) -> PromptListSigned:
+    """A list, signed as that of a revision: hosts find out when it was changed on its way, or is an older one."""
+    sequence = _sequence(of) or 0
+    text = signing.prompts_text(sequence, ((prompt.filename, prompt.sha256) for prompt in prompts.commands))
+    signature = keys.sign(text)
+    if not signature:
+        return PromptListSigned(commands=prompts.commands)
+    return PromptListSigned(commands=prompts.commands, sequence=sequence, signature=signature)
 
 
 def note_listed(host: audit.HostLike, count: int) -> None:
@@ -236,8 +270,9 @@ def _put(settings: Settings, prompt: PromptBody, actor: str, host: audit.HostLik
 
 
 def note_changed() -> None:
-    """Give the list a new revision, within the caller's write transaction."""
-    named_values.put(_REVISION, secrets.token_hex(8))
+    """Give the list a new revision, within the caller's write transaction. It begins with microseconds, which rise."""
+    sequence = max((_sequence(revision()) or 0) + 1, int(clock.now().timestamp() * 1_000_000))
+    named_values.put(_REVISION, f"{sequence}-{secrets.token_hex(8)}")
 
 
 def delete(filename: str, *, actor: str) -> str:

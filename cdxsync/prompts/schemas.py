@@ -33,6 +33,15 @@ class PromptList(Struct, frozen=True, kw_only=True):
     commands: list[PromptItem]
 
 
+class PromptListSigned(PromptList, frozen=True, kw_only=True):
+    """All prompts, by name, as a host gets them. Without signing keys in the home nothing is signed."""
+
+    sequence: int | UnsetType = UNSET
+    """Rises with each change of the list."""
+    signature: str | UnsetType = UNSET
+    """Of names, digests and `sequence`, by each of the home's keys."""
+
+
 class PromptWhole(PromptSummary, frozen=True, kw_only=True):
     """A prompt with its text."""
 

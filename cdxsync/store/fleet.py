@@ -1,8 +1,9 @@
-"""What the rules work with: one server's settings, keyring and database, and the CA that its hosts trust."""
+"""What the rules work with: one server's settings, keys and database, and the CA that its hosts trust."""
 
 from dataclasses import dataclass, field
 
 from cdxsync.base.settings import Settings
+from cdxsync.security.signing import SigningKeys
 from cdxsync.store.database import Database
 from cdxsync.store.keyring_file import KeyringFile
 
@@ -18,3 +19,4 @@ class Fleet:
     keyring: KeyringFile = field(repr=False)
     database: Database = field(repr=False)
     host_ca_pem: str
+    signing: SigningKeys = field(repr=False)

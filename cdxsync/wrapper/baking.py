@@ -52,7 +52,7 @@ def template_updated_at() -> str:
 
 
 @functools.lru_cache(maxsize=4)
-def _server_part(base_url: str, ca_pem: str, github_api_url: str) -> bytes:
+def _server_part(base_url: str, ca_pem: str, github_api_url: str, signing_keys: str) -> bytes:
     """The template with all that is the same for every host; no key is kept in a cache."""
     text = template()
     for name, value in (
@@ -60,6 +60,7 @@ def _server_part(base_url: str, ca_pem: str, github_api_url: str) -> bytes:
         ("CODEX_SYNC_BASE_URL", base_url),
         ("CODEX_SYNC_CA_PEM", ca_pem),
         ("GITHUB_API_URL", github_api_url),
+        ("CODEX_SYNC_SIGNING_KEYS", signing_keys),
     ):
         text = _fill(text, name, value)
     return text
@@ -70,12 +71,13 @@ def _fill(text: bytes, name: str, value: str) -> bytes:
     return text.replace(f'"__{name}__"'.encode(), json.dumps(value).encode())
 
 
-def bake(base_url: str, api_key: str, fqdn: str, ca_pem: str, github_api_url: str) -> Baked:
+def bake(base_url: str, api_key: str, fqdn: str, ca_pem: str, github_api_url: str, signing_keys: str = "") -> Baked:
     """The wrapper for a host: it calls `base_url` with `api_key`, trusting `ca_pem` alone unless that is empty.
 
-    Releases of Codex are looked up at `github_api_url`.
+    Releases of Codex are looked up at `github_api_url`. What it runs must be signed by one of the `signing_keys`
+    (`SigningKeys.public`) unless there are none.
     """
     check_values(base_url, fqdn)
-    body = _fill(_server_part(base_url, ca_pem, github_api_url), "CODEX_SYNC_API_KEY", api_key)
+    body = _fill(_server_part(base_url, ca_pem, github_api_url, signing_keys), "CODEX_SYNC_API_KEY", api_key)
     body = _fill(body, "CODEX_SYNC_FQDN", fqdn)
     return Baked(body=body, sha256=hashlib.sha256(body).hexdigest())

@@ -35,7 +35,7 @@ def test_it_is_openapi() -> None:
 
 
 def test_it_has_the_routes_of_the_server_and_no_others(tmp_path: Path) -> None:
-    fleet = DomainFleet(settings=Settings(home=tmp_path), keyring=None, database=None, host_ca_pem="")  # type: ignore[arg-type]
+    fleet = DomainFleet(settings=Settings(home=tmp_path), keyring=None, database=None, host_ca_pem="", signing=None)  # type: ignore[arg-type]
     routes = {
         (route.method, re.sub(r"<(\w+)(?::\w+)?>", r"{\1}", route.rule)) for route in app.assemble(fleet, None).routes
     }

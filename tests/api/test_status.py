@@ -84,7 +84,7 @@ class BrokenKeyring:
 
 def test_a_server_that_is_stopping_or_cannot_unseal_is_not_ready(tmp_path: Path) -> None:
     database = Database.open("", tmp_path, make=True)
-    opened = OpenedFleet(Settings(home=tmp_path), BrokenKeyring(), database, "")  # type: ignore[arg-type]
+    opened = OpenedFleet(Settings(home=tmp_path), BrokenKeyring(), database, "", None)  # type: ignore[arg-type]
     with pytest.raises(Unavailable, match="keyring"):
         health.check_keyring(opened)
     told: list[str] = []

@@ -16,7 +16,7 @@ from cdxsync.wrapper.src.server import Server
 from tests.support.documents import make_auth, with_auths
 from tests.support.fleet import Fleet, free_port
 from tests.support.machines import Machine, Terminal, host, machine_key
-from tests.support.stub_server import StubServer
+from tests.support.stub_server import StubServer, with_stub_keys
 from tests.support.together import until
 
 OLD, NEW, NEWEST = "2026-01-01T00:00:00Z", "2026-03-01T00:00:00Z", "2026-04-01T00:00:00Z"
@@ -61,7 +61,7 @@ class Running:
         self.machine = machine
         self.process = subprocess.Popen(
             [str(machine.cdx), *(arguments or ("exec",))],
-            env=machine.env | env,
+            env=with_stub_keys(machine.env | env),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

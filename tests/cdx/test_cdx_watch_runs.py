@@ -16,7 +16,7 @@ from tests.support.fleet import Fleet, free_port, running_fleet
 from tests.support.machines import Machine, host, machine_key, write_program
 from tests.support.provider import Provider
 from tests.support.scheduling import no_scheduler, with_crontab
-from tests.support.stub_server import StubServer
+from tests.support.stub_server import StubServer, with_stub_keys
 from tests.support.together import until
 from tests.support.upstream import job
 
@@ -147,7 +147,7 @@ def test_one_that_is_under_way_is_not_joined(fleet: Fleet, stub: StubServer, tmp
     stub.answers["GET", "/slash-commands"] = (304, b"")
     env = {"CODEX_SYNC_BASE_URL": stub.url}
     first = subprocess.Popen(
-        [str(machine.cdx), "--watch", "run"], env=machine.env | env, stderr=subprocess.PIPE, text=True
+        [str(machine.cdx), "--watch", "run"], env=with_stub_keys(machine.env | env), stderr=subprocess.PIPE, text=True
     )
     assert asked.wait(30)
     for _ in range(2):

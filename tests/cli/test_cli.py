@@ -28,13 +28,13 @@ def test_the_first_serve_makes_everything_and_says_what(tmp_path: Path) -> None:
     with running_fleet(tmp_path / "new" / "home") as fleet:
         text = "".join(fleet.output)
         home = fleet.home
-        for name in ("config.toml", "pki", "keyring.json", "cdxsync.db"):
+        for name in ("config.toml", "pki", "keyring.json", "signing.json", "cdxsync.db"):
             assert f"made {home / name}" in text
         assert f"Admin certificate: {home}/pki/admin.pem" in text
         assert "cdxsync hosts register NAME" in text
         assert f"Listening on https://127.0.0.1:{fleet.port}; hosts call {fleet.url}" in text
         assert home.stat().st_mode & 0o777 == 0o700
-        for name in ("config.toml", "keyring.json", "cdxsync.db", "pki/ca.key", "pki/admin.key"):
+        for name in ("config.toml", "keyring.json", "signing.json", "cdxsync.db", "pki/ca.key", "pki/admin.key"):
             assert (home / name).stat().st_mode & 0o777 == 0o600
         for path in home.glob("cdxsync.db-*"):
             assert path.stat().st_mode & 0o077 == 0

@@ -76,7 +76,8 @@ def test_every_admin_endpoint_has_its_command(tmp_path: Path) -> None:
 
     keyring: Any = Keyring("a", {"a": bytes(32)})
     database: Any = None
-    assembled = app.assemble(Opened(Settings(home=tmp_path), keyring, database, ""), None)
+    signing: Any = None
+    assembled = app.assemble(Opened(Settings(home=tmp_path), keyring, database, "", signing), None)
     parameter = re.compile("<(?:[a-z]+_)?([a-z]+)(?::int|:path)?>")
     admin = [route for route in assembled.routes if route.rule.startswith("/admin")]
     routes = {route.method + " " + parameter.sub(r"<\1>", route.rule) for route in admin}

@@ -14,6 +14,7 @@ import pytest
 
 from cdxsync.wrapper import baking
 from tests.support.fleet import BASE_ENVIRONMENT, Fleet
+from tests.support.stub_server import with_stub_keys
 from tests.support.terminal import set_size, spawn
 
 CDX = Path(__file__).parents[2] / "cdxsync" / "wrapper" / "cdx"
@@ -94,7 +95,12 @@ class Machine:
     def run(self, *command: str, **env: str) -> subprocess.CompletedProcess[str]:
         """Run a program on this host."""
         return subprocess.run(
-            command, env=self.env | env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120
+            command,
+            env=with_stub_keys(self.env | env),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
         )
 
     def run_cdx(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -163,7 +169,9 @@ class Terminal:
     """A program on a pseudo-terminal, of which it is the foreground job."""
 
     def __init__(self, machine: Machine, *arguments: str, **env: str) -> None:
-        self.pid, self.descriptor = spawn([str(machine.cdx), *(arguments or ("exec",))], machine.env | env)
+        self.pid, self.descriptor = spawn(
+            [str(machine.cdx), *(arguments or ("exec",))], with_stub_keys(machine.env | env)
+        )
         self.seen = ""
 
     def read_until(self, text: str) -> None:

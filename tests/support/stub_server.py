@@ -1,13 +1,56 @@
 """A server on loopback that answers as a test says, where the real one does not give an answer, and counts calls."""
 
+import functools
 import hashlib
+import itertools
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from cdxsync.security import signing
+from cdxsync.security.signing import Content
+
 Answer = tuple[int, bytes]
+
+
+@functools.cache
+def stub_keys() -> Content:
+    """The signing keys of all stubs."""
+    return signing.first()
+
+
+@functools.cache
+def _opened() -> rsa.RSAPrivateKey:
+    key = signing.opened(stub_keys().keys[0])
+    assert key is not None
+    return key
+
+
+def signature(text: bytes) -> str:
+    """A signature as servers send them, by the stub's key."""
+    return f"{stub_keys().ids[0]}:{signing.signature(_opened(), text)}"
+
+
+def with_stub_keys(env: Mapping[str, str]) -> dict[str, str]:
+    """An environment for a fleet's `cdx`, which is given the keys of a stub where that is its server."""
+    if "CODEX_SYNC_SIGNING_KEYS" in env or not env.get("CODEX_SYNC_BASE_URL", "").startswith("http://127.0.0.1:"):
+        return dict(env)
+    return {**env, "CODEX_SYNC_SIGNING_KEYS": stub_keys().public}
+
+
+def signed(body: bytes, sequence: int) -> bytes:
+    """An answer with a list of prompts, signed by the stub; other answers as they are."""
+    answer = json.loads(body)
+    data = answer.get("data") if isinstance(answer, dict) else None
+    if not isinstance(data, dict) or not isinstance(data.get("commands"), list):
+        return body
+    listed = [(command["filename"], command["sha256"]) for command in data["commands"]]
+    data |= {"sequence": sequence, "signature": signature(signing.prompts_text(sequence, listed))}
+    return json.dumps(answer).encode()
 
 
 class StubServer:
@@ -22,6 +65,8 @@ class StubServer:
         self.headers: list[dict[str, str]] = []
         self.bodies: list[bytes] = []
         self.connections: set[Any] = set()
+        self.signs = True
+        sequences = itertools.count()
         stub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -38,6 +83,8 @@ class StubServer:
                 stub.connections.add(self.client_address)
                 found = stub.answers.get((self.command, self.path), stub.otherwise)
                 status, text = found(body) if callable(found) else found
+                if stub.signs and status == 200 and (self.command, self.path) == ("GET", "/slash-commands"):
+                    text = signed(text, next(sequences))
                 target = stub.redirects.get(self.path)
                 self.send_response(status if target is None else 302)
                 if target is not None:

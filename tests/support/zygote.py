@@ -2,7 +2,7 @@
 
 A child is what `python -m cdxsync` would be, but for the time that its imports take: it has its own arguments,
 environment, directory and streams, runs `cdxsync.__main__`, and the interpreter ends it. Before the fork nothing is
-done but imports: there is no thread, no database and no random state that children could share.
+done but imports, and one key: there is no thread, no database and no random state that children could share.
 """
 
 import atexit
@@ -59,8 +59,18 @@ def load() -> None:
     for name in LOADED_LATE:
         with contextlib.suppress(ModuleNotFoundError):  # other versions of a library may have none
             importlib.import_module(name)
+    share_first_key(importlib.import_module("cdxsync.security.signing"))
     tasks = Path("/proc/self/task")
     assert not tasks.is_dir() or len(list(tasks.iterdir())) == 1, "a fork takes one thread along only"
+
+
+def share_first_key(signing: Any) -> None:
+    """Give all homes the same first signing key: to find one takes longer than all else that `init` does.
+
+    Keys that are added later are made each time.
+    """
+    content = signing.first()
+    signing.first = lambda: content
 
 
 def wait_for_request(control: socket.socket) -> tuple[dict[str, Any], list[int]]:

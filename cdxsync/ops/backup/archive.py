@@ -17,10 +17,11 @@ from cdxsync.base.errors import Failed
 MANIFEST = "manifest.json"
 DATABASE = "cdxsync.db"
 KEYRING = "keyring.json"
+SIGNING = "signing.json"
 CONFIG = "config.toml"
 PKI = "pki"
 FORMAT = "cdxsync-backup-1"
-_MEMBER = re.compile(r"cdxsync\.db|keyring\.json|config\.toml|pki/(?:issued/)?[A-Za-z0-9][A-Za-z0-9._@-]*")
+_MEMBER = re.compile(r"cdxsync\.db|(?:keyring|signing)\.json|config\.toml|pki/(?:issued/)?[A-Za-z0-9][A-Za-z0-9._@-]*")
 _MAX_MANIFEST_BYTES = 16 << 20
 _BLOCK = 1 << 20
 # All that `zipfile` raises for damaged archives and other files.

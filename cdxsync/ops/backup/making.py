@@ -12,7 +12,7 @@ from cdxsync.base.errors import Conflict, Failed, Unavailable
 from cdxsync.base.files import replacing, write_private
 from cdxsync.base.settings import CONFIG_NAME, Settings
 from cdxsync.hosts import installers
-from cdxsync.ops import home_lock, keys
+from cdxsync.ops import home_lock, keys, signing
 from cdxsync.ops.backup import archive, encryption
 from cdxsync.ops.homes import KEYRING_NAME, PKI_NAME, is_initialised, open_database
 from cdxsync.ops.schemas import Backup
@@ -137,7 +137,7 @@ def _collect(
         files[archive.KEYRING] = work / archive.KEYRING
         keyring_file.mark(files[archive.KEYRING], rows_have_macs=marked)
     if not database_only:
-        for name, path in _settings_and_certificates(settings.home, config).items():
+        for name, path in _other_files(settings.home, config).items():
             # Copied first: a file that is replaced meanwhile must match its checksum.
             files[name] = work / name
             files[name].parent.mkdir(parents=True, exist_ok=True)
@@ -155,9 +155,9 @@ def _collect(
     )
 
 
-def _settings_and_certificates(home: Path, config: Path | None) -> dict[str, Path]:
-    source = config or home / CONFIG_NAME
-    found = {archive.CONFIG: source} if source.exists() else {}
+def _other_files(home: Path, config: Path | None) -> dict[str, Path]:
+    single = {archive.CONFIG: config or home / CONFIG_NAME, archive.SIGNING: home / signing.NAME}
+    found = {name: path for name, path in single.items() if path.exists()}
     directory = home / PKI_NAME
     for path in sorted(directory.rglob("*")):
         name = f"{archive.PKI}/{path.relative_to(directory).as_posix()}"

@@ -14,14 +14,25 @@ from cdxsync.base.errors import Conflict, Failed, Refused
 from cdxsync.base.files import sync_directory
 from cdxsync.base.settings import CONFIG_NAME
 from cdxsync.ops import home_lock, keys
+from cdxsync.ops import signing as signing_keys
 from cdxsync.ops.backup import archive, encryption
 from cdxsync.ops.backup.making import sqlite_file
 from cdxsync.ops.homes import KEYRING_NAME, PKI_NAME, make_home
 from cdxsync.ops.schemas import Restored
+from cdxsync.prompts import catalog
+from cdxsync.security import signing
 from cdxsync.store import audit, audit_chain, keyring_external, keyring_file, migrations, rights, sqlite_files
+from cdxsync.store.database import write
 from cdxsync.store.keyring_file import KeyringFile
 from cdxsync.store.sealing import Keyring
 
+_PLACES = (
+    (archive.CONFIG, CONFIG_NAME),
+    (archive.PKI, PKI_NAME),
+    (archive.SIGNING, signing_keys.NAME),
+    (archive.KEYRING, KEYRING_NAME),
+)
+"""Members of a backup, and where they go in a home."""
 _JOURNALS = ("-wal", "-shm", "-journal")
 _STAGING_PREFIX = ".restore-"
 _KEPT_PREFIX = "before-restore-"
@@ -138,10 +149,13 @@ def _verify(in_force: settings.Settings, staged: Path, manifest: archive.Manifes
     ring = staged / archive.KEYRING if archive.KEYRING in manifest.files else home / KEYRING_NAME
     external = keyring_external.find(in_force.keyring, os.environ)
     content = keyring_file.read(ring, external)
+    if archive.SIGNING in manifest.files:
+        _join_signing_keys(home / signing_keys.NAME, staged / archive.SIGNING)
     with sqlite_files.scope_of(copy) as database:
         database.find_keyring = lambda: KeyringFile(ring, external, keys.key_to_seal_with)
         name = f"{ring.name} of the {_origin(ring, home)}" if external is None else external.name
         keys.check(Keyring(content.active, content.keys), name)
+        write(catalog.note_changed)  # else hosts take the list for an older one than they had
         audit.note("admin.db.restore", actor=actor, backup_of=manifest.created_at, contents=manifest.contents)
 
 
@@ -154,6 +168,13 @@ def _ask_for_macs_later(in_force: settings.Settings, target: Path) -> None:
         ring.require_macs(False)
 
 
+def _join_signing_keys(present: Path, staged: Path) -> None:
+    """Let the restored signing keys have those that the home has now: hosts may know these alone. Raises `Failed`."""
+    restored, kept = signing.read(staged), signing.read(present)
+    if restored is not None and kept is not None:
+        signing.write(staged, restored.joined(kept))
+
+
 def _origin(ring: Path, home: Path) -> str:
     return "home" if ring.parent == home else "backup"
 
@@ -163,7 +184,7 @@ def _swap(home: Path, staged: Path, target: Path) -> Path | None:
     # The witness of the audit log knows rows of the replaced database.
     old = [home / audit_chain.WITNESS_NAME, target, *(target.with_name(target.name + suffix) for suffix in _JOURNALS)]
     moves = {staged / archive.DATABASE: target}
-    for name, own_name in ((archive.CONFIG, CONFIG_NAME), (archive.PKI, PKI_NAME), (archive.KEYRING, KEYRING_NAME)):
+    for name, own_name in _PLACES:
         if (staged / name).exists():
             old.append(home / own_name)
             moves[staged / name] = home / own_name

@@ -23,6 +23,7 @@ CHECKS: Sequence[Check] = (
     Check("audit-log", audit.rows, ("keyring",)),
     Check("audit-sinks", audit.sinks, ("settings", "migrations")),
     Check("rights", storage.rows, ("keyring",)),
+    Check("signing", storage.signing_keys, ("migrations",)),
     Check("certificates", certificates.certificates, ("settings", "home")),
     Check("revocation", certificates.revocation_list, ("home",)),
     Check("clock", home.clock_of_files, ("home",)),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cdxsync.base.errors import CdxsyncError, Conflict
 from cdxsync.base.settings import CONFIG_NAME
-from cdxsync.ops import home_lock, homes
+from cdxsync.ops import home_lock, homes, signing
 from cdxsync.ops.doctor.model import Finding, Subject, fail, ok, warn
 from cdxsync.store.engines import engine_of
 
@@ -80,7 +80,7 @@ def files(subject: Subject) -> Iterator[Finding]:
 
 def _secret_files(subject: Subject) -> Iterable[Path]:
     home = subject.home
-    yield from (home / CONFIG_NAME, home / homes.KEYRING_NAME)
+    yield from (home / CONFIG_NAME, home / homes.KEYRING_NAME, home / signing.NAME)
     url = ""
     if subject.found_settings is not None:
         url = subject.found_settings.database_url

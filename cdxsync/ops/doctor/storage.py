@@ -1,4 +1,4 @@
-"""The database and its keyring."""
+"""The database, its keyring, and the signing keys."""
 
 import itertools
 import time
@@ -11,8 +11,9 @@ from peewee import fn
 
 from cdxsync.base import clock
 from cdxsync.base.errors import CdxsyncError, Conflict
-from cdxsync.ops import homes, keys
+from cdxsync.ops import homes, keys, signing
 from cdxsync.ops.doctor.model import Finding, Subject, fail, ok, warn
+from cdxsync.security import signing as signing_file
 from cdxsync.store import migrations, rights
 from cdxsync.store.database import RESTORE, current
 from cdxsync.store.engines import engine_of
@@ -31,7 +32,7 @@ MOST_SHOWN = 5
 def fleet_of(subject: Subject) -> Fleet:
     """The stored fleet; for checks that need `database` and `keyring`."""
     keyring = homes.keyring_of(subject.settings)
-    return Fleet(settings=subject.settings, keyring=keyring, database=current(), host_ca_pem="")
+    return homes.fleet_of(subject.settings, keyring, current())
 
 
 def database(subject: Subject) -> Iterator[Finding]:
@@ -125,6 +126,23 @@ def rows(subject: Subject) -> Iterator[Finding]:
         yield fail(f"changed in the database past cdxsync, and not used: {shown}", "look at them: cdxsync db accept")
     else:
         yield ok("rows that give rights are as they were written")
+
+
+def signing_keys(subject: Subject) -> Iterator[Finding]:
+    """The home has the keys with which the fleet signs what hosts run."""
+    path = subject.home / signing.NAME
+    try:
+        content = signing_file.read(path)
+    except CdxsyncError as error:
+        yield fail(error.explain(), signing.ELSEWHERE)
+        return
+    problem = signing.problem(content)
+    if problem:
+        yield fail(f"{path}: {problem}: they take no cdx and no prompts from this server", signing.ELSEWHERE)
+    elif content is None:
+        yield warn(f"{path} is missing: cdx and prompts are not signed", "start the server, which makes it")
+    else:
+        yield ok(f"key {' and '.join(content.ids)} signs cdx and prompts")
 
 
 def clock_of_rows(subject: Subject) -> Iterator[Finding]:

@@ -1,7 +1,7 @@
 """All tables as JSON lines, to move a fleet from one database to another, whatever their engines.
 
     {"format": "cdxsync-export-1", "program_version": …, "schema": "<last migration>", "key_ids": […], "rows": {…}}
-    {"keyring": {…}}                                         only with `--with-keyring`
+    {"keyring": {…}}                                         only with `--with-keyring`, and "signing" then
     {"table": "hosts", "row": {"id": 1, …}}                  one a line; tables and rows in a fixed order
     {"end": true, "sha256": "<of all bytes before this line>"}
 

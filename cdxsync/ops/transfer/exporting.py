@@ -4,6 +4,8 @@ import json
 from collections.abc import Callable
 from typing import BinaryIO
 
+from msgspec import UNSET
+
 import cdxsync
 from cdxsync.base import clock
 from cdxsync.hosts import installers
@@ -11,6 +13,7 @@ from cdxsync.ops import keys
 from cdxsync.ops.schemas import Export
 from cdxsync.ops.transfer import schema
 from cdxsync.ops.transfer.lines import FORMAT, Header, Keys, Row, Writer
+from cdxsync.security import signing
 from cdxsync.store import audit
 from cdxsync.store.database import snapshot
 from cdxsync.store.fleet import Fleet
@@ -25,7 +28,7 @@ def export(
     actor: str,
     on_progress: Callable[[int, int], None],
 ) -> Export:
-    """Write all tables to `target`, the file `name`, and the keys `with_keyring`.
+    """Write all tables to `target`, the file `name`, and `with_keyring` all keys.
 
     `on_progress` gets the number of written rows, and of all. Raises `Failed`, `Conflict`, `DatabaseAway`.
     """
@@ -44,7 +47,13 @@ def export(
         )
         writer.write(header)
         if with_keyring:
-            writer.write(Keys(keyring=json.loads(fleet.keyring.content().encode())))
+            signs = signing.read(fleet.signing.path)
+            writer.write(
+                Keys(
+                    keyring=json.loads(fleet.keyring.content().encode()),
+                    signing=UNSET if signs is None else json.loads(signs.encode()),
+                )
+            )
         done, total = 0, sum(counts.values())
         for table in schema.tables():
             name = schema.name_of(table)

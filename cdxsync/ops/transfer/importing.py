@@ -16,6 +16,7 @@ from cdxsync.ops import consistency, home_lock, homes, keys
 from cdxsync.ops.schemas import Import
 from cdxsync.ops.transfer import schema
 from cdxsync.ops.transfer.lines import Header, Keys, Reader, Row
+from cdxsync.security import signing
 from cdxsync.store import audit_chain, database, keyring_file, migrations, rights
 from cdxsync.store.fleet import Fleet
 from cdxsync.store.keyring_file import Content, KeyringFile
@@ -70,7 +71,7 @@ def _opened(settings: Settings) -> Iterator[Fleet]:
     database = homes.open_database(settings, make=True)
     try:
         with database.scope():
-            yield Fleet(settings, homes.keyring_of(settings), database, "")
+            yield homes.fleet_of(settings, homes.keyring_of(settings), database)
     finally:
         database.close()
 
@@ -112,6 +113,7 @@ def load(settings: Settings, source: BinaryIO, name: str, *, on_progress: Progre
         lines = reader.lines()
         first = next(lines, None)
         given = first.keyring if isinstance(first, Keys) else None
+        signs = _signing_with(home, first, name)
         ring = _ring_with(home.fleet.keyring, None if home.new else home.fleet.keyring.content(), given, header, name)
         own = database.current().keyring
 
@@ -131,6 +133,8 @@ def load(settings: Settings, source: BinaryIO, name: str, *, on_progress: Progre
             if ring is not None:
                 # Before the commit: credentials must never be stored without their keys.
                 keyring_file.write(home.fleet.keyring.path, ring)
+            if signs is not None:
+                signing.write(home.fleet.signing.path, signs)
             return count
 
         rows = database.write(work)
@@ -141,6 +145,18 @@ def load(settings: Settings, source: BinaryIO, name: str, *, on_progress: Progre
         schema=header.schema,
         with_keyring=ring is not None,
     )
+
+
+def _signing_with(home: Home, first: Keys | Row | None, name: str) -> signing.Content | None:
+    """The signing keys to write, with those of a home that was there before, or None if the present ones stay.
+
+    Raises `Failed`.
+    """
+    if not isinstance(first, Keys) or not first.signing:
+        return None
+    given = signing.decode(json.dumps(first.signing).encode(), f"the signing keys of {name}")
+    kept = None if home.new else signing.read(home.fleet.signing.path)
+    return given if kept is None else given.joined(kept)
 
 
 def _ring_with(

@@ -36,9 +36,10 @@ class Row(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Keys(msgspec.Struct, forbid_unknown_fields=True):
-    """The keyring, as in its file."""
+    """The keyring, and the signing keys, as in their files."""
 
     keyring: dict[str, Any]
+    signing: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 
 class End(msgspec.Struct, forbid_unknown_fields=True):

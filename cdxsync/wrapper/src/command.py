@@ -32,6 +32,7 @@ from cdxsync.wrapper.src.messages import say, show, shown
 from cdxsync.wrapper.src.quota import show_quota
 from cdxsync.wrapper.src.runs import Run
 from cdxsync.wrapper.src.signals import Ended, die_by, end_at_once, end_tidily, for_another_program
+from cdxsync.wrapper.src.signatures import Unsigned
 from cdxsync.wrapper.src.status import show_status
 from cdxsync.wrapper.src.sweep import sweep
 from cdxsync.wrapper.src.sync import auth_before, say_refused
@@ -61,10 +62,10 @@ usage: cdx [CODEX ARGUMENTS...]      run Codex with the fleet's credentials
 
 Everything else is passed to Codex unchanged; full-screen runs get --no-daemon before it, where Codex has that.
 auth.json and prompts are in $CODEX_HOME, or in ~/.codex.
-Environment: CODEX_SYNC_BASE_URL, CODEX_SYNC_API_KEY, CODEX_SYNC_FQDN and CODEX_SYNC_CA_FILE override the installed
-values; CODEX_SYNC_INTERVAL is the time between checks of the server during a run, in seconds (default 30; 0: never);
-CDX_DAEMON=1 leaves Codex its background server, as plain codex has it; CDX_QUIET=1 hides the quota bars; CODEX_DEBUG=1
-logs each step on stderr.
+Environment: CODEX_SYNC_BASE_URL, CODEX_SYNC_API_KEY, CODEX_SYNC_FQDN, CODEX_SYNC_CA_FILE and CODEX_SYNC_SIGNING_KEYS
+override the installed values; CODEX_SYNC_INTERVAL is the time between checks of the server during a run, in seconds
+(default 30; 0: never); CDX_DAEMON=1 leaves Codex its background server, as plain codex has it; CDX_QUIET=1 hides the
+quota bars; CODEX_DEBUG=1 logs each step on stderr.
 """
 OWN_COMMANDS = (
     *("--wrapper-sync", "--wrapper-self-test", "--wrapper-install-codex", "--status", "--doctor", "--watch"),
@@ -79,7 +80,14 @@ FIRST_INSTALL_SECONDS = 300.0
 def pull_prompts(context: Context) -> threading.Thread | None:
     """Pull prompts beside the sync of auth.json; returns the thread, or None where it was done at once."""
     deadline = time.monotonic() + PROMPTS_SECONDS
-    return beside(lambda: context.quietly(lambda: context.prompts.pull(deadline)))
+
+    def work() -> None:
+        try:
+            context.prompts.pull(deadline)
+        except Unsigned as error:
+            context.prompts.distrust = str(error)
+
+    return beside(lambda: context.quietly(work))
 
 
 def sync_before(context: Context, run: Run) -> bool:
@@ -89,6 +97,8 @@ def sync_before(context: Context, run: Run) -> bool:
     may_start = auth_before(context.sync, own_fqdn())
     if prompts:
         prompts.join(PROMPTS_SECONDS)
+    if context.prompts.distrust:
+        say(context.prompts.distrust)
     if notes:
         notes.join()
     if may_start and not context.sync.note.keeps and context.sync.current() is None:
@@ -179,7 +189,10 @@ def sync_only() -> int:
     say(text)
     context.prompts.api = context.api
     try:
-        context.prompts.pull()
+        try:
+            context.prompts.pull()
+        except Unsigned as error:
+            say(str(error))
         context.prompts.push()
         sweep(context)
         context.spool.send(context.api)

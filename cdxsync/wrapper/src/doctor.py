@@ -26,13 +26,14 @@ from cdxsync.wrapper.src.codex_settings import other_logins
 from cdxsync.wrapper.src.context import Context, own_fqdn
 from cdxsync.wrapper.src.daemon import daemon_findings
 from cdxsync.wrapper.src.document import LocalDocument
-from cdxsync.wrapper.src.errors import Refused, SyncError
+from cdxsync.wrapper.src.errors import NEW_KEY, Refused, SyncError
 from cdxsync.wrapper.src.file_trouble import Unreadable, folder_trouble, write_trouble
 from cdxsync.wrapper.src.files import own_folder, read_json
 from cdxsync.wrapper.src.messages import show
 from cdxsync.wrapper.src.proxy import ProxyTrouble
 from cdxsync.wrapper.src.quota import shown_time, span
 from cdxsync.wrapper.src.server import Server
+from cdxsync.wrapper.src.signatures import signing_keys
 from cdxsync.wrapper.src.status import certificate_expiry, document_text, login_text, overdue_text, spool_text
 from cdxsync.wrapper.src.sync import remedy
 from cdxsync.wrapper.src.watch import watch_state
@@ -83,6 +84,15 @@ class Doctor:
             self.report("ok", "%s has mode %04o" % (own, mode))
         if clock_before(own):
             self.report("FAIL", clock_before(own), SET_CLOCK)
+        try:
+            keys = sorted(signing_keys()[1])
+        except SyncError as error:
+            self.report("FAIL", str(error), NEW_KEY % own_fqdn())
+        else:
+            if keys:
+                self.report("ok", "cdx and prompts are taken only when key %s has signed them" % " or ".join(keys))
+            else:
+                self.report("warn", "it has no signing key: cdx and prompts are taken unsigned", "cdx --update")
         if not os.access(own, os.W_OK):
             self.report("warn", "%s belongs to another user, who must update it" % own, "sudo cdx --update")
 

@@ -35,6 +35,7 @@ PARTS = (
     "server",
     "api",
     "sync",
+    "signatures",
     "prompts",
     "session_files",
     "printed_usage",

@@ -22,6 +22,7 @@ from cdxsync.wrapper.src.files import (
     write_json,
 )
 from cdxsync.wrapper.src.messages import debug, say
+from cdxsync.wrapper.src.signatures import Unsigned, is_signed, prompts_text, signing_keys
 from cdxsync.wrapper.src.threads import started
 
 if TYPE_CHECKING:
@@ -81,12 +82,17 @@ class Prompts:
         self.notes_path = os.path.join(own_folder(home), "prompts.json")
         self.notes: dict[str, Any] = {}
         self.errors: list[SyncError] = []
+        # Why the server's list was not taken.
+        self.distrust = ""
 
     def pull(self, deadline: float | None = None) -> int:
-        """Fetch what is new on the server, and remove what was deleted there. Raises SyncError."""
+        """Fetch what is new on the server, and remove what was deleted there. Raises SyncError.
+
+        Raises Unsigned, and changes nothing, when the list is not the fleet's.
+        """
         self.errors = []
         before = self._load_notes()
-        now = self._list()
+        now = self._list(trusted=True)
         local = self.local()
         fetch, aside, delete, base = plan_prompts(local, self._baseline(), before, now)
         for name in aside:
@@ -94,7 +100,7 @@ class Prompts:
         for name in delete:
             with contextlib.suppress(OSError):
                 os.unlink(os.path.join(self.folder, name))
-        fetched = self._fetch(fetch, local, deadline)
+        fetched = self._fetch(fetch, local, now, deadline)
         base.update(fetched)
         self.notes["server"] = now
         self._save(base)
@@ -139,7 +145,7 @@ class Prompts:
     def is_current(self, tag: str) -> bool:
         """Whether a pull of the list with this entity tag would change nothing here."""
         before = self._load_notes()
-        if not tag or self.notes.get("etag") != tag or self._baseline() is None:
+        if not tag or self._etag(trusted=True) != tag or self._baseline() is None:
             return False
         return not any(plan_prompts(self.local(), self._baseline(), before, before)[:3])
 
@@ -151,14 +157,19 @@ class Prompts:
         server = self.notes.get("server")
         return dict(server) if isinstance(server, dict) else {}
 
-    def _list(self) -> Shas:
-        etag = self.notes.get("etag")
+    def _list(self, trusted: bool = False) -> Shas:
+        """What the server has. A `trusted` list, and no other, says what files come here and go."""
+        etag = self._etag(trusted)
         status, headers, text = self.api.request(
             "GET", "/slash-commands", None, {"If-None-Match": etag} if etag else None
         )
         if status == 304:
-            return dict(self.notes.get("server") or {})
-        commands = self.api.data(status, text).get("commands")
+            known = dict(self.notes.get("server") or {})
+            if known and trusted and not self._is_checked():
+                raise Unsigned("the server says that nothing has changed, but was not asked; prompts stay as they are")
+            return known
+        answer = self.api.data(status, text)
+        commands = answer.get("commands")
         if not isinstance(commands, list):
             raise Offline("the server sent an unknown list of prompts")
         listed = {}
@@ -168,8 +179,36 @@ class Prompts:
                 listed[name] = sha
             else:
                 debug("the server lists a prompt named %r; it is ignored" % (name,))
+        if trusted and signing_keys()[1]:
+            self.notes["sequence"] = self._checked(answer, listed, len(commands))
         self.notes["etag"] = headers.get("ETag", "")
         return listed
+
+    def _etag(self, trusted: bool) -> str:
+        """The entity tag of the list in the notes; none where that was taken without a look at its signature."""
+        etag = self.notes.get("etag")
+        return etag if isinstance(etag, str) and (not trusted or self._is_checked()) else ""
+
+    def _is_checked(self) -> bool:
+        """Whether the list in the notes is one whose signature was looked at, or signatures do not count here."""
+        return not signing_keys()[1] or isinstance(self.notes.get("sequence"), int)
+
+    def _checked(self, answer: dict[str, Any], listed: Shas, count: int) -> int:
+        """The sequence of a list that is signed by a key that is known here, and not older than the last one."""
+        sequence, last = answer.get("sequence"), self.notes.get("sequence")
+        if not isinstance(sequence, int) or isinstance(sequence, bool) or sequence < 0 or len(listed) != count:
+            sequence = -1
+        if sequence < 0 or not is_signed(prompts_text(sequence, listed.items()), answer.get("signature")):
+            raise Unsigned(
+                "the server's prompts are not signed by a key that this cdx knows; those here stay as they are. Ask"
+                " your admin to run: cdxsync doctor"
+            )
+        if isinstance(last, int) and sequence < last:
+            raise Unsigned(
+                "the server's prompts are older than those that this host had from it; those here stay as they are. If"
+                " your admin has restored an older database, any change of a prompt ends this"
+            )
+        return sequence
 
     def _baseline(self) -> Shas | None:
         try:
@@ -193,8 +232,8 @@ class Prompts:
                         found[entry.name] = file_sha256(entry.path)
         return found
 
-    def _fetch(self, names: list[str], local: Shas, deadline: float | None) -> Shas:
-        """Retrieve prompts, several at a time; returns those that were written, by name."""
+    def _fetch(self, names: list[str], local: Shas, now: Shas, deadline: float | None) -> Shas:
+        """Retrieve prompts of the list `now`, several at a time; returns those that were written, by name."""
         todo = list(reversed(names))
         done: dict[str, str | None] = {}
 
@@ -205,7 +244,7 @@ class Prompts:
                 except IndexError:
                     return
                 try:
-                    done[name] = self._fetch_one(api, name, local)
+                    done[name] = self._fetch_one(api, name, local, now)
                 except SyncError as error:
                     self.errors.append(error)
                     if isinstance(error, Offline):
@@ -221,12 +260,15 @@ class Prompts:
             api.close()
         return {name: sha for name, sha in dict(done).items() if sha}
 
-    def _fetch_one(self, api: Api, name: str, local: Shas) -> str | None:
+    def _fetch_one(self, api: Api, name: str, local: Shas, now: Shas) -> str | None:
         answer = api.post("/slash-commands/retrieve", {"filename": name})
         text, sha = answer.get("prompt"), answer.get("sha256")
         data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else b""
         if not data or sha256_of(data) != sha:
             debug("the server sent a damaged prompt %s" % name)
+            return None
+        if sha != now[name] and signing_keys()[1]:
+            debug("the prompt %s is not the one of the signed list, as when it has changed since" % name)
             return None
         return sha if self._write(name, data, local) else None
 

@@ -13,13 +13,24 @@ from cdxsync.wrapper.src.baked import (
     CODEX_SYNC_BASE_URL_DEFAULT,
     CODEX_SYNC_CA_PEM,
     CODEX_SYNC_FQDN,
+    CODEX_SYNC_SIGNING_KEYS,
     WRAPPER_VERSION,
 )
+from cdxsync.wrapper.src.context import own_fqdn
 from cdxsync.wrapper.src.errors import SyncError
 from cdxsync.wrapper.src.files import child_environment, file_sha256, replace_file, sha256_of
 from cdxsync.wrapper.src.messages import debug, say
 from cdxsync.wrapper.src.prompts import HEX_SHA256
 from cdxsync.wrapper.src.server import Server
+from cdxsync.wrapper.src.signatures import (
+    SIGNATURE_HEADER,
+    Unsigned,
+    cdx_text,
+    is_signed,
+    keys_changed_in,
+    keys_in,
+    signing_keys,
+)
 from cdxsync.wrapper.src.versions import version_key
 
 if TYPE_CHECKING:
@@ -34,14 +45,15 @@ PLAIN_LINE = b"#!/usr/bin/env python3\n"
 
 def replaced_settings() -> list[str]:
     """The variables of the environment that replace settings which were installed."""
-    names = ("CODEX_SYNC_BASE_URL", "CODEX_SYNC_API_KEY", "CODEX_SYNC_FQDN", "CODEX_SYNC_CA_FILE")
-    return [name for name in names if os.environ.get(name)]
+    names = ("BASE_URL", "API_KEY", "FQDN", "CA_FILE", "SIGNING_KEYS")
+    return ["CODEX_SYNC_" + name for name in names if os.environ.get("CODEX_SYNC_" + name)]
 
 
 def update_wrapper(api: Api, versions: dict[str, Any], forced: bool = False) -> bool:
     """Take the server's cdx when it is newer, or another build of the same version. Returns whether it was installed.
 
-    Raises SyncError when it should have been and could not. An older one is installed only when asked for.
+    Raises SyncError when it should have been and could not, and Unsigned for one that is not the fleet's. An older one
+    is installed only when asked for, and none with older keys.
     """
     own = os.path.realpath(__file__)
     sha, version = versions.get("wrapper_sha256"), versions.get("wrapper_version")
@@ -56,14 +68,37 @@ def update_wrapper(api: Api, versions: dict[str, Any], forced: bool = False) -> 
         if not os.access(own, os.W_OK) or not os.access(os.path.dirname(own), os.W_OK):
             debug("%s belongs to another user, who can update it with: cdx --update" % own)
             return False
-    status, _, new = api.request("GET", "/wrapper/download")
+    status, headers, new = api.request("GET", "/wrapper/download")
     if status != 200:
         Api.data(status, new)
         raise SyncError("the server did not send cdx; ask your admin to run: cdxsync wrapper show")
     if sha256_of(new) != sha:
         raise SyncError("the checksum of the downloaded cdx is wrong; it is not installed. Try again: cdx --update")
+    check_signed(new, version, sha, headers.get(SIGNATURE_HEADER))
+    if version_key(version) < version_key(WRAPPER_VERSION):
+        say("cdx %s is older than this one, %s; it is installed because you ask for it" % (version, WRAPPER_VERSION))
     install_wrapper(own, new, version)
     return True
+
+
+def check_signed(new: bytes, version: str, sha: str, signatures: object) -> None:
+    """Raise Unsigned unless a cdx is signed for this host by a key that is known here, and has no older keys.
+
+    Without a known key, as after an update of a cdx from before signatures, there is nothing to compare with.
+    """
+    changed, keys = signing_keys()
+    if not keys:
+        return
+    if not is_signed(cdx_text(own_fqdn(), version, sha), signatures):
+        raise Unsigned(
+            "cdx %s from the server is not signed by a key that this cdx knows; it is not installed, and the current"
+            " one stays. Ask your admin to run: cdxsync doctor" % version
+        )
+    if keys_changed_in(new) < changed:
+        raise Unsigned(
+            "cdx %s from the server has older signing keys than this one; it is not installed, and the current one"
+            " stays. Ask your admin to run: cdxsync doctor" % version
+        )
 
 
 def is_served(own: str, sha: str) -> bool:
@@ -154,5 +189,6 @@ def self_test() -> int:
     if any(value.startswith("__") or not value for value in constants):
         say("this cdx was not made for a host; an admin makes one with: cdxsync hosts register NAME")
         return 1
+    keys_in(CODEX_SYNC_SIGNING_KEYS)
     Server(CODEX_SYNC_BASE_URL_DEFAULT, CODEX_SYNC_API_KEY, CODEX_SYNC_CA_PEM, "").context()
     return 0
