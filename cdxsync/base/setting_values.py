@@ -161,7 +161,10 @@ def read_origins(value: object) -> tuple[str, ...]:
 def read_path(value: object) -> Path | None:
     """A path; empty means none."""
     text = read_text(value)
-    return Path(text).expanduser() if text else None
+    try:
+        return Path(text).expanduser() if text else None
+    except RuntimeError:  # a user without a home directory, or none of that name
+        raise ValueError(f"{text!r} cannot be found: there is no such home directory") from None
 
 
 def read_seconds(value: object) -> float:

@@ -5,6 +5,7 @@ A value comes from the first of: command-line flag, environment, the TOML file, 
 
 import difflib
 import os
+import shlex
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
@@ -35,6 +36,7 @@ from cdxsync.base.setting_values import (
     read_syslog,
     read_text,
 )
+from cdxsync.base.users import name_of
 
 __all__ = ["Listen", "Settings", "default_home", "load", "read_base_url", "read_bool", "read_listen"]
 
@@ -366,11 +368,10 @@ def check_readable(home: Path) -> None:
     """Raise `SettingError` if another user owns the home; the message has the command to use instead."""
     if not home.is_dir() or os.access(home, os.R_OK | os.X_OK):
         return
-    try:
-        owner = home.owner()
-    except KeyError:
-        owner = f"#{home.stat().st_uid}"
-    raise SettingError(f"{home} belongs to the user {owner}; only they can read it. Run: sudo -u {owner} cdxsync …")
+    owner = name_of(home.stat().st_uid)
+    raise SettingError(
+        f"{home} belongs to the user {owner}; only they can read it. Run: sudo -u {shlex.quote(owner)} cdxsync …"
+    )
 
 
 def hint_of_service(home: Path) -> str:

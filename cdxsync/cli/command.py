@@ -11,7 +11,6 @@ that work and print by `State.answer`; `serve` opens and closes the home by its 
 
 import contextlib
 import os
-import pwd
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ import typer
 
 from cdxsync.base import errors
 from cdxsync.base.errors import CdxsyncError, Failed, Invalid, Refused
+from cdxsync.base.users import name_of
 from cdxsync.cli import output
 
 if TYPE_CHECKING:
@@ -57,7 +57,12 @@ class State:
         """The home, whether there is one yet or not. Raises `SettingError` for another user's."""
         from cdxsync.base import settings
 
-        home = (self.home or settings.default_home()).expanduser().absolute()
+        try:
+            home = (self.home or settings.default_home()).expanduser().absolute()
+        except RuntimeError:
+            raise errors.SettingError(
+                f"The user {name_of(os.getuid())} has no home directory, so give --home DIR or set CDXSYNC_HOME"
+            ) from None
         settings.check_readable(home)
         return home
 
@@ -122,7 +127,7 @@ def state_of(ctx: typer.Context) -> State:
 
 def actor() -> str:
     """Who runs the command, for the audit log: the operating-system user, and who became it by sudo."""
-    user = pwd.getpwuid(os.getuid()).pw_name
+    user = name_of(os.getuid())
     became = os.environ.get("SUDO_USER", "")
     return f"os-user:{user} (sudo {became})" if became and became != user else f"os-user:{user}"
 
@@ -169,9 +174,27 @@ def exit_after(app: typer.Typer) -> NoReturn:
             if sys.stdout is not None:  # it was closed from the start
                 sys.stdout.flush()  # while an error of it can still be handled
     except BrokenPipeError:
-        # The reader of our output has gone; what is still buffered must not fail once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of our output has gone.
+        _drop_output()
         sys.exit(1)
+    except OSError as error:
+        unwritten = _drop_output()
+        what = "standard output" if unwritten else error.filename
+        reason = error.strerror or str(error)
+        _print_error(state, Failed(f"{what}: {reason}" if what else reason, code="file_unusable"))
+        sys.exit(1)
+
+
+def _drop_output() -> bool:
+    """Let what is still buffered not fail once more at exit; returns whether it cannot be written."""
+    if sys.stdout is None:
+        return False
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _print_error(state: State, error: CdxsyncError) -> None:

@@ -151,7 +151,9 @@ def _described(row: "AlteredRow") -> str:
 @app.command()
 def backup(
     ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it, such as cdxsync.zip.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Where to write it, such as cdxsync.zip; - for standard output.")
+    ],
     database_only: Annotated[
         bool, typer.Option("--database-only", help="Leave out keyring, settings and certificates.")
     ] = False,
@@ -165,9 +167,12 @@ def backup(
     state = state_of(ctx)
     settings = state.settings()
     password = None if password_file is None else read_password(password_file)
+    if is_stdin(file):
+        state.json = False  # standard output holds the backup, and nothing else
     data = making.make(
         settings,
-        file,
+        sys.stdout.buffer if is_stdin(file) else file,
+        name="standard output" if is_stdin(file) else "",
         config=state.config,
         database_only=database_only,
         force=force,
@@ -176,7 +181,7 @@ def backup(
     )
 
     def show(data: "Backup") -> None:
-        state.note(f"Wrote {file} ({data.size_bytes} bytes)")
+        state.note(f"Wrote {data.file} ({data.size_bytes} bytes)")
         if not data.keyring:
             state.note(f"Only these keys of the keyring open it: {', '.join(data.key_ids) or 'none'}")
         elif password is None:

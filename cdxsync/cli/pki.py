@@ -1,5 +1,6 @@
 """`cdxsync pki`: the certificates of this server and of its admins."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,7 +9,7 @@ import typer
 from cdxsync.cli import output
 from cdxsync.cli.command import actor, confirm, state_of
 from cdxsync.cli.completion import certificate_names, completer
-from cdxsync.cli.options import AsJson, Yes, read_password
+from cdxsync.cli.options import AsJson, Yes, is_stdin, read_password
 
 if TYPE_CHECKING:
     from cdxsync.security.pki import CertificateInfo, IssuedCertificate
@@ -119,7 +120,10 @@ def export(
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where to write it. Default: NAME.p12.", show_default=False)
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Where to write it, - for standard output. Default: NAME.p12.", show_default=False
+        ),
     ] = None,
     password_file: Annotated[
         Path | None,
@@ -141,14 +145,22 @@ def export(
 
     def call(fleet: "Fleet") -> "CertificateInfo":
         directory = _directory(fleet)
-        write_private(path, pki.export_pkcs12(directory, name, read_password(password_file)))
+        packed = pki.export_pkcs12(directory, name, read_password(password_file))
+        if is_stdin(path):
+            state.json = False  # standard output holds the certificate, and nothing else
+            sys.stdout.buffer.write(packed)
+            sys.stdout.buffer.flush()
+        else:
+            write_private(path, packed)
         info = pki.find(directory, name)
         _record("admin.pki.export", info)
         return info
 
     state.run(
         call,
-        lambda _: state.note(f"Wrote {path}; import it into the browser with the password"),
+        lambda _: state.note(
+            f"Wrote {'standard output' if is_stdin(path) else path}; import it into the browser with the password"
+        ),
         data=lambda info: CertificateExport(**msgspec.structs.asdict(_data(info)), file=str(path)),
     )
 

@@ -4,13 +4,13 @@ Whoever owns a folder, or may rename in one of those above it, decides what stan
 """
 
 import os
-import pwd
 import shlex
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from cdxsync.base.errors import Conflict
+from cdxsync.base.users import name_of
 
 _ROOT = 0
 _MOST_NAMED = 3
@@ -21,9 +21,10 @@ def check_place(home: Path) -> None:
     """Raise `Conflict` when another user owns the folder `home`, or could replace it."""
     owner = home.stat().st_uid
     if owner not in _trusted():
+        name = name_of(owner)
         raise Conflict(
-            f"{home} belongs to the user {_name(owner)}, who could replace what is made there. {_OWN_DIRECTORY}, or run"
-            f" this as that user: sudo -u {shlex.quote(_name(owner))} cdxsync …",
+            f"{home} belongs to the user {name}, who could replace what is made there. {_OWN_DIRECTORY}, or run"
+            f" this as that user: sudo -u {shlex.quote(name)} cdxsync …",
             code="home_not_own",
         )
     for folder, reason in _replaceable(home.absolute()):
@@ -60,7 +61,7 @@ def _replaceable(home: Path) -> Iterator[tuple[Path, str]]:
     for path in dict.fromkeys((home, *home.parents, *home.resolve().parents)):
         found = path.lstat()
         if found.st_uid not in trusted and not _is_unmapped(found.st_uid):
-            yield path, f"belongs to the user {_name(found.st_uid)}"
+            yield path, f"belongs to the user {name_of(found.st_uid)}"
         elif (
             path != home
             and stat.S_ISDIR(found.st_mode)
@@ -81,10 +82,3 @@ def _is_unmapped(uid: int) -> bool:
     except (OSError, ValueError):
         return False
     return uid == overflow and mapped != ["0", "0", "4294967295"]
-
-
-def _name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"#{uid}"

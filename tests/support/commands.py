@@ -67,7 +67,7 @@ EXAMPLES: dict[str, str] = {
     "pki list": "",
     "pki issue": "second",
     "pki revoke": "admin --yes",
-    "pki export": "admin --password-file @password --output @new",
+    "pki export": "admin --password-file @password --out @new",
     "pki renew": "",
     "keys list": "",
     "keys rotate": "",

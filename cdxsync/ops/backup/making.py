@@ -1,10 +1,12 @@
 """Making a backup of a home while servers run."""
 
+import contextlib
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import cdxsync
 from cdxsync.base import clock
@@ -24,21 +26,24 @@ from cdxsync.store.keyring_file import Content
 
 def make(
     settings: Settings,
-    target: Path,
+    target: Path | BinaryIO,
     *,
+    name: str = "",
     config: Path | None = None,
     database_only: bool = False,
     force: bool = False,
     password: bytes | None = None,
     actor: str,
 ) -> Backup:
-    """Write a backup to `target`, mode 0600; `config` is the settings file when it is not the home's own.
+    """Write a backup to `target`: a stream, for messages `name`, or a file, mode 0600.
+
+    `config` is the settings file when it is not the home's own.
 
     The database is not migrated: a backup can be made before an upgrade. A damaged database is not backed up: that
     would replace good backups by a bad one. Raises `Failed`, `Conflict`, `DatabaseAway`.
     """
     home = settings.home
-    if target.exists() and not force:
+    if isinstance(target, Path) and target.exists() and not force:
         raise Conflict(f"{target} exists already. Give another file, or replace it with --force", code="file_exists")
     live = sqlite_file(settings)
     if not live.exists() and is_initialised(home):
@@ -55,16 +60,24 @@ def make(
             files, manifest = _collect(settings, Path(work), live, config, database_only)
             packed = Path(work) / "backup.zip"
             archive.write(packed, manifest, files)
-            with packed.open("rb") as source, replacing(target, 0o600) as file:
-                if password is None:
-                    shutil.copyfileobj(source, file, 1 << 20)
-                else:
-                    encryption.encrypt(source, file, password)
+            if password is not None:
+                locked = packed.with_suffix(".encrypted")
+                with packed.open("rb") as source, locked.open("wb") as encrypted:
+                    encryption.encrypt(source, encrypted, password)
+                packed = locked
+            with (
+                packed.open("rb") as source,
+                replacing(target, 0o600) if isinstance(target, Path) else contextlib.nullcontext(target) as file,
+            ):
+                shutil.copyfileobj(source, file, 1 << 20)
+                file.flush()
+            size = packed.stat().st_size
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise Failed(
-            f"{error.filename or target}: {error.strerror}. No backup was made", code="file_unusable"
+            f"{error.filename or name or target}: {error.strerror}. No backup was made", code="file_unusable"
         ) from None
-    size = target.stat().st_size
     database = open_database(settings)
     try:
         with database.scope():
@@ -72,7 +85,7 @@ def make(
     finally:
         database.close()
     return Backup(
-        file=str(target),
+        file=name or str(target),
         size_bytes=size,
         created_at=manifest.created_at,
         contents=manifest.contents,

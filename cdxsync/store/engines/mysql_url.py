@@ -116,7 +116,7 @@ class Parameters:
         """A new connection that commits each statement, unless it begins a transaction. Raises PyMySQL's errors."""
         connection = Connection(
             user=self.user,
-            password=self.password,
+            password=self.password.encode(),  # of a text PyMySQL takes Latin-1
             host=self.host,
             port=self.port,
             database=self.database,
