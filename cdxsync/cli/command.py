@@ -10,6 +10,7 @@ that work and print by `State.answer`; `serve` opens and closes the home by its 
 """
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import typer
 
 from cdxsync.base import errors
-from cdxsync.base.errors import CdxsyncError, Failed, Invalid, Refused
+from cdxsync.base.errors import CdxsyncError, Failed, Invalid, Refused, SettingError
 from cdxsync.base.users import name_of
 from cdxsync.cli import output
 
@@ -60,7 +61,7 @@ class State:
         try:
             home = (self.home or settings.default_home()).expanduser().absolute()
         except RuntimeError:
-            raise errors.SettingError(
+            raise SettingError(
                 f"The user {name_of(os.getuid())} has no home directory, so give --home DIR or set CDXSYNC_HOME"
             ) from None
         settings.check_readable(home)
@@ -153,6 +154,8 @@ class UsageError(typer.BadParameter):
 def exit_after(app: typer.Typer) -> NoReturn:
     """Run the command line, and exit: with 0, what `typer.Exit` has, or the code of an error, printed on stderr."""
     state = State()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error is, whatever the locale can say
     try:
         try:
             ended = app(obj=state, standalone_mode=False)
@@ -167,6 +170,12 @@ def exit_after(app: typer.Typer) -> NoReturn:
             else:
                 error.show()
             sys.exit(error.exit_code)
+        except UnicodeEncodeError:
+            wrong = next((given for given in sys.argv[1:] if _is_no_text(given)), None)
+            if wrong is None:
+                raise
+            _print_error(state, SettingError(f"{wrong!a} is not UTF-8 text"))
+            sys.exit(SettingError("").exit_code)
         except typer.Abort:
             sys.stderr.write("Aborted!\n")
             sys.exit(1)
@@ -183,6 +192,11 @@ def exit_after(app: typer.Typer) -> NoReturn:
         reason = error.strerror or str(error)
         _print_error(state, Failed(f"{what}: {reason}" if what else reason, code="file_unusable"))
         sys.exit(1)
+
+
+def _is_no_text(given: str) -> bool:
+    """Whether an argument holds bytes that are not UTF-8; only names of files may."""
+    return any("\udc80" <= character <= "\udcff" for character in given)
 
 
 def _drop_output() -> bool:
