@@ -109,7 +109,7 @@ trap 'exit 143' TERM HUP
 # One try. On failure `problem` says why, and `final` whether another try is useless.
 rotate() {
     final='' code=0
-    cdxsync --quiet hosts rotate "$host" >"$draft" 2>"$errors" </dev/null || code=$?
+    cdxsync --quiet hosts rotate --yes "$host" >"$draft" 2>"$errors" </dev/null || code=$?
     if [ "$code" -ne 0 ] || [ ! -s "$draft" ]; then
         problem=$(tr '\n' ' ' <"$errors" | sed 's/ *$//')
         problem=${problem:-cdxsync ended with $code}

@@ -189,15 +189,14 @@ def register(
     rotate: Annotated[
         bool, typer.Option("--rotate", help="With --file: give hosts that are in use a new key too.")
     ] = False,
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Register a host, or rotate a registered one's key, and print its installer command.
+    """Register a host, or rotate a registered one's key, and print its installer command. A host in use is cut off.
 
     With --file, print one line for each host: its installer command, or with --json what the API answers. Hosts that
     are in use keep their keys, so that the same list can be given again.
     """
-    from cdxsync.hosts import installers
-
     state = state_of(ctx)
     if (name is None) == (file is None):
         raise UsageError("Give a host name or --file FILE, not both.")
@@ -206,18 +205,27 @@ def register(
         return
     if rotate:
         raise UsageError("Give --rotate with --file only; a single host's key is always rotated.")
-    _register(state, lambda fleet: installers.register(fleet, name, actor=actor()))
+    _register(state, lambda: name or "", yes)
 
 
 @app.command()
-def rotate(ctx: typer.Context, host: HostArgument, as_json: AsJson = False) -> None:
+def rotate(ctx: typer.Context, host: HostArgument, yes: Yes = False, as_json: AsJson = False) -> None:
     """Give a registered host a new key, and print its installer command. The old key ends at once."""
+    from cdxsync.hosts import registry
+
+    _register(state_of(ctx), lambda: registry.find(host).fqdn, yes)
+
+
+def _register(state: State, name_of: Callable[[], str], yes: bool) -> None:
     from cdxsync.hosts import installers, registry
 
-    _register(state_of(ctx), lambda fleet: installers.register(fleet, registry.find(host).fqdn, actor=actor()))
+    def register(fleet: "Fleet") -> "Registration":
+        name = name_of()
+        loss = registry.loss_by_rotation(name)
+        if loss:
+            confirm(f"{loss} Go on?", yes)
+        return installers.register(fleet, name, actor=actor())
 
-
-def _register(state: State, register: Callable[["Fleet"], "Registration"]) -> None:
     def show(made: "Registration") -> None:
         done = "Registered" if made.created else "Rotated the key of"
         host, installer = made.answer.host, made.answer.installer

@@ -63,6 +63,22 @@ def in_use(host: Host) -> bool:
     return bool(InstallToken.select(InstallToken.id).where(used).exists())
 
 
+def loss_by_rotation(fqdn: str) -> str:
+    """What stops when a host of this name is registered again, in words; "" where nothing does. Raises `Invalid`."""
+    host = Host.get_or_none(Host.fqdn == checked_fqdn(fqdn))
+    if host is None:
+        return ""
+    said = []
+    if in_use(host):
+        since = f", last at {host.last_seen_at}" if host.last_seen_at else ""
+        said.append(
+            f"{host.fqdn} is in use{since}: its key ends at once, and cdx there fails until the new installer was run."
+        )
+    if host.status != ACTIVE:
+        said.append(f"{host.fqdn} is {host.status}: its new key is refused until cdxsync hosts enable {host.fqdn}.")
+    return " ".join(said)
+
+
 @dataclass(frozen=True)
 class MintedKey:
     """A host with its new API key, which is shown only once."""

@@ -458,7 +458,7 @@ def test_a_stolen_file_refreshes_nothing_once_its_host_is_cut_off(served: Fleet,
             served.cli("hosts", "clear", fqdn, "--yes")
             served.cli("hosts", "permit", fqdn, "--store-auth", "off", "--keep-auth", "off")
             assert gets(stolen) == 200
-        served.cli("hosts", "rotate", fqdn)
+        served.cli("hosts", "rotate", "--yes", fqdn)
         assert gets(stolen) == "grant_invalid"
         assert served.host(fqdn)["holds"] == "grant"
         key = served.key(fqdn)
@@ -481,7 +481,7 @@ def test_a_stolen_file_refreshes_nothing_once_its_host_is_cut_off(served: Fleet,
     assert not any(grant in rows + "".join(served.output) for grant in (stolen, newer, last, others))
 
 
-@pytest.mark.parametrize("command", [("disable",), ("rotate",), ("delete", "--yes")])
+@pytest.mark.parametrize("command", [("disable",), ("rotate", "--yes"), ("delete", "--yes")])
 def test_a_host_that_is_cut_off_while_it_waits_gets_nothing(
     served: Fleet, provider: Provider, command: tuple[str, ...]
 ) -> None:

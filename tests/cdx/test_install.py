@@ -160,7 +160,7 @@ def test_the_cdx_of_another_host_is_not_replaced_in_silence(fleet: Fleet, tmp_pa
     machine = Machine(tmp_path / "m")
     said = []
     for name in ("first.example.net", "first.example.net", "second.example.net"):
-        done = machine.shell(fleet.cli("hosts", "register", name).stdout)
+        done = machine.shell(fleet.cli("hosts", "register", "--yes", name).stdout)
         assert done.returncode == 0, done.stderr
         said.append("it was the cdx of first.example.net, whose key is gone with it" in done.stderr)
     assert said == [False, False, True]

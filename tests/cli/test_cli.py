@@ -206,6 +206,26 @@ def test_names_that_are_no_host_names(fleet: Fleet, name: str) -> None:
     assert set(response.json()["errors"]) == {"fqdn"}
 
 
+@pytest.mark.parametrize("command", ["register", "rotate"])
+def test_a_host_in_use_is_not_cut_off_without_asking(fleet: Fleet, command: str) -> None:
+    name = f"{command}d.example.net"
+    key = fleet.key(name)
+    with fleet.client(key) as client:
+        assert client.call("GET", "/wrapper").status_code == 200
+        done = fleet.cli("hosts", command, name, check=False)
+        assert (done.returncode, done.stdout) == (4, "")
+        assert f"{name} is in use, last at " in done.stderr
+        assert "its key ends at once" in done.stderr
+        assert "add --yes" in done.stderr
+        assert client.call("GET", "/wrapper").status_code == 200
+        fleet.cli("hosts", "disable", name)
+        done = fleet.cli("hosts", command, name, check=False)
+        assert f"{name} is disabled: its new key is refused until cdxsync hosts enable {name}" in done.stderr
+        fleet.cli("hosts", "enable", name)
+        assert fleet.cli("hosts", command, "--yes", name).stdout
+        assert client.call("GET", "/wrapper").status_code == 401
+
+
 def test_hosts_by_id_or_name(fleet: Fleet) -> None:
     registered = json.loads(fleet.cli("--json", "hosts", "register", "byid.example.net").stdout)["host"]
     for reference in (str(registered["id"]), "byid.example.net", "BYID.example.net."):

@@ -168,7 +168,7 @@ def test_a_host_is_tried_again(alone: Admin) -> None:
     (alone.root / "tries").touch()
     done = alone.run(ROTATE, "--wait", "4", alone.listed("a.example.net"))
     assert done.returncode == 0, done.stderr
-    assert (alone.root / "tries").read_text() == "--quiet hosts rotate a.example.net\n" * 2
+    assert (alone.root / "tries").read_text() == "--quiet hosts rotate --yes a.example.net\n" * 2
     assert (alone.root / "waits").read_text() == "4\n8\n"
     assert "try 2 of 3: cdxsync: The database cannot be reached now" in done.stderr
     assert done.stdout.splitlines()[-1] == "1 rotated, 0 failed"
