@@ -72,9 +72,10 @@ def each(
 
 def run(home: Path, words: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
     """A command of its own process; standard output is captured unless the options say otherwise."""
-    given = {"env": BASE_ENVIRONMENT, "input": b"{}", "stdout": subprocess.PIPE} | options
+    given: dict[str, Any] = {"env": BASE_ENVIRONMENT, "input": b"{}", "stdout": subprocess.PIPE} | options
     command = [sys.executable, "-m", "cdxsync", "--home", str(home), *words]
-    return subprocess.run(command, stderr=subprocess.PIPE, check=False, **given)
+    done: subprocess.CompletedProcess[bytes] = subprocess.run(command, stderr=subprocess.PIPE, check=False, **given)
+    return done
 
 
 def in_words(done: subprocess.CompletedProcess[bytes]) -> str:
