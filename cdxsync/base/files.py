@@ -24,7 +24,9 @@ def replacing(path: Path, mode: int) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).replace(path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename is None and not isinstance(error, BrokenPipeError):
+            error.filename = str(path)
         Path(temporary).unlink(missing_ok=True)
         raise
     sync_directory(path.parent)

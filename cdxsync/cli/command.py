@@ -10,6 +10,7 @@ that work and print by `State.answer`; `serve` opens and closes the home by its 
 """
 
 import contextlib
+import errno
 import io
 import os
 import sys
@@ -187,7 +188,8 @@ def exit_after(app: typer.Typer) -> NoReturn:
         _drop_output()
         sys.exit(1)
     except OSError as error:
-        unwritten = _drop_output()
+        # Files are named by what writes them (`files.replacing`); a stream is not.
+        unwritten = _drop_output() or (error.filename is None and error.errno in _FULL)
         what = "standard output" if unwritten else error.filename
         reason = error.strerror or str(error)
         _print_error(state, Failed(f"{what}: {reason}" if what else reason, code="file_unusable"))
@@ -197,6 +199,9 @@ def exit_after(app: typer.Typer) -> NoReturn:
 def _is_no_text(given: str) -> bool:
     """Whether an argument holds bytes that are not UTF-8; only names of files may."""
     return any("\udc80" <= character <= "\udcff" for character in given)
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def _drop_output() -> bool:

@@ -19,7 +19,11 @@ NO_ONE = 54_321
 """A number that no user of this machine has."""
 # Runs many commands, each in a child with a fresh copy of the home; prints exit code, output and errors of each.
 EACH = """
-import json, os, shutil, sys
+import importlib, json, os, pkgutil, shutil, sys
+import cdxsync
+for found in pkgutil.walk_packages(cdxsync.__path__, "cdxsync."):  # once, and not in each child
+    if not found.name.startswith(("cdxsync.wrapper.src", "cdxsync.__main__")):
+        importlib.import_module(found.name)
 from cdxsync.cli import main
 seed, home, full, commands = json.loads(sys.argv[1])
 told = []
@@ -32,7 +36,12 @@ for words in commands:
         for number, name in ((0, os.devnull), (1, full or "out"), (2, "err")):
             os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), number)
         sys.argv = ["cdxsync", "--home", home, *words]
-        main.run()
+        try:
+            main.run()
+        except SystemExit as ended:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(ended.code or 0)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     told.append([code, "" if full else open("out").read(), open("err").read()])
 print(json.dumps(told))
@@ -53,6 +62,12 @@ def seed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         fleet.admin_call("POST", "/admin/slash-commands/store", json={"filename": "a.md", "prompt": "a"})
         (fleet.home / "config.toml").write_text(f'public_url = "{fleet.url}"\n')
     return fleet.home
+
+
+@pytest.fixture(scope="module")
+def usual(seed: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the commands do in a person's shell."""
+    return each(seed, tmp_path_factory.mktemp("usual") / "usual")
 
 
 def each(
@@ -84,11 +99,12 @@ def in_words(done: subprocess.CompletedProcess[bytes]) -> str:
     return told
 
 
-def test_a_user_without_an_entry_or_a_home_on_a_read_only_system(seed: Path, tmp_path: Path) -> None:
+def test_a_user_without_an_entry_or_a_home_on_a_read_only_system(
+    seed: Path, usual: dict[str, Any], tmp_path: Path
+) -> None:
     before = (*ELSEWHERE, str(tmp_path), *AS_NO_ONE)
     if subprocess.run([*before, "true"], capture_output=True, check=False).returncode != 0:
         pytest.skip("there are no user namespaces here")
-    usual = each(seed, tmp_path / "usual")
     for path, (code, _, errors) in each(seed, tmp_path / "elsewhere", before=before, home=False).items():
         assert (path, code, "Traceback" in errors) == (path, usual[path][0], False), errors
     command = [*AS_NO_ONE, sys.executable, "-m", "cdxsync", "hosts", "list"]
@@ -98,8 +114,7 @@ def test_a_user_without_an_entry_or_a_home_on_a_read_only_system(seed: Path, tmp
     assert f"The user #{NO_ONE} has no home directory, so give --home DIR or set CDXSYNC_HOME" in in_words(asked)
 
 
-def test_output_that_cannot_be_written_is_one_line(seed: Path, tmp_path: Path) -> None:
-    usual = each(seed, tmp_path / "usual")
+def test_output_that_cannot_be_written_is_one_line(seed: Path, usual: dict[str, Any], tmp_path: Path) -> None:
     for path, (code, _, errors) in each(seed, tmp_path / "full", full="/dev/full").items():
         assert "Traceback" not in errors
         if usual[path][1]:

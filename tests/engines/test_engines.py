@@ -9,6 +9,7 @@ import sys
 import threading
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 import peewee
 import psycopg
@@ -19,7 +20,8 @@ from cdxsync.base.errors import DatabaseAway, SettingError
 from cdxsync.store import driver_errors, migrations
 from cdxsync.store.engines import engine_of
 from cdxsync.store.engines.pool import Pooled
-from tests.support.fleet import run_cli
+from tests.support.engines import Engine
+from tests.support.fleet import BASE_ENVIRONMENT, run_cli
 
 HOME = Path("/nowhere")
 SECRET = "t0p-5ecret"
@@ -301,3 +303,27 @@ def test_mysql_gets_references_of_the_table_and_long_texts() -> None:
 def test_postgresql_gets_texts_that_compare_byte_by_byte() -> None:
     made = engine_of("postgresql:///x", HOME).statement("CREATE TABLE x (a VARCHAR(10) NOT NULL, b TEXT, c {longtext})")
     assert made == 'CREATE TABLE x (a VARCHAR(10) COLLATE "C" NOT NULL, b TEXT COLLATE "C", c TEXT COLLATE "C")'
+
+
+@pytest.mark.every_engine
+@pytest.mark.servers_only
+def test_a_password_beyond_ascii(engine: Engine, tmp_path: Path) -> None:
+    server = engine.server
+    assert server is not None
+    parts = urlsplit(engine.environment()["CDXSYNC_DATABASE_URL"])
+    name, password = parts.path.removeprefix("/"), "grün-Ω-日本"
+    statements = {
+        "postgres": [
+            f"CREATE ROLE guest_{name} LOGIN PASSWORD '{password}'",
+            f"ALTER DATABASE {name} OWNER TO guest_{name}",
+        ],
+        "mariadb": [
+            f"CREATE USER guest_{name}@'127.0.0.1' IDENTIFIED BY '{password}'",
+            f"GRANT ALL ON {name}.* TO guest_{name}@'127.0.0.1'",
+        ],
+    }
+    with server.admin() as connection, connection.cursor() as cursor:
+        for statement in statements[engine.name]:
+            cursor.execute(statement)
+    url = parts._replace(netloc=f"guest_{name}:{quote(password)}@127.0.0.1:{parts.port}").geturl()
+    run_cli("--home", str(tmp_path / "home"), "init", env=BASE_ENVIRONMENT | {"CDXSYNC_DATABASE_URL": url})
