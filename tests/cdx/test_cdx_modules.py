@@ -159,7 +159,7 @@ def test_a_host_that_may_not_store_runs_all_the_same(machine: Machine, stub: Stu
         (403, {"message": "Host is disabled"}, errors.Refused),
         (403, {"message": "This host may not store auth.json"}, errors.NotPermitted),
         (403, {"message": "This host may not store auth.json", "code": "other"}, errors.Refused),
-        (429, {"message": "slow down", "code": "rate_limited"}, errors.Offline),
+        (429, {"message": "slow down", "code": "rate_limited"}, errors.Later),
         (503, {"message": "later", "code": "database_away"}, errors.Offline),
         (302, {}, errors.Offline),
         (200, {"code": ["host_disabled"]}, errors.Offline),

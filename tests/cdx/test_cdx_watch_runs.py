@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import subprocess
 import threading
 import time
@@ -307,7 +308,9 @@ def test_a_cdx_that_does_not_work_is_not_fetched_each_time(fleet: Fleet, stub: S
     served = machine.cdx.read_text()
     line = f'CODEX_SYNC_BASE_URL_DEFAULT="{fleet.url}"'
     assert line in served
-    machine.cdx.write_text(served.replace(line, f'CODEX_SYNC_BASE_URL_DEFAULT="{stub.url}"'))
+    unsigned = re.sub(r'^CODEX_SYNC_SIGNING_KEYS=".+"$', 'CODEX_SYNC_SIGNING_KEYS=""', served, flags=re.MULTILINE)
+    assert unsigned != served
+    machine.cdx.write_text(unsigned.replace(line, f'CODEX_SYNC_BASE_URL_DEFAULT="{stub.url}"'))
     bad = b"#!/bin/sh\nexit 1\n"
     offered = {"wrapper_version": "99.0.0", "wrapper_sha256": hashlib.sha256(bad).hexdigest()}
     stub.answers["POST", "/auth"] = answer(status="valid", versions=offered)

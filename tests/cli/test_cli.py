@@ -161,11 +161,11 @@ def test_registering_prints_one_line_for_scripts(fleet: Fleet) -> None:
     assert (echo, into) == ("echo", ["|", "bash"])
     assert "/install/" in script
     assert "Registered web1.example.net" in done.stderr
-    assert "Rotated the key of web1.example.net" in fleet.cli("hosts", "register", "web1.example.net").stderr
-    assert fleet.cli("--quiet", "hosts", "rotate", "web1.example.net").stderr == ""
+    assert "Rotated the key of web1.example.net" in fleet.cli("hosts", "register", "--yes", "web1.example.net").stderr
+    assert fleet.cli("--quiet", "hosts", "rotate", "--yes", "web1.example.net").stderr == ""
     for arguments in (
-        ["--json", "hosts", "rotate", "web1.example.net"],
-        ["hosts", "rotate", "web1.example.net", "--json"],
+        ["--json", "hosts", "rotate", "web1.example.net", "--yes"],
+        ["hosts", "rotate", "--yes", "web1.example.net", "--json"],
     ):
         data = json.loads(fleet.cli(*arguments).stdout)
         assert set(data) == {"host", "installer"}
@@ -211,7 +211,7 @@ def test_a_host_in_use_is_not_cut_off_without_asking(fleet: Fleet, command: str)
     name = f"{command}d.example.net"
     key = fleet.key(name)
     with fleet.client(key) as client:
-        assert client.call("GET", "/wrapper").status_code == 200
+        assert client.auth(last_refresh="2000-01-01T00:00:00Z", digest="0" * 64).status_code == 200
         done = fleet.cli("hosts", command, name, check=False)
         assert (done.returncode, done.stdout) == (4, "")
         assert f"{name} is in use, last at " in done.stderr

@@ -154,6 +154,7 @@ def test_what_a_run_has_used_is_shown_as_codex_counted_it(used: Fleet, tab: brow
     shown = {"tokens": "total", "input": "input", "cached input": "cached", "output": "output"}
     assert {name: tiles[name] for name in shown} == {name: f"{totals[key]:,}" for name, key in shown.items()}
     assert totals["total"] >= totals["input"] + totals["cached"] + totals["output"]
+    used.cli("hosts", "delete", machine.env["NAME"], "--yes")
 
 
 def chart(page: Page) -> dict[str, int]:

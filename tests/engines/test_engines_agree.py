@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from cdxsync.security import signing
 from tests.support import SUPPORT
 from tests.support.documents import make_auth
 from tests.support.engines import NAMES, Servers
@@ -36,6 +37,7 @@ class Trio:
 
     def __init__(self, folder: Path, servers: Servers) -> None:
         self.workers: dict[str, subprocess.Popen[str]] = {}
+        signing.write(folder / "signing.json", signing.first())
         for name in NAMES:
             env = BASE_ENVIRONMENT | servers.engine(name).environment()
             env |= {"CDXSYNC_TRUSTED_PROXIES": "127.0.0.0/8", "CDXSYNC_CALLS_PER_MINUTE": "0"}

@@ -9,6 +9,7 @@ import os
 import random
 import threading
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -258,6 +259,8 @@ def test_servers_that_start_at_the_same_moment_migrate_once(killable: DatabaseSe
         empty = killable.fresh()
         for server in several.servers:
             server.env = server.env | {"CDXSYNC_DATABASE_URL": empty}
+        with ThreadPoolExecutor(len(several.servers)) as threads:
+            list(threads.map(lambda server: server.cli("db", "migrate"), several.servers))
         several.start()
         names = [name for (name,) in several.first.rows("SELECT name FROM schema_migrations ORDER BY name")]
         assert names == migrations.known()
@@ -278,6 +281,8 @@ def test_keys_change_while_both_serve(pair: Site) -> None:
         write_private(two, one.read_bytes())
         load.wait_for(60)
     refused = load.refused
+    # Before the second had the new key, it could not go on with the chain of the audit log.
+    pair.first.cli("logs", "verify", "--accept", "--yes")
     load.check()
     with load.running():
         load.wait_for(40)

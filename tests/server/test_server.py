@@ -183,7 +183,9 @@ def test_bytes_that_are_no_text_are_never_an_internal_error(plain: Fleet, line: 
     headers = b"".join(name + b": " + junk + b"\r\n" for name in names)
     status, _, _ = exchange(plain.port, line + b"\r\nHost: x\r\n" + headers + b"\r\n")
     assert 400 <= status < 500
-    key = json.loads(plain.cli("--json", "hosts", "register", "junk.example.net").stdout)["host"]["api_key"].encode()
+    key = json.loads(plain.cli("--json", "hosts", "register", "--yes", "junk.example.net").stdout)["host"][
+        "api_key"
+    ].encode()
     status, _, _ = exchange(
         plain.port, line + b"\r\nHost: x\r\nX-API-Key: " + key + b"\r\nX-Junk: " + junk + b"\r\n\r\n"
     )
@@ -201,14 +203,14 @@ def test_head_has_no_body(plain: Fleet) -> None:
 
 
 def test_broken_chunks_are_400(plain: Fleet) -> None:
-    key = json.loads(plain.cli("--json", "hosts", "register", "chunks.example.net").stdout)["host"]["api_key"]
+    key = json.loads(plain.cli("--json", "hosts", "register", "--yes", "chunks.example.net").stdout)["host"]["api_key"]
     head = f"POST /auth HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
     assert exchange(plain.port, head + b"zz\r\n{}\r\n0\r\n\r\n")[0] == 400
     assert exchange(plain.port, head + b"2\r\n{}\r\n0\r\n\r\n")[0] == 422
 
 
 def test_more_chunks_than_a_body_needs_are_400(plain: Fleet) -> None:
-    key = json.loads(plain.cli("--json", "hosts", "register", "pieces.example.net").stdout)["host"]["api_key"]
+    key = json.loads(plain.cli("--json", "hosts", "register", "--yes", "pieces.example.net").stdout)["host"]["api_key"]
     head = f"POST /auth HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
     piece, end = b"1\r\n \r\n", b"0\r\n\r\n"
     assert exchange(plain.port, head + piece * (framing.MAX_CHUNKS - 1) + end)[0] == 422
@@ -267,7 +269,7 @@ def test_own_certificates(tmp_path: Path, fleet: Fleet) -> None:
         with own.client() as client:
             assert client.call("GET", "/nothing").status_code == 404
         own.env["CDXSYNC_HOST_CA"] = str(pki / "ca.pem")
-        assert "BEGIN CERTIFICATE" in own.cli("hosts", "register", "a.example.net").stdout
+        assert "BEGIN CERTIFICATE" in own.cli("hosts", "register", "--yes", "a.example.net").stdout
     done = Fleet(tmp_path / "bad", env=env | {"CDXSYNC_TLS_KEY": str(pki / "admin.key")}).cli("serve", check=False)
     assert done.returncode == 1
     assert "cannot be used as server certificate and key" in done.stderr

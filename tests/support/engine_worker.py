@@ -68,7 +68,11 @@ class Worker:
         from cdxsync.api import app
         from cdxsync.base import clock, settings
         from cdxsync.ops import homes
+        from cdxsync.security import signing
 
+        # What is baked has the home's signing keys in it.
+        shared = home.parent / "signing.json"
+        signing.first = lambda: signing.read(shared) or signing.Content()
         self.turn = 0
         clock.now = lambda: _FIRST + timedelta(minutes=self.turn)
         loaded = settings.load(home, flags={"public_url": "https://localhost:1", "plain_http": True})
