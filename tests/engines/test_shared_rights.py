@@ -48,8 +48,6 @@ def test_rows_keep_their_macs_on_every_engine(fresh_fleet: Fleet) -> None:
 
 @pytest.fixture
 def pair(engine: Engine, tmp_path: Path) -> Iterator[Site]:
-    if engine.name == "sqlite":
-        pytest.skip("a file has one server")
     with site(tmp_path, engine.environment()) as started:
         started.start()
         yield started
@@ -72,6 +70,7 @@ def of_before(pair: Site) -> None:
     pair.first.tamper("DELETE FROM versions WHERE name = 'rows_have_macs'")
 
 
+@pytest.mark.servers_only
 def test_older_servers_may_write_until_an_admin_says_that_none_is_left(pair: Site) -> None:
     first, second = pair.servers
     first.upload(make_auth())
