@@ -239,6 +239,8 @@ class MariaDb(DatabaseServer):
     def _command(self) -> list[str]:
         settings = {
             "datadir": self.folder / "data",
+            # Each server removes temporary tables that lie there when it starts; another's, which it then fails without.
+            "tmpdir": self.folder,
             "socket": self.folder / "socket",
             "pid-file": self.folder / "pid",
             "bind-address": "127.0.0.1",
