@@ -239,7 +239,7 @@ class MariaDb(DatabaseServer):
     def _command(self) -> list[str]:
         settings = {
             "datadir": self.folder / "data",
-            # Each server removes temporary tables that lie there when it starts; another's, which it then fails without.
+            # A server that starts removes the temporary tables there, and another fails without its own.
             "tmpdir": self.folder,
             "socket": self.folder / "socket",
             "pid-file": self.folder / "pid",
