@@ -289,7 +289,7 @@ class AdminGate:
         return same_origin.own(self._settings.public_url, self._settings.dashboard_origins, names, port)
 
     def _is_proxy(self) -> bool:
-        return addresses.is_trusted(addresses.parse(request.environ["REMOTE_ADDR"]), self._settings.trusted_proxies)
+        return addresses.is_proxy(request.environ["REMOTE_ADDR"], self._settings.trusted_proxies)
 
     def _certificate(self) -> str | None:
         certificate = request.environ.get(CERTIFICATE)

@@ -70,9 +70,6 @@ class Observed:
         )
         return body
 
-    def _is_proxied(self, environ: dict[str, Any]) -> bool:
-        return bool(self._proxies) and addresses.is_trusted(addresses.parse(environ["REMOTE_ADDR"]), self._proxies)
-
     def _must_stay_tls(self, environ: dict[str, Any]) -> bool:
         """Whether browsers are to use TLS alone from now on: where TLS ends here, not in a proxy.
 
@@ -80,11 +77,11 @@ class Observed:
         """
         if environ["wsgi.url_scheme"] != "https" or _LOCALHOST.fullmatch(environ.get("HTTP_HOST", "")):
             return False
-        return not self._is_proxied(environ)
+        return not addresses.is_proxy(environ["REMOTE_ADDR"], self._proxies)
 
     def _id_of(self, environ: dict[str, Any]) -> str:
         given = environ.get("HTTP_X_REQUEST_ID")
-        if given and _GIVEN_ID.fullmatch(given) and self._is_proxied(environ):
+        if given and _GIVEN_ID.fullmatch(given) and addresses.is_proxy(environ["REMOTE_ADDR"], self._proxies):
             return str(given)
         return f"{random.getrandbits(64):016x}"  # no secret, and many times cheaper than one
 

@@ -135,19 +135,18 @@ def state_of(home: Path) -> dict[str, Sent]:
 
 def send_new(home: Path, sinks: list[Sink]) -> None:
     """Send each sink what it has not got; a new one begins with the next row."""
-    state = state_of(home)
+    before, after = state_of(home), {}
     newest = _newest_id()
     for sink in sinks:
-        sent = state.get(sink.name)
+        sent = before.get(sink.name)
         if sent is None:
             sent = Sent(id=newest, error=None, since=None)
         elif sent["id"] > newest:
             _log.warning("%s has audit rows up to %s, and the newest is %s", sink.name, sent["id"], newest)
             sent = Sent(id=newest, error=None, since=None)
-        state[sink.name] = _send_to(sink, sent)
-    state = {sink.name: state[sink.name] for sink in sinks}
-    if state != state_of(home):
-        write_private(home / STATE_NAME, json.dumps(state).encode())
+        after[sink.name] = _send_to(sink, sent)
+    if after != before:
+        write_private(home / STATE_NAME, json.dumps(after).encode())
 
 
 def _newest_id() -> int:

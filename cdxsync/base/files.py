@@ -52,6 +52,15 @@ def write_private(path: Path, content: bytes) -> None:
     write_atomically(path, content, 0o600)
 
 
+def identity(path: Path) -> tuple[int, int, int]:
+    """What tells a file from the one that was there before, for who keeps its content. Raises `OSError`.
+
+    It is to be asked for before the content is read: a change in between is then seen the next time.
+    """
+    found = path.stat()
+    return (found.st_ino, found.st_mtime_ns, found.st_size)
+
+
 def lock_folder(path: Path) -> int | None:
     """Lock a folder, for as long as the descriptor that this returns is open here or in a process that inherits it.
 

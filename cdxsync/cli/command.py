@@ -175,8 +175,9 @@ def exit_after(app: typer.Typer) -> NoReturn:
             wrong = next((given for given in sys.argv[1:] if _is_no_text(given)), None)
             if wrong is None:
                 raise
-            _print_error(state, SettingError(f"{wrong!a} is not UTF-8 text"))
-            sys.exit(SettingError("").exit_code)
+            no_text = SettingError(f"{wrong!a} is not UTF-8 text")
+            _print_error(state, no_text)
+            sys.exit(no_text.exit_code)
         except typer.Abort:
             sys.stderr.write("Aborted!\n")
             sys.exit(1)

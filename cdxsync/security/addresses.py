@@ -2,7 +2,7 @@
 
 import functools
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -38,6 +38,11 @@ def _parse(text: str) -> Address:
 def is_trusted(address: Address, proxies: Iterable[Network]) -> bool:
     """Whether `address` is in one of the networks."""
     return any(address in network for network in proxies)
+
+
+def is_proxy(peer: str, proxies: Collection[Network]) -> bool:
+    """Whether the TCP peer is a trusted proxy."""
+    return bool(proxies) and is_trusted(parse(peer), proxies)
 
 
 def client_address(peer: str, forwarded_for: str, proxies: Iterable[Network]) -> Address:

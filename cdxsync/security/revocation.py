@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from cdxsync.base.errors import Failed, Refused
-from cdxsync.base.files import write_atomically
+from cdxsync.base.files import identity, write_atomically
 
 _VALID = timedelta(days=3650)
 """The list is written when it changes, not on a schedule: it must not expire in between."""
@@ -93,8 +93,7 @@ class Revocations:
 
     def _refresh(self) -> None:
         try:
-            stat = self._crl_path.stat()
-            seen = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+            seen = identity(self._crl_path)
             if seen != self._seen:
                 self._serials = self._verified()
                 self._seen = seen

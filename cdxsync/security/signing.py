@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from cdxsync.base.errors import CdxsyncError, Failed
-from cdxsync.base.files import write_private
+from cdxsync.base.files import identity, write_private
 
 HEADER = "X-Cdxsync-Signature"
 """Of an answer whose body is signed: `<id>:<hex>` for each key, with commas between."""
@@ -182,21 +182,19 @@ class SigningKeys:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
-        self._identity: tuple[int, ...] | None = None
+        self._seen: tuple[int, ...] | None = None
         self._content = Content()
         self._opened: dict[str, rsa.RSAPrivateKey] = {}
         self._signed: OrderedDict[tuple[str, bytes], str] = OrderedDict()
 
     def content(self) -> Content:
         """The keys; none where there is no file."""
-        identity: tuple[int, ...] = ()
+        seen: tuple[int, ...] = ()
         with contextlib.suppress(OSError):
-            status = self.path.stat()
-            identity = (status.st_ino, status.st_mtime_ns, status.st_size)
+            seen = identity(self.path)
         with self._lock:
-            if identity != self._identity:
-                # It comes first: a change in between is seen the next time.
-                self._identity = identity
+            if seen != self._seen:
+                self._seen = seen
                 try:
                     found = read(self.path)
                     if found is None and self._content.keys:

@@ -23,7 +23,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from cdxsync.base.errors import CdxsyncError, Conflict, Failed
-from cdxsync.base.files import write_private
+from cdxsync.base.files import identity, write_private
 from cdxsync.store.keyring_external import MARK, MARK_WITH_MACS, PLACES, ExternalKeyring
 from cdxsync.store.sealing import Keyring, UnknownKey
 
@@ -285,11 +285,11 @@ class KeyringFile:
             return Keyring(self._instead.active, self._instead.keys)
         with self._lock:
             try:
-                identity = self._identity()
-                if again or identity != self._stat:
-                    # The identity comes first: a change in between is seen the next time.
+                present = self._identity()
+                if again or present != self._stat:
+                    # Asked for first: a change in between is seen the next time.
                     self._ring = self._load()
-                    self._stat = identity
+                    self._stat = present
             except CdxsyncError as error:
                 _log.error("the keyring cannot be read; the previous one stays in use: %s", error.message)
             if self._ring is None:
@@ -306,9 +306,7 @@ class KeyringFile:
         found: tuple[int, ...] = ()
         for path in paths:
             try:
-                stat = path.stat()
+                found += identity(path)
             except OSError:
                 found += (0, 0, 0)
-            else:
-                found += (stat.st_ino, stat.st_mtime_ns, stat.st_size)
         return found

@@ -4,17 +4,17 @@ import http.server
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
 
 from tests.support.fleet import running_fleet
 from tests.support.provider import Provider
+from tests.support.quiet_http import QuietHandler
 from tests.support.together import until
 
 
-class _Proxy(http.server.BaseHTTPRequestHandler):
+class _Proxy(QuietHandler):
     """Passes requests for whole URLs on, and notes them."""
 
     passed: list[str]
@@ -29,9 +29,6 @@ class _Proxy(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(answer.content)))
         self.end_headers()
         self.wfile.write(answer.content)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from cryptography.x509.oid import NameOID
 from cdxsync.wrapper.src import clock
 from tests.support.documents import make_auth
 from tests.support.machines import Machine, stub_cdx
+from tests.support.quiet_http import QuietHandler, QuietServer
 
 YEARS = 3 * 365
 
@@ -32,10 +32,7 @@ class Elsewhen:
         self.keys: list[str | None] = []
         seen = self.keys
 
-        class Handler(BaseHTTPRequestHandler):
-            def log_message(self, *args: object) -> None:
-                pass
-
+        class Handler(QuietHandler):
             def do_GET(self) -> None:
                 seen.append(self.headers.get("X-API-Key"))
                 self.send_response_only(401)
@@ -47,11 +44,7 @@ class Elsewhen:
 
             do_POST = do_GET
 
-        class Quiet(ThreadingHTTPServer):
-            def handle_error(self, *args: object) -> None:
-                pass
-
-        self.server = Quiet(("127.0.0.1", 0), Handler)
+        self.server = QuietServer(("127.0.0.1", 0), Handler)
         self.ca = make_certificate(folder, datetime.now(UTC) + timedelta(days=certificate_days))
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(folder / "server.pem")

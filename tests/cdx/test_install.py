@@ -9,7 +9,7 @@ import subprocess
 import tarfile
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from tests.support.documents import make_auth, with_auths
 from tests.support.fleet import Fleet, running_fleet
 from tests.support.installing import fetch, install_without_codex
 from tests.support.machines import STUB_CODEX, Machine, write_program
+from tests.support.quiet_http import QuietHandler
 from tests.support.scheduling import no_scheduler, with_crontab
 from tests.support.together import at_once, until
 
@@ -247,10 +248,7 @@ class Release:
         self.checksum: str | None = f"sha256:{hashlib.sha256(self.archive).hexdigest()}"
         release = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def log_message(self, *args: object) -> None:
-                pass
-
+        class Handler(QuietHandler):
             def do_GET(self) -> None:
                 body = json.dumps(release.describe()).encode() if "releases" in self.path else release.archive
                 self.send_response(200)

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from cdxsync.ops.doctor.model import Check, examine_with, fail, ok
 from tests.support import macs
 from tests.support.documents import jwt, make_auth
 from tests.support.fleet import BASE_ENVIRONMENT, Fleet, free_port, run_cli, running_fleet
+from tests.support.quiet_http import QuietHandler
 
 HOSTS_REFRESH = {"CDXSYNC_REFRESH": "hosts"}
 """Nothing outside is needed then; `tests/api/test_token_endpoint.py` has a provider."""
@@ -280,14 +281,11 @@ def test_own_certificates(home: Path) -> None:
     assert (code, found["certificates"][-2][0]) == (1, "fail")
 
 
-class _Other(BaseHTTPRequestHandler):
+class _Other(QuietHandler):
     def do_GET(self) -> None:
         self.send_response(200)
         self.end_headers()
         self.wfile.write(b"<html>somebody else</html>")
-
-    def log_message(self, *args: Any) -> None:
-        pass
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ import re
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from tests.support.documents import make_auth, with_auths
 from tests.support.fleet import Fleet
 from tests.support.machines import Machine, host, machine_key
+from tests.support.quiet_http import QuietHandler
 from tests.support.sessions import SESSIONS, count, meta, model, usage
 
 pytest.importorskip("playwright")
@@ -399,15 +400,12 @@ def test_pages_of_others_change_nothing(used: Fleet, chromium: Browser) -> None:
       ];
     </script>"""
 
-    class Other(BaseHTTPRequestHandler):
+    class Other(QuietHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.send_header("Content-Type", "text/html")
             self.end_headers()
             self.wfile.write(attack.encode())
-
-        def log_message(self, *args: object) -> None:
-            pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Other)
     server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -9,7 +9,6 @@ short message for a live access token. What the next calls of the token endpoint
 """
 
 import contextlib
-import http.server
 import itertools
 import json
 import ssl
@@ -24,6 +23,7 @@ from cdxsync.base import clock
 from cdxsync.security import pki
 from tests.support.codex_upstream import USAGE
 from tests.support.documents import unsigned
+from tests.support.quiet_http import QuietHandler, QuietServer
 
 CLIENT_ID = "app_EMoamEEZ73f0CkXaXp7hrann"
 _MESSAGE = {"type": "message", "role": "assistant", "id": "m", "content": [{"type": "output_text", "text": "hi there"}]}
@@ -71,12 +71,8 @@ class Ended:
     how: str
 
 
-class _Server(http.server.ThreadingHTTPServer):
-    daemon_threads = True
+class _Server(QuietServer):
     request_queue_size = 128
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that are killed are no news."""
 
 
 class Provider:
@@ -308,12 +304,9 @@ class Provider:
             return good
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     protocol_version = "HTTP/1.1"
     provider: Provider
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
 
     def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
         with contextlib.suppress(OSError):

@@ -6,13 +6,13 @@ import itertools
 import json
 import threading
 from collections.abc import Callable, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from cdxsync.security import signing
 from cdxsync.security.signing import Content
+from tests.support.quiet_http import QuietHandler, QuietServer
 
 Answer = tuple[int, bytes]
 
@@ -69,11 +69,8 @@ class StubServer:
         sequences = itertools.count()
         stub = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(QuietHandler):
             protocol_version = "HTTP/1.1"
-
-            def log_message(self, *args: object) -> None:
-                pass
 
             def answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -95,13 +92,7 @@ class StubServer:
 
             do_GET = do_POST = do_DELETE = answer
 
-        class Quiet(ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, *args: object) -> None:
-                pass
-
-        self.server = Quiet((host, 0), Handler)
+        self.server = QuietServer((host, 0), Handler)
         self.url = f"http://{host}:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 

@@ -5,13 +5,13 @@ import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import requests
 
 from tests.support.fleet import Fleet
+from tests.support.quiet_http import QuietHandler, QuietServer
 
 
 @dataclass
@@ -43,11 +43,8 @@ class Tampering:
         self.fleet.cli("init", "--public-url", self.fleet.url)
         outer = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(QuietHandler):
             protocol_version = "HTTP/1.1"
-
-            def log_message(self, *args: object) -> None:
-                pass
 
             def answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -62,15 +59,9 @@ class Tampering:
 
             do_GET = do_POST = do_DELETE = answer
 
-        class Quiet(ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, *args: object) -> None:
-                pass
-
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(home / "pki" / "server.pem", home / "pki" / "server.key")
-        self.server = Quiet(("127.0.0.1", self.fleet.port), Handler)
+        self.server = QuietServer(("127.0.0.1", self.fleet.port), Handler)
         self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
         self.port = 0
 
