@@ -34,6 +34,12 @@ NULL_WITH_CONTENT = bytes.fromhex("3032300e0609608648016503040201050100") + b"\x
 PARAMETERS_WITH_GARBAGE = bytes.fromhex("3039301506096086480165030402010408") + b"\xaa" * 8 + b"\x04\x20"
 
 
+# Published signatures, most of them bad; their source is in the file.
+PUBLISHED = json.loads(
+    (Path(__file__).resolve().parents[1] / "support" / "data" / "wycheproof_rsa_3072_sha256.json").read_text()
+)
+
+
 @pytest.fixture(scope="module")
 def content() -> Content:
     return signing.first()
@@ -115,6 +121,18 @@ def test_no_other_block_is_taken(key: rsa.RSAPrivateKey, name: str) -> None:
     assert wrong != block()
     signature = raw(key, wrong) if int.from_bytes(wrong, "big") < key.public_key().public_numbers().n else wrong
     assert not accepts(key, signature)
+
+
+def test_of_published_signatures_only_the_valid_ones_are_taken() -> None:
+    # One of them is of a key with another exponent, which no key of ours has.
+    (group,) = (each for each in PUBLISHED["groups"] if int(each["exponent"], 16) == signatures.EXPONENT)
+    outcomes = {
+        (given, has_signed(int(group["modulus"], 16), bytes.fromhex(text), bytes.fromhex(signature)))
+        for _, _, given, text, signature in group["tests"]
+    }
+    assert len(group["tests"]) == 258
+    # What some libraries accept (no NULL) is refused as well.
+    assert outcomes == {("valid", True), ("invalid", False), ("acceptable", False)}
 
 
 @settings(max_examples=30)
