@@ -5,6 +5,7 @@ A payload row never changes, so a process opens, checks and caches each once.
 
 import functools
 import json
+import re
 from dataclasses import replace as changed
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -56,6 +57,14 @@ def current(fleet: Fleet) -> tuple[int, AuthDocument] | None:
     return None if document is None else (found.id, document)
 
 
+_NUMBER = re.compile(r"[0-9]{1,18}")
+
+
+def id_in(pointer: str | None) -> int | None:
+    """The id of a payload in the pointer; None in one that is not there, or that others wrote."""
+    return int(pointer) if pointer is not None and _NUMBER.fullmatch(pointer) else None
+
+
 class Pointed(NamedTuple):
     """Which payload is canonical."""
 
@@ -66,7 +75,8 @@ class Pointed(NamedTuple):
 def pointed_payload() -> Pointed | None:
     """The id and digest of the payload that the pointer names, or of the newest when it names none that exists."""
     pointer = named_values.get(POINTER)
-    row = _IDENTITY.row(payload=int(pointer)) if pointer is not None else None
+    number = id_in(pointer)
+    row = _IDENTITY.row(payload=number) if number is not None else None
     if row is None:
         newest_first = (fn.COALESCE(AuthPayload.rank_us, AuthPayload.last_refresh_us).desc(), AuthPayload.id.desc())
         row = AuthPayload.select(AuthPayload.id, AuthPayload.sha256).order_by(*newest_first).tuples().first()

@@ -13,6 +13,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -134,11 +135,13 @@ def state_of(home: Path) -> dict[str, Sent]:
 
 
 def send_new(home: Path, sinks: list[Sink]) -> None:
-    """Send each sink what it has not got; a new one begins with the next row."""
+    """Send each sink what it has not got. One in the place of another of its kind goes on where that has come to; a new
+    one begins with the next row.
+    """
     before, after = state_of(home), {}
     newest = _newest_id()
     for sink in sinks:
-        sent = before.get(sink.name)
+        sent = before.get(sink.name) or _of_kind(before, sink)
         if sent is None:
             sent = Sent(id=newest, error=None, since=None)
         elif sent["id"] > newest:
@@ -147,6 +150,12 @@ def send_new(home: Path, sinks: list[Sink]) -> None:
         after[sink.name] = _send_to(sink, sent)
     if after != before:
         write_private(home / STATE_NAME, json.dumps(after).encode())
+
+
+def _of_kind(before: Mapping[str, Sent], sink: Sink) -> Sent | None:
+    """How far the sink had come that another setting has named, such as one with a mistyped path."""
+    kind = sink.name.partition(" ")[0]
+    return next((sent for name, sent in before.items() if name.partition(" ")[0] == kind), None)
 
 
 def _newest_id() -> int:
@@ -182,11 +191,18 @@ def _rows_after(last: int) -> list[dict[str, Any]]:
             "action": row.action,
             "host": getattr(row.host, "fqdn", None) if row.host_id is not None else None,
             "request_id": row.request_id,
-            "details": json.loads(row.details) if row.details else None,
+            "details": _read_details(row.details),
             "hash": row.hash,
         }
         for row in query.order_by(LogEntry.id).limit(_BATCH)
     ]
+
+
+def _read_details(text: str | None) -> Any:
+    try:
+        return json.loads(text) if text else None
+    except ValueError:  # written past cdxsync
+        return text
 
 
 def waiting(home: Path, sink: str) -> int:

@@ -68,8 +68,8 @@ def _delete_logs(at: datetime, before: str) -> int:
 
     So a row stays as long as an older one in the chain does. One that a wrong clock dated in the future keeps nothing.
     """
-    total = _delete(LogEntry, LogEntry.seq.is_null() & (LogEntry.created_at < before))
-    in_chain = LogEntry.seq.is_null(False)
+    total = _delete(LogEntry, audit_chain.OUTSIDE & (LogEntry.created_at < before))
+    in_chain = audit_chain.IN_CHAIN
     kept = in_chain & (LogEntry.created_at >= before) & (LogEntry.created_at <= clock.stamp(at))
     first = LogEntry.select(LogEntry.seq).where(kept).order_by(LogEntry.seq).limit(1)
     old = LogEntry.select(LogEntry.seq).where(in_chain & (LogEntry.created_at < before)).order_by(LogEntry.seq.desc())

@@ -105,7 +105,7 @@ def _show_host(data: "HostShown") -> None:
             ("Digest", shown.canonical_digest),
             ("Recent digests", _short_digests(shown.recent_digests)),
             ("Other account", f"{data.offer.account}, since {data.offer.first_seen_at}" if data.offer else None),
-            ("Other accounts", OTHER_ACCOUNT[shown.other_account]),
+            ("Other accounts", OTHER_ACCOUNT.get(shown.other_account, shown.other_account)),
             ("Latest usage", f"{used.total} tokens at {used.created_at}" if used else None),
         ]
     )

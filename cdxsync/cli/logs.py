@@ -118,7 +118,10 @@ def words(details: str | None) -> str:
         is_plain = isinstance(value, str) and value.isprintable() and value and " " not in value
         return str(value) if is_plain else json.dumps(value)
 
-    found = json.loads(details) if details else {}
+    try:
+        found = json.loads(details) if details else {}
+    except ValueError:  # written past cdxsync
+        return json.dumps(details)
     return " ".join(f"{name}={word(value)}" for name, value in found.items())
 
 

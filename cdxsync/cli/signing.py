@@ -69,12 +69,16 @@ def retire(
 
     def call(fleet: "Fleet") -> "SigningKeyRetired":
         behind = signing.behind(fleet, key)
-        question = f"Remove signing key {key} for good?"
+        late = ""
         if behind:
             names = ", ".join(behind[:_NAMED]) + (", …" if len(behind) > _NAMED else "")
-            question += f" {len(behind)} hosts have not called since the newest one was made: {names}."
-        confirm(question, yes)
+            late = f" {len(behind)} hosts have not called since the newest one was made: {names}."
+        confirm(f"Remove signing key {key} for good?{late}", yes)
         signing.retire(fleet, key, actor=actor())
+        if late:
+            state.note(
+                f"{late.strip()} Where cdx takes nothing any more, install it again: cdxsync hosts register HOST"
+            )
         return SigningKeyRetired(retired=key)
 
     state.run(call, lambda _: state.note(f"Removed key {key}. Copy {signing.NAME} to the fleet's other servers"))

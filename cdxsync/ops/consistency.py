@@ -89,7 +89,7 @@ def _pointer(fleet: Fleet, checked: Checked) -> Iterator[str]:
     if pointer is None:
         if AuthPayload.select().exists():
             yield "no document is marked as canonical"
-    elif not pointer.isdigit() or AuthPayload.get_or_none(AuthPayload.id == int(pointer)) is None:
+    elif AuthPayload.get_or_none(AuthPayload.id == canonical.id_in(pointer)) is None:
         yield f"the canonical document {pointer!r} is missing"
 
 

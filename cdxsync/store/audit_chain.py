@@ -40,6 +40,10 @@ _BEGINNING = "0" * 64
 _LOOK_BACK = 100
 """Rows at the end, made by others, that are passed over in search of the newest of ours."""
 _HEAD = object()
+_MOST = 2**62
+IN_CHAIN = LogEntry.seq.is_null(False) & (LogEntry.seq <= _MOST)
+"""Rows with a number. In an SQLite file it may be a text, which is above all numbers: such a row is outside."""
+OUTSIDE = LogEntry.seq.is_null() | (LogEntry.seq > _MOST)
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _log = logging.getLogger("cdxsync.store")
 _NEWEST = Prepared(
@@ -47,7 +51,7 @@ _NEWEST = Prepared(
         LogEntry.select(
             LogEntry.seq, LogEntry.hash, LogEntry.mac, LogEntry.host_ref, *(getattr(LogEntry, name) for name in COVERED)
         )
-        .where(LogEntry.seq.is_null(False))
+        .where(IN_CHAIN)
         .order_by(LogEntry.seq.desc(), LogEntry.id.desc())
         .limit(limit)
     )
@@ -157,7 +161,7 @@ def _head(here: Database) -> Head | None:
         )
         return known
     if found is None:
-        if LogEntry.select(LogEntry.id).where(LogEntry.seq.is_null(False)).exists():
+        if LogEntry.select(LogEntry.id).where(IN_CHAIN).exists():
             _complain(progress, "no row of the audit log is of this keyring. See: cdxsync logs verify")
             return None
         found = begin(Head(0, _BEGINNING))
@@ -208,9 +212,7 @@ def begin_anew() -> None:
     here = current()
     known, found = _of(here).known or witnessed(here), newest()
     heads = [head for head in (known, found) if head is not None]
-    highest: Any = (
-        LogEntry.select(LogEntry.seq).order_by(LogEntry.seq.desc()).where(LogEntry.seq.is_null(False)).first()
-    )
+    highest: Any = LogEntry.select(LogEntry.seq).order_by(LogEntry.seq.desc()).where(IN_CHAIN).first()
     if not heads and highest is not None:
         heads = [Head(highest.seq, _BEGINNING)]
     begin(max(heads, default=Head(0, _BEGINNING)))
@@ -235,7 +237,7 @@ def drop_until(seq: int, limit: int) -> int:
     Returns how many those were. Without the keyring, or when the beginning is not ours, deletes none.
     """
     keys, begins = current().keyring, checkpoint()
-    in_chain = LogEntry.seq.is_null(False) & (LogEntry.seq <= seq)
+    in_chain = IN_CHAIN & (LogEntry.seq <= seq)
     rows: list[Any] = list(
         LogEntry.select(LogEntry.seq, LogEntry.hash).where(in_chain).order_by(LogEntry.seq).limit(limit)
     )
@@ -254,7 +256,7 @@ def drop_until(seq: int, limit: int) -> int:
 
 def _count_up_to(last_id: int, seq: int) -> int:
     """How many rows of the chain up to a number are among those up to an id."""
-    mine = (LogEntry.id <= last_id) & LogEntry.seq.is_null(False) & (LogEntry.seq <= seq)
+    mine = (LogEntry.id <= last_id) & IN_CHAIN & (LogEntry.seq <= seq)
     return int(LogEntry.select().where(mine).count())
 
 

@@ -69,7 +69,7 @@ def verify(keys: Keys, known: Head | None, *, newest: int | None = None) -> Logs
     """
     begins = audit_chain.checkpoint()
     walk = _Walk(keys, 1, None, {row.id: row.created_at for row in Host.select(Host.id, Host.created_at)})
-    in_chain = LogEntry.seq.is_null(False)
+    in_chain = audit_chain.IN_CHAIN
     if begins is None:
         if known is not None or LogEntry.select(LogEntry.id).where(in_chain).exists():
             walk.say("checkpoint", "the row that says where the log begins is missing")
@@ -130,7 +130,9 @@ def _check_beginning(walk: _Walk, begins: Any, *, whole: bool) -> None:
 def _rows(after: int, after_id: int) -> Iterator[_Row]:
     """The rows of the chain by number, a page in memory at a time."""
     columns = (LogEntry.id, LogEntry.seq, LogEntry.host, LogEntry.host_ref, LogEntry.hash, LogEntry.mac)
-    query: Any = LogEntry.select(*columns, *(getattr(LogEntry, name) for name in COVERED)).where(LogEntry.id > after_id)
+    query: Any = LogEntry.select(*columns, *(getattr(LogEntry, name) for name in COVERED)).where(
+        audit_chain.IN_CHAIN & (LogEntry.id > after_id)
+    )
     place = (after, 2**63 - 1)
     while True:
         later = (LogEntry.seq > place[0]) | ((LogEntry.seq == place[0]) & (LogEntry.id > place[1]))
@@ -231,7 +233,7 @@ def _check_end(walk: _Walk, known: Head | None) -> None:
 
 
 def _check_unsealed(walk: _Walk, last_unchecked: int) -> None:
-    outside = LogEntry.seq.is_null() & (LogEntry.id > last_unchecked)
+    outside = audit_chain.OUTSIDE & (LogEntry.id > last_unchecked)
     ids = [row.id for row in LogEntry.select(LogEntry.id).where(outside).order_by(LogEntry.id).limit(LISTED)]
     for row_id in ids:
         walk.say(

@@ -80,10 +80,19 @@ def _refreshes(at: datetime) -> tuple[str | None, float | None]:
     """
     query = Host.select(Host.last_refresh, fn.COUNT(Host.id)).where(Host.last_refresh.is_null(False))
     groups: Iterable[Any] = query.group_by(Host.last_refresh).tuples()
-    found = [(clock.parse_rfc3339(text), text, int(count)) for text, count in groups]
-    dated = [one for one in found if one[0] != clock.parse_rfc3339(NO_DATE)]
+    found = [(_instant(text), text, int(count)) for text, count in groups]
+    no_date = _instant(NO_DATE)
+    dated = [(instant, text, count) for instant, text, count in found if instant is not None and instant != no_date]
     if not dated:
         return None, None
     now = clock.Instant.of(at).microseconds
     age = sum((now - instant.microseconds) * count for instant, _, count in dated) / sum(count for *_, count in dated)
     return max(dated)[1], round(max(0.0, age / 86_400_000_000), 3)
+
+
+def _instant(text: str) -> clock.Instant | None:
+    """The instant of a host's date; None of one that was written past cdxsync."""
+    try:
+        return clock.parse_rfc3339(text)
+    except ValueError:
+        return None

@@ -115,3 +115,32 @@ def test_the_log_stays_whole_through_backup_restore_export_and_import(tmp_path: 
     shutil.copy(tmp_path / "older.db", home / "cdxsync.db")
     done = run_cli("--home", str(home), "logs", "verify", check=False)
     assert (done.returncode, done.stdout) == (1, "a row was removed at the end of the log\n")
+
+
+@pytest.mark.parametrize(
+    ("statement", "table"),
+    [
+        ("UPDATE logs SET seq = 'garbage' WHERE id = (SELECT max(id) FROM logs)", "logs"),
+        ("UPDATE logs SET seq = 1.5 WHERE id = (SELECT max(id) FROM logs)", "logs"),
+        ("UPDATE logs SET details = 'garbage'", "logs"),
+        ("UPDATE versions SET version = '9.9.9' WHERE name = 'canonical_payload_id'", "versions"),
+        ("UPDATE versions SET version = '²' WHERE name = 'canonical_payload_id'", "versions"),
+        ("UPDATE hosts SET other_account = 'garbage'", "hosts"),
+        ("UPDATE hosts SET last_refresh = 'garbage'", "hosts"),
+    ],
+)
+def test_values_that_nothing_of_ours_writes_end_no_command(fresh_fleet: Fleet, statement: str, table: str) -> None:
+    """An admin looks, accepts what there is, and can put all right."""
+    fresh_fleet.upload(make_auth())
+    with fresh_fleet.client(fresh_fleet.key("web.example.net")) as client:
+        assert client.auth(last_refresh="2000-01-01T00:00:00Z", digest="0" * 64).status_code == 200
+    fresh_fleet.tamper(statement)
+    looks = (["logs"], ["overview"], ["hosts", "show", "web.example.net"], ["auth", "show"], ["db", "check"])
+    accept = ["logs", "verify", "--accept", "--yes"] if table == "logs" else ["db", "accept", "--yes"]
+    for words in (["logs", "verify"], *looks, accept, *looks):
+        done = fresh_fleet.cli(*words, check=False)
+        assert "Traceback" not in done.stderr
+    upload = ["auth", "upload", "--force", "-"]
+    fresh_fleet.cli(*upload, input=json.dumps(make_auth("2026-06-01T00:00:00Z", "new")))
+    assert fresh_fleet.cli("auth", "show").returncode == 0
+    assert fresh_fleet.cli("logs", "verify", check=False).returncode == 0

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -105,6 +106,23 @@ def test_a_file_that_cannot_be_written_stops_nobody(tmp_path: Path) -> None:
         folder.mkdir()
         fleet.wait_for("has all audit rows again")
         assert [row["seq"] for row in in_file(folder / "audit.jsonl")] == [1, 2]
+
+
+def test_rows_that_wait_for_a_mistyped_path_go_to_the_right_one(tmp_path: Path) -> None:
+    good = tmp_path / "audit.jsonl"
+    with running_fleet(tmp_path / "home") as fleet:
+        settings = fleet.home / "config.toml"
+        text = settings.read_text()
+        settings.write_text(f'{text}audit_file = "{tmp_path}/none/audit.jsonl"\n')
+        fleet.processes[0].send_signal(signal.SIGHUP)
+        until(lambda: (fleet.home / audit_sending.STATE_NAME).exists())
+        fleet.register("web.example.net")
+        until(lambda: any(sent["error"] for sent in audit_sending.state_of(fleet.home).values()))
+        settings.write_text(f'{text}audit_file = "{good}"\n')
+        fleet.processes[0].send_signal(signal.SIGHUP)
+        until(good.exists)
+        actions = [json.loads(line)["action"] for line in good.read_text().splitlines()]
+        assert "register" in actions
 
 
 def test_a_local_socket_gets_one_message_a_row(tmp_path: Path) -> None:
